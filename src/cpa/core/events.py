@@ -1,0 +1,161 @@
+"""Events: past-tense facts about one job, the only thing that changes it.
+
+Each carries `time`, stamped by the shell on acceptance. Fields named in `PERSONAL` may hold what a person or a
+page wrote; the audit leaf covers them by a salted digest, so that they can be erased and the trail still proves
+itself (`core.audit`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from cpa.core.classes import FailureClass
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event", kw_only=True):
+    time: int
+    """Milliseconds since 1970 UTC; never below the job's last event."""
+
+
+class JobSubmitted(Event, tag="job_submitted", frozen=True, omit_defaults=True, kw_only=True):
+    tenant: str
+    job: str
+    spec: str
+    """SHA-256 of the stored spec, hexadecimal."""
+    tasks: int
+    priority: int = 0
+    due: int = 0
+    """Absolute deadline; 0 is none."""
+    logic: int = 1
+
+
+class JobStarted(Event, tag="job_started", frozen=True, omit_defaults=True, kw_only=True):
+    """A worker took the job from the line."""
+
+
+class AgentChosen(Event, tag="agent_chosen", frozen=True, omit_defaults=True, kw_only=True):
+    task: int
+    epoch: int
+    agent: str
+
+
+class DispatchDeferred(Event, tag="dispatch_deferred", frozen=True, omit_defaults=True, kw_only=True):
+    """No agent can take the task now."""
+
+    task: int
+    epoch: int
+    reason: str
+    """`no_agent`, `breaker_open`, `rate_limited`, `agent_busy`"""
+    after: int
+    """Milliseconds until it is tried again."""
+
+
+class TaskStarted(Event, tag="task_started", frozen=True, omit_defaults=True, kw_only=True):
+    task: int
+    epoch: int
+
+
+class TaskRefused(Event, tag="task_refused", frozen=True, omit_defaults=True, kw_only=True):
+    """The agent will not do it; nothing was begun, no attempt is burnt."""
+
+    task: int
+    epoch: int
+    reason: str = ""
+
+
+class TaskSucceeded(Event, tag="task_succeeded", frozen=True, omit_defaults=True, kw_only=True):
+    task: int
+    epoch: int
+    result: dict[str, Any] | None = None
+    artifacts: tuple[str, ...] = ()
+    duration: int = 0
+    """Milliseconds, as the agent measured it."""
+
+
+class TaskFailed(Event, tag="task_failed", frozen=True, omit_defaults=True, kw_only=True):
+    task: int
+    epoch: int
+    failure: FailureClass
+    code: str
+    message: str = ""
+    remedy: str = ""
+    artifacts: tuple[str, ...] = ()
+    retry_after: int = 0
+    """Milliseconds the target asked us to wait; 0 if it did not say."""
+    duration: int = 0
+
+
+class LeaseLost(Event, tag="lease_lost", frozen=True, omit_defaults=True, kw_only=True):
+    """The agent that had the attempt is gone or no longer names it: the outcome is unknown."""
+
+    task: int
+    epoch: int
+    reason: str = ""
+
+
+class TaskVerified(Event, tag="task_verified", frozen=True, omit_defaults=True, kw_only=True):
+    task: int
+    epoch: int
+    verdict: str
+    """`happened`, `absent` or `unknown`"""
+    evidence: str = ""
+    result: dict[str, Any] | None = None
+    look_again: int = 0
+    """Milliseconds after which looking again may tell more; 0 is never."""
+
+
+class QuestionAnswered(Event, tag="question_answered", frozen=True, omit_defaults=True, kw_only=True):
+    """A person answered the open question of a task: approval (yes/no) or doubt (it happened / it did not)."""
+
+    task: int
+    epoch: int
+    yes: bool
+    by: str
+    note: str = ""
+
+
+class TimerFired(Event, tag="timer_fired", frozen=True, omit_defaults=True, kw_only=True):
+    key: str
+    """Key of the command whose time is up."""
+
+
+class CancelRequested(Event, tag="cancel_requested", frozen=True, omit_defaults=True, kw_only=True):
+    by: str
+    reason: str = ""
+
+
+class JobReopened(Event, tag="job_reopened", frozen=True, omit_defaults=True, kw_only=True):
+    """Opens the next run: done tasks keep their results, the others start again."""
+
+    by: str
+    dead_letter: bool = False
+    """Asked for from the dead-letter inbox, which knows no `max_retries`."""
+
+
+AnyEvent = (
+    JobSubmitted
+    | JobStarted
+    | AgentChosen
+    | DispatchDeferred
+    | TaskStarted
+    | TaskRefused
+    | TaskSucceeded
+    | TaskFailed
+    | LeaseLost
+    | TaskVerified
+    | QuestionAnswered
+    | TimerFired
+    | CancelRequested
+    | JobReopened
+)
+
+PERSONAL: dict[type[Event], tuple[str, ...]] = {
+    TaskSucceeded: ("result",),
+    TaskFailed: ("message", "remedy"),
+    TaskVerified: ("evidence", "result"),
+    QuestionAnswered: ("note",),
+    CancelRequested: ("reason",),
+}
+"""Fields that may hold personal data, by event type; all others are ids, words of ours and numbers."""

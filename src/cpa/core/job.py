@@ -1,0 +1,310 @@
+"""A job and its parts: what was planned (`JobSpec`), where it stands (`JobHead`, `TaskRun`), and both together.
+
+`JobSpec`, `JobHead` and `TaskRun` are frozen and stored; their bytes are msgspec JSON with defaults left out.
+`JobState` is the owner's working copy: the same facts plus what must be *kept* so that an event costs the same
+in a job of ten tasks and of ten thousand: how many dependencies each task still waits for, the line of ready
+tasks, and the open commands. `JobState.apply` is the only thing that changes it, in O(changes).
+
+Times are integer milliseconds since 1970 UTC, durations integer milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cpa.core.classes import EffectClass, FailureClass
+
+if TYPE_CHECKING:
+    from cpa.core.commands import Command
+
+LOGIC = 1
+"""The core's behaviour number: a change that alters an old history's outcome takes the next one."""
+SCHEMA = 1
+"""The number of the stored form of heads, task runs and events; older ones are upcast on read."""
+
+
+class JobStatus(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self in ENDED
+
+
+ENDED = frozenset((JobStatus.DONE, JobStatus.FAILED, JobStatus.CANCELLED))
+
+
+class TaskStatus(StrEnum):
+    WAITING = "waiting"
+    """On dependencies, or the job has not started."""
+    READY = "ready"
+    """Nothing stands in its way but a free slot and the choice of an agent."""
+    ASSIGNED = "assigned"
+    """An agent has it, under a lease and an epoch."""
+    RUNNING = "running"
+    """The agent said it began."""
+    HELD = "held"
+    """Waits for a time, an agent, an approval or an answer; `reason` says which."""
+    IN_DOUBT = "in_doubt"
+    """It may have happened: being verified, or a person is asked."""
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+TERMINAL = frozenset((TaskStatus.DONE, TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED))
+SATISFIED = frozenset((TaskStatus.DONE, TaskStatus.SKIPPED))
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How often and how soon a task is tried again after a technical failure."""
+
+    max_attempts: int = 3
+    first_delay: int = 1_000
+    factor: float = 2.0
+    max_delay: int = 60_000
+
+
+class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One checked ToDo, ready to be stepped. `needs` are indices of tasks in the same spec."""
+
+    id: str
+    action: str
+    arguments: dict[str, Any] = {}
+    needs: tuple[int, ...] = ()
+    timeout: int = 8_000
+    effect: EffectClass = EffectClass.IDEMPOTENT
+    retry: RetryPolicy = RetryPolicy()
+    when: str = ""
+    """A condition over earlier results (`core.conditions`); empty is always true."""
+    approval: bool = False
+    """A person must say yes before each dispatch."""
+    capability: str = ""
+    """A free tag the agent must offer besides the action."""
+    tainted: tuple[str, ...] = ()
+    """Arguments whose literal value came from outside; references add theirs when they are filled."""
+    references: tuple[int, ...] = ()
+    """Indices of the tasks whose result the arguments or the condition use."""
+
+
+class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the job is to do; stored once, never changed."""
+
+    tasks: tuple[TaskSpec, ...]
+    intent: str = ""
+    description: str = ""
+    """The request in the person's words."""
+    context: dict[str, str] = {}
+    """user, domain, locale, channel: what the request came with; the tenant is not in it."""
+    timeout: int = 0
+    """Longest duration of a run from its start; 0 is unlimited."""
+    max_parallel: int = 100
+    max_retries: int = 3
+    """Runs after the first that `retry` may open; then the job is a dead letter."""
+    environment_wait: int = 3_600_000
+    """How long a task may in sum wait for its environment before that counts as failure."""
+    reply_to: str = ""
+    """Channel address the end of each run is told to; empty when the requester asks by itself."""
+
+
+class TaskError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a task run failed or is held, as the executor put it."""
+
+    failure: FailureClass
+    code: str
+    message: str
+    remedy: str = ""
+
+
+class TaskRun(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where one task of the current run stands."""
+
+    index: int
+    status: TaskStatus = TaskStatus.WAITING
+    epoch: int = 0
+    """Number of the newest attempt, counted over all runs; answers of older ones are stale."""
+    attempts: int = 0
+    """Attempts of this run that count against the retry policy."""
+    agent: str = ""
+    since: int = 0
+    """When this status was reached."""
+    line: int = 0
+    """Place in the ready line: event number that made it ready, 0 when not in the line."""
+    reason: str = ""
+    """Why it is held, in doubt or skipped: a word of `core.explain`."""
+    waited: int = 0
+    """Milliseconds spent waiting for the environment in this run."""
+    approved: int = 0
+    """Epoch a person approved; 0 is none."""
+    verified: int = 0
+    """How often the effect of this epoch was looked for."""
+    result: dict[str, Any] | None = None
+    error: TaskError | None = None
+
+
+class JobHead(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The few facts about a job that every event may change."""
+
+    tenant: str
+    id: str
+    created: int
+    status: JobStatus = JobStatus.PENDING
+    number: int = 0
+    """Number of its last event; events of a job are numbered 1, 2, 3 … without gaps."""
+    time: int = 0
+    """When its last event was; the next is never earlier."""
+    run: int = 0
+    """Runs after the first: the retry count."""
+    open: int = 0
+    """Tasks of this run that are not terminal."""
+    busy: int = 0
+    """Tasks that hold one of `max_parallel` slots."""
+    unsettled: int = 0
+    """Tasks without a slot that the end of a run must still wait for (in doubt)."""
+    ending: JobStatus | None = None
+    """Nothing new starts; the run ends so once nothing is busy or unsettled."""
+    cause: str = ""
+    """What decided that: `task:<id>`, `cancel`, `timeout`, `deadline`."""
+    reason: str = ""
+    started: int = 0
+    ended: int = 0
+    due: int = 0
+    """Absolute deadline of the job; 0 is none."""
+    priority: int = 0
+    """Higher goes first."""
+    logic: int = LOGIC
+    schema: int = SCHEMA
+
+    @property
+    def dead(self) -> bool:
+        """Whether it is a dead letter: see `Snapshot.dead`, which knows `max_retries`."""
+        return self.status is JobStatus.FAILED
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What one event changed: the new head, the task runs that moved, the commands that are no longer open."""
+
+    head: JobHead
+    tasks: tuple[TaskRun, ...] = ()
+    closed: tuple[str, ...] = ()
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A job at rest, for reading: what `engine.query` returns."""
+
+    head: JobHead
+    spec: JobSpec
+    tasks: tuple[TaskRun, ...]
+    """One per task of the spec, in its order."""
+    commands: tuple[Command, ...] = ()
+    """Open commands."""
+
+    @property
+    def dead(self) -> bool:
+        """A failed job whose retries are used up: only the dead-letter inbox reopens it."""
+        return self.head.status is JobStatus.FAILED and self.head.run >= self.spec.max_retries
+
+
+class Graph:
+    """What follows from a spec alone and is computed once: who depends on whom."""
+
+    __slots__ = ("dependents", "needs", "spec")
+
+    def __init__(self, spec: JobSpec) -> None:
+        self.spec = spec
+        self.needs: tuple[int, ...] = tuple(len(task.needs) for task in spec.tasks)
+        dependents: list[list[int]] = [[] for _ in spec.tasks]
+        for index, task in enumerate(spec.tasks):
+            for need in task.needs:
+                dependents[need].append(index)
+        self.dependents = dependents
+
+
+class JobState:
+    """The owner's copy of one job. Everything but `head`, `tasks` and `open` follows from those and the spec."""
+
+    __slots__ = ("graph", "head", "line", "open", "tasks", "waiting")
+
+    def __init__(
+        self, head: JobHead, graph: Graph, tasks: Iterable[TaskRun] = (), commands: Iterable[Command] = ()
+    ) -> None:
+        """Rebuild from stored parts; `tasks` are those that ever moved. O(tasks)."""
+        self.head = head
+        self.graph = graph
+        self.tasks: dict[int, TaskRun] = {}
+        """Only tasks that moved; `task()` knows the others."""
+        self.waiting: list[int] | tuple[int, ...] = list(graph.needs)
+        self.line: deque[int] = deque()
+        self.open: dict[str, Command] = {command.key: command for command in commands}
+        for run in tasks:
+            self.tasks[run.index] = run
+            if run.status in SATISFIED:
+                self._release(run.index)
+        queued = sorted((run.line, run.index) for run in self.tasks.values() if run.line)
+        self.line.extend(index for _, index in queued)
+
+    @property
+    def spec(self) -> JobSpec:
+        return self.graph.spec
+
+    def task(self, index: int) -> TaskRun:
+        return self.tasks.get(index) or TaskRun(index)
+
+    def apply(self, changes: Changes, commands: Sequence[Command]) -> None:
+        """Take over one decision. After this the state equals one rebuilt from the stored rows."""
+        reopened = changes.head.run != self.head.run
+        self.head = changes.head
+        tasks, line = self.tasks, self.line
+        for run in changes.tasks:
+            index = run.index
+            before = tasks.get(index)
+            tasks[index] = run
+            if run.line:
+                if before is None or not before.line:
+                    line.append(index)
+            elif before is not None and before.line:
+                if line[0] == index:
+                    line.popleft()
+                else:
+                    line.remove(index)
+            if run.status in SATISFIED and (before is None or before.status not in SATISFIED):
+                self._release(index)
+        for key in changes.closed:
+            self.open.pop(key, None)
+        for command in commands:
+            self.open[command.key] = command
+        if reopened:
+            self.__init__(self.head, self.graph, list(tasks.values()), list(self.open.values()))  # type: ignore[misc]
+
+    def _release(self, index: int) -> None:
+        waiting = self.waiting
+        for dependent in self.graph.dependents[index]:
+            waiting[dependent] -= 1  # type: ignore[index]
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            head=self.head,
+            spec=self.spec,
+            tasks=tuple(self.task(index) for index in range(len(self.spec.tasks))),
+            commands=tuple(self.open.values()),
+        )
+
+
+def results(tasks: Mapping[int, TaskRun], spec: JobSpec, indices: Iterable[int]) -> dict[str, dict[str, Any]]:
+    """Results of the named tasks by task id, as references and conditions read them."""
+    found: dict[str, dict[str, Any]] = {}
+    for index in indices:
+        run = tasks.get(index)
+        if run is not None and run.status is TaskStatus.DONE:
+            found[spec.tasks[index].id] = run.result or {}
+    return found

@@ -1,0 +1,113 @@
+"""Every error CPA raises on purpose, split by who can act on it.
+
+    CPAError
+    ├── BadInput            400  the caller: the text, file, message or argument is wrong
+    │   ├── InvalidDocument 422  the caller: well-formed, but breaks its schema (LAM message, task graph, YAML)
+    │   ├── UnknownIntent   422  the requester: no rule understood the sentence
+    │   └── TooLarge        413  the caller: over a stated size limit
+    ├── Unauthorized        401  the caller: no or a wrong credential
+    ├── Forbidden           403  the caller: a right that this credential lacks
+    ├── NotFound            404  the caller: no such job, artifact, agent (also: of another tenant)
+    ├── Conflict            409  the caller: the state does not allow it, or the key is taken
+    ├── Unavailable         503  the operator: draining, disk full, store closed; retry later
+    └── InternalError       500  the developer: an invariant does not hold
+
+An error carries data, not only text: `field` (a path such as `tasks[2].depends_on`), `value` (what stood
+there, shortened), and `remedy` (what to do next, a sentence). The API renders it as RFC 9457 problem+json,
+the CLI as one line.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+_SHOWN = 200
+
+
+class CPAError(Exception):
+    """Base of all errors raised on purpose.
+
+    `code` is stable and machine-readable; `status` the HTTP status; `actor` who can mend it (caller,
+    requester, operator, developer); `retryable` whether the same call may succeed later unchanged.
+    """
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    actor: ClassVar[str] = "developer"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self, message: str, *, field: str | None = None, value: object = None, remedy: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.value = _short(value)
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        where = f"{self.field}: " if self.field and not self.message.startswith(self.field) else ""
+        todo = f" ({self.remedy})" if self.remedy else ""
+        return f"{where}{self.message}{todo}"
+
+    def problem(self) -> dict[str, Any]:
+        """The RFC 9457 body, without `instance`, which the API adds."""
+        body: dict[str, Any] = {
+            "type": f"urn:cpa:error:{self.code}",
+            "title": self.code.replace("_", " "),
+            "status": self.status,
+            "detail": self.message,
+            "code": self.code,
+            "actor": self.actor,
+            "retryable": self.retryable,
+        }
+        optional = {"field": self.field, "value": self.value, "remedy": self.remedy}
+        return body | {key: value for key, value in optional.items() if value is not None}
+
+
+class BadInput(CPAError):
+    code, status, actor = "bad_input", 400, "caller"
+
+
+class InvalidDocument(BadInput):
+    code, status = "invalid_document", 422
+
+
+class UnknownIntent(BadInput):
+    code, status, actor = "unknown_intent", 422, "requester"
+
+
+class TooLarge(BadInput):
+    code, status = "too_large", 413
+
+
+class Unauthorized(CPAError):
+    code, status, actor = "unauthorized", 401, "caller"
+
+
+class Forbidden(CPAError):
+    code, status, actor = "forbidden", 403, "caller"
+
+
+class NotFound(CPAError):
+    code, status, actor = "not_found", 404, "caller"
+
+
+class Conflict(CPAError):
+    code, status, actor = "conflict", 409, "caller"
+
+
+class Unavailable(CPAError):
+    code, status, actor, retryable = "unavailable", 503, "operator", True
+
+
+class InternalError(CPAError):
+    code = "internal"
+
+
+def _short(value: object) -> str | None:
+    """What stood there, as text of at most 200 characters; None stays None."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -1,0 +1,128 @@
+"""The engine holds the truth of jobs in flight. API, CLI, channels and agents know only this.
+
+Contract of every engine (local on SQL, Temporal):
+- `submit` returns only after the job is durable; afterwards `query` finds it. The same `dedupe` key of the same
+  tenant and sender gives the same receipt with `new=False`; with another body, `Conflict`.
+- `send` returns after the fact is durable, with what it changed. Late, duplicate and stale facts change nothing
+  and say so in `reason`; they are no error.
+- Every method looks only inside the tenant given; a job of another tenant is `NotFound`.
+- While draining, `submit` raises `Unavailable`; reading goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from cpa.core.events import Event
+from cpa.core.job import JobHead, JobSpec, JobStatus, Snapshot
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """A checked plan, ready to become a job."""
+
+    tenant: str
+    spec: JobSpec
+    job: str = ""
+    """Id to give it; empty lets the engine draw one (UUID version 7)."""
+    priority: int = 0
+    not_before: int = 0
+    """Milliseconds since 1970 UTC; 0 is at once."""
+    due: int = 0
+    """Absolute deadline in milliseconds; 0 is none."""
+    sender: str = ""
+    """Who asks: API key id, mail address, agent address."""
+    dedupe: str = ""
+    """The client's Idempotency-Key or the channel's message id; empty does not deduplicate."""
+    body_digest: str = ""
+    """SHA-256 of what was asked, to notice the same key with another body."""
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    job: str
+    created: int
+    status: JobStatus
+    new: bool = True
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of a fact."""
+
+    changed: bool
+    number: int
+    """The job's last event number."""
+    reason: str = ""
+    """Why nothing changed: `stale_epoch`, `duplicate`, `ended`, `no_such_task`, `not_open` …"""
+
+
+class JobPage(msgspec.Struct, frozen=True):
+    jobs: tuple[tuple[JobHead, str, str], ...]
+    """Newest first: (head, intent, description)."""
+    total: int
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """One event as stored."""
+
+    job: str
+    number: int
+    event: Event
+    leaf: str
+    """SHA-256 of `body`, hexadecimal: the audit leaf."""
+    body: bytes
+    """The stored bytes: msgspec JSON, personal fields replaced by a salted digest."""
+
+
+class LiveUpdate(msgspec.Struct, frozen=True):
+    """Progress of a running task: shown, not stored."""
+
+    job: str
+    task: str
+    epoch: int
+    progress: float
+    message: str
+
+
+class Engine(Protocol):
+    async def submit(self, submission: Submission) -> Receipt:
+        """Durable on return. Raises `Conflict`, `Unavailable`, `InvalidDocument`."""
+        ...
+
+    async def submit_many(self, submissions: Sequence[Submission]) -> list[Receipt]:
+        """All in one commit; all or none."""
+        ...
+
+    async def send(self, tenant: str, job: str, event: Event) -> Outcome:
+        """Give a fact to a job; its `time` is replaced by the engine's own clock."""
+        ...
+
+    async def query(self, tenant: str, job: str) -> Snapshot: ...
+
+    async def wait(self, tenant: str, job: str, timeout: float) -> JobHead:
+        """The head at the end of the current run, or after `timeout` seconds, whichever is first."""
+        ...
+
+    async def cancel(self, tenant: str, job: str, *, by: str, reason: str = "") -> Outcome: ...
+
+    async def retry(self, tenant: str, job: str, *, by: str) -> Outcome:
+        """Open the next run from the failed task. `Conflict` when it did not fail or retries are used up."""
+        ...
+
+    async def list(
+        self, tenant: str, *, status: JobStatus | None = None, limit: int = 50, offset: int = 0
+    ) -> JobPage: ...
+
+    async def events(
+        self, tenant: str, job: str, *, after: int = 0, limit: int = 1000
+    ) -> tuple[StoredEvent, ...]: ...
+
+    def follow(self, tenant: str, job: str, *, after: int = 0) -> AsyncIterator[StoredEvent | LiveUpdate]:
+        """Events after number `after`, without gap, then live ones; ends with the run's end. A reader that is
+        too slow loses live updates, never events."""
+        ...
+
+    async def drain(self, timeout: float) -> None:
+        """Accept no new job, let running attempts end for at most `timeout` seconds, leave the rest durable."""
+        ...

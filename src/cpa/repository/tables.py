@@ -1,0 +1,208 @@
+"""Every table, once. Migrations create exactly this (a test compares); the hot step writes it through the driver.
+
+The tenant leads every key. Times are integer milliseconds since 1970 UTC; `body` columns hold msgspec JSON.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData()
+
+
+def _text(name: str, *, default: str | None = None) -> Column[str]:
+    if default is None:
+        return Column(name, Text, nullable=False)
+    return Column(name, Text, nullable=False, server_default=default)
+
+
+def _int(name: str, default: int = 0) -> Column[int]:
+    return Column(name, Integer, nullable=False, server_default=text(str(default)))
+
+
+jobs = Table(
+    "jobs",
+    metadata,
+    _text("tenant"),
+    _text("id"),
+    _text("status"),
+    _int("priority"),
+    _int("created"),
+    _int("updated"),
+    _int("ended"),
+    _int("run"),
+    _int("number"),
+    _int("dead"),
+    _text("intent", default=""),
+    _text("description", default=""),
+    Column("head", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("tenant", "id"),
+    sqlite_with_rowid=False,
+)
+"""One row per job; `head` is the stored JobHead, the other columns are for lists."""
+Index("jobs_by_age", jobs.c.tenant, jobs.c.created, jobs.c.id)
+Index("jobs_by_status", jobs.c.tenant, jobs.c.status, jobs.c.created, jobs.c.id)
+Index("jobs_dead", jobs.c.tenant, jobs.c.ended, sqlite_where=jobs.c.dead == 1, postgresql_where=jobs.c.dead == 1)
+
+job_counts = Table(
+    "job_counts",
+    metadata,
+    _text("tenant"),
+    _text("status"),
+    _int("jobs"),
+    PrimaryKeyConstraint("tenant", "status"),
+    sqlite_with_rowid=False,
+)
+"""How many jobs have each status, kept by the step, so that a list of millions needs no count."""
+
+job_specs = Table(
+    "job_specs",
+    metadata,
+    _text("tenant"),
+    _text("job"),
+    _text("digest"),
+    Column("spec", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("tenant", "job"),
+)
+
+task_runs = Table(
+    "task_runs",
+    metadata,
+    _text("tenant"),
+    _text("job"),
+    Column("idx", Integer, nullable=False, autoincrement=False),
+    _text("status"),
+    _int("epoch"),
+    Column("body", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("tenant", "job", "idx"),
+    sqlite_with_rowid=False,
+)
+"""Only tasks that ever moved; the others are as the spec says: waiting."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    _text("tenant"),
+    _text("job"),
+    _int("number"),
+    _int("time"),
+    _text("type"),
+    Column("body", LargeBinary, nullable=False),
+    Column("private", LargeBinary),
+    Column("leaf", LargeBinary, nullable=False),
+    UniqueConstraint("tenant", "job", "number"),
+)
+"""`leaf` is the SHA-256 of `body`; `private` holds the personal fields that `body` covers by a salted digest."""
+Index("events_by_time", events.c.tenant, events.c.time)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    _text("tenant"),
+    _text("job"),
+    _text("key"),
+    _text("kind"),
+    _int("due"),
+    Column("body", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("tenant", "job", "key"),
+    sqlite_with_rowid=False,
+)
+"""One row per open command; `due` is when its timer fires, 0 is never."""
+Index("outbox_due", outbox.c.due, sqlite_where=outbox.c.due > 0, postgresql_where=outbox.c.due > 0)
+Index("outbox_kind", outbox.c.kind, outbox.c.tenant, outbox.c.job)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    _text("tenant"),
+    _text("sender"),
+    _text("message_id"),
+    _text("job"),
+    _text("digest", default=""),
+    _int("received"),
+    PrimaryKeyConstraint("tenant", "sender", "message_id"),
+    sqlite_with_rowid=False,
+)
+"""What was accepted from outside, by its sender's id for it; the same again is recognised."""
+
+queue = Table(
+    "queue",
+    metadata,
+    _text("tenant"),
+    _text("job"),
+    _int("priority"),
+    _int("not_before"),
+    _int("enqueued"),
+    _text("owner", default=""),
+    _int("lease_until"),
+    PrimaryKeyConstraint("tenant", "job"),
+    sqlite_with_rowid=False,
+)
+"""The line of jobs to start: highest priority first, then first come."""
+Index("queue_line", queue.c.priority.desc(), queue.c.enqueued, queue.c.job)
+Index("queue_later", queue.c.not_before, sqlite_where=queue.c.not_before > 0, postgresql_where=queue.c.not_before > 0)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    _text("tenant"),
+    _text("id"),
+    _text("sender"),
+    _text("direction"),
+    _text("type"),
+    _text("conversation", default=""),
+    _text("job", default=""),
+    _text("task", default=""),
+    _int("received"),
+    _text("effect", default=""),
+    Column("body", LargeBinary, nullable=False),
+)
+"""Every LAM message that crossed the process's border, and what it did (`effect`)."""
+Index("messages_by_conversation", messages.c.tenant, messages.c.conversation, messages.c.seq)
+Index("messages_by_job", messages.c.tenant, messages.c.job, messages.c.seq)
+
+audit_entries = Table(
+    "audit_entries",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    _text("tenant"),
+    _text("actor"),
+    _text("action"),
+    _text("subject", default=""),
+    _int("time"),
+    Column("body", LargeBinary, nullable=False),
+    Column("private", LargeBinary),
+    Column("leaf", LargeBinary, nullable=False),
+)
+"""What happened outside any job (keys, configuration, refusals); same leaf as an event's."""
+Index("audit_entries_by_time", audit_entries.c.tenant, audit_entries.c.time)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _text("tenant"),
+    _text("id"),
+    _text("name"),
+    _text("scopes"),
+    Column("hash", LargeBinary, nullable=False),
+    _int("created"),
+    _int("expires"),
+    _int("revoked"),
+    PrimaryKeyConstraint("tenant", "id"),
+    sqlite_with_rowid=False,
+)
+"""Only a keyed hash of each key is stored; `scopes` are words separated by spaces."""
+Index("api_keys_by_hash", api_keys.c.hash, unique=True)

@@ -1,0 +1,68 @@
+"""One frozen value with everything that can be set; the environment is read once, here.
+
+Order, strongest first: arguments, environment (`CPA_*`, and the usual names given as aliases), `.env` in the
+working folder, `cpa.yaml` in the workspace (read by `cpa.config`), the defaults below.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every setting, its unit and its default."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CPA_", env_file=".env", env_nested_delimiter="__", frozen=True, extra="ignore"
+    )
+
+    data: Path = Field(default=Path("cpa-data"), description="Folder of the store, artifacts and keys.")
+    host: str = Field(default="127.0.0.1", description="Address the API listens on.")
+    port: int = Field(default=8700, ge=0, le=65535, description="Port of the API; 0 picks a free one.")
+    database_url: str = Field(
+        default="",
+        validation_alias=AliasChoices("CPA_DATABASE_URL", "DATABASE_URL", "database_url"),
+        description="SQLAlchemy URL of the store; empty means `<data>/cpa.db`.",
+    )
+    redis_url: str = Field(
+        default="",
+        validation_alias=AliasChoices("CPA_REDIS_URL", "REDIS_URL", "redis_url"),
+        description="Hints between processes; empty means none are needed.",
+    )
+    openai_api_key: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=AliasChoices("CPA_OPENAI_API_KEY", "OPENAI_API_KEY", "openai_api_key"),
+        description="Key of the model provider; empty means no model is asked.",
+    )
+    api_key: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=AliasChoices("CPA_API_KEY", "API_KEY", "api_key"),
+        description="On the server: a fixed admin key instead of a generated one. In the CLI: the key sent.",
+    )
+    url: str = Field(default="http://127.0.0.1:8700", description="Where the CLI finds the server.")
+    workspace: Path | None = Field(
+        default=None, description="Folder with cpa.yaml and intents.yaml, as `cpa init` writes it."
+    )
+    cors_origins: tuple[str, ...] = Field(default=(), description="Web origins allowed to call the API.")
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    max_running: int = Field(default=1000, ge=1, description="Jobs stepped at the same time by one process.")
+    max_parallel: int = Field(default=100, ge=1, description="Tasks of one job at the same time.")
+    max_browsers: int = Field(default=4, ge=1, description="Browser contexts at the same time.")
+    max_artifact_bytes: int = Field(
+        default=256 * 1024 * 1024, ge=1, description="Largest artifact, in bytes."
+    )
+    files: tuple[Path, ...] = Field(default=(), description="Folders the file executor may touch.")
+    allow_private: tuple[str, ...] = Field(
+        default=(),
+        description="Private hosts (`host` or `host:port`) that browser and HTTP executor may reach.",
+    )
+    smtp_url: str = Field(default="", description="smtp[s]://user@host:port of the sending account.")
+    imap_url: str = Field(default="", description="imap[s]://user@host:port of the account to read.")
+    mail_from: str = Field(default="", description="Sender address of outgoing mail.")
+    browser: str = Field(default="", description="Path of a Chromium; empty means the first one found.")
+    shutdown_seconds: float = Field(
+        default=20.0, ge=0, description="How long running attempts may end on SIGTERM."
+    )
