@@ -1,0 +1,272 @@
+"""API keys: made, hashed, recognised.
+
+A key is `cpa_`, 43 letters and digits holding 256 random bits, and 6 that are a checksum of those, so that
+a mistyped or made-up key is refused without looking anywhere. The server keeps only HMAC-SHA-256(server
+secret, key): whoever steals the database can neither use nor test keys. The secret lies in
+`<data>/keys/hmac.key` (0600), never in the database.
+
+A key that was found good stays good in memory for `CACHED` seconds, counted from *before* the look-up: a
+revoked key stops working everywhere within that time, and a busy client costs one query per period instead
+of one per request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import string
+import zlib
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+from cpa.errors import BadInput, Forbidden, Unauthorized, Unavailable
+from cpa.ports.clock import Clock
+from cpa.ports.keys import Caller, KeyStore, Scope, StoredKey
+
+__all__ = ["Authenticator", "Caller", "Hasher", "KeyStore", "Scope", "StoredKey", "ensure_admin_key", "issue"]
+
+PREFIX: Final = "cpa_"
+CACHED: Final = 0.9
+"""Seconds; together with the look-up itself below the promised second."""
+_REMEMBERED: Final = 4096
+_DIGITS: Final = string.digits + string.ascii_letters
+_RANDOM, _CHECK = 43, 6
+_LENGTH: Final = len(PREFIX) + _RANDOM + _CHECK
+_SECRET_BYTES: Final = 32
+
+
+def generate_key() -> str:
+    """A new key with 256 random bits."""
+    body = _base62(int.from_bytes(secrets.token_bytes(32)), _RANDOM)
+    return PREFIX + body + _checksum(body)
+
+
+def well_formed(key: str) -> bool:
+    """Whether this can be a key of ours: prefix, length and checksum. Says nothing about its validity."""
+    if len(key) != _LENGTH or not key.startswith(PREFIX) or not key.isascii():
+        return False
+    body, check = key[len(PREFIX) : -_CHECK], key[-_CHECK:]
+    return hmac.compare_digest(_checksum(body), check)
+
+
+def _base62(number: int, width: int) -> str:
+    digits = []
+    for _ in range(width):
+        number, rest = divmod(number, 62)
+        digits.append(_DIGITS[rest])
+    return "".join(reversed(digits))
+
+
+def _checksum(body: str) -> str:
+    return _base62(zlib.crc32(body.encode()), _CHECK)
+
+
+class Hasher:
+    """HMAC-SHA-256 under one server's secret."""
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) < _SECRET_BYTES:
+            raise BadInput(
+                "the server's key secret is too short",
+                field="hmac.key",
+                remedy=f"it must be at least {_SECRET_BYTES} bytes; restore the file from a backup",
+            )
+        self._secret = secret
+
+    @classmethod
+    def of(cls, folder: Path) -> Hasher:
+        """The hasher of a data folder; its secret is made at the first call and then kept.
+
+        Two processes starting at once agree on one secret. Raises `Unavailable` when others can read the
+        file.
+        """
+        path = folder / "keys" / "hmac.key"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            fresh = _write_private(path, secrets.token_bytes(_SECRET_BYTES))
+            try:
+                os.link(fresh, path)
+            except FileExistsError:
+                pass  # another process was first; its secret counts
+            finally:
+                fresh.unlink()
+            _sync_folder(path.parent)
+        _require_private(path)
+        return cls(path.read_bytes())
+
+    def hash(self, key: str) -> bytes:
+        return hmac.digest(self._secret, key.encode("utf-8", "surrogatepass"), hashlib.sha256)
+
+
+def issue(
+    hasher: Hasher,
+    *,
+    name: str,
+    scopes: frozenset[Scope],
+    now: int,
+    tenant: str = "default",
+    expires: int = 0,
+    key: str = "",
+) -> tuple[str, StoredKey]:
+    """A new key and what to store of it. `now` and `expires` in milliseconds; `key` adopts an existing one."""
+    key = key or generate_key()
+    digest = hasher.hash(key)
+    stored = StoredKey(
+        tenant=tenant,
+        id=f"key_{digest.hex()[:16]}",
+        name=name,
+        scopes=scopes,
+        hash=digest,
+        created=now,
+        expires=expires,
+    )
+    return key, stored
+
+
+async def ensure_admin_key(store: KeyStore, folder: Path, *, now: int) -> Path | None:
+    """See to it that somebody can administer; returns the file the key was written to now, else None.
+
+    An active admin key in the store is left alone, also when its file is gone (its owner put it away). The
+    file is durable before the store learns of the key, so a crash in between is mended by the next start,
+    which adopts it.
+    """
+    hasher, path = Hasher.of(folder), folder / "admin.key"
+    held = _read_private(path)
+    if well_formed(held):
+        known = await store.find(hasher.hash(held))
+        if known is None:
+            _, stored = issue(hasher, name="admin", scopes=frozenset((Scope.ADMIN,)), now=now, key=held)
+            await store.add(stored)
+            return path
+        if known.active(now):
+            return None
+    if any(key.active(now) and Scope.ADMIN in key.scopes for key in await store.list("default")):
+        return None
+    key, stored = issue(hasher, name="admin", scopes=frozenset((Scope.ADMIN,)), now=now)
+    _write_private(path, key.encode() + b"\n", replace=True)
+    await store.add(stored)
+    return path
+
+
+class Authenticator:
+    """Credential in, caller out."""
+
+    def __init__(self, store: KeyStore, hasher: Hasher, clock: Clock, *, fixed_key: str = "") -> None:
+        """`fixed_key` is an admin key of the default tenant that is in no store (`CPA_API_KEY`)."""
+        self._store, self._hasher, self._clock = store, hasher, clock
+        self._fixed = hasher.hash(fixed_key) if fixed_key else b""
+        self._known: OrderedDict[bytes, tuple[StoredKey | None, float]] = OrderedDict()
+
+    async def identify(self, key: str | None) -> Caller:
+        """The caller this key stands for. Raises `Unauthorized`, which tells nobody why a key is not
+        accepted."""
+        if not key:
+            raise Unauthorized(
+                "no API key",
+                field="X-API-Key",
+                remedy="send the header X-API-Key; the first key is in admin.key",
+            )
+        digest = self._hasher.hash(key)
+        if self._fixed and hmac.compare_digest(digest, self._fixed):
+            return FIXED
+        stored = await self._find(digest) if well_formed(key) else None
+        if stored is None or not stored.active(self._clock.now_ms()):
+            raise Unauthorized(
+                "this API key is not accepted",
+                field="X-API-Key",
+                remedy="check the key, or ask an admin for a new one",
+            )
+        return stored.caller()
+
+    def forget(self) -> None:
+        """Drop what is remembered: the next use of any key asks the store."""
+        self._known.clear()
+
+    async def _find(self, digest: bytes) -> StoredKey | None:
+        asked = self._clock.monotonic()
+        remembered = self._known.get(digest)
+        if remembered is not None and asked - remembered[1] < CACHED:
+            return remembered[0]
+        stored = await self._store.find(digest)
+        if stored is not None and not hmac.compare_digest(stored.hash, digest):
+            stored = None
+        self._known[digest] = (stored, asked)
+        self._known.move_to_end(digest)
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return stored
+
+
+FIXED: Final = Caller(tenant="default", key="settings", name="settings", scopes=frozenset((Scope.ADMIN,)))
+"""Who holds the key of the settings."""
+
+
+def require(caller: Caller, *scopes: Scope) -> None:
+    """Raise `Forbidden` unless the caller holds one of the scopes."""
+    if not caller.may(*scopes):
+        wanted = " or ".join(scopes)
+        held = ", ".join(sorted(caller.scopes)) or "none"
+        raise Forbidden(
+            f"this key lacks the scope {wanted}", value=held, remedy=f"use a key with the scope {wanted}"
+        )
+
+
+def require_tenant(caller: Caller, tenant: str | None, field: str) -> None:
+    """Raise `Forbidden` when something names a tenant that is not the caller's; naming none is fine."""
+    if tenant is not None and tenant != caller.tenant:
+        raise Forbidden(
+            "the tenant follows from the key and cannot be another",
+            field=field,
+            value=tenant,
+            remedy=f"leave {field} out, or use a key of that tenant",
+        )
+
+
+def _write_private(path: Path, content: bytes, *, replace: bool = False) -> Path:
+    """Write durably with mode 0600 to a name beside `path`, or, with `replace`, in its place."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if not replace:
+            return fresh
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+    return path
+
+
+def _read_private(path: Path) -> str:
+    """The first line of a private file; empty when there is none."""
+    if not path.exists():
+        return ""
+    _require_private(path)
+    return path.read_text("ascii", errors="replace").strip()
+
+
+def _require_private(path: Path) -> None:
+    if os.name == "posix" and path.stat().st_mode & 0o077:
+        raise Unavailable(
+            "others can read this secret file",
+            field=str(path),
+            remedy=f"chmod 600 {path}, and consider it known",
+        )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in a folder survive power loss, where the system offers it."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
