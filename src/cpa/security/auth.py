@@ -111,7 +111,7 @@ def issue(
     expires: int = 0,
     key: str = "",
 ) -> tuple[str, StoredKey]:
-    """A new key and what to store of it. `now` and `expires` in milliseconds; `key` adopts an existing one."""
+    """A new key and what to store of it; `key` adopts an existing one. Times in milliseconds."""
     key = key or generate_key()
     digest = hasher.hash(key)
     stored = StoredKey(

@@ -30,8 +30,9 @@ MASK: Final = "•••"
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 _API_KEY = re.compile(r"cpa_[0-9A-Za-z]{20,}")
 _CREDENTIAL = re.compile(
-    r"pass(word|wd|phrase)?$|passwort|secret|credential|authorization|cookie|api[-
-    _]?key|token$|signature|private[-_]?key", re.IGNORECASE,
+    r"pass(word|wd|phrase)?$|passwort|secret|credential|authorization|cookie|api[-_]?key|token$"
+    r"|signature|private[-_]?key",
+    re.IGNORECASE,
 )
 _SAFE_CORRELATION = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SHORTEST = 4
