@@ -1,0 +1,65 @@
+# One command for each need. `make` alone says what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# uv from the PATH, else the one the setup scripts put into ./.uv.
+export PATH := $(PATH):$(CURDIR)/.uv/bin
+RUN := uv run --no-sync --frozen
+PYTHON := $(RUN) python
+
+.PHONY: help setup env demo test check format coverage bench chaos mutate lock docs clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' \
+	  | while IFS=$$'\t' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+demo: ## install the demo's parts (listed first), then: a sentence in, a real mail out
+	@scripts/setup-demo.sh
+	@$(RUN) cpa demo $(ARGS)
+
+setup: ## install what the tests need: uv, the locked packages, a browser, a mail server, Redmine
+	@scripts/setup-tests.sh
+
+test: setup ## everything, in groups with their times; GROUPS="unit contracts" picks some
+	@$(PYTHON) scripts/run_tests.py $(GROUPS)
+
+env: # the locked packages alone, set up if they are not there yet
+	@test -x .venv/bin/python || scripts/setup-tests.sh
+
+check: env ## lint, format, types, layers, 100 % branch coverage of the core, lock
+	uv lock --check
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(RUN) lint-imports --no-logo --cache-dir .cache/import-linter
+	$(PYTHON) -m pytest -q tests/architecture
+	@$(MAKE) coverage
+
+coverage: env ## branch coverage of cpa.core by its own tests; less than 100 % fails
+	$(RUN) coverage run -m pytest -q tests/core
+	$(RUN) coverage report --fail-under=100 --skip-covered
+
+format: env ## put imports and layout in order
+	$(RUN) ruff check --fix-only --select I .
+	$(RUN) ruff format .
+
+bench: env ## the figures of the core and the engine on this machine (ARGS=--json)
+	$(PYTHON) benchmarks/core.py $(ARGS)
+	$(PYTHON) benchmarks/engine.py $(ARGS)
+
+chaos: setup ## more kills than the tests do: KILLS=500 by default
+	CPA_CHAOS_KILLS=$${KILLS:-500} $(PYTHON) -m pytest -m chaos --timeout=5400 -s tests
+
+mutate: env ## change the core's machine in many small ways; at least 90 % must be noticed
+	$(PYTHON) scripts/mutate.py $(ARGS)
+
+docs: env ## rewrite the generated parts of the documents (settings table, transition diagram)
+	$(PYTHON) scripts/write_docs.py
+
+lock: ## resolve the dependencies anew
+	uv lock --upgrade
+
+clean: ## remove what the tools wrote; keeps .venv and data
+	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* dist build mutants

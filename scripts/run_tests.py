@@ -1,0 +1,138 @@
+"""Run the tests in groups, each with its time, and prove that every test ran.
+
+A green run must mean that all tests ran: the script fails when a test was skipped, when a group has none, or
+when the groups together ran another number of tests than pytest collects. Reports lie in `.cache/junit/`.
+
+    python scripts/run_tests.py                 all groups
+    python scripts/run_tests.py unit contracts  some of them
+    python scripts/run_tests.py --list          what belongs where
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+JUNIT = ROOT / ".cache" / "junit"
+DOORS = ("tests/api", "tests/cli", "tests/docs")
+NO_TESTS = 5
+"""pytest's exit status when it collected nothing."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tests below `paths` without those below `without`, narrowed by markers."""
+
+    name: str
+    about: str
+    markers: str
+    paths: tuple[str, ...] = ("tests",)
+    without: tuple[str, ...] = ()
+
+    def arguments(self) -> list[str]:
+        ignored = [f"--ignore={path}" for path in self.without]
+        return [*self.paths, *ignored, "-m", self.markers]
+
+
+PLAIN = "not browser and not mailserver and not redmine and not chaos"
+GROUPS = (
+    Group(
+        "unit", "the core and every room by itself", PLAIN, without=("tests/contracts", "tests/e2e", *DOORS)
+    ),
+    Group("contracts", "one suite per port, all its backends", PLAIN, ("tests/contracts",)),
+    Group("doors", "API, CLI and the documents' examples", PLAIN, DOORS),
+    Group("browser", "a real Chromium", "browser and not redmine and not chaos", without=("tests/e2e",)),
+    Group(
+        "mail",
+        "a real Dovecot",
+        "mailserver and not browser and not redmine and not chaos",
+        without=("tests/e2e",),
+    ),
+    Group("e2e", "the whole way, from a sentence to a mail", "not chaos", ("tests/e2e",)),
+    Group("kill", "kill -9 under load", "chaos"),
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one group's junit file says."""
+
+    tests: int
+    skipped: tuple[str, ...]
+    failed: int
+
+
+def main(arguments: list[str]) -> int:
+    if "--list" in arguments:
+        for group in GROUPS:
+            print(f"{group.name:10} {group.about}: pytest {' '.join(map(repr, group.arguments()))}")
+        return 0
+    unknown = set(arguments) - {group.name for group in GROUPS}
+    if unknown:
+        print(f"no such group: {', '.join(sorted(unknown))}; there are {', '.join(g.name for g in GROUPS)}")
+        return 2
+    chosen = [group for group in GROUPS if not arguments or group.name in arguments]
+    JUNIT.mkdir(parents=True, exist_ok=True)
+    for old in JUNIT.glob("*.xml"):
+        old.unlink()
+    problems: list[str] = []
+    ran = sum(run(group, problems) for group in chosen)
+    if not arguments:
+        expected = collected()
+        if ran != expected:
+            problems.append(f"{expected} tests exist, {ran} ran: a test is in no group or in two")
+    for problem in problems:
+        print(f"FAILED  {problem}")
+    print(f"{'not all well' if problems else 'all well'}: {ran} tests in {len(chosen)} groups")
+    return 1 if problems else 0
+
+
+def run(group: Group, problems: list[str]) -> int:
+    """Run one group; the number of tests that ran. What is wrong is added to `problems`."""
+    print(f"\n== {group.name}: {group.about}", flush=True)
+    junit = JUNIT / f"{group.name}.xml"
+    begun = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={junit}", *group.arguments()]
+    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    print(f"== {group.name}: {time.monotonic() - begun:.1f} s", flush=True)
+    if status == NO_TESTS or not junit.exists():
+        problems.append(f"{group.name}: no test ran (pytest ended with {status})")
+        return 0
+    report = read(junit)
+    if status:
+        problems.append(f"{group.name}: pytest ended with {status}, {report.failed} failed")
+    if not report.tests:
+        problems.append(f"{group.name}: no test ran")
+    problems += [f"{group.name}: skipped {name}" for name in report.skipped]
+    return report.tests
+
+
+def read(junit: Path) -> Report:
+    cases = list(ET.parse(junit).getroot().iter("testcase"))
+    skipped = tuple(f"{c.get('classname')}::{c.get('name')}" for c in cases if c.find("skipped") is not None)
+    failed = sum(c.find("failure") is not None or c.find("error") is not None for c in cases)
+    return Report(len(cases), skipped, failed)
+
+
+def collected() -> int:
+    """How many tests there are, whatever their group."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "-o",
+        "addopts=--import-mode=importlib",
+    ]
+    lines = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True).stdout.splitlines()
+    return sum("::" in line for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

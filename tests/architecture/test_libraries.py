@@ -1,0 +1,83 @@
+"""An outside library is imported only in the modules named for it."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+
+import pytest
+
+from .source import ROOT, Module, below, modules
+
+HOMES: dict[str, tuple[str, ...]] = {
+    "aiosmtpd": ("demo", "testing"),
+    "aiosmtplib": ("executors.smtp",),
+    "alembic": ("repository",),
+    "anyio": ("",),
+    "fastapi": ("api", "demo"),
+    "httpx2": ("client", "executors.http", "transport.http", "demo", "testing"),
+    "idna": ("security",),
+    "imap_tools": ("executors.imap", "demo", "testing"),
+    "jsonschema": ("executors.http", "orchestrator", "core"),
+    "msgspec": ("",),
+    "playwright": ("executors.web", "demo"),
+    "pydantic": ("",),
+    "pydantic_core": ("core", "api", "config"),
+    "pydantic_settings": ("settings",),
+    "pysqlite3": ("repository", "queue"),
+    "rich": ("terminal", "demo"),
+    "sqlalchemy": ("repository", "queue", "audit"),
+    "starlette": ("api", "demo"),
+    "structlog": ("telemetry",),
+    "typer": ("cli",),
+    "typing_extensions": ("",),
+    "uvicorn": ("bootstrap", "api", "demo", "testing"),
+    "uvloop": ("bootstrap",),
+    "websockets": ("client",),
+    "yaml": ("config",),
+}
+"""Library → where it may be imported (`executors.web` covers `web_page` too); "" is everywhere."""
+
+
+@pytest.mark.parametrize("module", modules(), ids=lambda module: module.name or "cpa")
+def test_libraries_stay_at_home(module: Module) -> None:
+    strangers = [
+        f"line {line}: {name}"
+        for line, name in module.imports()
+        if (library := name.split(".")[0]) not in sys.stdlib_module_names
+        and library != "cpa"
+        and not any(at_home(module.name, home) for home in HOMES.get(library, ()))
+    ]
+
+    assert strangers == []
+
+
+def test_the_table_lists_no_library_that_nobody_uses() -> None:
+    used = {name.split(".")[0] for module in modules() for _, name in module.imports()}
+
+    assert sorted(set(HOMES) - used) == []
+
+
+def test_testing_helpers_are_imported_by_the_command_line_only() -> None:
+    found = [
+        module.name
+        for module in modules()
+        if not below(module.name, "testing", "cli")
+        and any(below(name, "cpa.testing") for _, name in module.imports())
+    ]
+
+    assert found == []
+
+
+@cache
+def at_home(module: str, home: str) -> bool:
+    return not home or below(module, home) or ("." in home and module.startswith(f"{home}_"))
+
+
+def test_the_layer_contract_names_every_room() -> None:
+    """An exhaustive contract that somebody switched off would pass silently."""
+    contract = (ROOT / ".importlinter").read_text(encoding="utf-8")
+
+    assert "exhaustive = True" in contract
+    assert "exhaustive_ignores" not in contract
+    assert "ignore_imports" not in contract

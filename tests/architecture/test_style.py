@@ -1,0 +1,101 @@
+"""House rules that a reader should not have to check by eye."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from .source import Module, modules
+
+MODULE_LINES = 420
+"""About 400; a module that outgrows this tells about a missing idea."""
+FUNCTION_LINES = 60
+
+ALL = modules()
+
+
+@pytest.mark.parametrize("module", ALL, ids=lambda module: module.name or "cpa")
+def test_a_module_stays_readable(module: Module) -> None:
+    assert module.lines <= MODULE_LINES, f"{module.path.name} has {module.lines} lines"
+
+
+@pytest.mark.parametrize("module", ALL, ids=lambda module: module.name or "cpa")
+def test_a_function_stays_readable(module: Module) -> None:
+    long = [
+        f"{node.name} ({length} lines)"
+        for node in ast.walk(module.tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and (length := code_lines(node)) > FUNCTION_LINES
+    ]
+
+    assert long == []
+
+
+@pytest.mark.parametrize("module", ALL, ids=lambda module: module.name or "cpa")
+def test_no_exception_is_swallowed(module: Module) -> None:
+    """Catching everything is allowed only where it is raised again or handed on as a value."""
+    silent = [
+        handler.lineno for handler in handlers(module.tree) if catches_all(handler) and not passes_on(handler)
+    ]
+
+    assert silent == []
+
+
+@pytest.mark.parametrize("module", ALL, ids=lambda module: module.name or "cpa")
+def test_every_module_says_what_it_is(module: Module) -> None:
+    if module.path.name == "__init__.py" and not module.text.strip():
+        return
+    assert ast.get_docstring(module.tree), f"{module.path.name} has no docstring"
+
+
+@pytest.mark.parametrize("module", ALL, ids=lambda module: module.name or "cpa")
+def test_nothing_is_left_to_do(module: Module) -> None:
+    marks = ("TODO", "FIXME", "XXX", "NotImplementedError")
+
+    assert [mark for mark in marks if mark in module.text] == []
+
+
+def code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of the body without its docstring: help texts of commands do not count."""
+    body = node.body[1:] if ast.get_docstring(node) else node.body
+    return (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def handlers(tree: ast.Module) -> Iterator[ast.ExceptHandler]:
+    yield from (node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler))
+
+
+def catches_all(handler: ast.ExceptHandler) -> bool:
+    kind = handler.type
+    return kind is None or (isinstance(kind, ast.Name) and kind.id in ("Exception", "BaseException"))
+
+
+def passes_on(handler: ast.ExceptHandler) -> bool:
+    """Raised again, or the caught exception itself is given to someone (a future, a result)."""
+    nodes = [node for statement in handler.body for node in ast.walk(statement)]
+    raised = any(isinstance(node, ast.Raise) for node in nodes)
+    given = any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "set_exception"
+        for node in nodes
+    )
+    return raised or given
+
+
+@pytest.mark.parametrize(
+    ("body", "silent"),
+    [
+        ("log(error)", True),
+        ("pass", True),
+        ("raise", False),
+        ("raise Other() from error", False),
+        ("future.set_exception(error)", False),
+    ],
+)
+def test_the_walker_knows_a_swallowed_exception(body: str, silent: bool) -> None:
+    tree = ast.parse(f"try:\n    work()\nexcept Exception as error:\n    {body}\n")
+
+    assert silent == any(catches_all(h) and not passes_on(h) for h in handlers(tree))
