@@ -1,0 +1,40 @@
+"""Which network addresses the hands may reach: the port between the guard and everything that opens a URL.
+
+Theory. A plan names URLs, and a page or a redirect names more of them. Without a guard each is a way into the
+private network behind the scheduler. A check of the *name* is worth nothing if the connection resolves it
+again (the answer may differ): so a name is resolved once, every address it has is judged, and the
+connection is made to one of exactly those addresses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A checked destination. Connect to one of `addresses`; never resolve `host` again."""
+
+    scheme: str
+    """`http` or `https`."""
+    host: str
+    """Canonical: lower case, ASCII (IDNA), no trailing dot, IPv4 in dotted decimal, IPv6 without brackets."""
+    port: int
+    addresses: tuple[str, ...]
+    """Every address of the host, in the resolver's order; all were judged, none is forbidden."""
+
+
+class OutboundAddresses(Protocol):
+    """Judges destinations. Refuses with `Forbidden`, naming the host and the setting that would allow it."""
+
+    async def resolve(self, url: str) -> Target:
+        """Check and pin. `BadInput` if it is no URL, `Forbidden` if it may not be reached, `Unavailable` if
+        the name cannot be resolved now."""
+        ...
+
+    def check_literal(self, url: str) -> None:
+        """What can be said without asking the network: scheme, credentials in the URL, addresses in any
+        spelling, names that are local by definition. URLs that never leave the browser (`data:`, `blob:`,
+        `about:`) pass. Raises like `resolve`, except `Unavailable`."""
+        ...

@@ -1,0 +1,280 @@
+"""The outbound address guard: what `ports.addresses` promises.
+
+A host is judged in its canonical form, because the same address has many spellings: `127.1`, `0x7f.1`,
+`2130706433`, `0177.0.0.1`, `[::ffff:7f00:1]`, `ⓛocalhost.`. The spelling rules are those of browsers
+(WHATWG URL), since what the guard reads one way and the browser another is a hole. Whatever cannot be read
+unambiguously is refused.
+
+An IPv6 address may carry an IPv4 one (mapped, compatible, 6to4, NAT64, Teredo, ISATAP): the carried address
+is judged too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NoReturn
+from urllib.parse import SplitResult, urlsplit
+
+import idna
+
+from cpa.errors import BadInput, Forbidden, Unavailable
+from cpa.ports.addresses import Target
+
+IPAddress = IPv4Address | IPv6Address
+Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
+
+_PORTS = {"http": 80, "https": 443}
+_BROWSER_ONLY = frozenset({"data", "blob", "about"})
+_LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".localdomain", ".home.arpa")
+_NAT64 = IPv6Network("64:ff9b::/96")
+_COMPATIBLE = IPv6Network("::/96")
+_ODD = re.compile(r"[\x00-\x20\x7f\\]")
+_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
+
+
+@dataclass(frozen=True, slots=True)
+class _Allowed:
+    """One entry of the allow list: a host name or a network, on one port or on all."""
+
+    name: str = ""
+    network: IPv4Network | IPv6Network | None = None
+    port: int | None = None
+
+    def covers_name(self, host: str, port: int) -> bool:
+        return self.name == host and self.port in (None, port)
+
+    def covers_address(self, address: IPAddress, port: int) -> bool:
+        return self.network is not None and address in self.network and self.port in (None, port)
+
+
+class AddressGuard:
+    """Lets public addresses through, and of the others only what `allow` names.
+
+    `allow` holds `host`, `host:port`, an address, `address:port`, `[address]:port` or a CIDR network. A
+    host *name* allows whatever private address it resolves to, but no link-local one: cloud metadata
+    services live there and must be named by address.
+    """
+
+    def __init__(self, allow: Iterable[str] = (), *, resolver: Resolver | None = None) -> None:
+        self._allow = tuple(_parse_allowed(entry) for entry in allow)
+        self._resolver = resolver or _system_resolver
+
+    async def resolve(self, url: str) -> Target:
+        parts, host, port = _split(url)
+        literal = _as_address(host)
+        if literal is None:
+            found = await self._lookup(host, port)
+        else:
+            found = [literal]
+        for address in found:
+            self._judge(url, host, port, address)
+        return Target(scheme=parts.scheme, host=host, port=port, addresses=tuple(str(each) for each in found))
+
+    check = resolve
+
+    def check_literal(self, url: str) -> None:
+        if url.partition(":")[0].strip().lower() in _BROWSER_ONLY:
+            return
+        _, host, port = _split(url)
+        address = _as_address(host)
+        if address is not None:
+            self._judge(url, host, port, address)
+        elif self._is_local_name(host) and not any(entry.covers_name(host, port) for entry in self._allow):
+            _refuse(url, host, port, "is a local name")
+
+    async def _lookup(self, host: str, port: int) -> list[IPAddress]:
+        try:
+            texts = await self._resolver(host, port)
+        except (OSError, UnicodeError) as error:
+            raise Unavailable(
+                f"the name {host} cannot be resolved ({error})",
+                field="url",
+                value=host,
+                remedy="check the spelling of the host and the name server",
+            ) from error
+        found = [ip_address(text.partition("%")[0]) for text in dict.fromkeys(texts)]
+        if not found:
+            raise Unavailable(f"the name {host} has no address", field="url", value=host)
+        return found
+
+    def _judge(self, url: str, host: str, port: int, address: IPAddress) -> None:
+        carried = _carried(address)
+        if any(entry.covers_address(each, port) for entry in self._allow for each in carried):
+            return
+        hidden = [each for each in carried if not _is_public(each)]
+        if not hidden:
+            return
+        by_name = any(entry.covers_name(host, port) for entry in self._allow)
+        if by_name and not any(each.is_link_local or each.is_unspecified for each in carried):
+            return
+        _refuse(url, host, port, f"leads to the non-public address {hidden[0]}")
+
+    @staticmethod
+    def _is_local_name(host: str) -> bool:
+        return "." not in host or f".{host}".endswith(_LOCAL_SUFFIXES)
+
+
+def _refuse(url: str, host: str, port: int, why: str) -> NoReturn:
+    shown = f"[{host}]" if ":" in host else host
+    raise Forbidden(
+        f"{shown}:{port} {why}",
+        field="url",
+        value=url,
+        remedy=f"if it is meant to be reached, add '{shown}:{port}' to the setting allow_private",
+    )
+
+
+def _split(url: str) -> tuple[SplitResult, str, int]:
+    """Scheme, canonical host and port of a URL; refuses everything that two readers could read
+    differently."""
+    if _ODD.search(url):
+        raise BadInput(
+            "the URL contains a space, a backslash or a control character",
+            field="url",
+            value=url,
+            remedy="write such characters percent-encoded",
+        )
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise BadInput(
+            f"not a URL: {error}", field="url", value=url, remedy="write https://host/path"
+        ) from error
+    if parts.scheme not in _PORTS:
+        raise Forbidden(
+            f"the scheme '{parts.scheme}' is not allowed",
+            field="url",
+            value=url,
+            remedy="use a URL that starts with https:// or http://",
+        )
+    if parts.username is not None or parts.password is not None:
+        raise Forbidden(
+            "the URL carries credentials before the host",
+            field="url",
+            value=parts.hostname,
+            remedy="remove what stands before '@' and pass the credential as a secret in a header",
+        )
+    if port == 0:
+        raise BadInput(
+            "port 0 cannot be reached", field="url", value=url, remedy="name the port of the server"
+        )
+    return parts, canonical_host(parts.hostname or ""), port or _PORTS[parts.scheme]
+
+
+def canonical_host(host: str) -> str:
+    """The one spelling of a host name or address. `BadInput` if it is neither."""
+    if ":" in host:
+        if "%" in host:  # A zone names an interface of this machine.
+            raise _no_host(host)
+        try:
+            return str(IPv6Address(host))
+        except ValueError as error:
+            raise _no_host(host) from error
+    try:
+        name = host.lower() if host.isascii() else idna.encode(host, uts46=True).decode("ascii")
+    except idna.IDNAError as error:
+        raise _no_host(host) from error
+    name = name.removesuffix(".")
+    if len(name) > 253 or not _NAME.fullmatch(name):
+        raise _no_host(host)
+    last = name.rpartition(".")[2]
+    if last.isdigit() or re.fullmatch(r"0x[0-9a-f]*", last):
+        return str(_read_ipv4(name))
+    return name
+
+
+def _read_ipv4(text: str) -> IPv4Address:
+    """An IPv4 address in any spelling a browser takes: one to four parts, decimal, octal or hexadecimal."""
+    parts = text.split(".")
+    if len(parts) > 4:
+        raise _no_host(text)
+    try:
+        numbers = [_read_number(part) for part in parts]
+    except ValueError as error:
+        raise _no_host(text) from error
+    *leading, last = numbers
+    if any(number > 255 for number in leading) or last >= 256 ** (5 - len(numbers)):
+        raise _no_host(text)
+    return IPv4Address(sum(number << (24 - 8 * place) for place, number in enumerate(leading)) + last)
+
+
+def _read_number(part: str) -> int:
+    if part.startswith("0x"):
+        return int(part[2:] or "0", 16)
+    if len(part) > 1 and part.startswith("0"):
+        return int(part, 8)
+    return int(part, 10)
+
+
+def _no_host(host: str) -> BadInput:
+    return BadInput(
+        f"'{host}' is not a host name or an address",
+        field="url",
+        value=host,
+        remedy="write the host as a name such as portal.example or as an address such as 192.0.2.7",
+    )
+
+
+def _as_address(host: str) -> IPAddress | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+def _carried(address: IPAddress) -> list[IPAddress]:
+    """The address and every IPv4 address packed into it."""
+    if isinstance(address, IPv4Address):
+        return [address]
+    low = IPv4Address(int(address) & 0xFFFFFFFF)
+    if address.ipv4_mapped is not None:
+        return [address.ipv4_mapped]
+    if address in _NAT64:
+        return [low]
+    if address in _COMPATIBLE:
+        return [address, low]
+    if address.sixtofour is not None:
+        return [address, address.sixtofour]
+    if address.teredo is not None:
+        return [address, *address.teredo]
+    if (int(address) >> 32) & 0xFDFFFFFF == 0x00005EFE:
+        return [address, low]
+    return [address]
+
+
+def _is_public(address: IPAddress) -> bool:
+    if isinstance(address, IPv6Address) and address.is_site_local:
+        return False
+    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+
+
+def _parse_allowed(entry: str) -> _Allowed:
+    text = entry.strip()
+    try:
+        if "/" in text or (text.count(":") > 1 and not text.startswith("[")):
+            return _Allowed(network=ip_network(text, strict=False))
+        parts = urlsplit(f"//{text}")
+        host, port = canonical_host(parts.hostname or ""), parts.port
+        address = _as_address(host)
+        if address is not None:
+            return _Allowed(network=ip_network(address), port=port)
+    except (ValueError, BadInput) as error:
+        raise BadInput(
+            f"'{entry}' is neither a host, host:port, address nor network",
+            field="allow_private",
+            value=entry,
+            remedy="write for example portal.intern, portal.intern:8443, 192.168.7.4 or 10.0.0.0/8",
+        ) from error
+    return _Allowed(name=host, port=port)
+
+
+async def _system_resolver(host: str, port: int) -> Sequence[str]:
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(each[4][0]) for each in found]
