@@ -146,13 +146,24 @@ queue = Table(
     _int("not_before"),
     _int("enqueued"),
     _text("owner", default=""),
+    _text("token", default=""),
     _int("lease_until"),
     PrimaryKeyConstraint("tenant", "job"),
     sqlite_with_rowid=False,
 )
-"""The line of jobs to start: highest priority first, then first come."""
-Index("queue_line", queue.c.priority.desc(), queue.c.enqueued, queue.c.job)
-Index("queue_later", queue.c.not_before, sqlite_where=queue.c.not_before > 0, postgresql_where=queue.c.not_before > 0)
+"""The line of jobs to start: highest priority first, then first come. A row is in exactly one of three small
+indexes: ready, for later (`not_before` > 0), or leased, so that none is slowed by the size of the others."""
+Index(
+    "queue_line",
+    queue.c.priority.desc(),
+    queue.c.enqueued,
+    queue.c.job,
+    queue.c.tenant,
+    sqlite_where=text("not_before = 0 AND lease_until = 0"),
+    postgresql_where=text("not_before = 0 AND lease_until = 0"),
+)
+Index("queue_later", queue.c.not_before, sqlite_where=text("not_before > 0"), postgresql_where=text("not_before > 0"))
+Index("queue_leased", queue.c.lease_until, sqlite_where=text("lease_until > 0"), postgresql_where=text("lease_until > 0"))
 
 messages = Table(
     "messages",
