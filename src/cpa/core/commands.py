@@ -64,18 +64,4 @@ class StartTimer(Command, tag="start_timer", frozen=True, omit_defaults=True, kw
     """The task it holds, or -1 for the whole job."""
 
 
-class AnswerChannel(Command, tag="answer_channel", frozen=True, omit_defaults=True, kw_only=True):
-    """Tell the channel how the run ended; once per run."""
-
-    run: int
-
-
-AnyCommand = DispatchTask | RequestTask | CancelAttempt | VerifyTask | AskPerson | StartTimer | AnswerChannel
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """What follows from an event. With `changes` None nothing does, and `reason` says why."""
-
-    changes: object | None = None
-    commands: tuple[Command, ...] = ()
-    reason: str = ""
+AnyCommand = DispatchTask | RequestTask | CancelAttempt | VerifyTask | AskPerson | StartTimer

@@ -11,16 +11,16 @@ Times are integer milliseconds since 1970 UTC, durations integer milliseconds.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from cpa.core.classes import EffectClass, FailureClass
+from cpa.core.commands import Command
+from cpa.core.conditions import Condition, parse
 
-if TYPE_CHECKING:
-    from cpa.core.commands import Command
 
 LOGIC = 1
 """The core's behaviour number: a change that alters an old history's outcome takes the next one."""
@@ -94,7 +94,7 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     tainted: tuple[str, ...] = ()
     """Arguments whose literal value came from outside; references add theirs when they are filled."""
     references: tuple[int, ...] = ()
-    """Indices of the tasks whose result the arguments or the condition use."""
+    """Indices of the tasks whose result the arguments use."""
 
 
 class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -113,8 +113,6 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """Runs after the first that `retry` may open; then the job is a dead letter."""
     environment_wait: int = 3_600_000
     """How long a task may in sum wait for its environment before that counts as failure."""
-    reply_to: str = ""
-    """Channel address the end of each run is told to; empty when the requester asks by itself."""
 
 
 class TaskError(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -144,8 +142,8 @@ class TaskRun(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why it is held, in doubt or skipped: a word of `core.explain`."""
     waited: int = 0
     """Milliseconds spent waiting for the environment in this run."""
-    approved: int = 0
-    """Epoch a person approved; 0 is none."""
+    approved: bool = False
+    """A person said yes, in this run."""
     verified: int = 0
     """How often the effect of this epoch was looked for."""
     result: dict[str, Any] | None = None
@@ -185,11 +183,6 @@ class JobHead(msgspec.Struct, frozen=True, omit_defaults=True):
     logic: int = LOGIC
     schema: int = SCHEMA
 
-    @property
-    def dead(self) -> bool:
-        """Whether it is a dead letter: see `Snapshot.dead`, which knows `max_retries`."""
-        return self.status is JobStatus.FAILED
-
 
 class Changes(msgspec.Struct, frozen=True):
     """What one event changed: the new head, the task runs that moved, the commands that are no longer open."""
@@ -197,6 +190,14 @@ class Changes(msgspec.Struct, frozen=True):
     head: JobHead
     tasks: tuple[TaskRun, ...] = ()
     closed: tuple[str, ...] = ()
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What follows from an event. With `changes` None nothing does, and `reason` says why."""
+
+    changes: Changes | None = None
+    commands: tuple[Command, ...] = ()
+    reason: str = ""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -216,9 +217,9 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Graph:
-    """What follows from a spec alone and is computed once: who depends on whom."""
+    """What follows from a spec alone and is computed once: who depends on whom, and the parsed conditions."""
 
-    __slots__ = ("dependents", "needs", "spec")
+    __slots__ = ("conditions", "dependents", "needs", "spec")
 
     def __init__(self, spec: JobSpec) -> None:
         self.spec = spec
@@ -228,6 +229,9 @@ class Graph:
             for need in task.needs:
                 dependents[need].append(index)
         self.dependents = dependents
+        self.conditions: dict[int, Condition] = {
+            index: parse(task.when) for index, task in enumerate(spec.tasks) if task.when
+        }
 
 
 class JobState:
@@ -243,7 +247,7 @@ class JobState:
         self.graph = graph
         self.tasks: dict[int, TaskRun] = {}
         """Only tasks that moved; `task()` knows the others."""
-        self.waiting: list[int] | tuple[int, ...] = list(graph.needs)
+        self.waiting: list[int] = list(graph.needs)
         self.line: deque[int] = deque()
         self.open: dict[str, Command] = {command.key: command for command in commands}
         for run in tasks:
@@ -262,7 +266,6 @@ class JobState:
 
     def apply(self, changes: Changes, commands: Sequence[Command]) -> None:
         """Take over one decision. After this the state equals one rebuilt from the stored rows."""
-        reopened = changes.head.run != self.head.run
         self.head = changes.head
         tasks, line = self.tasks, self.line
         for run in changes.tasks:
@@ -283,13 +286,11 @@ class JobState:
             self.open.pop(key, None)
         for command in commands:
             self.open[command.key] = command
-        if reopened:
-            self.__init__(self.head, self.graph, list(tasks.values()), list(self.open.values()))  # type: ignore[misc]
 
     def _release(self, index: int) -> None:
         waiting = self.waiting
         for dependent in self.graph.dependents[index]:
-            waiting[dependent] -= 1  # type: ignore[index]
+            waiting[dependent] -= 1
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
@@ -300,11 +301,11 @@ class JobState:
         )
 
 
-def results(tasks: Mapping[int, TaskRun], spec: JobSpec, indices: Iterable[int]) -> dict[str, dict[str, Any]]:
-    """Results of the named tasks by task id, as references and conditions read them."""
+def results(job: JobState, indices: Iterable[int]) -> dict[str, dict[str, Any]]:
+    """Results of the tasks among `indices` that are done, by task id, as references and conditions read them."""
     found: dict[str, dict[str, Any]] = {}
     for index in indices:
-        run = tasks.get(index)
+        run = job.tasks.get(index)
         if run is not None and run.status is TaskStatus.DONE:
-            found[spec.tasks[index].id] = run.result or {}
+            found[job.spec.tasks[index].id] = run.result or {}
     return found

@@ -1,0 +1,284 @@
+"""The one place where a job changes: `decide(job, event) -> Decision(changes, commands)`.
+
+Pure: no clock, no chance, no I/O; the same job and event give the same decision on every machine, in every
+process, in replay. It never raises for an event that comes late, twice or from a stale attempt: such an event
+changes nothing and the decision says why.
+
+Who settles what happened to an attempt:
+
+    succeeded, effect verifiable   -> looked for first: "the agent says done" is not enough
+    succeeded, otherwise           -> done
+    technical                      -> tried again after a backoff, while the retry policy has attempts left
+    environment, lease lost        -> tried again without burning an attempt, bounded by `environment_wait`
+    business, policy               -> failed
+    unknown outcome, timed out     -> idempotent: as technical; verifiable: looked for; unsafe: a person is asked
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from cpa.core import events
+from cpa.core.classes import EffectClass, FailureClass
+from cpa.core.commands import CancelAttempt, RequestTask, StartTimer, VerifyTask
+from cpa.core.events import Event
+from cpa.core.job import Decision, JobState, JobStatus, TaskError, TaskRun, TaskStatus
+from cpa.core.retry import LOST_LEASE, MOST_LOOKS, backoff, environment_wait, look_wait
+from cpa.core.step import Step
+from cpa.core.transitions import ACCEPTS
+
+
+def decide(job: JobState, event: Event) -> Decision:
+    """What follows from this event. `job` is not touched; apply the decision with `JobState.apply`.
+
+    A decision without changes carries the reason: `ended`, `no_such_task`, `stale_epoch`, `duplicate`,
+    `not_expected`, `not_open`, `not_pending`, `not_ended`, `retries_used_up`, `exists`.
+    """
+    if job.head.status.ended and type(event) is not events.JobReopened:
+        return Decision(reason="ended")
+    return _HANDLERS[type(event)](job, event)
+
+
+# -- the job -------------------------------------------------------------------------------------------------
+
+
+def _job_submitted(job: JobState, event: events.JobSubmitted) -> Decision:
+    if job.head.number:
+        return Decision(reason="exists")
+    step = Step(job, event)
+    step.submit()
+    if event.due:
+        step.issue(StartTimer(key="deadline", after=max(event.due - event.time, 1)))
+    return step.decide(created=event.time, due=event.due, priority=event.priority)
+
+
+def _job_started(job: JobState, event: events.JobStarted) -> Decision:
+    if job.head.status is not JobStatus.PENDING:
+        return Decision(reason="not_pending")
+    step = Step(job, event)
+    step.start()
+    return step.decide()
+
+
+def _cancel_requested(job: JobState, event: events.CancelRequested) -> Decision:
+    if job.head.ending is JobStatus.CANCELLED:
+        return Decision(reason="duplicate")
+    step = Step(job, event)
+    step.stop(JobStatus.CANCELLED, "cancel", event.reason, cancel=True)
+    return step.decide()
+
+
+def _job_reopened(job: JobState, event: events.JobReopened) -> Decision:
+    head = job.head
+    if head.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+        return Decision(reason="not_ended")
+    if head.run >= job.spec.max_retries and not event.dead_letter:
+        return Decision(reason="retries_used_up")
+    step = Step(job, event)
+    step.reopen()
+    return step.decide(run=head.run + 1)
+
+
+# -- an attempt ----------------------------------------------------------------------------------------------
+
+
+def _refusal(job: JobState, event: Any) -> str:
+    """Why an event about an attempt does not count; empty when it does."""
+    if not 0 <= event.task < len(job.spec.tasks):
+        return "no_such_task"
+    run = job.task(event.task)
+    if event.epoch != run.epoch:
+        return "stale_epoch" if event.epoch < run.epoch else "not_expected"
+    if run.status not in ACCEPTS[type(event)]:
+        return "duplicate" if run.status in (TaskStatus.DONE, TaskStatus.FAILED) else "not_expected"
+    if run.status is TaskStatus.READY and run.line:
+        return "not_expected"
+    return ""
+
+
+def _agent_chosen(job: JobState, event: events.AgentChosen) -> Decision:
+    step = Step(job, event)
+    step.assign(step.task(event.task), event.agent)
+    return step.decide()
+
+
+def _dispatch_deferred(job: JobState, event: events.DispatchDeferred) -> Decision:
+    step = Step(job, event)
+    run = step.task(event.task)
+    step.hold(run, event.reason, max(event.after, 1))
+    return step.decide()
+
+
+def _task_started(job: JobState, event: events.TaskStarted) -> Decision:
+    step = Step(job, event)
+    step.begin(step.task(event.task))
+    return step.decide()
+
+
+def _task_refused(job: JobState, event: events.TaskRefused) -> Decision:
+    error = TaskError(FailureClass.ENVIRONMENT, "refused", event.reason)
+    return _settled(job, event, error)
+
+
+def _task_succeeded(job: JobState, event: events.TaskSucceeded) -> Decision:
+    step = Step(job, event)
+    run = step.task(event.task)
+    if step.spec(event.task).effect is EffectClass.VERIFIABLE and run.status is not TaskStatus.IN_DOUBT:
+        step.look(step.doubt(run, "proving", result=event.result))
+    else:
+        step.succeed(run, event.result)
+    return step.decide()
+
+
+def _task_failed(job: JobState, event: events.TaskFailed) -> Decision:
+    error = TaskError(event.failure, event.code, event.message, event.remedy)
+    return _settled(job, event, error, event.retry_after)
+
+
+def _lease_lost(job: JobState, event: events.LeaseLost) -> Decision:
+    error = TaskError(FailureClass.UNKNOWN_OUTCOME, "lease_lost", event.reason)
+    return _settled(job, event, error, lost=True)
+
+
+def _settled(
+    job: JobState, event: Any, error: TaskError, asked: int = 0, *, lost: bool = False
+) -> Decision:
+    step = Step(job, event)
+    _settle(step, step.task(event.task), error, asked, lost=lost)
+    return step.decide()
+
+
+def _settle(step: Step, run: TaskRun, error: TaskError, asked: int = 0, *, lost: bool = False) -> None:
+    """An attempt ended without success: what follows by the class of failure and of effect."""
+    failure, effect = error.failure, step.spec(run.index).effect
+    if failure is FailureClass.UNKNOWN_OUTCOME and effect is EffectClass.VERIFIABLE:
+        step.look(step.doubt(run, "unknown_outcome", error=error))
+    elif failure is FailureClass.UNKNOWN_OUTCOME and effect is EffectClass.UNSAFE:
+        step.ask(step.doubt(run, "unknown_outcome", error=error), "doubt")
+    elif failure in (FailureClass.BUSINESS, FailureClass.POLICY):
+        step.fail(run, error)
+    else:
+        _again(step, run, error, asked, lost=lost)
+
+
+def _again(step: Step, run: TaskRun, error: TaskError, asked: int = 0, *, lost: bool = False) -> None:
+    """The effect did not happen, or may happen twice: try again while that is allowed."""
+    spec = step.spec(run.index)
+    if step.ending is not None:
+        step.fail(run, error)
+    elif lost or error.failure is FailureClass.ENVIRONMENT:
+        wait = 1 if lost else environment_wait(run.waited, asked)
+        waited = run.waited + (LOST_LEASE if lost else wait)
+        if waited > step.job.spec.environment_wait:
+            step.fail(run, error)
+        else:
+            step.hold(run, error.code, wait, error=error, waited=waited)
+    elif run.attempts + 1 < spec.retry.max_attempts:
+        attempts = run.attempts + 1
+        wait = backoff(spec.retry, attempts, asked, step.job.head.id, run.index)
+        step.hold(run, "retry", wait, error=error, attempts=attempts)
+    else:
+        step.fail(replace(run, attempts=run.attempts + 1), error)
+
+
+# -- proof, people, time -------------------------------------------------------------------------------------
+
+
+def _task_verified(job: JobState, event: events.TaskVerified) -> Decision:
+    step = Step(job, event)
+    run = step.task(event.task)
+    if f"verify:{run.index}:{run.epoch}" not in job.open:
+        return Decision(reason="not_open")
+    _weigh(step, run, event.verdict, event.result, event.look_again)
+    return step.decide()
+
+
+def _weigh(step: Step, run: TaskRun, verdict: str, result: dict[str, Any] | None, look_again: int) -> None:
+    step.close(f"verify:{run.index}:{run.epoch}")
+    claimed = run.reason == "proving"
+    if verdict == "happened":
+        step.succeed(run, run.result if claimed else result, "proved")
+    elif verdict == "absent":
+        absent = TaskError(FailureClass.TECHNICAL, "effect_absent", "looked for the effect and did not find it")
+        error = run.error or absent
+        _again(step, replace(run, result=None), error, lost=error.code == "lease_lost")
+    elif look_again and run.verified + 1 < MOST_LOOKS:
+        step.look_later(run, look_wait(run.verified, look_again))
+    elif claimed:
+        step.succeed(run, run.result, "unproved")
+    else:
+        step.ask(run, "doubt")
+
+
+def _question_answered(job: JobState, event: events.QuestionAnswered) -> Decision:
+    step = Step(job, event)
+    run = step.task(event.task)
+    key = f"ask:{run.index}:{run.epoch}"
+    if key not in job.open:
+        return Decision(reason="not_open")
+    step.close(key)
+    if run.status is TaskStatus.HELD:
+        if event.yes:
+            step.wake(run, approved=True)
+        else:
+            step.fail(run, TaskError(FailureClass.POLICY, "approval_denied", f"{event.by} said no"))
+    elif event.yes:
+        step.succeed(run, None, "confirmed")
+    else:
+        error = TaskError(FailureClass.TECHNICAL, "effect_absent", f"{event.by} says it did not happen")
+        _again(step, run, error)
+    return step.decide()
+
+
+def _timer_fired(job: JobState, event: events.TimerFired) -> Decision:
+    command = job.open.get(event.key)
+    if command is None or not command.after:
+        return Decision(reason="not_open")
+    step = Step(job, event)
+    if isinstance(command, StartTimer) and command.task < 0:
+        step.close(command.key)
+        step.stop(JobStatus.FAILED, command.key, f"the job's {command.key} has passed", cancel=True)
+    elif isinstance(command, StartTimer):
+        step.close(command.key)
+        run = step.task(command.task)
+        if run.status is TaskStatus.HELD:
+            step.wake(run)
+        else:
+            step.look(run)
+    elif isinstance(command, VerifyTask):
+        _weigh(step, step.task(command.task), "unknown", None, 1)
+    elif isinstance(command, RequestTask | CancelAttempt):
+        error = TaskError(FailureClass.UNKNOWN_OUTCOME, "timeout", "no answer in time")
+        _settle(step, step.task(command.task), error)
+    return step.decide()
+
+
+_JOB_HANDLERS: dict[type[Event], Callable[[JobState, Any], Decision]] = {
+    events.JobSubmitted: _job_submitted,
+    events.JobStarted: _job_started,
+    events.CancelRequested: _cancel_requested,
+    events.JobReopened: _job_reopened,
+    events.TimerFired: _timer_fired,
+}
+_ATTEMPT_HANDLERS: dict[type[Event], Callable[[JobState, Any], Decision]] = {
+    events.AgentChosen: _agent_chosen,
+    events.DispatchDeferred: _dispatch_deferred,
+    events.TaskStarted: _task_started,
+    events.TaskRefused: _task_refused,
+    events.TaskSucceeded: _task_succeeded,
+    events.TaskFailed: _task_failed,
+    events.LeaseLost: _lease_lost,
+    events.TaskVerified: _task_verified,
+    events.QuestionAnswered: _question_answered,
+}
+
+
+def _of_attempt(job: JobState, event: Any) -> Decision:
+    reason = _refusal(job, event)
+    return Decision(reason=reason) if reason else _ATTEMPT_HANDLERS[type(event)](job, event)
+
+
+_HANDLERS = _JOB_HANDLERS | dict.fromkeys(_ATTEMPT_HANDLERS, _of_attempt)

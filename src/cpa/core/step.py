@@ -1,0 +1,350 @@
+"""One event being worked into a job: collects what moves, and becomes the `Decision`.
+
+A `Step` never touches the job. It keeps the numbers of the head as plain attributes and writes a new head once,
+at the end. All loops run over what moves; only starting, stopping and reopening look at more.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+from msgspec.structs import replace
+
+from cpa.core.commands import (
+    AskPerson,
+    CancelAttempt,
+    Command,
+    DispatchTask,
+    RequestTask,
+    StartTimer,
+    VerifyTask,
+)
+from cpa.core.events import Event
+from cpa.core.job import (
+    SATISFIED,
+    Changes,
+    Decision,
+    JobState,
+    JobStatus,
+    TaskError,
+    TaskRun,
+    TaskSpec,
+    TaskStatus,
+    results,
+)
+
+CANCEL_GRACE = 15_000
+"""Milliseconds a cancelled attempt has to answer; then its outcome counts as unknown."""
+
+SLOT = frozenset((TaskStatus.ASSIGNED, TaskStatus.RUNNING))
+
+
+class Step:
+    """What one event does to one job."""
+
+    __slots__ = (
+        "_busy",
+        "_cause",
+        "_closed",
+        "_commands",
+        "_ending",
+        "_moved",
+        "_open",
+        "_ready",
+        "_reason",
+        "_released",
+        "_started",
+        "_status",
+        "_unsettled",
+        "job",
+        "number",
+        "time",
+    )
+
+    def __init__(self, job: JobState, event: Event) -> None:
+        head = job.head
+        self.job = job
+        self.time = event.time
+        self.number = head.number + 1
+        self._status = head.status
+        self._open = head.open
+        self._busy = head.busy
+        self._unsettled = head.unsettled
+        self._ending = head.ending
+        self._cause = head.cause
+        self._reason = head.reason
+        self._started = head.started
+        self._moved: dict[int, TaskRun] = {}
+        self._closed: list[str] = []
+        self._commands: list[Command] = []
+        self._ready: list[int] = []
+        self._released: dict[int, int] = {}
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    @property
+    def ending(self) -> JobStatus | None:
+        return self._ending
+
+    def spec(self, index: int) -> TaskSpec:
+        return self.job.graph.spec.tasks[index]
+
+    def task(self, index: int) -> TaskRun:
+        return self._moved.get(index) or self.job.task(index)
+
+    # -- commands ------------------------------------------------------------------------------------------
+
+    def issue(self, command: Command) -> None:
+        self._commands.append(command)
+
+    def close(self, key: str) -> None:
+        self._closed.append(key)
+
+    # -- moving tasks --------------------------------------------------------------------------------------
+
+    def assign(self, run: TaskRun, agent: str) -> None:
+        index, epoch = run.index, run.epoch
+        self.close(f"dispatch:{index}:{epoch}")
+        self._moved[index] = replace(run, status=TaskStatus.ASSIGNED, agent=agent, since=self.time, reason="")
+        timeout = self.spec(index).timeout
+        self.issue(
+            RequestTask(
+                key=f"request:{index}:{epoch}", task=index, epoch=epoch, agent=agent, after=timeout + CANCEL_GRACE
+            )
+        )
+
+    def begin(self, run: TaskRun) -> None:
+        self._moved[run.index] = replace(run, status=TaskStatus.RUNNING, since=self.time)
+
+    def hold(self, run: TaskRun, reason: str, after: int, **changed: Any) -> None:
+        """Give the slot back and wait for a time."""
+        self._leave(run)
+        self._moved[run.index] = replace(
+            run, status=TaskStatus.HELD, since=self.time, reason=reason, agent="", **changed
+        )
+        key = f"retry:{run.index}:{run.epoch}"
+        self.issue(StartTimer(key=key, task=run.index, after=after))
+
+    def doubt(self, run: TaskRun, reason: str, **changed: Any) -> TaskRun:
+        """The effect is uncertain: no slot, but the run cannot end before this is settled."""
+        self._leave(run)
+        self._unsettled += 1
+        moved = replace(
+            run, status=TaskStatus.IN_DOUBT, since=self.time, reason=reason, agent="", verified=0, **changed
+        )
+        self._moved[run.index] = moved
+        return moved
+
+    def look(self, run: TaskRun) -> None:
+        """Have the effect of this attempt looked for."""
+        key = f"verify:{run.index}:{run.epoch}"
+        self.issue(VerifyTask(key=key, task=run.index, epoch=run.epoch, look=run.verified, after=120_000))
+
+    def look_later(self, run: TaskRun, after: int) -> None:
+        self._moved[run.index] = replace(run, verified=run.verified + 1)
+        self.issue(StartTimer(key=f"look:{run.index}:{run.epoch}", task=run.index, after=after))
+
+    def ask(self, run: TaskRun, question: str) -> None:
+        key = f"ask:{run.index}:{run.epoch}"
+        self._moved[run.index] = replace(run, reason=question)
+        self.issue(AskPerson(key=key, task=run.index, epoch=run.epoch, question=question))
+
+    def wake(self, run: TaskRun, **changed: Any) -> None:
+        """A held task goes back into the line."""
+        self._moved[run.index] = replace(run, reason="", **changed)
+        self._ready.append(run.index)
+
+    def succeed(self, run: TaskRun, result: dict[str, Any] | None, reason: str = "") -> None:
+        self._finish(run, TaskStatus.DONE, result=result, reason=reason, error=None)
+        self._release(run.index)
+
+    def fail(self, run: TaskRun, error: TaskError) -> None:
+        """The task failed for good: nothing new starts; under a cancel it counts as cancelled."""
+        cancelled = self._ending is JobStatus.CANCELLED
+        self._finish(run, TaskStatus.CANCELLED if cancelled else TaskStatus.FAILED, error=error)
+        if self._ending is None:
+            self.stop(JobStatus.FAILED, f"task:{self.spec(run.index).id}", error.message)
+
+    def drop(self, run: TaskRun) -> None:
+        """The task will not be done in this run."""
+        self._finish(run, TaskStatus.CANCELLED)
+
+    def _finish(self, run: TaskRun, status: TaskStatus, reason: str = "", **changed: Any) -> None:
+        self._leave(run)
+        self._open -= 1
+        self._moved[run.index] = replace(
+            run, status=status, since=self.time, line=0, reason=reason, **changed
+        )
+
+    def _leave(self, run: TaskRun) -> None:
+        """Give back what the task holds while it is where it is."""
+        status = run.status
+        if status in SLOT:
+            self._busy -= 1
+            self.close(f"request:{run.index}:{run.epoch}")
+            self.close(f"cancel:{run.index}:{run.epoch}")
+        elif status is TaskStatus.READY and not run.line:
+            self._busy -= 1
+            self.close(f"dispatch:{run.index}:{run.epoch}")
+        elif status is TaskStatus.IN_DOUBT:
+            self._unsettled -= 1
+            for kind in ("verify", "look", "ask"):
+                self.close(f"{kind}:{run.index}:{run.epoch}")
+
+    # -- the graph -----------------------------------------------------------------------------------------
+
+    def _release(self, done: int) -> None:
+        """Tell the dependents; a task whose condition does not hold is skipped, which releases its own."""
+        if self._ending is not None:
+            return
+        satisfied = [done]
+        released, waiting, dependents = self._released, self.job.waiting, self.job.graph.dependents
+        while satisfied:
+            for index in dependents[satisfied.pop()]:
+                released[index] = released.get(index, 0) + 1
+                if waiting[index] == released[index] and not self.offer(index):
+                    satisfied.append(index)
+
+    def offer(self, index: int) -> bool:
+        """Make a task whose dependencies are satisfied ready or held; False when it is skipped instead."""
+        run, spec = self.task(index), self.spec(index)
+        if any(self.task(need).status is TaskStatus.SKIPPED for need in spec.references):
+            self._skip(run, "dependency_skipped")
+            return False
+        if spec.when and not self._holds(index):
+            self._skip(run, "condition_false")
+            return False
+        if spec.approval and not run.approved:
+            held = replace(run, status=TaskStatus.HELD, since=self.time)
+            self._moved[index] = held
+            self.ask(held, "approval")
+        else:
+            self._ready.append(index)
+        return True
+
+    def _holds(self, index: int) -> bool:
+        condition = self.job.graph.conditions[index]
+        ids = {self.spec(need).id: need for need in self.spec(index).needs}
+        found = results(self.job, ids.values())
+        for name, need in ids.items():
+            moved = self._moved.get(need)
+            if moved is not None and moved.status is TaskStatus.DONE:
+                found[name] = moved.result or {}
+        return condition.evaluate({"tasks": {name: {"result": value} for name, value in found.items()}})
+
+    def _skip(self, run: TaskRun, reason: str) -> None:
+        self._open -= 1
+        self._moved[run.index] = replace(run, status=TaskStatus.SKIPPED, since=self.time, reason=reason)
+
+    def _fill(self) -> None:
+        """Dispatch as many ready tasks as there are slots: those in line first, then those just made ready."""
+        self._ready.sort()
+        free = max(self.job.spec.max_parallel - self._busy, 0)
+        if free:
+            for index in list(islice(self.job.line, free)):
+                self._dispatch(index)
+            for index in self._ready[: max(self.job.spec.max_parallel - self._busy, 0)]:
+                self._dispatch(index)
+        for index in self._ready:
+            run = self.task(index)
+            if run.status is not TaskStatus.READY:
+                # Moved last, so that the line grows in the order in which it is rebuilt from rows.
+                self._moved.pop(index, None)
+                self._moved[index] = replace(run, status=TaskStatus.READY, line=self.number, since=self.time)
+
+    def _dispatch(self, index: int) -> None:
+        run = self.task(index)
+        epoch = run.epoch + 1
+        self._busy += 1
+        self._moved[index] = replace(
+            run, status=TaskStatus.READY, epoch=epoch, line=0, verified=0, since=self.time
+        )
+        self.issue(DispatchTask(key=f"dispatch:{index}:{epoch}", task=index, epoch=epoch))
+
+    # -- the run -------------------------------------------------------------------------------------------
+
+    def submit(self) -> None:
+        self._open = len(self.job.spec.tasks)
+
+    def reopen(self) -> None:
+        """The next run: satisfied tasks stay, the others begin again and count their epochs on."""
+        self._status, self._ending, self._cause, self._reason = JobStatus.PENDING, None, "", ""
+        self._started = self._open = 0
+        for index in range(len(self.job.spec.tasks)):
+            run = self.task(index)
+            if run.status in SATISFIED:
+                continue
+            self._open += 1
+            if run.status is not TaskStatus.WAITING:
+                self._moved[index] = TaskRun(index, epoch=run.epoch, since=self.time)
+
+    def start(self) -> None:
+        self._status = JobStatus.RUNNING
+        self._started = self.time
+        spec = self.job.spec
+        if spec.timeout:
+            self.issue(StartTimer(key="timeout", after=spec.timeout))
+        waiting = self.job.waiting
+        for index in range(len(spec.tasks)):
+            new = waiting[index] == 0 and self.task(index).status is TaskStatus.WAITING
+            if new and not self.offer(index):
+                self._release(index)
+
+    def stop(self, ending: JobStatus, cause: str, reason: str, *, cancel: bool = False) -> None:
+        """Nothing new starts. With `cancel` running attempts are told to stop, else they may finish."""
+        self._ending, self._cause, self._reason = ending, cause, reason
+        self._ready.clear()
+        for index in self.job.line:
+            self.drop(self.task(index))
+        for command in list(self.job.open.values()):
+            self._withdraw(command, cancel=cancel)
+
+    def _withdraw(self, command: Command, *, cancel: bool) -> None:
+        if isinstance(command, DispatchTask):
+            self._drop_if(command.task, TaskStatus.READY)
+        elif isinstance(command, StartTimer | AskPerson) and command.task >= 0:
+            if self._drop_if(command.task, TaskStatus.HELD):
+                self.close(command.key)
+        elif isinstance(command, RequestTask) and cancel and self.task(command.task).status in SLOT:
+            self.close(command.key)
+            index, epoch, agent = command.task, command.epoch, command.agent
+            key = f"cancel:{index}:{epoch}"
+            self.issue(CancelAttempt(key=key, task=index, epoch=epoch, agent=agent, after=CANCEL_GRACE))
+
+    def _drop_if(self, index: int, status: TaskStatus) -> bool:
+        run = self.task(index)
+        if run.status is not status:
+            return False
+        self.drop(run)
+        return True
+
+    def decide(self, **changed: Any) -> Decision:
+        """The decision: fills the slots, ends the run when nothing is left of it, writes the head."""
+        if self._status is JobStatus.RUNNING and self._ending is None and (self._ready or self.job.line):
+            self._fill()
+        before = self.job.head
+        ended = 0
+        ending = self._ending or (JobStatus.DONE if self._open == 0 else None)
+        if ending is not None and self._busy == 0 and self._unsettled == 0 and not before.status.ended:
+            self._status, ended = ending, self.time
+            self._closed.extend(self.job.open)
+            self._commands.clear()
+        head = replace(
+            before,
+            status=self._status,
+            number=self.number,
+            time=self.time,
+            open=self._open,
+            busy=self._busy,
+            unsettled=self._unsettled,
+            ending=self._ending,
+            cause=self._cause,
+            reason=self._reason,
+            started=self._started,
+            ended=ended,
+            **changed,
+        )
+        issued = {command.key for command in self._commands}
+        closed = tuple(key for key in dict.fromkeys(self._closed) if key in self.job.open and key not in issued)
+        return Decision(Changes(head, tuple(self._moved.values()), closed), tuple(self._commands))

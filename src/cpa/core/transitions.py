@@ -1,0 +1,49 @@
+"""The states of a job and of a task run as tables. The machine, its tests and the diagrams in the docs read them.
+
+Two rules stand above the tables: a terminal task run moves only when its job is reopened, and an event about an
+attempt counts only for the newest epoch. What a table does not name changes nothing.
+"""
+
+from __future__ import annotations
+
+from cpa.core import events
+from cpa.core.events import Event
+from cpa.core.job import JobStatus, TaskStatus
+
+J, T = JobStatus, TaskStatus
+
+JOB_MOVES: dict[JobStatus, frozenset[JobStatus]] = {
+    J.PENDING: frozenset((J.RUNNING, J.CANCELLED, J.FAILED)),
+    J.RUNNING: frozenset((J.DONE, J.FAILED, J.CANCELLED)),
+    J.DONE: frozenset(),
+    J.FAILED: frozenset((J.PENDING,)),
+    J.CANCELLED: frozenset((J.PENDING,)),
+}
+"""Where a job may go. From its ends only `JobReopened` leads on."""
+
+TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
+    T.WAITING: frozenset((T.READY, T.HELD, T.SKIPPED)),
+    T.READY: frozenset((T.ASSIGNED, T.HELD, T.CANCELLED)),
+    T.ASSIGNED: frozenset((T.RUNNING, T.DONE, T.FAILED, T.HELD, T.IN_DOUBT, T.CANCELLED)),
+    T.RUNNING: frozenset((T.DONE, T.FAILED, T.HELD, T.IN_DOUBT, T.CANCELLED)),
+    T.HELD: frozenset((T.READY, T.FAILED, T.CANCELLED)),
+    T.IN_DOUBT: frozenset((T.DONE, T.FAILED, T.HELD, T.CANCELLED)),
+    T.DONE: frozenset(),
+    T.FAILED: frozenset((T.WAITING,)),
+    T.SKIPPED: frozenset(),
+    T.CANCELLED: frozenset((T.WAITING,)),
+}
+"""Where a task run may go. From failed and cancelled only a new run leads on."""
+
+ACCEPTS: dict[type[Event], frozenset[TaskStatus]] = {
+    events.AgentChosen: frozenset((T.READY,)),
+    events.DispatchDeferred: frozenset((T.READY,)),
+    events.TaskStarted: frozenset((T.ASSIGNED,)),
+    events.TaskRefused: frozenset((T.ASSIGNED,)),
+    events.TaskSucceeded: frozenset((T.ASSIGNED, T.RUNNING, T.IN_DOUBT)),
+    events.TaskFailed: frozenset((T.ASSIGNED, T.RUNNING)),
+    events.LeaseLost: frozenset((T.ASSIGNED, T.RUNNING)),
+    events.TaskVerified: frozenset((T.IN_DOUBT,)),
+    events.QuestionAnswered: frozenset((T.HELD, T.IN_DOUBT)),
+}
+"""In which states of its task an event about an attempt counts."""
