@@ -114,7 +114,7 @@ class _Token(NamedTuple):
 
 _TOKEN = re.compile(
     rf"""(?P<space>\s+)
-    |(?P<reference>\{{\{{\s{{0,9}}{REFERENCE_PATTERN.replace(" ", "[ ]")}\s{{0,9}}\}}\}}|{REFERENCE_PATTERN})
+    |(?P<reference>\{{\{{\s{{0,9}}{REFERENCE_PATTERN}\s{{0,9}}\}}\}}|{REFERENCE_PATTERN})
     |(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
     |(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d{{1,3}})?(?![\w.]))
     |(?P<operator>==|!=|<=|>=|<|>)
