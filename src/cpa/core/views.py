@@ -1,0 +1,305 @@
+"""What the world sees of a job: the public `Job`, its tasks, its events and its open questions.
+
+Made from the core's own values, never stored. Times are RFC 3339 in UTC with milliseconds, durations are
+seconds. Results are shown as they are; secrets in arguments are references and stay references.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from cpa.core import events as facts
+from cpa.core.commands import AskPerson
+from cpa.core.job import JobHead, JobSpec, JobStatus, Snapshot, TaskRun, TaskStatus
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def moment(milliseconds: int) -> datetime:
+    """Milliseconds since 1970 UTC as an aware datetime."""
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def rfc3339(milliseconds: int) -> str:
+    """As text, always with milliseconds and `Z`."""
+    return moment(milliseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(
+        lambda value: value.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        return_type=str,
+        when_used="json",
+    ),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-24T08:30:00.000Z"]}),
+]
+
+
+class View(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Failure(View):
+    """Why a task failed or is held."""
+
+    failure: str = Field(description="technical, environment, business, policy or unknown_outcome")
+    code: str = Field(description="Stable, machine-readable.", examples=["login_refused"])
+    message: str
+    remedy: str = ""
+
+
+class Task(View):
+    """One task in the current run."""
+
+    id: str
+    index: int
+    action: str = Field(examples=["web.click"])
+    status: TaskStatus
+    depends_on: list[str]
+    arguments: dict[str, Any]
+    timeout: float = Field(description="Seconds for one attempt.")
+    effect: str = Field(description="What a second try may do: idempotent, verifiable or unsafe.")
+    attempts: int = Field(description="Attempts of this run that count against the retry policy.")
+    epoch: int = Field(description="Number of the newest attempt, over all runs.")
+    agent: str | None = None
+    since: Timestamp | None = Field(default=None, description="When this status was reached.")
+    reason: str | None = Field(default=None, description="Why it is held, in doubt or skipped.")
+    result: dict[str, Any] | None = None
+    error: Failure | None = None
+
+
+class Job(View):
+    """One request and where it stands."""
+
+    id: str
+    status: JobStatus
+    intent: str
+    description: str = Field(description="The request in the person's words.")
+    context: dict[str, str] = Field(default_factory=dict)
+    priority: int = Field(default=0, description="Higher goes first.")
+    created_at: Timestamp
+    started_at: Timestamp | None = None
+    ended_at: Timestamp | None = None
+    updated_at: Timestamp | None = None
+    deadline: Timestamp | None = None
+    retry_count: int = Field(default=0, description="Runs after the first.")
+    max_retries: int | None = None
+    last_seq: int = Field(default=0, description="Number of its last event: where a live stream resumes.")
+    open_tasks: int = Field(default=0, description="Tasks of this run that have not ended.")
+    dead_letter: bool = Field(default=False, description="Failed, and its retries are used up.")
+    reason: str | None = Field(default=None, description="Why the run ended as it did.")
+    error: Failure | None = Field(default=None, description="Of the first task that failed for good.")
+
+
+class JobDetail(View):
+    """A job with its tasks."""
+
+    job: Job
+    status: JobStatus
+    tasks: list[Task]
+
+
+class EventView(View):
+    """One thing that happened, numbered without gaps within its job."""
+
+    seq: int
+    type: str = Field(examples=["task_succeeded"])
+    time: Timestamp
+    task: str | None = None
+    agent: str | None = None
+    epoch: int | None = None
+    summary: str = Field(description="One readable line.")
+    leaf: str = Field(description="SHA-256 of the stored bytes: the entry's place in the audit trail.")
+
+
+class Question(View):
+    """Something only a person can decide; the task waits for it."""
+
+    id: str = Field(description="To answer under `/questions/{id}`.")
+    job: str
+    task: str
+    kind: str = Field(description="`approval`: may it be done? `doubt`: did it happen?")
+    action: str
+    arguments: dict[str, Any]
+    text: str
+    since: Timestamp | None = None
+
+
+def job_view(head: JobHead, intent: str, description: str) -> Job:
+    """A job as it appears in a list: without what only its spec knows."""
+    return Job(**_head(head), intent=intent, description=description)
+
+
+def job_detail(snapshot: Snapshot) -> JobDetail:
+    """A job whole."""
+    head, spec = snapshot.head, snapshot.spec
+    job = Job(
+        **_head(head),
+        intent=spec.intent,
+        description=spec.description,
+        context=spec.context,
+        max_retries=spec.max_retries,
+        dead_letter=snapshot.dead,
+        error=_first_error(snapshot),
+    )
+    return JobDetail(job=job, status=head.status, tasks=task_views(snapshot))
+
+
+def task_views(snapshot: Snapshot, *, offset: int = 0, limit: int | None = None) -> list[Task]:
+    """The tasks in the order of the plan."""
+    end = None if limit is None else offset + limit
+    spec = snapshot.spec
+    return [_task(spec, run) for run in snapshot.tasks[offset:end]]
+
+
+def event_view(number: int, leaf: str, event: facts.Event, spec: JobSpec) -> EventView:
+    """One event, told in a line."""
+    index = getattr(event, "task", None)
+    return EventView(
+        seq=number,
+        type=str(type(event).__struct_config__.tag),
+        time=moment(event.time),
+        task=task_name(spec, index),
+        agent=getattr(event, "agent", None),
+        epoch=getattr(event, "epoch", None),
+        summary=summary(event, spec),
+        leaf=leaf,
+    )
+
+
+def task_name(spec: JobSpec, index: int | None) -> str | None:
+    """The id of the task at this place; None when there is none."""
+    if index is None or not 0 <= index < len(spec.tasks):
+        return None
+    return spec.tasks[index].id
+
+
+def summary(event: facts.Event, spec: JobSpec) -> str:
+    """What happened, in a line a person reads. Holds no result and no argument."""
+    task = task_name(spec, getattr(event, "task", None))
+    match event:
+        case facts.JobSubmitted():
+            return f"accepted with {event.tasks} task{'s' if event.tasks != 1 else ''}"
+        case facts.JobStarted():
+            return "taken from the line"
+        case facts.AgentChosen():
+            return f"{task}: attempt {event.epoch} goes to {event.agent}"
+        case facts.DispatchDeferred():
+            return f"{task}: nobody can take it now ({event.reason}), tried again in {_seconds(event.after)}"
+        case facts.TaskStarted():
+            return f"{task}: begun"
+        case facts.TaskRefused():
+            return f"{task}: refused by the agent{_why(event.reason)}"
+        case facts.TaskSucceeded():
+            return f"{task}: succeeded in {_seconds(event.duration)}"
+        case facts.TaskFailed():
+            return f"{task}: failed, {event.failure.value} ({event.code}){_why(event.message)}"
+        case facts.LeaseLost():
+            return f"{task}: the agent is gone, what it did is unknown{_why(event.reason)}"
+        case facts.TaskVerified():
+            return f"{task}: looked for its effect: {event.verdict}{_why(event.evidence)}"
+        case facts.QuestionAnswered():
+            return f"{task}: {event.by} answered {'yes' if event.yes else 'no'}{_why(event.note)}"
+        case facts.TimerFired():
+            return f"time is up for {event.key}"
+        case facts.CancelRequested():
+            return f"{event.by} asked to cancel{_why(event.reason)}"
+        case facts.JobReopened():
+            return f"{event.by} opened the next run"
+        case _:
+            return str(type(event).__struct_config__.tag)
+
+
+def question_id(job: str, task: int, epoch: int) -> str:
+    """How an open question is named to the outside: the job, the task's index, the attempt."""
+    return f"{job}.{task}.{epoch}"
+
+
+def question_view(snapshot: Snapshot, command: AskPerson) -> Question:
+    """An open question with what must be known to answer it."""
+    task = snapshot.spec.tasks[command.task]
+    run = snapshot.tasks[command.task]
+    if command.question == "approval":
+        text = f"May task {task.id} do {task.action}?"
+    else:
+        text = f"Did {task.action} of task {task.id} happen? Its outcome is unknown."
+    return Question(
+        id=question_id(snapshot.head.id, command.task, command.epoch),
+        job=snapshot.head.id,
+        task=task.id,
+        kind=command.question,
+        action=task.action,
+        arguments=task.arguments,
+        text=text,
+        since=moment(run.since) if run.since else None,
+    )
+
+
+def questions(snapshot: Snapshot) -> list[Question]:
+    """All open questions of a job."""
+    return [question_view(snapshot, open) for open in snapshot.commands if isinstance(open, AskPerson)]
+
+
+def _head(head: JobHead) -> dict[str, Any]:
+    return {
+        "id": head.id,
+        "status": head.status,
+        "priority": head.priority,
+        "created_at": moment(head.created),
+        "started_at": moment(head.started) if head.started else None,
+        "ended_at": moment(head.ended) if head.ended else None,
+        "updated_at": moment(head.time or head.created),
+        "deadline": moment(head.due) if head.due else None,
+        "retry_count": head.run,
+        "last_seq": head.number,
+        "open_tasks": head.open,
+        "reason": head.reason or head.cause or None,
+    }
+
+
+def _task(spec: JobSpec, run: TaskRun) -> Task:
+    task = spec.tasks[run.index]
+    return Task(
+        id=task.id,
+        index=run.index,
+        action=task.action,
+        status=run.status,
+        depends_on=[spec.tasks[need].id for need in task.needs],
+        arguments=task.arguments,
+        timeout=task.timeout / 1000,
+        effect=task.effect.value,
+        attempts=run.attempts,
+        epoch=run.epoch,
+        agent=run.agent or None,
+        since=moment(run.since) if run.since else None,
+        reason=run.reason or None,
+        result=run.result,
+        error=_failure(run),
+    )
+
+
+def _failure(run: TaskRun) -> Failure | None:
+    if run.error is None:
+        return None
+    error = run.error
+    return Failure(failure=error.failure.value, code=error.code, message=error.message, remedy=error.remedy)
+
+
+def _first_error(snapshot: Snapshot) -> Failure | None:
+    if snapshot.head.status is not JobStatus.FAILED:
+        return None
+    failed = (run for run in snapshot.tasks if run.status is TaskStatus.FAILED and run.error is not None)
+    first = min(failed, key=lambda run: (run.since, run.index), default=None)
+    return None if first is None else _failure(first)
+
+
+def _seconds(milliseconds: int) -> str:
+    return f"{milliseconds / 1000:.3g} s"
+
+
+def _why(text: str) -> str:
+    return f": {text}" if text else ""
