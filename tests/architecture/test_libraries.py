@@ -28,7 +28,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "rich": ("terminal", "demo"),
     "sqlalchemy": ("repository", "queue", "audit"),
     "starlette": ("api", "demo"),
-    "structlog": ("telemetry",),
+    "structlog": ("",),
     "typer": ("cli",),
     "typing_extensions": ("",),
     "uvicorn": ("bootstrap", "api", "demo", "testing"),
