@@ -1,0 +1,179 @@
+"""Which hand performs which action, and what every attempt gets: a time limit and an answer.
+
+    cut off by the timeout   effect idempotent: TECHNICAL, a second try is right either way;
+                             verifiable or unsafe: UNKNOWN_OUTCOME, it may have happened
+    exception (a defect)     the same rule, with the code `executor_defect` and the traceback in the log
+
+Executors keep a deadline of their own a little below `request.timeout` and answer more precisely; the cut
+here is for those that did not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+
+import structlog
+
+from cpa.core.classes import EffectClass, FailureClass
+from cpa.errors import Conflict, NotFound
+from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
+
+_log = structlog.get_logger(__name__)
+
+
+class ExecutorRegistry:
+    """Executors by action. The registry owns what is registered: `close` closes all of it."""
+
+    def __init__(self, executors: Iterable[BaseExecutor] = ()) -> None:
+        self._by_action: dict[str, BaseExecutor] = {}
+        self._executors: list[BaseExecutor] = []
+        for executor in executors:
+            self.register(executor)
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The names of all actions on offer, sorted."""
+        return tuple(sorted(self._by_action))
+
+    def register(self, executor: BaseExecutor) -> None:
+        """Offer all actions of this executor. `Conflict` if one of them is taken; then none is offered."""
+        for action in executor.actions:
+            if action in self._by_action:
+                raise Conflict(
+                    "Two executors offer the same action.",
+                    field="action",
+                    value=action,
+                    remedy="Register only one of them.",
+                )
+        self._by_action.update(dict.fromkeys(executor.actions, executor))
+        self._executors.append(executor)
+
+    def get(self, action: str) -> BaseExecutor:
+        """The executor of this action. `NotFound` naming the closest actions on offer."""
+        try:
+            return self._by_action[action]
+        except KeyError:
+            raise NotFound(
+                f"No executor performs `{action}`.",
+                field="action",
+                value=action,
+                remedy=self._suggestion(action),
+            ) from None
+
+    async def dispatch(self, request: ActionRequest) -> ExecutionResult:
+        """Perform one attempt within `request.timeout`. Never raises but for cancellation from outside; an
+        unknown action is a failure of class BUSINESS (a second try changes nothing)."""
+        executor = self._by_action.get(request.action)
+        if executor is None:
+            return ExecutionResult.failed(
+                FailureClass.BUSINESS,
+                "unknown_action",
+                f"No executor performs `{request.action}`.",
+                remedy=self._suggestion(request.action),
+            )
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(request.timeout) as limit:
+                return await executor.execute(request)
+        except TimeoutError as error:
+            if not limit.expired():
+                return self._defect(request, error, time.monotonic() - began)
+            return ExecutionResult.failed(
+                _class_after(request.effect),
+                "timeout",
+                f"`{request.action}` was cut off after {request.timeout:g} s.",
+                remedy="Give the task a longer timeout, or look why its target is slow.",
+                duration=time.monotonic() - began,
+            )
+        except Exception as error:  # noqa: BLE001 - classed, logged and answered
+            return self._defect(request, error, time.monotonic() - began)
+
+    async def verify(self, request: ActionRequest) -> Verification:
+        """Ask the executor whether the effect happened, within `request.timeout`. No answer is UNKNOWN; an
+        unknown action raises `NotFound`."""
+        executor = self.get(request.action)
+        try:
+            async with asyncio.timeout(request.timeout) as limit:
+                return await executor.verify(request)
+        except TimeoutError as error:
+            if not limit.expired():
+                return self._no_verdict(request, error)
+            return Verification(
+                verdict=Verdict.UNKNOWN,
+                evidence=f"Looking for the effect took longer than {request.timeout:g} s.",
+                look_again=max(1.0, request.timeout),
+            )
+        except Exception as error:  # noqa: BLE001 - logged and answered
+            return self._no_verdict(request, error)
+
+    async def job_ended(self, tenant: str, job: str) -> None:
+        """Tell every executor, the others too when one fails; then an ExceptionGroup is raised."""
+        await _all("job_ended", [partial(executor.job_ended, tenant, job) for executor in self._executors])
+
+    async def close(self) -> None:
+        """Close every executor, last registered first, the others too when one fails; then what failed is
+        raised as ExceptionGroup. A second call does nothing."""
+        executors, self._executors = self._executors[::-1], []
+        self._by_action.clear()
+        await _all("close", [executor.close for executor in executors])
+
+    # -- inside ----------------------------------------------------------------------------------------------
+
+    def _suggestion(self, action: str) -> str:
+        close = difflib.get_close_matches(action, self._by_action, n=3, cutoff=0.5)
+        if close:
+            return f"Did you mean {' or '.join(f'`{name}`' for name in close)}?"
+        return f"On offer: {', '.join(self.actions) or 'nothing'}."
+
+    def _defect(self, request: ActionRequest, error: Exception, duration: float) -> ExecutionResult:
+        _log.error(
+            "executor_defect",
+            action=request.action,
+            tenant=request.tenant,
+            job=request.job,
+            task=request.task,
+            exc_info=error,
+        )
+        return ExecutionResult.failed(
+            _class_after(request.effect),
+            "executor_defect",
+            f"The executor of `{request.action}` failed with {type(error).__name__}.",
+            remedy="This is a defect of the executor; its log holds the traceback.",
+            duration=duration,
+        )
+
+    def _no_verdict(self, request: ActionRequest, error: Exception) -> Verification:
+        _log.error(
+            "executor_defect",
+            action=request.action,
+            tenant=request.tenant,
+            job=request.job,
+            task=request.task,
+            during="verify",
+            exc_info=error,
+        )
+        return Verification(
+            verdict=Verdict.UNKNOWN,
+            evidence=f"The verification of `{request.action}` failed with {type(error).__name__}.",
+        )
+
+
+def _class_after(effect: EffectClass) -> FailureClass:
+    """The class of an attempt that ended without an answer."""
+    return FailureClass.TECHNICAL if effect is EffectClass.IDEMPOTENT else FailureClass.UNKNOWN_OUTCOME
+
+
+async def _all(what: str, calls: list[Callable[[], Awaitable[None]]]) -> None:
+    """Call one after the other, each whatever the others did; then raise what went wrong, together."""
+    errors: list[Exception] = []
+    for call in calls:
+        try:
+            await call()
+        except Exception as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+    if errors:
+        raise ExceptionGroup(f"{what} failed in {len(errors)} of {len(calls)} executors", errors)
