@@ -33,6 +33,11 @@ class ActionRequest:
     effect: EffectClass = EffectClass.IDEMPOTENT
     tainted: frozenset[str] = frozenset()
     """Names of the arguments whose value came from outside (mail, page, document, model)."""
+    look: int = 0
+    """For `verify`: how often this attempt's effect was looked for before. A look that answered with
+    `look_again` is followed by the next one no earlier than that many seconds later."""
+    age: float = 0.0
+    """For `verify`: seconds since the attempt can last have had an effect (its settle time)."""
     progress: Callable[[float, str], Awaitable[None]] | None = None
     """Called with (0..1, what is being done now); None where nobody listens."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from email.message import EmailMessage
 from typing import Protocol
@@ -46,7 +46,7 @@ class MailQuery:
     limit: int = 50
 
 
-class MailRefused(Exception):
+class MailRefused(Exception):  # noqa: N818
     """The server said no for good (5xx, wrong credentials, unknown recipient): asking again will not help."""
 
     def __init__(self, code: str, message: str, *, remedy: str = "", recipients: Sequence[str] = ()) -> None:
@@ -54,7 +54,7 @@ class MailRefused(Exception):
         self.code, self.remedy, self.recipients = code, remedy, tuple(recipients)
 
 
-class MailTrouble(Exception):
+class MailTrouble(Exception):  # noqa: N818
     """A fault on the way. `sent_unknown` is True when the data was handed over and no answer came back."""
 
     def __init__(self, code: str, message: str, *, sent_unknown: bool = False) -> None:
@@ -74,16 +74,39 @@ class MailPort(Protocol):
         ...
 
     async def search(self, query: MailQuery) -> list[ReceivedMail]:
-        """Newest first, without attachment content."""
+        """Newest first, without text and attachments. `MailRefused` for a folder that does not exist or
+        refused credentials, `MailTrouble` when the server cannot be reached."""
         ...
 
     async def read(self, uid: str, *, folder: str = "INBOX") -> ReceivedMail:
-        """One message with its attachments; `NotFound` if it is gone."""
+        """One message with its text and attachments; stays unseen. `NotFound` if it is gone; else as
+        `search`."""
+        ...
+
+    @property
+    def sender(self) -> str:
+        """The address outgoing mail carries in From, with or without a display name."""
         ...
 
     @property
     def can_prove_absence(self) -> bool:
-        """Whether a search looks where the mail transaction itself puts a message (architecture, section 5)."""
+        """Whether there is a place to look where the mail transaction itself puts a message (architecture,
+        section 5). False makes `mail.send` from this account unsafe."""
+        ...
+
+    @property
+    def proof_copy(self) -> str:
+        """The address that must be among the recipients of every message so that it can be proved (a blind
+        copy to the sending account); empty when none is needed or nothing can be proved."""
+        ...
+
+    def proves(self, recipients: Sequence[str]) -> bool:
+        """Whether `find` would see a message sent to these recipients (and to `proof_copy`)."""
+        ...
+
+    async def find(self, message_id: str) -> ReceivedMail | None:
+        """Look in the proof place for the message with exactly this Message-ID. Absence here is no proof
+        before the settle time has passed: the server may still be delivering. Raises as `search`."""
         ...
 
     async def close(self) -> None: ...
