@@ -162,8 +162,18 @@ Index(
     sqlite_where=text("not_before = 0 AND lease_until = 0"),
     postgresql_where=text("not_before = 0 AND lease_until = 0"),
 )
-Index("queue_later", queue.c.not_before, sqlite_where=text("not_before > 0"), postgresql_where=text("not_before > 0"))
-Index("queue_leased", queue.c.lease_until, sqlite_where=text("lease_until > 0"), postgresql_where=text("lease_until > 0"))
+Index(
+    "queue_later",
+    queue.c.not_before,
+    sqlite_where=text("not_before > 0"),
+    postgresql_where=text("not_before > 0"),
+)
+Index(
+    "queue_leased",
+    queue.c.lease_until,
+    sqlite_where=text("lease_until > 0"),
+    postgresql_where=text("lease_until > 0"),
+)
 
 messages = Table(
     "messages",

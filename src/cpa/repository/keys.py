@@ -1,0 +1,65 @@
+"""API keys in the store: hashes and rights, never a key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from cpa.errors import Conflict
+from cpa.ports.keys import Scope, StoredKey
+from cpa.repository.database import Database
+from cpa.repository.tables import api_keys
+
+_COLUMNS = ("tenant", "id", "name", "scopes", "hash", "created", "expires", "revoked")
+_SELECT = sa.select(*(api_keys.c[name] for name in _COLUMNS))
+
+
+class SqlKeyStore:
+    """`ports.keys.KeyStore` on the store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, key: StoredKey) -> None:
+        row = {name: getattr(key, name) for name in _COLUMNS}
+        row["scopes"] = " ".join(sorted(key.scopes))
+        statement = insert(api_keys).values(row).on_conflict_do_nothing()
+        added = await self._database.write(lambda c: c.execute(statement).rowcount)
+        if not added:
+            raise Conflict(
+                f"an API key with the id {key.id} or the same hash exists",
+                field="id",
+                value=key.id,
+                remedy="create it under a fresh id",
+            )
+
+    async def find(self, digest: bytes) -> StoredKey | None:
+        query = _SELECT.where(api_keys.c.hash == digest)
+        row = await self._database.read(lambda c: c.execute(query).first())
+        return None if row is None else _key(row)
+
+    async def list(self, tenant: str) -> tuple[StoredKey, ...]:
+        query = _SELECT.where(api_keys.c.tenant == tenant).order_by(api_keys.c.created, api_keys.c.id)
+        return tuple(_key(row) for row in await self._database.read(lambda c: c.execute(query).all()))
+
+    async def revoke(self, tenant: str, id: str, now: int) -> bool:
+        where = (api_keys.c.tenant == tenant, api_keys.c.id == id, api_keys.c.revoked == 0)
+        statement = sa.update(api_keys).where(*where).values(revoked=now)
+        return bool(await self._database.write(lambda c: c.execute(statement).rowcount))
+
+
+def _key(row: Sequence[Any]) -> StoredKey:
+    tenant, id, name, scopes, digest, created, expires, revoked = row
+    return StoredKey(
+        tenant=tenant,
+        id=id,
+        name=name,
+        scopes=frozenset(Scope(word) for word in scopes.split()),
+        hash=digest,
+        created=created,
+        expires=expires,
+        revoked=revoked,
+    )
