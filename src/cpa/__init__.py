@@ -1,7 +1,7 @@
 """CPA: a person's sentence becomes a checked plan, carried out and proved.
 
-The names below are promised: they stay where they are between major versions. Each is imported when first used,
-so that `import cpa` costs next to nothing.
+The names below are promised: they stay where they are between major versions. Each is imported when first
+used, so that `import cpa` costs next to nothing.
 """
 
 from __future__ import annotations
