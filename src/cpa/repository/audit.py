@@ -1,8 +1,8 @@
 """The trail in the store: events of jobs and, in `audit_entries`, what no job did.
 
 Both are read as one, newest first, by *place*: (time, 1 for jobs and 0 for others, seq). A slice examines at
-most WINDOW facts of each kind: first the window's end is found in the index, then the filter runs inside it, so
-that a filter which nothing matches cannot walk through millions.
+most WINDOW facts of each kind: first the window's end is found in the index, then the filter runs inside it,
+so that a filter which nothing matches cannot walk through millions.
 """
 
 from __future__ import annotations
@@ -154,12 +154,14 @@ def _look(
         last = below[2] if below[1] == source else (0 if below[1] < source else _BEYOND)
         query = query.where(time <= below[0], sa.tuple_(time, seq) < (below[0], last))
     end = connection.execute(query.with_only_columns(time, seq).limit(1).offset(WINDOW - 1)).first()
+    horizon: Place | None = None
     if end is not None:
+        horizon = (end[0], source, end[1])
         query = query.where(time >= end[0], sa.tuple_(time, seq) >= (end[0], end[1]))
     rows = connection.execute(_matching(query, body, which, source).limit(limit)).all()
     if len(rows) == limit:
-        end = (rows[-1].time, rows[-1].seq)
-    return [_row(row, source) for row in rows], None if end is None else (end[0], source, end[1])
+        horizon = (rows[-1].time, source, rows[-1].seq)
+    return [_row(row, source) for row in rows], horizon
 
 
 def _matching(
