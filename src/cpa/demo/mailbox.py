@@ -88,7 +88,7 @@ class _MaildirMailbox(Mailbox):
 
 
 def _delivered(key: str) -> tuple[int, ...]:
-    """When a message came: Python's Maildir names files `<second>.M<microsecond>P<process>Q<count>.<host>`."""
+    """When a message came, as Python writes it into the name: `<second>.M<microsecond>P<process>Q<count>`."""
     parts = re.match(r"(\d+)\.M(\d+)P\d+Q(\d+)", key)
     return tuple(int(part) for part in parts.groups()) if parts else ()
 
