@@ -15,7 +15,8 @@ Two doors are kept shut here. Text inserted at planning will be searched once mo
 braces are written as `{{ "{" }}`. And no result may contain an object `{"secret": …}`: it would make an
 executor reveal a secret to whoever wrote the page or answer it came from.
 
-A scope is `{"tasks": {id: result}, "arguments": {...}, "values": {...}}`; each part may be missing.
+A scope has the shape of the references: `{"tasks": {id: {"result": {...}}}, "arguments": {...}, "values":
+{...}}`; each part may be missing.
 """
 
 from __future__ import annotations
@@ -107,6 +108,12 @@ def references(value: Any) -> tuple[Reference, ...]:
     return tuple(found)
 
 
+def whole(text: str) -> Reference | None:
+    """The reference a string consists of, or None where it is text, or text with references in it."""
+    parts = _split(text) if "{{" in text else []
+    return parts[0] if len(parts) == 1 and isinstance(parts[0], Reference) else None
+
+
 def tainted_arguments(arguments: Mapping[str, Any], tasks: Collection[str]) -> tuple[str, ...]:
     """Names of the arguments that refer to a result of one of these tasks, sorted."""
     found = (name for name, value in arguments.items() if any(r.task in tasks for r in references(value)))
@@ -131,11 +138,8 @@ def prefill(value: Any, scope: Scope) -> Any:
 
 def lookup(reference: Reference, scope: Scope) -> Any:
     """The value referred to, or `MISSING`. Never raises."""
-    path: tuple[str | int, ...] = reference.path
-    value: Any = scope.get(reference.root, {})
-    if reference.root == "tasks":
-        value, path = value.get(reference.task, MISSING), path[2:]
-    for step in path:
+    value: Any = scope.get(reference.root, MISSING)
+    for step in reference.path:
         value = _step(value, step)
     return value
 
@@ -256,10 +260,13 @@ def _found(reference: Reference, scope: Scope) -> Any:
 
 
 def _leads_nowhere(reference: Reference, scope: Scope) -> InvalidDocument:
-    known: Any = scope.get(reference.root, {})
-    wanted = reference.path[0]
-    if reference.root == "tasks" and reference.task in known:
-        known, wanted = known[reference.task], reference.field
+    known: Any = scope.get(reference.root)
+    wanted: str | int = ""
+    for wanted in reference.path:
+        below = _step(known, wanted)
+        if below is MISSING:
+            break
+        known = below
     names = [str(name) for name in known] if isinstance(known, Mapping) else []
     close = difflib.get_close_matches(str(wanted), names, n=3)
     there = ", ".join(names[:20]) or "nothing"

@@ -1,0 +1,374 @@
+"""One task of a plan: as written (`ToDo`), and as understood (`Task`), with everything checked that needs no
+other task."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from cpa.core import conditions, references
+from cpa.core.catalogue import ActionCatalogue, ActionSpec, ArgumentSpec, Slot
+from cpa.core.classes import EffectClass
+from cpa.core.documents import invalid, path
+from cpa.core.references import Reference, Scope
+from cpa.errors import InvalidDocument, TooLarge
+
+MAX_TIMEOUT = 7 * 24 * 3600.0
+"""Longest timeout of one attempt, in seconds."""
+MAX_ARGUMENT_BYTES = 256 * 1024
+"""Largest size of a task's arguments and condition as JSON; more travels as a file."""
+MAX_REFERENCES = 1_000
+"""How many references the arguments of one task may hold."""
+MAX_DEPTH = 32
+"""How deep arguments may be nested."""
+
+ID = re.compile(r"\w(?:[\w-]{0,98}\w)?")
+"""Ids of tasks: letters of any language, digits, underscores, hyphens inside."""
+
+
+class RetrySpec(BaseModel):
+    """How often and how soon a task is tried again after a technical failure. Delays in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    max_attempts: int = Field(default=3, ge=1, le=100)
+    first_delay: float = Field(default=1.0, ge=0, le=86_400)
+    factor: float = Field(default=2.0, ge=1, le=100)
+    max_delay: float = Field(default=60.0, ge=0, le=86_400)
+
+
+class ToDo(BaseModel):
+    """One task of a plan, as written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    action: str = Field(min_length=1, max_length=200, description="What to do: a dotted name or an alias.")
+    id: str = Field(default="", description="Name inside the plan; empty takes the key or `task_<index>`.")
+    do: str = Field(default="", max_length=200, description="With `playwright`: which web action.")
+    selector: Any = Field(default=None, description="Short for `arguments.selector`.")
+    text: Any = Field(default=None, description="Short for `arguments.text`.")
+    timeout: float | None = Field(
+        default=None, gt=0, le=MAX_TIMEOUT, description="Seconds for one attempt; default by action."
+    )
+    depends_on: tuple[Any, ...] = Field(
+        default=(), description="Indices or ids of the tasks that must be done first."
+    )
+    arguments: dict[str, Any] = Field(default_factory=dict, description="By the action's own names.")
+    outputs: tuple[str, ...] = Field(default=(), description="Result names beyond those the action promises.")
+    effect: EffectClass | None = Field(default=None, description="Default by action.")
+    retry: RetrySpec = RetrySpec()
+    when: str = Field(default="", description="Condition over earlier results; empty is always true.")
+    approval: bool = Field(default=False, description="A person must say yes first.")
+    capability: str = Field(default="", max_length=200, description="A tag the agent must offer.")
+    tainted: tuple[str, ...] = Field(
+        default=(), description="Arguments whose literal value came from outside (mail, page, model)."
+    )
+
+    @field_validator("depends_on", "outputs", "tainted", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A single item stands for a list of one, nothing for an empty one."""
+        if value is None:
+            return ()
+        return value if isinstance(value, list | tuple) else (value,)
+
+    @field_validator("depends_on")
+    @classmethod
+    def _indices_or_ids(cls, value: tuple[Any, ...]) -> tuple[int | str, ...]:
+        if not all(isinstance(item, int | str) and not isinstance(item, bool) for item in value):
+            raise ValueError("dependencies are indices or ids of tasks")
+        return value
+
+    @field_validator("id")
+    @classmethod
+    def _is_id(cls, value: str) -> str:
+        if value and not ID.fullmatch(value):
+            raise ValueError("an id consists of letters, digits, _ and - (at most 100)")
+        return value
+
+    @classmethod
+    def read(cls, document: ToDo | Mapping[str, Any], field: str) -> ToDo:
+        """From a mapping; raises `InvalidDocument` with paths below `field`."""
+        if isinstance(document, ToDo):
+            return document
+        if not isinstance(document, Mapping):
+            raise InvalidDocument(
+                "a task is a mapping", field=field, value=document, remedy="Write {action: …, arguments: …}."
+            )
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            problem = invalid(error, field)
+            if error.errors()[0]["type"] == "extra_forbidden":
+                problem.remedy = "Correct the name; arguments of the action go below `arguments`."
+            raise problem from error
+
+
+class Task:
+    """A ToDo that the catalogue understands; one of a graph.
+
+    Raises `InvalidDocument` or `TooLarge` with paths below `field` for an unknown action, a wrong, missing or
+    superfluous argument, a broken reference or condition.
+    """
+
+    __slots__ = ("arguments", "condition", "field", "id", "needs", "reads", "spec", "tainted", "todo")
+
+    def __init__(self, id: str, todo: ToDo, field: str, catalogue: ActionCatalogue) -> None:
+        self.id, self.todo, self.field = id, todo, field
+        self.spec: ActionSpec = catalogue.get(todo.action, todo.do, field=path(field, "action"))
+        self.arguments: dict[str, Any] = self._merged()
+        self.reads: list[tuple[Reference, str]] = []
+        """References in the arguments, each with the name of its argument."""
+        self.condition = self._condition()
+        self.needs: tuple[int, ...] = ()
+        """Positions in the graph, sorted; known once the graph is built."""
+        for name, value in self.arguments.items():
+            self._check_argument(name, value)
+        self._check_together()
+        self.tainted = self._touched()
+        """Arguments that can hold text from outside; the graph adds those that refer to such results."""
+        self._check_size()
+
+    def at(self, *steps: str | int) -> str:
+        """The path of a part of this task in the document."""
+        return path(self.field, *steps)
+
+    def controls(self, argument: str) -> bool:
+        """Whether the argument decides what is touched."""
+        spec = self.spec.argument(argument)
+        return spec is not None and spec.slot is Slot.CONTROL
+
+    @property
+    def promised(self) -> tuple[str, ...]:
+        """Names its result may hold."""
+        return (*self.spec.results, *self.todo.outputs)
+
+    def _merged(self) -> dict[str, Any]:
+        """The arguments with the shorthands; null stands for an argument that is not given."""
+        todo, spec = self.todo, self.spec
+        merged = dict(todo.arguments)
+        if todo.do and todo.action == spec.name and "do" not in spec.arguments:
+            raise self._wrong("do", todo.do, f"{spec.name} takes no `do`", "Leave `do` out.")
+        shorthands = {"selector": todo.selector, "text": todo.text}
+        if "do" in spec.arguments and todo.do:
+            shorthands["do"] = todo.do
+        for short, value in shorthands.items():
+            name = spec.shorthands.get(short, short)
+            if value is None:
+                continue
+            if merged.get(name) is not None:
+                raise self._wrong(
+                    short,
+                    value,
+                    f"the argument {name!r} is given twice",
+                    f"Leave out `{short}` or the argument.",
+                )
+            merged[name] = value
+        return {name: value for name, value in merged.items() if value is not None or self._nullable(name)}
+
+    def _nullable(self, name: str) -> bool:
+        spec = self.spec.argument(name)
+        return spec is None or spec.type.accepts(None)
+
+    def _condition(self) -> conditions.Condition | None:
+        if not self.todo.when.strip():
+            return None
+        try:
+            condition = conditions.parse(self.todo.when)
+        except InvalidDocument as error:
+            raise self._wrong("when", error.value, error.message, error.remedy) from error
+        for reference in condition.references:
+            self._check_root(reference, ("when",))
+        return condition
+
+    def _check_argument(self, name: str, value: Any) -> None:
+        spec = self.spec.argument(name)
+        if spec is None:
+            known = ", ".join(self.spec.arguments) or "none"
+            where = name if name in ("selector", "text") and name not in self.todo.arguments else None
+            raise self._wrong(
+                where or ("arguments", name),
+                value,
+                f"{self.spec.name} takes no argument {name[:100]!r}",
+                f"It takes: {known}.",
+            )
+        self._walk(value, name, ("arguments", name))
+        if not _fits(spec, value):
+            wanted = f"one of {', '.join(spec.choices)}" if spec.choices else _WANTED[spec.type]
+            raise self._wrong(
+                ("arguments", name), value, f"{name!r} is not {wanted}", f"Write {wanted}, or one reference."
+            )
+
+    def _check_together(self) -> None:
+        given, spec = self.arguments, self.spec
+        for name, argument in spec.arguments.items():
+            if argument.required and name not in given:
+                raise self._wrong(
+                    ("arguments", name),
+                    None,
+                    f"{spec.name} needs the argument {name!r}",
+                    "Add this argument.",
+                )
+        groups = [(group, True) for group in spec.one_of] + [(group, False) for group in spec.at_most_one]
+        for group, needed in groups:
+            count = sum(name in given for name in group)
+            if count > 1 or (needed and not count):
+                said = f"{spec.name} takes {'exactly' if needed else 'at most'} one of {', '.join(group)}"
+                raise self._wrong("arguments", None, said, f"There are {count}: leave exactly one.")
+
+    def _touched(self) -> set[str]:
+        touched: set[str] = set()
+        for name in self.todo.tainted:
+            argument = name if name in self.arguments else self.spec.shorthands.get(name, name)
+            if argument not in self.arguments:
+                raise self._wrong(
+                    "tainted", name, f"there is no argument {name[:100]!r}", "Name an argument."
+                )
+            if self.controls(argument):
+                raise self._wrong(
+                    ("arguments", argument),
+                    self.arguments[argument],
+                    f"a value from outside cannot decide {argument!r}",
+                    "Write the value itself, or take it from the request or from the configuration.",
+                )
+            touched.add(argument)
+        return touched
+
+    def _check_size(self) -> None:
+        if len(self.reads) > MAX_REFERENCES:
+            raise TooLarge(
+                f"a task holds at most {MAX_REFERENCES} references",
+                field=self.at("arguments"),
+                remedy="Refer to a list as a whole instead of to its items.",
+            )
+        todo = self.todo
+        try:
+            size = len(msgspec.json.encode((self.arguments, todo.when, todo.capability)))
+        except UnicodeEncodeError as error:
+            raise self._wrong(
+                "arguments", None, "a text holds half of a character pair", "Write texts as valid UTF-8."
+            ) from error
+        if size > MAX_ARGUMENT_BYTES:
+            raise TooLarge(
+                f"the arguments are {size} bytes, more than {MAX_ARGUMENT_BYTES}",
+                field=self.at("arguments"),
+                remedy="Upload large content as an artifact and pass its reference.",
+            )
+
+    def _walk(self, value: Any, argument: str, where: tuple[str | int, ...]) -> None:
+        """Check one value of the arguments and everything in it, and note its references."""
+        if len(where) > MAX_DEPTH:
+            raise self._wrong(where[:2], None, f"nested more than {MAX_DEPTH} deep", "Flatten the value.")
+        if isinstance(value, str):
+            if "{{" in value:
+                self._note(value, argument, where)
+        elif isinstance(value, dict):
+            if len(value) == 1 and "secret" in value and not _names_secret(value):
+                raise self._wrong(
+                    where,
+                    None,
+                    "a secret is named literally",
+                    'Write {"secret": "<name>"} with a plain name.',
+                )
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise self._wrong(where, key, "names in objects are texts", "Put the name in quotes.")
+                self._walk(item, argument, (*where, key[:100]))
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                self._walk(item, argument, (*where, index))
+        elif not (value is None or isinstance(value, int) or _finite(value)):
+            raise self._wrong(
+                where, value, f"{type(value).__name__} is no JSON value", "Write it as a text in quotes."
+            )
+
+    def _note(self, text: str, argument: str, where: tuple[str | int, ...]) -> None:
+        try:
+            found = references.references(text)
+        except InvalidDocument as error:
+            raise self._wrong(where, error.value, error.message, error.remedy) from error
+        for reference in found:
+            self._check_root(reference, where)
+            self.reads.append((reference, argument))
+
+    def _check_root(self, reference: Reference, where: tuple[str | int, ...]) -> None:
+        if reference.root != "tasks":
+            raise self._wrong(
+                where,
+                reference.text,
+                f"{{{{ {reference.text} }}}} was not filled at planning",
+                "Only templates of intents may refer to arguments and values; write the value itself.",
+            )
+
+    def _wrong(
+        self, where: str | tuple[str | int, ...], value: object, said: str, remedy: str | None
+    ) -> InvalidDocument:
+        steps = (where,) if isinstance(where, str) else where
+        return InvalidDocument(said, field=self.at(*steps), value=value, remedy=remedy)
+
+
+def from_template(task: Mapping[str, Any], scope: Scope, tainted: Collection[str] = ()) -> dict[str, Any]:
+    """A task of an intent's template with `{{ arguments… }}` and `{{ values… }}` filled in.
+
+    Only contents are filled: never `action`, `id`, `do`, `depends_on` or `capability`, so that no text of a
+    request chooses a step. `tainted` names those of the request's arguments that came from outside; the task
+    then says which of its own arguments hold them.
+    """
+    filled = dict(task)
+    touched: list[str] = []
+    given = task.get("arguments")
+    fields = [(name, task[name]) for name in ("selector", "text") if name in task]
+    if isinstance(given, Mapping):
+        fields += list(given.items())
+        filled["arguments"] = references.prefill(given, scope)
+    for name in ("selector", "text", "timeout", "approval"):
+        if name in task:
+            filled[name] = references.prefill(task[name], scope)
+    if isinstance(task.get("when"), str):
+        filled["when"] = conditions.bind(task["when"], scope)
+    for name, value in fields:
+        found = references.references(value)
+        if any(found_.root == "arguments" and str(found_.path[0]) in tainted for found_ in found):
+            touched.append(name)
+    if touched:
+        filled["tainted"] = [*(task.get("tainted") or ()), *touched]
+    return filled
+
+
+def _fits(spec: ArgumentSpec, value: Any) -> bool:
+    """Whether a literal has the argument's type; a reference that stands alone may become anything."""
+    if isinstance(value, list):
+        return spec.type.accepts([item for item in value if not _stands_alone(item)])
+    if not spec.choices or value in spec.choices:
+        return spec.type.accepts(value) or _stands_alone(value)
+    return _stands_alone(value)
+
+
+def _stands_alone(value: Any) -> bool:
+    return isinstance(value, str) and references.whole(value) is not None
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _names_secret(value: Mapping[str, Any]) -> bool:
+    name = value["secret"]
+    return isinstance(name, str) and bool(name) and "{{" not in name
+
+
+_WANTED = {
+    "text": "a text",
+    "texts": "a text or a list of texts",
+    "number": "a number",
+    "flag": "true or false",
+    "object": "an object",
+    "file": "a file (an artifact reference)",
+    "files": "a file or a list of files (artifact references)",
+    "any": "a value",
+}
