@@ -1,0 +1,315 @@
+"""The engine of one process: `ports.engine.Engine` on a `StepStore`.
+
+Everything that changes a job goes through the `Stepper`; this file finds the job (in memory or in the store),
+gives it the event, and waits until the step is durable where somebody waits. Reading threads serve loads and
+lists. Jobs nobody touches are not in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import msgspec
+
+from cpa.core.events import CancelRequested, Event, JobReopened
+from cpa.core.job import Graph, JobHead, JobState, JobStatus, Snapshot
+from cpa.engines.local.line import Line
+from cpa.engines.local.recovery import Recovery
+from cpa.engines.local.stepper import Key, Stepper
+from cpa.engines.local.timers import Timers
+from cpa.engines.local.watchers import Watchers
+from cpa.errors import BadInput, Conflict, CPAError, Unavailable
+from cpa.orchestrator.orchestrator import Orchestrator
+from cpa.ports.clock import Clock
+from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Receipt, StoredEvent, Submission
+from cpa.ports.steps import StepStore
+from cpa.ports.transport import Attempt
+
+T = TypeVar("T")
+_MANY = 10_000
+"""Most submissions in one call."""
+
+
+class LocalEngine:
+    """Use as `async with LocalEngine(...) as engine`. Leaving it commits what is pending and stops; attempts
+    still running then are found lost at the next start. The store stays open: it belongs to the caller.
+
+    `new_id` draws job ids; they should grow with time, so that new rows stand together.
+    """
+
+    def __init__(
+        self,
+        store: StepStore,
+        orchestrator: Orchestrator,
+        clock: Clock,
+        new_id: Callable[[], str],
+        *,
+        max_running: int = 1000,
+        keep: int = 5_000,
+    ) -> None:
+        self._store = store
+        self._orchestrator = orchestrator
+        self._new_id = new_id
+        self._stepper = Stepper(store, orchestrator, clock, keep=keep)
+        self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-load")
+        self._loading: dict[Key, asyncio.Future[JobState]] = {}
+        self._accepting: dict[tuple[str, str, str], asyncio.Future[Receipt]] = {}
+        self._watchers = Watchers()
+        self._line = Line(self, self._stepper, max_running)
+        self._timers = Timers(self, self._stepper)
+        self._recovery = Recovery(self, self._stepper, orchestrator)
+        self._draining = False
+        self._group = asyncio.TaskGroup()
+        self._committer: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
+        orchestrator.connect(self._report, self._progress)
+        self._stepper.on_commit = self._watchers.committed
+        self._stepper.on_timer = self._timers.earlier
+        self._stepper.on_lost = self._recovery.lost
+        self._stepper.on_rest = self._line.room
+
+    async def __aenter__(self) -> LocalEngine:
+        await self._group.__aenter__()
+        self._committer = self._group.create_task(self._stepper.run())
+        self._loops = [
+            self._group.create_task(self._timers.run()),
+            self._group.create_task(self._line.run()),
+            self._group.create_task(self._recovery.run()),
+        ]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._draining = True
+        self._stepper.starting = False
+        self._watchers.close()
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        if self._committer is not None:
+            self._committer.cancel()
+        await self._group.__aexit__(None, None, None)
+        self._readers.shutdown()
+
+    # -- port: changing ------------------------------------------------------------------------------------
+
+    async def submit(self, submission: Submission) -> Receipt:
+        """See `ports.engine`."""
+        if submission.dedupe:
+            return await self._submit_once(submission)
+        future = self._submit(submission)
+        return await future
+
+    async def submit_many(self, submissions: Sequence[Submission]) -> list[Receipt]:
+        if len(submissions) > _MANY:
+            raise BadInput(
+                "too many jobs in one call",
+                field="jobs",
+                value=len(submissions),
+                remedy=f"submit at most {_MANY} at a time",
+            )
+        if any(submission.dedupe for submission in submissions):
+            return [await self.submit(submission) for submission in submissions]
+        futures = [self._submit(submission) for submission in submissions]
+        return [await future for future in futures]
+
+    async def send(self, tenant: str, job: str, event: Event) -> Outcome:
+        state = await self.load(tenant, job)
+        decision = self._stepper.step(state, event)
+        if decision.changes is None:
+            return Outcome(False, state.head.number, decision.reason)
+        return await self._durable(Outcome(True, state.head.number))
+
+    async def cancel(self, tenant: str, job: str, *, by: str, reason: str = "") -> Outcome:
+        state = await self.load(tenant, job)
+        pending = state.head.status is JobStatus.PENDING
+        decision = self._stepper.step(state, CancelRequested(time=0, by=by, reason=reason))
+        if decision.changes is None:
+            return Outcome(False, state.head.number, decision.reason)
+        if pending:
+            self._stepper.dequeue(state)
+        return await self._durable(Outcome(True, state.head.number))
+
+    async def retry(self, tenant: str, job: str, *, by: str) -> Outcome:
+        return await self.reopen(tenant, job, JobReopened(time=0, by=by))
+
+    async def reopen(self, tenant: str, job: str, event: JobReopened) -> Outcome:
+        """Open the next run and put it into the line."""
+        state = self._stepper.adopt_ended(await self.load(tenant, job))
+        decision = self._stepper.step(state, event)
+        if decision.changes is None:
+            raise _not_reopened(state, decision.reason)
+        self._stepper.enqueue(state)
+        self._line.wake()
+        return await self._durable(Outcome(True, state.head.number))
+
+    async def drain(self, timeout: float) -> None:
+        self._draining = True
+        self._stepper.starting = False
+        self._line.stop()
+        await self._orchestrator.idle(timeout)
+        await self._durable(None)
+
+    # -- port: reading -------------------------------------------------------------------------------------
+
+    async def query(self, tenant: str, job: str) -> Snapshot:
+        return (await self.load(tenant, job)).snapshot()
+
+    async def wait(self, tenant: str, job: str, timeout: float) -> JobHead:
+        head = (await self.load(tenant, job)).head
+        if not head.status.ended:
+            await self._watchers.end((tenant, job), timeout)
+            head = (await self.load(tenant, job)).head
+        return head
+
+    async def list(
+        self, tenant: str, *, status: JobStatus | None = None, limit: int = 50, offset: int = 0
+    ) -> JobPage:
+        jobs, total = await self.read(self._store.page, tenant, status, limit, offset)
+        return JobPage(tuple(jobs), total)
+
+    async def events(
+        self, tenant: str, job: str, *, after: int = 0, limit: int = 1000
+    ) -> tuple[StoredEvent, ...]:
+        await self.load(tenant, job)
+        return await self.read(self._store.events, tenant, job, after, limit)
+
+    async def follow(
+        self, tenant: str, job: str, *, after: int = 0
+    ) -> AsyncIterator[StoredEvent | LiveUpdate]:
+        with self._watchers.follow((tenant, job)) as follower:
+            while True:
+                follower.clear()
+                state = await self.load(tenant, job)
+                for stored in await self.read(self._store.events, tenant, job, after, 1000):
+                    after = stored.number
+                    yield stored
+                for update in follower.take():
+                    yield update
+                if (state.head.status.ended and after >= state.head.number) or self._watchers.closed:
+                    return
+                if after >= state.head.number:
+                    await follower.wait()
+
+    @property
+    def trouble(self) -> CPAError | None:
+        """Why nothing can be stored just now; None when all is well."""
+        return self._stepper.trouble
+
+    # -- for the loops beside it ---------------------------------------------------------------------------
+
+    async def read(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run a blocking read of the store in the reading thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
+
+    async def load(self, tenant: str, job: str) -> JobState:
+        """The job from memory, or from the store. An ended one is not kept in memory."""
+        key = (tenant, job)
+        while True:
+            known = self._stepper.jobs.get(key)
+            if known is not None:
+                return known
+            loading = self._loading.get(key)
+            if loading is None:
+                break
+            await asyncio.wait([loading])
+        future = self._loading[key] = asyncio.get_running_loop().create_future()
+        try:
+            stored = await self.read(self._store.load, tenant, job)
+            graph = Graph(stored.spec)
+            return self._stepper.adopt(JobState(stored.head, graph, stored.tasks, stored.commands))
+        finally:
+            del self._loading[key]
+            future.cancel()
+
+    async def fact(self, tenant: str, job: str, event: Event) -> None:
+        """Give a fact to a job that may not be in memory; nobody waits for it to be durable."""
+        self._stepper.step(await self.load(tenant, job), event, fact=True)
+
+    async def flush(self) -> None:
+        """Return once everything stepped so far is durable, or known not to be."""
+        try:
+            await self._durable(None)
+        except CPAError:
+            return  # those who acted were told; the jobs are as the store has them
+
+    def rouse(self) -> None:
+        """Look at the line and the timers again."""
+        self._line.wake()
+        self._timers.earlier(1)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._group.create_task(work)
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    def _submit(self, submission: Submission) -> asyncio.Future[Receipt]:
+        if self._draining:
+            raise Unavailable("the scheduler is stopping", remedy="submit again after the restart")
+        self._stepper.check()
+        if not submission.job:
+            submission = msgspec.structs.replace(submission, job=self._new_id())
+        start = self._line.may_start(submission)
+        job = self._stepper.submit(submission, start=start)
+        if not start:
+            self._line.wake(submission.not_before)
+        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self._stepper.promise(future, Receipt(job.head.id, job.head.created, job.head.status))
+        return future
+
+    async def _submit_once(self, submission: Submission) -> Receipt:
+        key = (submission.tenant, submission.sender, submission.dedupe)
+        while key in self._accepting:
+            await asyncio.wait([self._accepting[key]])
+        accepting = self._accepting[key] = asyncio.get_running_loop().create_future()
+        try:
+            known = await self.read(self._store.accepted, *key)
+            if known is not None:
+                return self._repeated(submission, *known)
+            return await self._submit(submission)
+        finally:
+            del self._accepting[key]
+            accepting.cancel()
+
+    def _repeated(self, submission: Submission, job: str, digest: str, received: int) -> Receipt:
+        if digest != submission.body_digest:
+            raise Conflict(
+                "the same key was used for another request",
+                field="Idempotency-Key",
+                value=submission.dedupe,
+                remedy="use a new key for a new request",
+            )
+        return Receipt(job, received, JobStatus.PENDING, new=False)
+
+    async def _durable(self, value: T) -> T:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._stepper.promise(future, value)
+        return await future
+
+    def _report(self, tenant: str, job: str, event: Event) -> None:
+        state = self._stepper.jobs.get((tenant, job))
+        if state is not None:
+            self._stepper.step(state, event, fact=True)
+        elif not self._draining:
+            self._group.create_task(self.fact(tenant, job, event))
+
+    def _progress(self, attempt: Attempt, task: str, share: float, message: str) -> None:
+        update = LiveUpdate(attempt.job, task, attempt.epoch, share, message)
+        self._watchers.live((attempt.tenant, attempt.job), update)
+
+
+def _not_reopened(job: JobState, reason: str) -> Conflict:
+    head = job.head
+    words = {
+        "not_ended": (f"the job is {head.status.value}", "only a failed or cancelled job can be run again"),
+        "retries_used_up": (
+            f"the job failed after {head.run} retries and is a dead letter",
+            "look at `cpa explain`; submit it anew once the cause is mended",
+        ),
+    }
+    message, remedy = words[reason]
+    return Conflict(message, field="job", value=head.id, remedy=remedy)
+
+

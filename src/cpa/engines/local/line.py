@@ -1,0 +1,94 @@
+"""Starts jobs from the line while there is room. A job that only waits (for a person, a time) takes no room."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from cpa.core.events import JobStarted
+from cpa.engines.local.stepper import Key, Stepper
+from cpa.ports.engine import Submission
+
+if TYPE_CHECKING:
+    from cpa.engines.local.engine import LocalEngine
+
+_PAGE = 500
+
+
+class Line:
+    def __init__(self, engine: LocalEngine, stepper: Stepper, max_running: int) -> None:
+        self._engine = engine
+        self._stepper = stepper
+        self._max_running = max_running
+        self._someone = True
+        """Whether a job may be in the line that could start now."""
+        self._later = 0
+        """When the next postponed job may start; 0 is none."""
+        self._claimed: set[Key] = set()
+        self._news = asyncio.Event()
+        self._stopped = False
+
+    def may_start(self, submission: Submission) -> bool:
+        """Whether a new job starts at once: there is room, nobody stands before it, and its time has come."""
+        free = self._stepper.busy < self._max_running and not self._someone and self._stepper.starting
+        return free and submission.not_before <= self._stepper.now()
+
+    def wake(self, not_before: int = 0) -> None:
+        """A job has come into the line."""
+        if not_before > self._stepper.now():
+            self._later = min(self._later, not_before) if self._later else not_before
+        else:
+            self._someone = True
+        self._news.set()
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def room(self) -> None:
+        """Some job came to rest."""
+        if self._someone:
+            self._news.set()
+
+    async def run(self) -> None:
+        self._later = await self._engine.read(self._stepper.store.next_start, self._stepper.now())
+        while True:
+            self._news.clear()
+            while self._someone and self._stepper.busy < self._max_running and not self._stopped:
+                await self._start_some()
+            await self._sleep()
+
+    async def _start_some(self) -> None:
+        room = min(self._max_running - self._stepper.busy, _PAGE)
+        now = self._stepper.now()
+        self._someone = False
+        rows = await self._engine.read(self._stepper.store.line, now, room + len(self._claimed))
+        fresh = [row for row in rows if tuple(row) not in self._claimed]
+        for tenant, name in fresh[:room]:
+            job = await self._engine.load(tenant, name)
+            self._claimed.add((tenant, name))
+            self._stepper.step(job, JobStarted(time=0))
+            self._stepper.dequeue(job)
+        if fresh:
+            self._someone = True
+            claimed = [tuple(row) for row in fresh]
+            # What was claimed is no row any more once this is durable (or is one again if it could not be).
+            self._engine.spawn(self._forget(claimed))
+        elif len(rows) == room + len(self._claimed):
+            self._someone = True
+
+    async def _forget(self, claimed: list[Key]) -> None:
+        await self._engine.flush()
+        self._claimed.difference_update(claimed)
+        self._news.set()
+
+    async def _sleep(self) -> None:
+        wait = (self._later - self._stepper.now()) / 1000 if self._later else None
+        if wait is None or wait > 0:
+            try:
+                async with asyncio.timeout(wait):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+        if self._later and self._later <= self._stepper.now():
+            self._someone = True
+            self._later = await self._engine.read(self._stepper.store.next_start, self._stepper.now())

@@ -1,0 +1,73 @@
+"""After a start, and after a commit that failed: perform again what is open.
+
+Walks outbox rows by index and loads a job only to step it. An attempt given to an agent of an earlier life of
+this process is a lost lease: its outcome is unknown, and the core decides by the task's effect class.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from cpa.core.commands import CancelAttempt, DispatchTask, RequestTask, VerifyTask
+from cpa.core.events import Event, LeaseLost
+from cpa.core.job import JobState
+from cpa.engines.local.stepper import RETRY_COMMIT, Key, Stepper
+from cpa.errors import NotFound
+from cpa.orchestrator.orchestrator import Orchestrator
+
+if TYPE_CHECKING:
+    from cpa.engines.local.engine import LocalEngine
+
+_KINDS = ("request_task", "cancel_attempt", "dispatch_task", "verify_task")
+_PAGE = 200
+
+
+class Recovery:
+    def __init__(self, engine: LocalEngine, stepper: Stepper, orchestrator: Orchestrator) -> None:
+        self._engine = engine
+        self._stepper = stepper
+        self._orchestrator = orchestrator
+
+    async def run(self) -> None:
+        """Go once through all jobs that had something open when the process began."""
+        after: Key = ("", "")
+        while page := await self._engine.read(self._stepper.store.open_jobs, _KINDS, after, _PAGE):
+            for tenant, name in page:
+                if (tenant, name) not in self._stepper.jobs:
+                    self.revive(await self._engine.load(tenant, name))
+            after = page[-1]
+            await self._engine.flush()
+
+    def revive(self, job: JobState) -> None:
+        """Perform again what is open; attempts whose agent is gone are lost."""
+        for command in list(job.open.values()):
+            if command.key not in job.open:
+                continue
+            if isinstance(command, RequestTask | CancelAttempt) and not self._orchestrator.known(command.agent):
+                event = LeaseLost(
+                    time=0, task=command.task, epoch=command.epoch, reason="the process was restarted"
+                )
+                self._stepper.step(job, event)
+            elif isinstance(command, DispatchTask):
+                self._stepper.dispatch(job, command)
+            else:
+                self._orchestrator.perform(job, command)
+
+    def lost(self, keys: list[Key], facts: list[tuple[str, str, Event]]) -> None:
+        """A commit failed: these jobs are as the store has them; what agents said is given again."""
+        self._engine.spawn(self._again(keys, facts))
+
+    async def _again(self, keys: list[Key], facts: list[tuple[str, str, Event]]) -> None:
+        await asyncio.sleep(RETRY_COMMIT)
+        for key in keys:
+            try:
+                self.revive(await self._engine.load(*key))
+            except NotFound:
+                continue  # it was never accepted
+        for tenant, job, event in facts:
+            try:
+                await self._engine.fact(tenant, job, event)
+            except NotFound:
+                continue
+        self._engine.rouse()

@@ -1,0 +1,336 @@
+"""Steps jobs and commits the steps in groups: the only writer of the local engine.
+
+A step is decided and applied at once, in memory, and joins the batch that is being filled; while one batch is
+written (in a thread, fsync included) the next one fills. Nothing is acknowledged or performed before the batch
+of its step is durable. If a commit fails, all jobs of that batch and of the one being filled are dropped from
+memory, because their later steps rest on the lost ones; those who wait are told; facts that came from agents
+are kept and given again; what was open is performed again from the stored state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from cpa.core.audit import seal
+from cpa.core.commands import Command, DispatchTask
+from cpa.core.events import PERSONAL, AgentChosen, Event, JobStarted, JobSubmitted
+from cpa.core.job import Decision, Graph, JobSpec, JobState
+from cpa.core.machine import decide
+from cpa.core.replay import opened
+from cpa.errors import CPAError
+from cpa.orchestrator.orchestrator import Orchestrator
+from cpa.ports.clock import Clock
+from cpa.ports.engine import Submission
+from cpa.ports.steps import StepBatch, StepStore
+
+_log = structlog.get_logger(__name__)
+_encode_spec = msgspec.json.Encoder().encode
+RETRY_COMMIT = 1.0
+"""Seconds between tries while the store refuses to write."""
+
+Key = tuple[str, str]
+"""(tenant, job id)"""
+
+
+@dataclass(slots=True)
+class _Group:
+    """A batch and what is to happen once it is durable."""
+
+    batch: StepBatch = field(default_factory=StepBatch)
+    promised: list[tuple[asyncio.Future[Any], Any]] = field(default_factory=list)
+    commands: list[tuple[JobState, Command]] = field(default_factory=list)
+    facts: list[tuple[str, str, Event]] = field(default_factory=list)
+    touched: dict[Key, JobState] = field(default_factory=dict)
+
+
+class Stepper:
+    """Owns the jobs in memory. All methods but `run` are synchronous and belong to the loop's thread."""
+
+    def __init__(
+        self, store: StepStore, orchestrator: Orchestrator, clock: Clock, *, keep: int = 5_000
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.jobs: dict[Key, JobState] = {}
+        self.busy = 0
+        """Jobs of which something runs."""
+        self.starting = True
+        """Whether new attempts may begin; off while draining."""
+        self.trouble: CPAError | None = None
+        """Why the last commit failed; None when it did not."""
+        self._troubled = 0.0
+        self.on_commit: Callable[[StepBatch], None] = _nobody
+        self.on_timer: Callable[[int], None] = _nobody
+        self.on_lost: Callable[[list[Key], list[tuple[str, str, Event]]], None] = _nobody_lost
+        self.on_rest: Callable[[], None] = _at_rest
+        self._orchestrator = orchestrator
+        self._keep = keep
+        self._group = _Group()
+        self._dirty = asyncio.Event()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-step")
+        self._graphs: deque[tuple[JobSpec, Graph, bytes, str]] = deque(maxlen=8)
+        self._eager: deque[tuple[JobState, DispatchTask]] = deque()
+
+    # -- stepping ------------------------------------------------------------------------------------------
+
+    def now(self) -> int:
+        return self.clock.now_ms()
+
+    def step(self, job: JobState, event: Event, *, fact: bool = False) -> Decision:
+        """Work one event into a job; its time becomes the clock's. The decision is in memory, not yet durable.
+
+        `fact` marks what an agent said: it is given again should the commit fail.
+        """
+        decision = self._step(job, event, fact=fact)
+        self._choose()
+        return decision
+
+    def dispatch(self, job: JobState, command: DispatchTask) -> None:
+        """Look for an agent for a dispatch that is open already."""
+        self._eager.append((job, command))
+        self._choose()
+
+    def _choose(self) -> None:
+        while self._eager:
+            waiting, command = self._eager.popleft()
+            if command.key in waiting.open and self.starting:
+                choice = self._orchestrator.choose(waiting, command)
+                if choice is not None:
+                    self._step(waiting, choice)
+
+    def _step(self, job: JobState, event: Event, *, fact: bool = False) -> Decision:
+        before = job.head
+        event = replace(event, time=max(self.clock.now_ms(), before.time))
+        decision = decide(job, event)
+        changes = decision.changes
+        if changes is None:
+            if type(event) is AgentChosen:
+                self._orchestrator.withdrawn(before.tenant, before.id, event)
+            return decision
+        job.apply(changes, decision.commands)
+        head = changes.head
+        group, key = self._group, (head.tenant, head.id)
+        sealed = seal(event, os.urandom(16) if type(event) in PERSONAL else b"")
+        batch = group.batch
+        batch.events.append((head.tenant, head.id, head.number, event, sealed))
+        batch.record(before.status if before.number else None, changes, job.spec)
+        for name in changes.closed:
+            batch.close(head.tenant, head.id, name)
+        for command in decision.commands:
+            batch.open(head.tenant, head.id, command, event.time + command.after if command.after else 0)
+            if type(command) is DispatchTask:
+                self._eager.append((job, command))
+            else:
+                group.commands.append((job, command))
+        group.touched[key] = job
+        if fact:
+            group.facts.append((head.tenant, head.id, event))
+        self._keep_count(key, job, before.busy, head.busy)
+        self._dirty.set()
+        return decision
+
+    def _keep_count(self, key: Key, job: JobState, before: int, now: int) -> None:
+        if bool(before) == bool(now):
+            return
+        self.busy += 1 if now else -1
+        if not now:
+            self.on_rest()
+            if not job.head.status.ended:
+                self._orchestrator.job_idle(*key)
+
+    def check(self) -> None:
+        """Raise why the store does not write; once in a while somebody gets through, to find out anew."""
+        if self.trouble is not None and self.clock.monotonic() - self._troubled < RETRY_COMMIT:
+            raise self.trouble
+
+    def submit(self, submission: Submission, *, start: bool) -> JobState:
+        """A new job: its first event, and with `start` its second; else a place in the line."""
+        graph, spec, digest = self._graph(submission.spec)
+        now = self.clock.now_ms()
+        key = (submission.tenant, submission.job)
+        job = JobState(opened(*key, submission.spec, now).head, graph)
+        self.jobs[key] = job
+        batch = self._group.batch
+        batch.specs.append((*key, digest, spec))
+        if submission.dedupe:
+            batch.inbox.append(
+                (
+                    submission.tenant,
+                    submission.sender,
+                    submission.dedupe,
+                    submission.job,
+                    submission.body_digest,
+                    now,
+                )
+            )
+        event = JobSubmitted(
+            time=now,
+            tenant=submission.tenant,
+            job=submission.job,
+            spec=digest,
+            tasks=len(submission.spec.tasks),
+            priority=submission.priority,
+            due=submission.due,
+            logic=job.head.logic,
+        )
+        self.step(job, event)
+        if start:
+            self.step(job, JobStarted(time=now))
+        else:
+            self.enqueue(job, submission.not_before)
+        return job
+
+    def adopt(self, job: JobState) -> JobState:
+        """Take a job loaded from the store; one that is already in memory wins."""
+        key = (job.head.tenant, job.head.id)
+        known = self.jobs.get(key)
+        if known is not None:
+            return known
+        if not job.head.status.ended:
+            self.jobs[key] = job
+            self.busy += bool(job.head.busy)
+        return job
+
+    def adopt_ended(self, job: JobState) -> JobState:
+        """Take an ended job back into memory, to reopen it."""
+        return self.jobs.setdefault((job.head.tenant, job.head.id), job)
+
+    def enqueue(self, job: JobState, not_before: int = 0) -> None:
+        head = job.head
+        self._group.batch.queue[head.tenant, head.id] = (head.priority, not_before, head.time)
+        self._dirty.set()
+
+    def dequeue(self, job: JobState) -> None:
+        self._group.batch.queue[job.head.tenant, job.head.id] = None
+
+    def promise(self, future: asyncio.Future[Any], value: Any) -> None:
+        """Resolve the future with the value once everything stepped so far is durable."""
+        self._group.promised.append((future, value))
+        self._dirty.set()
+
+    def _graph(self, spec: JobSpec) -> tuple[Graph, bytes, str]:
+        """Parsed graph, stored bytes and digest; the same spec object submitted again costs nothing."""
+        for known, graph, encoded, digest in self._graphs:
+            if known is spec:
+                return graph, encoded, digest
+        encoded = _encode_spec(spec)
+        entry = (spec, Graph(spec), encoded, hashlib.sha256(encoded).hexdigest())
+        self._graphs.append(entry)
+        return entry[1:]
+
+    # -- committing ----------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Commit group after group until cancelled; what is pending then is still committed."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._dirty.wait()
+                self._dirty.clear()
+                group, self._group = self._group, _Group()
+                await self._commit(loop, group)
+        finally:
+            self._last()
+            self._writer.shutdown()
+
+    async def _commit(self, loop: asyncio.AbstractEventLoop, group: _Group) -> None:
+        try:
+            if not group.batch.empty:
+                commit = loop.run_in_executor(self._writer, self.store.commit, group.batch)
+                # A cancelled loop must not leave a group half way: what is being written gets its outcome.
+                await asyncio.shield(commit)
+        except asyncio.CancelledError:
+            await asyncio.wait([commit])
+            self._settle(group, commit.exception())
+            raise
+        except CPAError as error:
+            self._settle(group, error)
+            await asyncio.sleep(0 if not error.retryable else RETRY_COMMIT)
+        else:
+            self._settle(group, None)
+
+    def _last(self) -> None:
+        group, self._group = self._group, _Group()
+        try:
+            if not group.batch.empty:
+                self.store.commit(group.batch)
+        except CPAError as error:
+            self._settle(group, error)
+        else:
+            self._settle(group, None)
+
+    def _settle(self, group: _Group, error: BaseException | None) -> None:
+        if error is None:
+            self.trouble = None
+            self._durable(group)
+        elif isinstance(error, CPAError):
+            self._lost(group, error)
+        else:
+            raise error
+
+    def _durable(self, group: _Group) -> None:
+        for future, value in group.promised:
+            if not future.done():
+                future.set_result(value)
+        for job, command in group.commands:
+            if command.key in job.open and self.starting:
+                self._orchestrator.perform(job, command)
+        earliest = min((due for entry in group.batch.outbox.values() if entry and (due := entry[1])), default=0)
+        if earliest:
+            self.on_timer(earliest)
+        for key, job in group.touched.items():
+            if job.head.status.ended and self.jobs.get(key) is job:
+                del self.jobs[key]
+                self._orchestrator.job_ended(*key)
+        if len(self.jobs) > self._keep:
+            self._evict()
+        self.on_commit(group.batch)
+
+    def _lost(self, group: _Group, error: CPAError) -> None:
+        later, self._group = self._group, _Group()
+        self._eager.clear()
+        if error.retryable:
+            self.trouble, self._troubled = error, self.clock.monotonic()
+        _log.error("commit_failed", error=str(error), steps=len(group.batch.events) + len(later.batch.events))
+        touched = {**group.touched, **later.touched}
+        for key, job in touched.items():
+            if self.jobs.get(key) is job:
+                del self.jobs[key]
+            self.busy -= bool(job.head.busy)
+        for future, _ in group.promised + later.promised:
+            if not future.done():
+                future.set_exception(error)
+        for tenant, name, _, event, _ in group.batch.events + later.batch.events:
+            if type(event) is AgentChosen:
+                self._orchestrator.withdrawn(tenant, name, event)
+        self.on_lost(list(touched), group.facts + later.facts)
+
+    def _evict(self) -> None:
+        """Forget jobs that only wait; they are loaded again when something happens to them."""
+        idle = [
+            key
+            for key, job in self.jobs.items()
+            if not job.head.busy and not job.head.unsettled and key not in self._group.touched
+        ]
+        for key in idle[: len(self.jobs) - self._keep]:
+            del self.jobs[key]
+
+
+def _nobody(_: Any) -> None: ...
+
+
+def _at_rest() -> None: ...
+
+
+def _nobody_lost(_: Any, __: Any) -> None: ...

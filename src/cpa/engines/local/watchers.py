@@ -1,0 +1,99 @@
+"""Who waits for the end of a job or follows it. Hints only: a follower reads what happened from the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cpa.engines.local.stepper import Key
+from cpa.ports.engine import LiveUpdate
+from cpa.ports.steps import StepBatch
+
+_LIVE = 100
+"""Live updates kept for a slow follower; older ones are dropped."""
+
+
+class Follower:
+    """Woken when there is something new to read or to show."""
+
+    def __init__(self) -> None:
+        self._news = asyncio.Event()
+        self._live: deque[LiveUpdate] = deque(maxlen=_LIVE)
+
+    def clear(self) -> None:
+        self._news.clear()
+
+    def notify(self) -> None:
+        self._news.set()
+
+    def show(self, update: LiveUpdate) -> None:
+        self._live.append(update)
+        self._news.set()
+
+    def take(self) -> list[LiveUpdate]:
+        taken = list(self._live)
+        self._live.clear()
+        return taken
+
+    async def wait(self) -> None:
+        await self._news.wait()
+
+
+class Watchers:
+    def __init__(self) -> None:
+        self.closed = False
+        self._ends: dict[Key, list[asyncio.Future[None]]] = {}
+        self._followers: dict[Key, list[Follower]] = {}
+
+    async def end(self, key: Key, timeout: float) -> None:
+        """Return when the job's run has ended durably, or after `timeout` seconds."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ends.setdefault(key, []).append(future)
+        try:
+            await asyncio.wait([future], timeout=max(timeout, 0))
+        finally:
+            waiting = self._ends.get(key, [])
+            if future in waiting:
+                waiting.remove(future)
+            if not waiting:
+                self._ends.pop(key, None)
+
+    @contextmanager
+    def follow(self, key: Key) -> Iterator[Follower]:
+        follower = Follower()
+        self._followers.setdefault(key, []).append(follower)
+        try:
+            yield follower
+        finally:
+            followers = self._followers[key]
+            followers.remove(follower)
+            if not followers:
+                del self._followers[key]
+
+    def committed(self, batch: StepBatch) -> None:
+        if self._ends or self._followers:
+            for key, (head, _) in batch.heads.items():
+                for follower in self._followers.get(key, ()):
+                    follower.notify()
+                if head.status.ended:
+                    self._wake(key)
+
+    def live(self, key: Key, update: LiveUpdate) -> None:
+        for follower in self._followers.get(key, ()):
+            follower.show(update)
+
+    def close(self) -> None:
+        """The engine stops: everybody who waits goes on with what there is."""
+        self.closed = True
+        for followers in self._followers.values():
+            for follower in followers:
+                follower.notify()
+        for key in list(self._ends):
+            self._wake(key)
+
+    def _wake(self, key: Key) -> None:
+        for future in self._ends.pop(key, ()):
+            if not future.done():
+                future.set_result(None)

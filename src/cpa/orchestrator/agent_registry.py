@@ -1,0 +1,139 @@
+"""Which agents there are, and which of them takes a task."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Agent:
+    """A process (or a part of this one) that does actions."""
+
+    address: str
+    """`agent://<kind>/<name>`"""
+    actions: frozenset[str]
+    capabilities: frozenset[str] = frozenset()
+    """Free tags besides the actions."""
+    slots: int = 1000
+    """Attempts at the same time."""
+    busy: int = 0
+    sessions: int = 0
+    """Most jobs that may hold a session (a browser context) at the same time; 0 is no limit."""
+    session_family: str = ""
+    """Prefix of the actions that need a session."""
+    holders: set[tuple[str, str]] = field(default_factory=set)
+    """Jobs (tenant, id) that hold a session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applicant:
+    """A task that asks for an agent."""
+
+    tenant: str
+    job: str
+    task: int
+    epoch: int
+    action: str
+    capability: str = ""
+
+
+class AgentRegistry:
+    """Agents by address; the line of tasks that wait for a free slot.
+
+    A task that no known agent could ever take is answered with `no_agent`; one whose agents are all busy waits
+    here, in order, and is called when a slot or a session comes free. What waits here is lost with the process
+    and asked for again on recovery, because its `DispatchTask` stays open.
+    """
+
+    def __init__(self) -> None:
+        self._agents: dict[str, Agent] = {}
+        self._by_action: dict[str, list[Agent]] = {}
+        self._line: deque[Applicant] = deque()
+
+    def register(self, agent: Agent) -> None:
+        """Add or replace an agent."""
+        self._agents[agent.address] = agent
+        self._by_action.clear()
+        for known in self._agents.values():
+            for action in known.actions:
+                self._by_action.setdefault(action, []).append(known)
+
+    def get(self, address: str) -> Agent | None:
+        return self._agents.get(address)
+
+    def offers(self, action: str, capability: str = "") -> bool:
+        """Whether any agent could take this."""
+        return bool(self._suitable(action, capability))
+
+    def find_agent_for_task(self, applicant: Applicant) -> Agent | None:
+        """The least busy suitable agent with a free slot (and session); it is taken. None if all are busy."""
+        best: Agent | None = None
+        for agent in self._suitable(applicant.action, applicant.capability):
+            free = agent.busy < agent.slots and self._has_session(agent, applicant)
+            if free and (best is None or agent.busy < best.busy):
+                best = agent
+        if best is not None:
+            best.busy += 1
+            if best.sessions and applicant.action.startswith(best.session_family):
+                best.holders.add((applicant.tenant, applicant.job))
+        return best
+
+    def verifier(self, action: str, capability: str) -> Agent | None:
+        """Who can look for the effect of this action; looking takes no slot."""
+        return next(iter(self._suitable(action, capability)), None)
+
+    def wait(self, applicant: Applicant) -> None:
+        """Stand in line for the next free slot."""
+        self._line.append(applicant)
+
+    def release(self, address: str) -> list[tuple[Applicant, Agent]]:
+        """An attempt of this agent is over; returns who takes what came free."""
+        agent = self._agents.get(address)
+        if agent is None:
+            return []
+        agent.busy = max(0, agent.busy - 1)
+        return self._call() if self._line else []
+
+    def release_session(self, tenant: str, job: str) -> list[tuple[Applicant, Agent]]:
+        """The job needs no session for now."""
+        for agent in self._agents.values():
+            agent.holders.discard((tenant, job))
+        return self._call() if self._line else []
+
+    @property
+    def waiting(self) -> int:
+        return len(self._line)
+
+    def _call(self) -> list[tuple[Applicant, Agent]]:
+        called: list[tuple[Applicant, Agent]] = []
+        still: deque[Applicant] = deque()
+        blocked: set[tuple[str, str]] = set()
+        while self._line:
+            applicant = self._line.popleft()
+            kind = (applicant.action, applicant.capability)
+            agent = None if kind in blocked else self.find_agent_for_task(applicant)
+            if agent is not None:
+                called.append((applicant, agent))
+                continue
+            still.append(applicant)
+            if not self._may_hold(applicant):
+                blocked.add(kind)
+        self._line = still
+        return called
+
+    def _may_hold(self, applicant: Applicant) -> bool:
+        """Whether a later applicant of the same kind may fare better, because it holds a session already."""
+        return any(agent.sessions for agent in self._suitable(applicant.action, applicant.capability))
+
+    def _suitable(self, action: str, capability: str) -> list[Agent]:
+        agents = self._by_action.get(action, [])
+        if not capability:
+            return agents
+        return [agent for agent in agents if capability in agent.capabilities]
+
+    @staticmethod
+    def _has_session(agent: Agent, applicant: Applicant) -> bool:
+        if not agent.sessions or not applicant.action.startswith(agent.session_family):
+            return True
+        return (applicant.tenant, applicant.job) in agent.holders or len(agent.holders) < agent.sessions
