@@ -76,6 +76,7 @@ class Reference:
 
 def parse(text: str) -> Reference:
     """The reference written as `text`, without braces. Raises `InvalidDocument`."""
+    path: tuple[str | int, ...]
     text = text.strip()
     if not _REFERENCE.fullmatch(text):
         raise InvalidDocument(
@@ -84,8 +85,12 @@ def parse(text: str) -> Reference:
             remedy="Write {{ tasks.<id>.result.<name> }}, {{ arguments.<name> }} or {{ values.<name> }}; "
             'two braces as text are {{ "{{" }}.',
         )
-    root = re.split(r"[.\[]", text, maxsplit=1)[0]
-    path = tuple(_segment(match) for match in _SEGMENT.finditer(text, len(root)))
+    if "[" in text:
+        root = re.split(r"[.\[]", text, maxsplit=1)[0]
+        path = tuple(_segment(match) for match in _SEGMENT.finditer(text, len(root)))
+    else:
+        root, *names = text.split(".")
+        path = tuple(names)
     if root == "tasks" and (len(path) < 2 or path[1] != "result"):
         raise InvalidDocument(
             f"{text[:100]!r} does not say which result is meant",

@@ -85,15 +85,22 @@ class TaskGraph:
         graph = cls(catalogue=catalogue)
         for name, item in items.items():
             field = path("tasks", str(name)[:100])
-            todo = ToDo.read(item, field)
-            if not isinstance(name, str) or not ID.fullmatch(name) or todo.id not in ("", name):
+            if not isinstance(name, str) or not ID.fullmatch(name):
                 raise InvalidDocument(
-                    f"{(todo.id or name)!r} cannot be the id of this task",
+                    f"{str(name)[:100]!r} cannot be the name of a task",
                     field=field,
-                    value=todo.id or name,
-                    remedy="Leave `id` out; names are at most 100 letters, digits, _ and -.",
+                    value=name,
+                    remedy="Names are texts of at most 100 letters, digits, _ and -.",
                 )
-            graph._add(name, todo, field)
+            todo = ToDo.read(item, field, name)
+            if todo.id != name:
+                raise InvalidDocument(
+                    f"the task {name!r} says it is {todo.id!r}",
+                    field=path(field, "id"),
+                    value=todo.id,
+                    remedy="Leave `id` out.",
+                )
+            graph._add(todo, field)
         graph.build_graph()
         return graph
 
@@ -119,8 +126,7 @@ class TaskGraph:
     def add_task(self, todo: ToDo | Mapping[str, Any]) -> str:
         """Append a task and return its id; the task is checked by itself, its id must be free."""
         field = path("tasks", len(self.tasks))
-        todo = ToDo.read(todo, field)
-        return self._add(todo.id or f"task_{len(self.tasks)}", todo, field)
+        return self._add(ToDo.read(todo, field, f"task_{len(self.tasks)}"), field)
 
     def build_graph(self, todos: Iterable[ToDo | Mapping[str, Any]] = ()) -> dict[str, tuple[str, ...]]:
         """Add `todos`, connect and check everything; return the ids each task needs, in order of writing."""
@@ -178,7 +184,8 @@ class TaskGraph:
             self._order = order
         return self._order
 
-    def _add(self, id: str, todo: ToDo, field: str) -> str:
+    def _add(self, todo: ToDo, field: str) -> str:
+        id = todo.id
         if len(self.tasks) >= MAX_TASKS:
             raise TooLarge(
                 f"a plan has at most {MAX_TASKS} tasks", field="tasks", remedy="Split it into several jobs."
@@ -190,8 +197,7 @@ class TaskGraph:
                 value=id,
                 remedy="Give every task its own id.",
             )
-        named = todo if todo.id == id else todo.model_copy(update={"id": id})
-        task = Task(id, named, field, self.catalogue)
+        task = Task(todo, field, self.catalogue)
         self.positions[id] = len(self.tasks)
         self.tasks.append(task)
         self._checked = False

@@ -92,16 +92,16 @@ class ToDo(BaseModel):
         return value
 
     @classmethod
-    def read(cls, document: ToDo | Mapping[str, Any], field: str) -> ToDo:
-        """From a mapping; raises `InvalidDocument` with paths below `field`."""
+    def read(cls, document: ToDo | Mapping[str, Any], field: str, id: str) -> ToDo:
+        """From a mapping, called `id` unless it has its own; raises `InvalidDocument`, paths below `field`."""
         if isinstance(document, ToDo):
-            return document
+            return document if document.id else document.model_copy(update={"id": id})
         if not isinstance(document, Mapping):
             raise InvalidDocument(
                 "a task is a mapping", field=field, value=document, remedy="Write {action: …, arguments: …}."
             )
         try:
-            return cls.model_validate(document)
+            return cls.model_validate(document if document.get("id") else {**document, "id": id})
         except ValidationError as error:
             problem = invalid(error, field)
             if error.errors()[0]["type"] == "extra_forbidden":
@@ -118,8 +118,8 @@ class Task:
 
     __slots__ = ("arguments", "condition", "field", "id", "needs", "reads", "spec", "tainted", "todo")
 
-    def __init__(self, id: str, todo: ToDo, field: str, catalogue: ActionCatalogue) -> None:
-        self.id, self.todo, self.field = id, todo, field
+    def __init__(self, todo: ToDo, field: str, catalogue: ActionCatalogue) -> None:
+        self.id, self.todo, self.field = todo.id, todo, field
         self.spec: ActionSpec = catalogue.get(todo.action, todo.do, field=path(field, "action"))
         self.arguments: dict[str, Any] = self._merged()
         self.reads: list[tuple[Reference, str]] = []
