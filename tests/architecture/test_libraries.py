@@ -16,7 +16,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "anyio": ("",),
     "fastapi": ("api", "demo"),
     "httpx2": ("client", "executors.http", "transport.http", "demo", "testing"),
-    "idna": ("security",),
+    "idna": ("security", "executors.message"),
     "imap_tools": ("executors.imap", "demo", "testing"),
     "jsonschema": ("executors.http", "orchestrator", "core"),
     "msgspec": ("",),

@@ -1,0 +1,146 @@
+"""Composing an outgoing message: addresses, headers, attachments; nothing from outside can become a header.
+
+The Message-ID follows from the task (`ActionRequest.idempotency_key`) and the sender's domain, so every
+attempt of one task in one run sends a message that can be recognised as the same one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from email.errors import MessageError
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime, localtime
+
+import idna
+
+from cpa.executors.arguments import business
+from cpa.ports.mail import MailAttachment
+
+POLICY = SMTP.clone(cte_type="7bit", max_line_length=78)
+"""Only ASCII goes over the wire: no server on the way has to know 8BITMIME or SMTPUTF8."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
+_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,80}/[a-z0-9][a-z0-9!#$&^_.+-]{0,80}")
+_MAX_SUBJECT = 998
+
+
+def header_text(field: str, value: str) -> str:
+    """One line of text for a header, or a refusal: a line break in it would start a header of its own."""
+    if _CONTROL.search(value):
+        raise business(
+            "invalid_header",
+            f"the {field} contains a line break or a control character",
+            remedy=f"write the {field} on one line",
+            argument=field,
+        )
+    if len(value) > _MAX_SUBJECT:
+        raise business(
+            "invalid_header",
+            f"the {field} has {len(value)} characters",
+            remedy=f"shorten it to {_MAX_SUBJECT} characters",
+            argument=field,
+        )
+    return value
+
+
+def parse_addresses(field: str, value: object) -> list[Address]:
+    """The mailboxes in a text (`a@b, Jürgen <c@d>`) or a list of such texts, in order, without doubles.
+
+    Domains come back in ASCII (IDNA 2008). Groups, comments that hide something, and addresses a mail
+    server would read differently are refused.
+    """
+    if value is None or value == "":
+        return []
+    texts = value if isinstance(value, list | tuple) else [value]
+    found: dict[str, Address] = {}
+    for text in texts:
+        if not isinstance(text, str):
+            raise _bad_address(field, repr(text), "is no text")
+        for address in _parse_line(field, text):
+            found.setdefault(address.addr_spec.lower(), address)
+    return list(found.values())
+
+
+def _parse_line(field: str, text: str) -> list[Address]:
+    if _CONTROL.search(text):
+        raise _bad_address(field, text, "contains a line break or a control character")
+    try:
+        header = POLICY.header_factory("To", text)
+        groups, defects = header.groups, header.defects
+    except (MessageError, ValueError, IndexError, AttributeError) as error:
+        raise _bad_address(field, text, "cannot be read as a mail address") from error
+    serious = [each for each in defects if "non-ASCII" not in str(each) and "non-ascii" not in str(each)]
+    if serious or any(group.display_name is not None for group in groups):
+        raise _bad_address(field, text, "cannot be read as a mail address")
+    addresses = [_checked(field, each) for group in groups for each in group.addresses]
+    if not addresses:
+        raise _bad_address(field, text, "holds no mail address")
+    return addresses
+
+
+def _checked(field: str, address: Address) -> Address:
+    if not _LOCAL.fullmatch(address.username) or len(address.username) > 64:
+        what = "has umlauts before the '@'" if not address.username.isascii() else "is not a mail address"
+        raise _bad_address(field, address.addr_spec, what)
+    try:
+        domain = idna.encode(address.domain, uts46=True, std3_rules=True).decode("ascii")
+    except idna.IDNAError as error:
+        raise _bad_address(field, address.addr_spec, "has a domain that cannot exist") from error
+    return Address(display_name=address.display_name, username=address.username, domain=domain)
+
+
+def _bad_address(field: str, value: str, what: str) -> Exception:
+    shown = _CONTROL.sub("·", value)[:200]
+    return business(
+        "invalid_address",
+        f"'{shown}' in '{field}' {what}",
+        remedy="write addresses such as billing@kunde.example or Jürgen Groß <j.gross@kunde.example>",
+        argument=field,
+    )
+
+
+def message_id(key: str, sender: Address) -> str:
+    """The Message-ID of the message that the task with this idempotency key sends."""
+    return f"<cpa.{key}@{sender.domain}>"
+
+
+def compose(
+    *,
+    sender: Address,
+    to: Sequence[Address],
+    cc: Sequence[Address],
+    subject: str,
+    text: str,
+    attachments: Sequence[MailAttachment],
+    identity: str,
+) -> EmailMessage:
+    """The message as it will be sent; blind recipients appear nowhere in it. Takes time with large
+    attachments."""
+    message = EmailMessage(policy=POLICY)
+    message["From"] = sender
+    message["To"] = list(to)
+    if cc:
+        message["Cc"] = list(cc)
+    message["Subject"] = header_text("subject", subject)
+    message["Message-ID"] = identity
+    message["Date"] = format_datetime(localtime())
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(text)
+    for attachment in attachments:
+        kind = attachment.media_type.lower()
+        if not _MEDIA_TYPE.fullmatch(kind) or kind.startswith(("multipart/", "message/")):
+            kind = "application/octet-stream"
+        main, _, sub = kind.partition("/")
+        name = safe_name(attachment.name)
+        message.add_attachment(attachment.content, maintype=main, subtype=sub, filename=name)
+    return message
+
+
+def safe_name(name: str) -> str:
+    """A file name without path and control characters, at most 200 characters; never empty."""
+    plain = _CONTROL.sub("", name.replace("\\", "/").rpartition("/")[2]).strip(" .")
+    return plain[-200:] or "file"
