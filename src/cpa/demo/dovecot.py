@@ -167,6 +167,8 @@ def _configuration(server: Dovecot) -> str:
     return f"""protocols = imap lmtp
 listen = {server.host}
 base_dir = {server.folder / "run"}
+state_dir = {server.folder / "run"}
+instance_name = cpa-demo-{server.port}
 log_path = {server.log}
 ssl = no
 disable_plaintext_auth = no
