@@ -1,6 +1,6 @@
 """A real Redmine (Debian: redmine, redmine-sqlite, puma) on a free port, with a fresh database of its own.
 
-The package's own instance and database stay as they are: DATABASE_URL names another database, and the log goes
+The package's own instance and database stay as they are: DATABASE_URL names another one, and the log goes
 to a file here. The project and its issues come in through Redmine's own REST interface; only what that cannot
 do (switching it on, a first password that need not be changed) is written into the fresh database before the
 start. Needs root, because Redmine runs as www-data.
@@ -150,7 +150,7 @@ class Redmine:
 
 
 def _bundler() -> str:
-    """Version of Debian's own Bundler: the one inside newer Rubies does not see gems that came as packages."""
+    """Version of Debian's own Bundler: the one inside newer Rubies does not see gems from packages."""
     told = subprocess.run(
         ["dpkg-query", "-W", "-f", "${Version}", "ruby-bundler"], capture_output=True, text=True, check=True
     )
