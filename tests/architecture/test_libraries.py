@@ -15,7 +15,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "alembic": ("repository",),
     "anyio": ("",),
     "fastapi": ("api", "demo"),
-    "httpx2": ("client", "executors.http", "transport.http", "demo", "testing"),
+    "httpx2": ("cli.client", "executors.http", "transport.http", "demo", "testing"),
     "idna": ("security", "executors.message"),
     "imap_tools": ("executors.imap", "demo", "testing"),
     "jsonschema": ("executors.http", "orchestrator", "core"),
@@ -25,7 +25,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "pydantic_core": ("core", "api", "config"),
     "pydantic_settings": ("settings",),
     "pysqlite3": ("repository", "queue"),
-    "rich": ("terminal", "demo"),
+    "rich": ("cli.terminal", "demo"),
     "sqlalchemy": ("repository", "queue", "audit"),
     "starlette": ("api", "demo"),
     "structlog": ("",),
@@ -33,7 +33,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "typing_extensions": ("",),
     "uvicorn": ("bootstrap", "api", "demo", "testing"),
     "uvloop": ("bootstrap",),
-    "websockets": ("client",),
+    "websockets": ("cli.client",),
     "yaml": ("config",),
 }
 """Library → where it may be imported (`executors.web` covers `web_page` too); "" is everywhere."""

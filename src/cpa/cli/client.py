@@ -1,0 +1,174 @@
+"""A small client of the HTTP API: what the command line needs, with errors as values of `cpa.errors`.
+
+Answers come back as plain JSON values, as the API documents them. A problem document becomes the `CPAError`
+it was made from; a server that cannot be reached becomes `Unreachable`. Nothing is tried twice here: what
+must not be doubled carries an `Idempotency-Key`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, ClassVar, Self
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+
+import httpx2
+
+from cpa import errors
+from cpa.errors import CPAError, InternalError, Unavailable
+
+TIMEOUT = 30.0
+"""Seconds one request may take, beside the time it asked the server to wait."""
+
+
+class Unreachable(Unavailable):
+    """Nobody answers at the server's address."""
+
+    code: ClassVar[str] = "unreachable"
+
+
+class Client:
+    """One server, one credential. Close it, or use it as a context manager.
+
+    Not for use from several threads at once.
+    """
+
+    def __init__(self, url: str, key: str = "", *, timeout: float = TIMEOUT) -> None:
+        self.url = url.rstrip("/")
+        self._key = key
+        self._timeout = timeout
+        headers = {"X-API-Key": key} if key else {}
+        # Proxies of the environment are for the web, not for a server named on purpose.
+        self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def get(self, path: str, *, patience: float = 0.0, **params: Any) -> Any:
+        """The answer's JSON; parameters that are None or empty are left out. `patience` seconds are added to
+        the time allowed, for what the server was asked to wait for."""
+        return self._ask("GET", path, params=_given(params), timeout=self._timeout + patience)
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None, *, key: str = "", **params: Any) -> Any:
+        """`key` is sent as `Idempotency-Key`."""
+        headers = {"Idempotency-Key": key} if key else {}
+        return self._ask("POST", path, json=dict(body or {}), params=_given(params), headers=headers)
+
+    def delete(self, path: str, **params: Any) -> Any:
+        return self._ask("DELETE", path, params=_given(params))
+
+    def follow(self, job: str, *, after: int = 0) -> Iterator[dict[str, Any]]:
+        """Frames of `WS /ws/jobs/{id}` after event number `after`, until the server says that the run ended.
+
+        The connection going away raises `Unreachable`; call again with the last number seen to resume.
+        """
+        from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+        from websockets.sync.client import connect
+
+        scheme, host, path, *_ = urlsplit(self.url)
+        query = urlencode({"last_seq": after})
+        where = urlunsplit(
+            ("wss" if scheme == "https" else "ws", host, f"{path}/ws/jobs/{quote(job)}", query, "")
+        )
+        headers = {"X-API-Key": self._key} if self._key else {}
+        try:
+            with connect(where, additional_headers=headers, open_timeout=self._timeout, proxy=None) as socket:
+                for frame in socket:
+                    yield json.loads(frame)
+        except InvalidStatus as error:
+            raise _problem(error.response.status_code, bytes(error.response.body or b"")) from error
+        except ConnectionClosed as error:
+            raise _closed(
+                error.rcvd.code if error.rcvd else 1006, error.rcvd.reason if error.rcvd else ""
+            ) from error
+        except (OSError, WebSocketException) as error:
+            raise self._unreachable(error) from error
+
+    def _ask(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx2.InvalidURL as error:
+            raise errors.BadInput(
+                f"no usable address: {error}",
+                field="CPA_URL",
+                value=self.url,
+                remedy="give one such as http://127.0.0.1:8700",
+            ) from error
+        except httpx2.HTTPError as error:
+            raise self._unreachable(error) from error
+        if response.is_success:
+            return _json(response.content) if response.content else None
+        raise _problem(response.status_code, response.content)
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        slow = isinstance(error, (httpx2.ReadTimeout, TimeoutError))
+        what = "did not answer in time" if slow else "cannot be reached"
+        return Unreachable(
+            f"the server at {self.url} {what}",
+            value=str(error) or type(error).__name__,
+            remedy="start it with `cpa serve`, or name another one with CPA_URL",
+        )
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value not in (None, "")}
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise InternalError(
+            "the answer is no JSON",
+            value=content[:200].decode(errors="replace"),
+            remedy="check that CPA_URL names a CPA server",
+        ) from error
+
+
+def _problem(status: int, content: bytes) -> CPAError:
+    """The error a problem document was made from."""
+    try:
+        body = json.loads(content)
+    except ValueError:
+        body = {}
+    if not isinstance(body, dict) or "code" not in body:
+        return _by_status(status)(
+            f"the server answered {status}", remedy="check that CPA_URL names a CPA server of this version"
+        )
+    kinds = {kind.code: kind for kind in _tree(CPAError)}
+    kind = kinds.get(body["code"], _by_status(status))
+    return kind(
+        str(body.get("detail") or body["code"]),
+        field=body.get("field"),
+        value=body.get("value"),
+        remedy=body.get("remedy"),
+    )
+
+
+def _closed(code: int, reason: str) -> CPAError:
+    """Why the server closed a stream: 4000 + HTTP status for errors, else it went away."""
+    if 4400 <= code < 4600:
+        return _by_status(code - 4000)(reason or f"the server closed the stream ({code})")
+    return Unreachable(
+        f"the stream ended ({code} {reason})".replace(" )", ")"), remedy="call again to resume"
+    )
+
+
+def _by_status(status: int) -> type[CPAError]:
+    kinds = {kind.status: kind for kind in reversed(_tree(CPAError))}
+    return kinds.get(status, InternalError if status >= 500 else errors.BadInput)
+
+
+def _tree(kind: type[CPAError]) -> list[type[CPAError]]:
+    """All classes below, parents first."""
+    below = kind.__subclasses__()
+    return [*below, *(found for child in below for found in _tree(child))]

@@ -1,0 +1,169 @@
+"""The root of the command line, and the commands that need no server: begin, serve, try out, look after."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cpa.cli import jobs, keys
+from cpa.cli.call import CODES, INTERRUPTED, NEGATIVE, OK, Data, Json, Workspace, dump, fail, settings, words
+from cpa.errors import CPAError
+
+app = typer.Typer(
+    name="cpa",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="A sentence becomes a checked plan; browser, mailbox and files carry it out; the effect is proved."
+    "\n\n\b\nFirst steps:\n"
+    "  cpa demo                    see it work, with nothing set up\n"
+    "  cpa init my-automation      write a small commented workspace\n"
+    "  cpa serve                   start the server, in the workspace\n"
+    '  cpa submit "..." --watch    hand in a request and watch it\n'
+    "  cpa COMMAND --help          examples for each command\n"
+    f"\n{CODES}",
+)
+intents = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The intents file: check it.")
+
+
+def run() -> None:
+    """Run the command line: every expected error becomes one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")  # A sign the terminal lacks must not end a command.
+    try:
+        app()
+    except CPAError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from cpa import __version__
+
+        typer.echo(f"cpa {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The options before any command."""
+
+
+@app.command(epilog="\b\nExample:\n  cpa init my-automation\n  cd my-automation\n  cpa serve")
+def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or an empty folder.")]) -> None:
+    """Write a small commented workspace: settings, intents, one worked example. Overwrites nothing."""
+    from cpa.cli.starter import write
+
+    for path in write(folder):
+        typer.echo(f"wrote {path}")
+    typer.echo(f"\nNext: cd {folder} and follow its README.md")
+
+
+@app.command(
+    epilog=f"\b\nExamples:\n  cpa demo\n  cpa demo --language de\n  cpa demo --serve\n\n{CODES}",
+)
+def demo(
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Only keep portal and mailbox running, for your own automations.")
+    ] = False,
+    language: Annotated[str, typer.Option(help="Language of the sentence: en or de.")] = "en",
+) -> None:
+    """See it work: a sentence in, a portal's invoice fetched, a real mail delivered, the effect proved."""
+    from cpa.demo.story import run_demo, serve_demo
+
+    raise typer.Exit(serve_demo() if serve else run_demo(language=language))
+
+
+@app.command(
+    epilog="\b\nExamples:\n  cpa serve\n  cpa serve --data /var/lib/cpa --host 0.0.0.0 --port 8700\n"
+    "  cpa serve --port 0             a free port; the line it prints says which\n\n"
+    "The first start writes the admin key to DATA/admin.key, readable by you alone. Stop it with Ctrl-C or "
+    "SIGTERM: running attempts may end, everything else stays durable and goes on at the next start."
+)
+def serve(
+    data: Data = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on  [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one  [default: 8700]")] = None,
+    workspace: Workspace = None,
+) -> None:
+    """Start the server on an empty or an existing folder; prints one line when it is ready."""
+    from cpa.cli.upkeep import serve as serve_now
+
+    serve_now(settings(data=data, host=host, port=port, workspace=workspace))
+
+
+@app.command(epilog="\b\nExample:\n  cpa migrate --data /var/lib/cpa")
+def migrate(data: Data = None) -> None:
+    """Bring the store's tables to this version; `cpa serve` does the same when it starts."""
+    from cpa.cli.upkeep import migrate as migrate_now
+
+    typer.echo(migrate_now(settings(data=data)))
+
+
+@app.command(
+    epilog='\b\nExamples:\n  cpa route "Get ACME\'s latest invoice and mail it to billing@kunde.example"\n'
+    '  cpa route "Schicke die Rechnung an ..." --intents intents.yaml --json\n\n'
+    "Exit code 1 when no rule understands the text."
+)
+def route(
+    text: Annotated[str, typer.Argument(help="The request, in your words; - reads standard input.")],
+    file: Annotated[
+        Path | None, typer.Option("--intents", help="An intents file instead of the workspace's.")
+    ] = None,
+    workspace: Workspace = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a sentence would do, and why; runs nothing, needs no server."""
+    from cpa.cli.rules import route as route_now
+
+    answer = route_now(words(text), settings(workspace=workspace).workspace, file)
+    dump(answer.facts) if as_json else typer.echo(answer.text)
+    raise typer.Exit(OK if answer.well else NEGATIVE)
+
+
+@intents.command("check", epilog="\b\nExample:\n  cpa intents check intents.yaml")
+def check_intents(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The intents file.")],
+    workspace: Workspace = None,
+    as_json: Json = False,
+) -> None:
+    """Check an intents file: errors with line and remedy, and whether every example is understood."""
+    from cpa.cli.rules import check
+
+    answer = check(file, settings(workspace=workspace).workspace)
+    dump(answer.facts) if as_json else typer.echo(answer.text)
+    raise typer.Exit(OK if answer.well else NEGATIVE)
+
+
+@app.command(epilog="\b\nExamples:\n  cpa replay 0198c2…\n  cpa replay tests/histories/mail.json")
+def replay(
+    what: Annotated[
+        str, typer.Argument(metavar="JOB|FILE", help="A job of the local store, or a history file.")
+    ],
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Run a job's stored events through the core again; exit code 1 unless the stored state comes out."""
+    from cpa.cli.upkeep import replay as replay_now
+
+    answer = replay_now(what, settings(data=data))
+    dump(answer.facts) if as_json else typer.echo(answer.text)
+    raise typer.Exit(OK if answer.well else NEGATIVE)
+
+
+jobs.add_to(app)
+app.add_typer(intents, name="intents")
+app.add_typer(keys.app, name="keys")

@@ -1,0 +1,240 @@
+"""Commands that talk to a server: hand in, watch, explain, cancel, retry, answer, look back."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cpa.cli.call import (
+    CONNECT,
+    NEGATIVE,
+    OK,
+    Data,
+    JobId,
+    Json,
+    dump,
+    leave,
+    part,
+    read,
+    server,
+    settings,
+    words,
+)
+from cpa.errors import BadInput, Conflict
+
+if TYPE_CHECKING:
+    from cpa.cli.client import Client
+
+app = typer.Typer()
+
+SLICE = 60.0
+"""Seconds one request waits for the end of a run; then it asks again."""
+
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Come back when the run has ended; its end is the exit code.")
+]
+Watching = Annotated[bool, typer.Option("--watch", help="Show the task graph until the run has ended.")]
+
+
+class Decision(StrEnum):
+    YES = "yes"
+    NO = "no"
+
+
+def add_to(root: typer.Typer) -> None:
+    """Make these commands top-level ones of `root`."""
+    root.registered_commands += app.registered_commands
+
+
+@app.command(
+    epilog="\b\nExamples:\n"
+    '  cpa submit "Get ACME\'s latest invoice and mail it to billing@kunde.example" --watch\n'
+    '  cpa submit "Hole die letzte Rechnung von ACME" --dry-run\n'
+    "  cpa submit --graph plan.json --wait\n"
+    "  cpa submit - --deadline 2026-12-24T12:00:00Z < mail.txt\n\n" + CONNECT
+)
+def submit(
+    text: Annotated[str, typer.Argument(help="The request, in your words; - reads standard input.")] = "",
+    graph: Annotated[Path | None, typer.Option(help="A task graph (JSON) instead of a sentence.")] = None,
+    watch: Watching = False,
+    wait: Wait = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show plan, risks and approvals; run nothing.")
+    ] = False,
+    priority: Annotated[int, typer.Option(help="Higher goes first.")] = 0,
+    at: Annotated[str, typer.Option(help="RFC 3339, with zone; not before that.")] = "",
+    deadline: Annotated[str, typer.Option(help="RFC 3339, with zone; what is not done by then fails.")] = "",
+    idempotency_key: Annotated[str, typer.Option(help="The same key again gives the same job.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Hand in a request. Prints the job's id, once the job is durable."""
+    from cpa.cli import terminal
+
+    path, body = _request(words(text), graph)
+    body |= {"priority": priority} if priority else {}
+    body |= {"run_at": at} if at else {}
+    body |= {"deadline": deadline} if deadline else {}
+    body |= {"dry_run": True} if dry_run else {}
+    with server() as api:
+        answer = api.post(path, body, key=idempotency_key)
+        if dry_run:
+            dump(answer) if as_json else terminal.plan(answer)
+        elif watch or wait:
+            typer.echo(answer["job_id"], err=True)
+            leave(_follow(api, answer["job_id"]) if watch else _await(api, answer["job_id"], as_json))
+        else:
+            dump(answer) if as_json else typer.echo(answer["job_id"])
+
+
+@app.command(
+    "jobs",
+    epilog="\b\nExamples:\n  cpa jobs\n  cpa jobs --status failed --limit 5\n"
+    "  cpa jobs --json | jq -r '.jobs[].id'\n\n" + CONNECT,
+)
+def list_jobs(
+    status: Annotated[str, typer.Option(help="Only pending, running, done, failed or cancelled.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    offset: Annotated[int, typer.Option(min=0, help="How many to leave out.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """List jobs, newest first."""
+    from cpa.cli import terminal
+
+    with server() as api:
+        page = api.get("/jobs", status=status, limit=limit, offset=offset)
+    dump(page) if as_json else terminal.jobs(page)
+
+
+@app.command("job", epilog="\b\nExamples:\n  cpa job 0198c2…\n  cpa job 0198c2… --watch\n\n" + CONNECT)
+def show_job(job: JobId, watch: Watching = False, wait: Wait = False, as_json: Json = False) -> None:
+    """Show one job with its tasks; --watch follows it and resumes when the connection breaks."""
+    from cpa.cli import terminal
+
+    with server() as api:
+        if watch or wait:
+            leave(_follow(api, job) if watch else _await(api, job, as_json))
+        detail = api.get(f"/jobs/{part(job)}")
+    dump(detail) if as_json else terminal.job(detail)
+
+
+@app.command(epilog="\b\nExample:\n  cpa explain 0198c2…\n\n" + CONNECT)
+def explain(job: JobId, as_json: Json = False) -> None:
+    """Why each open task is not running: the reason, the evidence, the remedy, and who can act."""
+    from cpa.cli import terminal
+
+    with server() as api:
+        answer = api.get(f"/jobs/{part(job)}/explain")
+    dump(answer) if as_json else terminal.explanations(answer)
+
+
+@app.command(epilog="\b\nExample:\n  cpa cancel 0198c2…\n\n" + CONNECT)
+def cancel(job: JobId) -> None:
+    """Cancel a job; running attempts end at their next safe point. Exit code 1 when it had ended."""
+    with server() as api:
+        _changed(api.delete(f"/jobs/{part(job)}"))
+
+
+@app.command(epilog="\b\nExample:\n  cpa retry 0198c2… --watch\n\n" + CONNECT)
+def retry(job: JobId, watch: Watching = False) -> None:
+    """Run a failed job again from the failed task; what is done keeps its result."""
+    with server() as api:
+        _changed(api.post(f"/jobs/{part(job)}/retry"))
+        if watch:
+            leave(_follow(api, job))
+
+
+@app.command(epilog="\b\nExamples:\n  cpa questions\n  cpa answer 0198c2….3.1 yes\n\n" + CONNECT)
+def questions(as_json: Json = False) -> None:
+    """What waits for a person: approvals (may it be done?) and doubts (did it happen?)."""
+    from cpa.cli import terminal
+
+    with server() as api:
+        answer = api.get("/questions")
+    dump(answer) if as_json else terminal.questions(answer)
+
+
+@app.command(
+    "answer",
+    epilog='\b\nExample:\n  cpa answer 0198c2….3.1 no --note "the recipient is wrong"\n\n'
+    "For an approval yes means: do it; for a doubt: it happened.\n\n" + CONNECT,
+)
+def answer_question(
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Id as `cpa questions` lists it.")],
+    decision: Annotated[Decision, typer.Argument(help="yes or no")],
+    note: Annotated[str, typer.Option(help="Why; kept in the audit trail.")] = "",
+) -> None:
+    """Answer an open question; the first answer counts."""
+    with server() as api:
+        api.post(f"/questions/{part(question)}", {"yes": decision is Decision.YES, "note": words(note)})
+    typer.echo(f"answered {decision.value}")
+
+
+@app.command(epilog="\b\nExamples:\n  cpa audit --job 0198c2…\n  cpa audit --verify\n\n" + CONNECT)
+def audit(
+    job: Annotated[str, typer.Option(help="Only of this job.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many, newest first.")] = 50,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Recompute every leaf of the local store.")
+    ] = False,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """What was done, by whom, with which result; --verify proves the stored trail, without a server."""
+    from cpa.cli import terminal
+
+    if verify:
+        from cpa.cli.upkeep import verify as verify_now
+
+        proof = verify_now(settings(data=data))
+        dump(proof.facts) if as_json else typer.echo(proof.text)
+        raise typer.Exit(OK if proof.well else NEGATIVE)
+    with server() as api:
+        page = api.get("/audit", job=job, limit=limit)
+    dump(page) if as_json else terminal.audit(page)
+
+
+def _request(text: str, graph: Path | None) -> tuple[str, dict[str, Any]]:
+    """Where to send it, and the body."""
+    if graph is not None:
+        return "/jobs", {"task_graph": _graph(graph)} | ({"description": text} if text else {})
+    if not text.strip():
+        raise BadInput(
+            "there is no request", field="text", remedy="give a sentence, or a task graph with --graph"
+        )
+    return "/schedule", {"text": text}
+
+
+def _graph(file: Path) -> Any:
+    try:
+        return json.loads(read(file))
+    except ValueError as error:
+        raise BadInput(
+            f"{file} is no JSON: {error}", field="graph", remedy="docs/api.md shows one"
+        ) from error
+
+
+def _changed(answer: dict[str, Any]) -> None:
+    if not answer["changed"]:
+        raise Conflict(f"nothing changed: {answer['reason']}", remedy=f"the job is {answer['status']}")
+    typer.echo(f"{answer['job_id']} {answer['status']}")
+
+
+def _await(api: Client, job: str, as_json: bool) -> str:
+    """The status at the end of the run."""
+    from cpa.cli import terminal
+
+    while True:
+        detail = api.get(f"/jobs/{part(job)}", patience=SLICE, wait=SLICE)
+        if detail["status"] in ("done", "failed", "cancelled"):
+            dump(detail) if as_json else terminal.job(detail)
+            return str(detail["status"])
+
+
+def _follow(api: Client, job: str) -> str:
+    from cpa.cli.watch import follow
+
+    return follow(api, job)

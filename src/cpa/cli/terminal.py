@@ -1,0 +1,286 @@
+"""What a terminal shows: tables, a task graph that moves, plain lines where nobody looks.
+
+Everything here renders the JSON values of the API. Colours and boxes appear only on a terminal; piped output
+is plain lines. Signs that the terminal's encoding lacks become ASCII.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+
+COLOURS = {
+    "done": "green",
+    "succeeded": "green",
+    "running": "cyan",
+    "assigned": "cyan",
+    "ready": "blue",
+    "pending": "blue",
+    "held": "yellow",
+    "in_doubt": "magenta",
+    "failed": "red",
+    "cancelled": "bright_black",
+    "skipped": "bright_black",
+    "waiting": "bright_black",
+}
+SIGNS = {
+    "done": "✔",
+    "running": "▶",
+    "assigned": "▷",
+    "ready": "○",
+    "pending": "○",
+    "held": "‖",
+    "in_doubt": "?",
+    "failed": "✘",
+    "cancelled": "–",
+    "skipped": "↷",
+    "waiting": "·",
+}
+PLAIN_SIGNS = {
+    "done": "+",
+    "running": ">",
+    "assigned": ">",
+    "held": "=",
+    "in_doubt": "?",
+    "failed": "x",
+    "cancelled": "-",
+    "skipped": "-",
+}
+
+
+def console(*, error: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=error, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def sign(status: str) -> str:
+    """One character for a status, in the signs the terminal has."""
+    wanted = SIGNS.get(status, "·")
+    try:
+        wanted.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return PLAIN_SIGNS.get(status, ".")
+    return wanted
+
+
+def clock(stamp: str | None) -> str:
+    """A stamp of the API as local time of day; the date too when it is not today's."""
+    if not stamp:
+        return "-"
+    local = datetime.fromisoformat(stamp).astimezone()
+    same_day = local.date() == datetime.now().astimezone().date()
+    return local.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S")
+
+
+def seconds_between(begun: str | None, ended: str | None) -> str:
+    if not begun or not ended:
+        return "-"
+    span = datetime.fromisoformat(ended) - datetime.fromisoformat(begun)
+    return f"{span.total_seconds():.1f} s"
+
+
+def shorten(text: str, limit: int = 60) -> str:
+    """One line of at most `limit` characters."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """Aligned columns; without a terminal tab-separated lines with a heading, for cut and grep."""
+    if not sys.stdout.isatty():
+        for row in (columns, *rows):
+            sys.stdout.write("\t".join(" ".join(str(cell).split()) for cell in row) + "\n")
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(str(cell), style=COLOURS.get(str(cell), "")) for cell in row))
+    console().print(shown)
+
+
+def jobs(page: Mapping[str, Any]) -> None:
+    rows = [
+        (
+            job["id"],
+            job["status"],
+            clock(job["created_at"]),
+            job["intent"] or "-",
+            shorten(job["description"]),
+        )
+        for job in page["jobs"]
+    ]
+    table(("job", "status", "created", "intent", "request"), rows)
+    shown = len(rows)
+    if page["total"] > shown:
+        sys.stderr.write(f"{shown} of {page['total']} jobs; see more with --limit and --offset\n")
+
+
+def job(detail: Mapping[str, Any]) -> None:
+    """A job and its tasks."""
+    console().print(graph(detail))
+    for task in detail["tasks"]:
+        failure = task.get("error")
+        if failure:
+            line(f"{task['id']}: {failure['message']}" + _remedy(failure))
+
+
+def graph(detail: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> RenderableType:
+    """The job's tasks in the plan's order, each below what it depends on, with its state and what it says."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    head = detail["job"]
+    title = Text(f"{sign(head['status'])} {head['status']}", style=f"bold {COLOURS.get(head['status'], '')}")
+    title.append(f"  {head['id']}  ", style="default")
+    title.append(shorten(head["description"] or head["intent"], 90), style="italic")
+    rows = Table.grid(padding=(0, 2))
+    depth: dict[str, int] = {}
+    for task in detail["tasks"]:
+        depth[task["id"]] = 1 + max((depth.get(need, 0) for need in task["depends_on"]), default=0)
+        state = Text(f"{sign(task['status'])} {task['status']}", style=COLOURS.get(task["status"], ""))
+        name = Text("  " * min(depth[task["id"]], 8) + task["id"])
+        rows.add_row(name, task["action"], state, Text(_note(task, notes or {}), style="bright_black"))
+    return Group(title, rows)
+
+
+def _note(task: Mapping[str, Any], notes: Mapping[str, str]) -> str:
+    """The one thing worth knowing about a task now."""
+    failure = task.get("error")
+    if failure:
+        return shorten(f"{failure['code']}: {failure['message']}")
+    if task["status"] in ("held", "in_doubt", "skipped") and task.get("reason"):
+        return str(task["reason"])
+    if task["status"] in ("running", "assigned"):
+        tries = f"attempt {task['attempts']}" if task["attempts"] > 1 else ""
+        return shorten(notes.get(task["id"], "")) or tries
+    return ""
+
+
+def plan(answer: Mapping[str, Any]) -> None:
+    """What a dry run found: the tasks, what is risky about them, who would be asked."""
+    line(f"intent: {answer['intent'] or '-'}")
+    rows = [
+        (task["id"], task["action"], ", ".join(map(str, task.get("depends_on") or ())) or "-")
+        for task in answer["tasks"]
+    ]
+    table(("task", "action", "after"), rows)
+    for name in ("risks", "approvals"):
+        for entry in answer[name]:
+            line(f"{name.removesuffix('s')}: {entry}")
+
+
+def explanations(answer: Mapping[str, Any]) -> None:
+    """Why a job stands where it stands: each task that is not done, with reason, evidence, remedy, actor."""
+    found = answer["explanations"]
+    if not found:
+        line(f"the job is {answer['status']}: nothing is open")
+    for entry in found:
+        line(f"{sign(entry['status'])} {entry['task']} is {entry['status']}: {entry['reason']}")
+        for name in ("evidence", "remedy", "actor"):
+            if entry.get(name):
+                line(f"    {name + ':':10}{entry[name]}")
+
+
+def questions(answer: Mapping[str, Any]) -> None:
+    found = answer["questions"]
+    if not found:
+        line("nothing waits for a person")
+    for entry in found:
+        line(f"{entry['id']}  {entry['kind']}, since {clock(entry.get('since'))}")
+        line(f"    {entry['text']}")
+        for name, value in entry["arguments"].items():
+            line(f"    {name}: {shorten(_told(value), 100)}")
+
+
+def audit(page: Mapping[str, Any]) -> None:
+    rows = [
+        (
+            clock(entry["time"]),
+            entry.get("actor") or entry.get("agent") or "-",
+            shorten(entry.get("summary") or entry["what"], 70),
+            f"{entry['job']}/{entry['number']}" if entry.get("job") else "-",
+            f"{len(entry['pictures'])}" if entry.get("pictures") else "-",
+            entry["leaf"][:12],
+        )
+        for entry in page["entries"]
+    ]
+    table(("time", "who", "what", "job/event", "pictures", "leaf"), rows)
+
+
+def keys(found: Sequence[Mapping[str, Any]]) -> None:
+    rows = [
+        (key["id"], key["name"], key["scopes"], clock(key["created"]), clock(key["expires"]), key["state"])
+        for key in found
+    ]
+    table(("id", "name", "scopes", "created", "expires", "state"), rows)
+
+
+def _told(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def event(entry: Mapping[str, Any]) -> str:
+    """One event as a line."""
+    return f"{clock(entry['time'])}  {entry['seq']:>4}  {entry['summary']}"
+
+
+def line(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _remedy(failure: Mapping[str, Any]) -> str:
+    return f" ({failure['remedy']})" if failure.get("remedy") else ""
+
+
+class Watch:
+    """Shows a job while it runs: on a terminal the graph is redrawn in place, else one line per event."""
+
+    def __init__(self, *, live: bool | None = None) -> None:
+        self.live = sys.stdout.isatty() if live is None else live
+        self._notes: dict[str, str] = {}
+        self._shown: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self.live:
+            from rich.live import Live
+
+            self._shown = Live(console=console(), auto_refresh=False, transient=True)
+            self._shown.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shown is not None:
+            self._shown.stop()
+
+    def draw(self, detail: Mapping[str, Any]) -> None:
+        """The job as it is now; silent without a terminal."""
+        if self._shown is not None:
+            self._shown.update(graph(detail, self._notes), refresh=True)
+
+    def event(self, entry: Mapping[str, Any]) -> None:
+        if not self.live:
+            line(event(entry))
+
+    def progress(self, task: str, share: float, message: str) -> None:
+        """What a running task says about itself."""
+        self._notes[task] = f"{share:.0%} {message}".strip()
+        if not self.live:
+            line(f"          {task}: {self._notes[task]}")

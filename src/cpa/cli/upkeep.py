@@ -1,0 +1,259 @@
+"""Looking after a server's folder: serve it, upgrade it, prove its trail, replay its jobs, keep its keys.
+
+Everything but `serve` and `migrate` works beside a running server: reading looks at one snapshot of the
+store, and a key is one short transaction, which SQLite admits from a second process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import typer
+
+from cpa.core.events import AnyEvent, Event
+from cpa.core.job import JobHead, JobSpec, JobState, TaskRun
+from cpa.core.replay import replay as rerun
+from cpa.core.views import rfc3339
+from cpa.errors import BadInput, CPAError, InvalidDocument, NotFound
+from cpa.ports.keys import Scope, StoredKey
+from cpa.repository.database import Database, upgrade
+from cpa.repository.jobs import SqlJobRepository
+from cpa.repository.keys import SqlKeyStore
+from cpa.settings import Settings
+
+T = TypeVar("T")
+TENANT = "default"
+DAY = 86_400_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An answer for people and for programs, and whether it is the good one."""
+
+    well: bool
+    text: str
+    facts: dict[str, Any]
+
+
+class History(msgspec.Struct, frozen=True):
+    """A job as stored: what was planned, what happened, and where it stood then."""
+
+    spec: JobSpec
+    events: list[AnyEvent]
+    head: JobHead | None = None
+    tasks: list[TaskRun] = []
+    """Those that ever moved."""
+
+
+# -- the server ----------------------------------------------------------------------------------------------
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; one line on standard output when requests are answered."""
+    from cpa.bootstrap import serve as serve_forever
+
+    def ready(url: str) -> None:
+        typer.echo(f"cpa is ready at {url}, data in {settings.data.absolute()}")
+
+    try:
+        asyncio.run(serve_forever(settings, ready=ready))
+    except* CPAError as group:
+        raise _first(group) from None
+
+
+def migrate(settings: Settings) -> str:
+    """Upgrade the store; says from which revision to which."""
+    before, after = upgrade(_url(settings))
+    if before == after:
+        return f"the store is at revision {after} already"
+    return f"the store went from revision {before or 'none'} to {after}"
+
+
+def _first(group: BaseExceptionGroup[CPAError]) -> CPAError:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+# -- the store -----------------------------------------------------------------------------------------------
+
+
+def _url(settings: Settings) -> str | Path:
+    return settings.database_url or settings.data / "cpa.db"
+
+
+def _with_store(
+    settings: Settings, work: Callable[[Database], Coroutine[Any, Any, T]], *, write: bool = False
+) -> T:
+    """Run `work` on the store, whether or not a server has it open."""
+    path = _url(settings)
+    if isinstance(path, Path) and not path.exists():
+        raise NotFound(
+            f"there is no store at {path}",
+            field="data",
+            value=str(path),
+            remedy="name its folder with --data",
+        )
+    database = Database.open(path, readers=1, readonly=True)
+    if write:
+        known = database.path
+        database.close()
+        database = Database(known, None, readers=1, readonly=False)
+    try:
+        return asyncio.run(work(database))
+    finally:
+        database.close()
+
+
+def verify(settings: Settings) -> Finding:
+    """Recompute every leaf of the audit trail from the stored bytes, and look for gaps."""
+    from cpa.audit.query import AuditQuery
+    from cpa.repository.audit import SqlAuditRepository
+
+    found = _with_store(settings, lambda store: AuditQuery(SqlAuditRepository(store)).verify_leaves(TENANT))
+    facts = {"sound": found.sound, "leaves": found.leaves, "jobs": found.jobs}
+    if found.broken is None:
+        return Finding(True, f"sound: {found.leaves} leaves of {found.jobs} jobs, no gap", facts)
+    broken = found.broken
+    where = f"event {broken.number} of job {broken.job}" if broken.job else f"entry {broken.seq}"
+    facts["broken"] = msgspec.to_builtins(broken)
+    return Finding(
+        False, f"NOT sound at {where}: {broken.reason} ({found.leaves} leaves before it are)", facts
+    )
+
+
+# -- replay --------------------------------------------------------------------------------------------------
+
+
+def replay(what: str, settings: Settings) -> Finding:
+    """Run a stored history through the core, and compare what comes out with what is stored."""
+    file = Path(what)
+    history = _from_file(file) if file.is_file() else _from_store(what, settings)
+    try:
+        steps = [state for _, _, state in rerun(history.spec, history.events)]
+    except CPAError as error:
+        return Finding(
+            False, f"the core does not accept this history: {error}", {"equal": False, "error": str(error)}
+        )
+    if not steps:
+        raise InvalidDocument("this history has no events", field="events", remedy="name a whole history")
+    state = steps[-1]
+    different = _differences(history, state)
+    head = state.head
+    facts = {
+        "equal": not different,
+        "events": head.number,
+        "status": head.status.value,
+        "differences": different,
+    }
+    if history.head is None:
+        return Finding(
+            True, f"{head.number} events lead to {head.status.value}; no state is stored to compare", facts
+        )
+    if different:
+        return Finding(False, f"NOT equal after {head.number} events: {'; '.join(different)}", facts)
+    return Finding(True, f"equal: {head.number} events lead to the stored state, {head.status.value}", facts)
+
+
+def _differences(history: History, state: JobState) -> list[str]:
+    """In which parts the stored state is another than the one the events lead to."""
+    found = []
+    if history.head is not None and history.head != state.head:
+        names = [f.name for f in msgspec.structs.fields(JobHead) if _differ(history.head, state.head, f.name)]
+        found.append(f"head: {', '.join(names)}")
+    for run in history.tasks if history.head is not None else []:
+        if run != state.task(run.index):
+            found.append(f"task {history.spec.tasks[run.index].id}")
+    return found
+
+
+def _differ(left: object, right: object, name: str) -> bool:
+    return bool(getattr(left, name) != getattr(right, name))
+
+
+def _from_store(job: str, settings: Settings) -> History:
+    async def load(store: Database) -> History:
+        jobs = SqlJobRepository(store)
+        while True:
+            snapshot = await jobs.get(TENANT, job)
+            events: list[Event] = []
+            while page := await jobs.events(TENANT, job, after=len(events)):
+                events += [stored.event for stored in page]
+            # A running job may have gone on between the two looks: look again.
+            if len(events) == snapshot.head.number:
+                return History(snapshot.spec, events, snapshot.head, list(snapshot.tasks))  # type: ignore[arg-type]
+
+    return _with_store(settings, load)
+
+
+def _from_file(file: Path) -> History:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=History)
+    except OSError as error:
+        raise BadInput(
+            f"cannot read {file}: {error.strerror}", value=str(file), remedy="check the path"
+        ) from error
+    except msgspec.MsgspecError as error:
+        raise InvalidDocument(
+            f"{file} is no history: {error}", value=str(file), remedy="a history has the keys spec and events"
+        ) from error
+
+
+# -- keys ----------------------------------------------------------------------------------------------------
+
+
+def add_key(settings: Settings, name: str, scopes: list[str], days: int) -> str:
+    """Make a key; the key itself, to be shown once."""
+    from cpa.security.auth import Hasher, issue
+
+    try:
+        wanted = frozenset(Scope(scope) for scope in scopes)
+    except ValueError as error:
+        raise BadInput(
+            f"there is no scope {str(error).split()[0]}",
+            field="scope",
+            remedy=f"choose of {', '.join(Scope)}",
+        ) from error
+    now = time.time_ns() // 1_000_000
+
+    async def work(store: Database) -> str:
+        hasher = Hasher.of(settings.data)
+        key, stored = issue(
+            hasher, name=name, scopes=wanted, now=now, expires=now + days * DAY if days else 0
+        )
+        await SqlKeyStore(store).add(stored)
+        return key
+
+    return _with_store(settings, work, write=True)
+
+
+def all_keys(settings: Settings) -> list[dict[str, str]]:
+    now = time.time_ns() // 1_000_000
+    found = _with_store(settings, lambda store: SqlKeyStore(store).list(TENANT))
+    return [_shown(key, now) for key in found]
+
+
+def _shown(key: StoredKey, now: int) -> dict[str, str]:
+    state = "active" if key.active(now) else "revoked" if key.revoked else "expired"
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scopes": " ".join(sorted(key.scopes)),
+        "created": rfc3339(key.created),
+        "expires": rfc3339(key.expires) if key.expires else "",
+        "state": state,
+    }
+
+
+def revoke_key(settings: Settings, key: str) -> None:
+    now = time.time_ns() // 1_000_000
+    done = _with_store(settings, lambda store: SqlKeyStore(store).revoke(TENANT, key, now), write=True)
+    if not done:
+        raise NotFound(
+            f"there is no active key {key}", field="key", value=key, remedy="`cpa keys list` shows the keys"
+        )
