@@ -40,7 +40,11 @@ class AgentRuntime:
         executor = self._executors.find(request.action)
         if executor is not None and type(executor).job_ended is not BaseExecutor.job_ended:
             self._kept.add((attempt.tenant, attempt.job))
-        self._spawn((attempt, "execute"), self._execute(attempt, request))
+        work = self._execute(attempt, request)
+        if executor is not None and executor.instant:
+            _run_now(work)
+        else:
+            self._spawn((attempt, "execute"), work)
 
     def verify(self, attempt: Attempt, request: ActionRequest) -> None:
         self._spawn((attempt, "verify"), self._verify(attempt, request))
@@ -83,5 +87,15 @@ class AgentRuntime:
         self._answer((attempt, "verify"), answer)
 
     def _answer(self, key: tuple[Attempt, str], answer: Answer) -> None:
-        del self._running[key]
+        self._running.pop(key, None)
         self._reply(key[0], answer)
+
+
+def _run_now(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that never waits to its end; RuntimeError if it does wait."""
+    try:
+        work.send(None)
+    except StopIteration:
+        return
+    work.close()
+    raise RuntimeError("an executor that calls itself instant waited for something")

@@ -10,20 +10,20 @@ from __future__ import annotations
 import msgspec
 
 
-class Command(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="command", kw_only=True):
+class Command(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="command", kw_only=True):
     key: str
     after: int = 0
     """Milliseconds after which `TimerFired(key)` is due; 0 is never."""
 
 
-class DispatchTask(Command, tag="dispatch_task", frozen=True, omit_defaults=True, kw_only=True):
+class DispatchTask(Command, tag="dispatch_task", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """Choose an agent; answered by `AgentChosen` or `DispatchDeferred`."""
 
     task: int
     epoch: int
 
 
-class RequestTask(Command, tag="request_task", frozen=True, omit_defaults=True, kw_only=True):
+class RequestTask(Command, tag="request_task", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """Send the task to its agent; open while the attempt lives. `after` is the attempt's timeout."""
 
     task: int
@@ -31,7 +31,7 @@ class RequestTask(Command, tag="request_task", frozen=True, omit_defaults=True, 
     agent: str
 
 
-class CancelAttempt(Command, tag="cancel_attempt", frozen=True, omit_defaults=True, kw_only=True):
+class CancelAttempt(Command, tag="cancel_attempt", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """Tell the agent to stop at the next safe point; `after` is how long its answer is waited for."""
 
     task: int
@@ -39,7 +39,7 @@ class CancelAttempt(Command, tag="cancel_attempt", frozen=True, omit_defaults=Tr
     agent: str
 
 
-class VerifyTask(Command, tag="verify_task", frozen=True, omit_defaults=True, kw_only=True):
+class VerifyTask(Command, tag="verify_task", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """Find out whether the attempt's effect happened; answered by `TaskVerified`."""
 
     task: int
@@ -48,7 +48,7 @@ class VerifyTask(Command, tag="verify_task", frozen=True, omit_defaults=True, kw
     """How often was looked before."""
 
 
-class AskPerson(Command, tag="ask_person", frozen=True, omit_defaults=True, kw_only=True):
+class AskPerson(Command, tag="ask_person", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """Put a question to a person; open until `QuestionAnswered`."""
 
     task: int
@@ -57,7 +57,7 @@ class AskPerson(Command, tag="ask_person", frozen=True, omit_defaults=True, kw_o
     """`approval` or `doubt`"""
 
 
-class StartTimer(Command, tag="start_timer", frozen=True, omit_defaults=True, kw_only=True):
+class StartTimer(Command, tag="start_timer", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """Nothing but time; `after` says how long."""
 
     task: int = -1

@@ -14,12 +14,12 @@ import msgspec
 from cpa.core.classes import FailureClass
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event", kw_only=True):
+class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="event", kw_only=True):
     time: int
     """Milliseconds since 1970 UTC; never below the job's last event."""
 
 
-class JobSubmitted(Event, tag="job_submitted", frozen=True, omit_defaults=True, kw_only=True):
+class JobSubmitted(Event, tag="job_submitted", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     tenant: str
     job: str
     spec: str
@@ -31,17 +31,17 @@ class JobSubmitted(Event, tag="job_submitted", frozen=True, omit_defaults=True, 
     logic: int = 1
 
 
-class JobStarted(Event, tag="job_started", frozen=True, omit_defaults=True, kw_only=True):
+class JobStarted(Event, tag="job_started", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """A worker took the job from the line."""
 
 
-class AgentChosen(Event, tag="agent_chosen", frozen=True, omit_defaults=True, kw_only=True):
+class AgentChosen(Event, tag="agent_chosen", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     task: int
     epoch: int
     agent: str
 
 
-class DispatchDeferred(Event, tag="dispatch_deferred", frozen=True, omit_defaults=True, kw_only=True):
+class DispatchDeferred(Event, tag="dispatch_deferred", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """No agent can take the task now."""
 
     task: int
@@ -52,12 +52,12 @@ class DispatchDeferred(Event, tag="dispatch_deferred", frozen=True, omit_default
     """Milliseconds until it is tried again."""
 
 
-class TaskStarted(Event, tag="task_started", frozen=True, omit_defaults=True, kw_only=True):
+class TaskStarted(Event, tag="task_started", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     task: int
     epoch: int
 
 
-class TaskRefused(Event, tag="task_refused", frozen=True, omit_defaults=True, kw_only=True):
+class TaskRefused(Event, tag="task_refused", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """The agent will not do it; nothing was begun, no attempt is burnt."""
 
     task: int
@@ -65,7 +65,7 @@ class TaskRefused(Event, tag="task_refused", frozen=True, omit_defaults=True, kw
     reason: str = ""
 
 
-class TaskSucceeded(Event, tag="task_succeeded", frozen=True, omit_defaults=True, kw_only=True):
+class TaskSucceeded(Event, tag="task_succeeded", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     task: int
     epoch: int
     result: dict[str, Any] | None = None
@@ -74,7 +74,7 @@ class TaskSucceeded(Event, tag="task_succeeded", frozen=True, omit_defaults=True
     """Milliseconds, as the agent measured it."""
 
 
-class TaskFailed(Event, tag="task_failed", frozen=True, omit_defaults=True, kw_only=True):
+class TaskFailed(Event, tag="task_failed", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     task: int
     epoch: int
     failure: FailureClass
@@ -87,7 +87,7 @@ class TaskFailed(Event, tag="task_failed", frozen=True, omit_defaults=True, kw_o
     duration: int = 0
 
 
-class LeaseLost(Event, tag="lease_lost", frozen=True, omit_defaults=True, kw_only=True):
+class LeaseLost(Event, tag="lease_lost", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """The agent that had the attempt is gone or no longer names it: the outcome is unknown."""
 
     task: int
@@ -95,7 +95,7 @@ class LeaseLost(Event, tag="lease_lost", frozen=True, omit_defaults=True, kw_onl
     reason: str = ""
 
 
-class TaskVerified(Event, tag="task_verified", frozen=True, omit_defaults=True, kw_only=True):
+class TaskVerified(Event, tag="task_verified", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     task: int
     epoch: int
     verdict: str
@@ -106,7 +106,7 @@ class TaskVerified(Event, tag="task_verified", frozen=True, omit_defaults=True, 
     """Milliseconds after which looking again may tell more; 0 is never."""
 
 
-class QuestionAnswered(Event, tag="question_answered", frozen=True, omit_defaults=True, kw_only=True):
+class QuestionAnswered(Event, tag="question_answered", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """A person answered the open question of a task: approval (yes/no) or doubt (it happened / it did not)."""
 
     task: int
@@ -116,17 +116,17 @@ class QuestionAnswered(Event, tag="question_answered", frozen=True, omit_default
     note: str = ""
 
 
-class TimerFired(Event, tag="timer_fired", frozen=True, omit_defaults=True, kw_only=True):
+class TimerFired(Event, tag="timer_fired", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     key: str
     """Key of the command whose time is up."""
 
 
-class CancelRequested(Event, tag="cancel_requested", frozen=True, omit_defaults=True, kw_only=True):
+class CancelRequested(Event, tag="cancel_requested", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     by: str
     reason: str = ""
 
 
-class JobReopened(Event, tag="job_reopened", frozen=True, omit_defaults=True, kw_only=True):
+class JobReopened(Event, tag="job_reopened", frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """Opens the next run: done tasks keep their results, the others start again."""
 
     by: str

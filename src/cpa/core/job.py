@@ -5,6 +5,8 @@
 in a job of ten tasks and of ten thousand: how many dependencies each task still waits for, the line of ready
 tasks, and the open commands. `JobState.apply` is the only thing that changes it, in O(changes).
 
+The garbage collector does not watch these values: they are JSON-like trees and cannot form a cycle.
+
 Times are integer milliseconds since 1970 UTC, durations integer milliseconds.
 """
 
@@ -66,7 +68,7 @@ TERMINAL = frozenset((TaskStatus.DONE, TaskStatus.FAILED, TaskStatus.SKIPPED, Ta
 SATISFIED = frozenset((TaskStatus.DONE, TaskStatus.SKIPPED))
 
 
-class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class RetryPolicy(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     """How often and how soon a task is tried again after a technical failure."""
 
     max_attempts: int = 3
@@ -75,7 +77,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     max_delay: int = 60_000
 
 
-class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+class TaskSpec(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One checked ToDo, ready to be stepped. `needs` are indices of tasks in the same spec."""
 
     id: str
@@ -92,12 +94,12 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     capability: str = ""
     """A free tag the agent must offer besides the action."""
     tainted: tuple[str, ...] = ()
-    """Arguments whose literal value came from outside; references add theirs when they are filled."""
+    """Arguments whose value comes from outside: by a literal, or by a reference to a tainted result."""
     references: tuple[int, ...] = ()
     """Indices of the tasks whose result the arguments use."""
 
 
-class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+class JobSpec(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What the job is to do; stored once, never changed."""
 
     tasks: tuple[TaskSpec, ...]
@@ -115,7 +117,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """How long a task may in sum wait for its environment before that counts as failure."""
 
 
-class TaskError(msgspec.Struct, frozen=True, omit_defaults=True):
+class TaskError(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Why a task run failed or is held, as the executor put it."""
 
     failure: FailureClass
@@ -124,7 +126,7 @@ class TaskError(msgspec.Struct, frozen=True, omit_defaults=True):
     remedy: str = ""
 
 
-class TaskRun(msgspec.Struct, frozen=True, omit_defaults=True):
+class TaskRun(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Where one task of the current run stands."""
 
     index: int
@@ -150,7 +152,7 @@ class TaskRun(msgspec.Struct, frozen=True, omit_defaults=True):
     error: TaskError | None = None
 
 
-class JobHead(msgspec.Struct, frozen=True, omit_defaults=True):
+class JobHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The few facts about a job that every event may change."""
 
     tenant: str
@@ -184,7 +186,7 @@ class JobHead(msgspec.Struct, frozen=True, omit_defaults=True):
     schema: int = SCHEMA
 
 
-class Changes(msgspec.Struct, frozen=True):
+class Changes(msgspec.Struct, frozen=True, gc=False):
     """What one event changed: the new head, the task runs that moved, the commands that are no longer open."""
 
     head: JobHead
@@ -192,7 +194,7 @@ class Changes(msgspec.Struct, frozen=True):
     closed: tuple[str, ...] = ()
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What follows from an event. With `changes` None nothing does, and `reason` says why."""
 
     changes: Changes | None = None
@@ -200,7 +202,7 @@ class Decision(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
     """A job at rest, for reading: what `engine.query` returns."""
 
     head: JobHead

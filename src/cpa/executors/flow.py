@@ -6,16 +6,17 @@ from typing import ClassVar
 
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 
-_EMPTY = ExecutionResult(success=True, result={"value": None})
+_EMPTY = ExecutionResult(success=True)
 
 
 class FlowExecutor(BaseExecutor):
-    """`flow.noop` gives its argument `value` back (null without one) and touches nothing.
+    """`flow.noop` gives its argument `value` back (nothing without one) and touches nothing.
 
     It is what benchmarks run, so it does nothing but that.
     """
 
     actions: ClassVar[tuple[str, ...]] = ("flow.noop",)
+    instant: ClassVar[bool] = True
 
     async def execute(self, request: ActionRequest) -> ExecutionResult:
         if "value" not in request.arguments:

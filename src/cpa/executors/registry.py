@@ -64,6 +64,10 @@ class ExecutorRegistry:
                 remedy=self._suggestion(action),
             ) from None
 
+    def find(self, action: str) -> BaseExecutor | None:
+        """The executor of this action, or None."""
+        return self._by_action.get(action)
+
     async def dispatch(self, request: ActionRequest) -> ExecutionResult:
         """Perform one attempt within `request.timeout`. Never raises but for cancellation from outside; an
         unknown action is a failure of class BUSINESS (a second try changes nothing)."""
@@ -77,10 +81,12 @@ class ExecutorRegistry:
             )
         began = time.monotonic()
         try:
+            if executor.instant:
+                return await executor.execute(request)
             async with asyncio.timeout(request.timeout) as limit:
                 return await executor.execute(request)
         except TimeoutError as error:
-            if not limit.expired():
+            if executor.instant or not limit.expired():
                 return self._defect(request, error, time.monotonic() - began)
             return ExecutionResult.failed(
                 _class_after(request.effect),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(slots=True)
@@ -15,7 +16,7 @@ class Agent:
     actions: frozenset[str]
     capabilities: frozenset[str] = frozenset()
     """Free tags besides the actions."""
-    slots: int = 1000
+    slots: int = 10_000
     """Attempts at the same time."""
     busy: int = 0
     sessions: int = 0
@@ -26,8 +27,7 @@ class Agent:
     """Jobs (tenant, id) that hold a session."""
 
 
-@dataclass(frozen=True, slots=True)
-class Applicant:
+class Applicant(NamedTuple):
     """A task that asks for an agent."""
 
     tenant: str
@@ -49,7 +49,8 @@ class AgentRegistry:
     def __init__(self) -> None:
         self._agents: dict[str, Agent] = {}
         self._by_action: dict[str, list[Agent]] = {}
-        self._line: deque[Applicant] = deque()
+        self._lines: dict[tuple[str, str], deque[Applicant]] = {}
+        """Waiting tasks by (action, capability): within one kind the first is the first to be served."""
 
     def register(self, agent: Agent) -> None:
         """Add or replace an agent."""
@@ -85,7 +86,8 @@ class AgentRegistry:
 
     def wait(self, applicant: Applicant) -> None:
         """Stand in line for the next free slot."""
-        self._line.append(applicant)
+        kind = (applicant.action, applicant.capability)
+        self._lines.setdefault(kind, deque()).append(applicant)
 
     def release(self, address: str) -> list[tuple[Applicant, Agent]]:
         """An attempt of this agent is over; returns who takes what came free."""
@@ -93,38 +95,38 @@ class AgentRegistry:
         if agent is None:
             return []
         agent.busy = max(0, agent.busy - 1)
-        return self._call() if self._line else []
+        return self._call() if self._lines else []
 
     def release_session(self, tenant: str, job: str) -> list[tuple[Applicant, Agent]]:
         """The job needs no session for now."""
         for agent in self._agents.values():
             agent.holders.discard((tenant, job))
-        return self._call() if self._line else []
+        return self._call() if self._lines else []
 
     @property
     def waiting(self) -> int:
-        return len(self._line)
+        return sum(len(line) for line in self._lines.values())
 
     def _call(self) -> list[tuple[Applicant, Agent]]:
         called: list[tuple[Applicant, Agent]] = []
-        still: deque[Applicant] = deque()
-        blocked: set[tuple[str, str]] = set()
-        while self._line:
-            applicant = self._line.popleft()
-            kind = (applicant.action, applicant.capability)
-            agent = None if kind in blocked else self.find_agent_for_task(applicant)
-            if agent is not None:
-                called.append((applicant, agent))
-                continue
-            still.append(applicant)
-            if not self._may_hold(applicant):
-                blocked.add(kind)
-        self._line = still
+        for kind, line in list(self._lines.items()):
+            self._serve(line, called)
+            if not line:
+                del self._lines[kind]
         return called
 
-    def _may_hold(self, applicant: Applicant) -> bool:
-        """Whether a later applicant of the same kind may fare better, because it holds a session already."""
-        return any(agent.sessions for agent in self._suitable(applicant.action, applicant.capability))
+    def _serve(self, line: deque[Applicant], called: list[tuple[Applicant, Agent]]) -> None:
+        """Give agents to those in front; where sessions are short, also to those behind who hold one."""
+        passed: list[Applicant] = []
+        while line:
+            agent = self.find_agent_for_task(line[0])
+            if agent is not None:
+                called.append((line.popleft(), agent))
+            elif any(known.sessions for known in self._suitable(line[0].action, line[0].capability)):
+                passed.append(line.popleft())
+            else:
+                break
+        line.extendleft(reversed(passed))
 
     def _suitable(self, action: str, capability: str) -> list[Agent]:
         agents = self._by_action.get(action, [])

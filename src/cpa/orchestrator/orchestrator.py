@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from cpa.core.classes import FailureClass
@@ -189,7 +190,7 @@ class Orchestrator:
             epoch=attempt.epoch,
             effect=spec.effect,
             tainted=frozenset(spec.tainted),
-            progress=None if progress is None else _teller(progress, attempt, spec.id),
+            progress=None if progress is None else partial(_tell, progress, attempt, spec.id),
             **more,
         )
 
@@ -232,11 +233,8 @@ def _verified(attempt: Attempt, answer: Verification) -> Event:
     )
 
 
-def _teller(progress: Progress, attempt: Attempt, task: str) -> Callable[[float, str], Any]:
-    async def tell(share: float, message: str) -> None:
-        progress(attempt, task, share, message)
-
-    return tell
+async def _tell(progress: Progress, attempt: Attempt, task: str, share: float, message: str) -> None:
+    progress(attempt, task, share, message)
 
 
 def _unconnected(tenant: str, job: str, event: Event) -> None:

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
+import msgspec
+
 from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.ids import idempotency_key
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActionRequest:
+class ActionRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One attempt at one task, ready to perform: references are filled, secrets are still references."""
 
     tenant: str
@@ -25,7 +26,7 @@ class ActionRequest:
     task: str
     action: str
     """Canonical dotted name, such as `web.click`."""
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = {}
     timeout: float = 8.0
     """Seconds for the whole attempt; the caller enforces it too, by cancellation."""
     run: int = 0
@@ -62,12 +63,11 @@ class ActionError:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionResult:
+class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one attempt did. `success` and `error` exclude each other."""
 
     success: bool
-    result: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] = {}
     """JSON-compatible, by the action's result schema; files appear as artifact references."""
     error: ActionError | None = None
     duration: float = 0.0
@@ -140,6 +140,8 @@ class BaseExecutor(ABC):
 
     actions: ClassVar[tuple[str, ...]]
     """The canonical action names it performs."""
+    instant: ClassVar[bool] = False
+    """`execute` never waits for anything: it is run to its end at once, without a time limit."""
 
     @abstractmethod
     async def execute(self, request: ActionRequest) -> ExecutionResult:
