@@ -35,7 +35,7 @@ class Client:
     """
 
     def __init__(self, url: str, key: str = "", *, timeout: float = TIMEOUT) -> None:
-        self.url = url.rstrip("/")
+        self.url = _checked(url)
         self._key = key
         self._timeout = timeout
         headers = {"X-API-Key": key} if key else {}
@@ -96,13 +96,6 @@ class Client:
     def _ask(self, method: str, path: str, **options: Any) -> Any:
         try:
             response = self._http.request(method, path, **options)
-        except httpx2.InvalidURL as error:
-            raise errors.BadInput(
-                f"no usable address: {error}",
-                field="CPA_URL",
-                value=self.url,
-                remedy="give one such as http://127.0.0.1:8700",
-            ) from error
         except httpx2.HTTPError as error:
             raise self._unreachable(error) from error
         if response.is_success:
@@ -117,6 +110,22 @@ class Client:
             value=str(error) or type(error).__name__,
             remedy="start it with `cpa serve`, or name another one with CPA_URL",
         )
+
+
+def _checked(url: str) -> str:
+    """The server's address without a slash at the end; `BadInput` for what is none."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise errors.BadInput(
+            f"{url!r} is no address of a server",
+            field="CPA_URL",
+            remedy="give one such as http://127.0.0.1:8700",
+        )
+    return url.rstrip("/")
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:

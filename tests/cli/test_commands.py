@@ -1,0 +1,164 @@
+"""The command line without a server: help, exit codes, one-line errors."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cpa.cli.commands import app
+
+COMMANDS = [
+    command.name or command.callback.__name__ for command in app.registered_commands if command.callback
+]
+EXPECTED = set(
+    """init demo serve submit route intents jobs job explain cancel retry questions answer audit replay keys
+    migrate""".split()  # noqa: SIM905
+)
+
+
+def cpa(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the installed command with an environment of its own."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-m", "cpa", *arguments],
+        cwd=cwd,
+        env={"LANG": "C.UTF-8"} | kept | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def told(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line on stderr; fails on a traceback and on chatter."""
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_help_lists_every_command_and_the_exit_codes(tmp_path: Path) -> None:
+    done = cpa("--help", cwd=tmp_path)
+
+    assert done.returncode == 0
+    assert "Exit codes" in done.stdout
+    listed = {line.split()[0] for line in done.stdout.split("Commands:")[1].strip().splitlines()}
+    assert listed == EXPECTED
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_teaches_by_example(command: str, tmp_path: Path) -> None:
+    done = cpa(command.replace("_", "-"), "--help", cwd=tmp_path)
+
+    assert done.returncode == 0
+    assert f"cpa {command}" in done.stdout.split("Options:")[1]
+
+
+def test_help_is_there_at_once(tmp_path: Path) -> None:
+    """Processor time, best of five: a busy machine must not fail the test, a heavy import must."""
+    spent = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpa("--help", cwd=tmp_path)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+    assert min(spent) <= 0.3
+
+
+def test_an_unknown_command_is_a_usage_error(tmp_path: Path) -> None:
+    assert cpa("frobnicate", cwd=tmp_path).returncode == 2
+
+
+def test_no_server_names_the_address_and_the_remedy(tmp_path: Path, free_port: int) -> None:
+    done = cpa("jobs", cwd=tmp_path, CPA_URL=f"http://127.0.0.1:{free_port}")
+
+    assert done.returncode == 3
+    assert f"http://127.0.0.1:{free_port} cannot be reached" in told(done)
+    assert "cpa serve" in told(done)
+
+
+def test_an_address_that_is_none_is_bad_input(tmp_path: Path) -> None:
+    done = cpa("jobs", cwd=tmp_path, CPA_URL="nonsense")
+
+    assert done.returncode == 2
+    assert "CPA_URL" in told(done)
+
+
+def test_a_setting_that_cannot_be_is_named(tmp_path: Path) -> None:
+    done = cpa("serve", cwd=tmp_path, CPA_PORT="seventy")
+
+    assert done.returncode == 2
+    assert "port" in told(done)
+
+
+def test_nothing_to_submit_is_bad_input(tmp_path: Path) -> None:
+    done = cpa("submit", "", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "--graph" in told(done)
+
+
+@pytest.mark.parametrize("content", ["{", "\xff".encode("latin-1")])
+def test_a_graph_file_that_is_no_json(content: str | bytes, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    done = cpa("submit", "--graph", "plan.json", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "plan.json" in told(done)
+
+
+def test_a_graph_file_that_is_not_there(tmp_path: Path) -> None:
+    done = cpa("submit", "--graph", "plän.json", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "plän.json" in told(done)
+
+
+def test_no_store_is_said_for_every_command_that_reads_one(tmp_path: Path) -> None:
+    for command in (["audit", "--verify"], ["replay", "nothing"], ["keys", "list"], ["keys", "add", "bot"]):
+        done = cpa(*command, cwd=tmp_path)
+
+        assert done.returncode == 2
+        assert "cpa-data/cpa.db" in told(done)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "locale", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"LC_ALL": "C"}]
+)
+def test_umlauts_survive_any_locale(locale: dict[str, str], tmp_path: Path) -> None:
+    done = cpa("submit", "--graph", "größe.json", cwd=tmp_path, **locale)
+
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_init_writes_a_workspace_and_overwrites_nothing(tmp_path: Path) -> None:
+    done = cpa("init", "my-automation", cwd=tmp_path)
+    folder = tmp_path / "my-automation"
+    written = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    assert done.returncode == 0
+    assert set(written) == {"cpa.yaml", "intents.yaml", "README.md", ".gitignore"}
+
+    again = cpa("init", "my-automation", cwd=tmp_path)
+
+    assert again.returncode == 1
+    assert "nothing is overwritten" in told(again)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == written
+
+
+def test_init_below_a_file_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = cpa("init", "file/sub", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "cannot write" in told(done)
