@@ -23,7 +23,6 @@ from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.commands import Command
 from cpa.core.conditions import Condition, parse
 
-
 LOGIC = 1
 """The core's behaviour number: a change that alters an old history's outcome takes the next one."""
 SCHEMA = 1

@@ -143,9 +143,7 @@ def _lease_lost(job: JobState, event: events.LeaseLost) -> Decision:
     return _settled(job, event, error, lost=True)
 
 
-def _settled(
-    job: JobState, event: Any, error: TaskError, asked: int = 0, *, lost: bool = False
-) -> Decision:
+def _settled(job: JobState, event: Any, error: TaskError, asked: int = 0, *, lost: bool = False) -> Decision:
     step = Step(job, event)
     _settle(step, step.task(event.task), error, asked, lost=lost)
     return step.decide()
@@ -202,7 +200,9 @@ def _weigh(step: Step, run: TaskRun, verdict: str, result: dict[str, Any] | None
     if verdict == "happened":
         step.succeed(run, run.result if claimed else result, "proved")
     elif verdict == "absent":
-        absent = TaskError(FailureClass.TECHNICAL, "effect_absent", "looked for the effect and did not find it")
+        absent = TaskError(
+            FailureClass.TECHNICAL, "effect_absent", "looked for the effect and did not find it"
+        )
         error = run.error or absent
         _again(step, replace(run, result=None), error, lost=error.code == "lease_lost")
     elif look_again and run.verified + 1 < MOST_LOOKS:

@@ -29,7 +29,7 @@ def replay(spec: JobSpec, history: Iterable[Event]) -> Iterator[tuple[Event, Dec
         if decision.changes is None:
             raise InternalError(
                 f"event {job.head.number + 1} ({type(event).__name__}) changed nothing: {decision.reason}",
-                remedy="the history was cut, reordered or written by other logic; check it with `cpa audit --verify`",
+                remedy="it was cut, reordered or written by other logic; check it with `cpa audit --verify`",
             )
         job.apply(decision.changes, decision.commands)
         yield event, decision, job

@@ -110,7 +110,11 @@ class Step:
         timeout = self.spec(index).timeout
         self.issue(
             RequestTask(
-                key=f"request:{index}:{epoch}", task=index, epoch=epoch, agent=agent, after=timeout + CANCEL_GRACE
+                key=f"request:{index}:{epoch}",
+                task=index,
+                epoch=epoch,
+                agent=agent,
+                after=timeout + CANCEL_GRACE,
             )
         )
 
@@ -346,5 +350,7 @@ class Step:
             **changed,
         )
         issued = {command.key for command in self._commands}
-        closed = tuple(key for key in dict.fromkeys(self._closed) if key in self.job.open and key not in issued)
+        closed = tuple(
+            key for key in dict.fromkeys(self._closed) if key in self.job.open and key not in issued
+        )
         return Decision(Changes(head, tuple(self._moved.values()), closed), tuple(self._commands))

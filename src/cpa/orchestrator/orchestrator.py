@@ -58,9 +58,7 @@ class Orchestrator:
         """Answer a `DispatchTask` at once, or None: then the answer is reported when an agent comes free."""
         spec = job.spec.tasks[command.task]
         head = job.head
-        applicant = Applicant(
-            head.tenant, head.id, command.task, command.epoch, spec.action, spec.capability
-        )
+        applicant = Applicant(head.tenant, head.id, command.task, command.epoch, spec.action, spec.capability)
         agent = self._agents.find_agent_for_task(applicant)
         if agent is not None:
             return self._chosen(applicant, agent)

@@ -82,7 +82,9 @@ class SqlSteps:
         if not isinstance(error, self._writer.Error):
             return error
         if "UNIQUE constraint failed: inbox" in str(error):
-            return Conflict("this message was accepted at the same moment", remedy="ask again for its receipt")
+            return Conflict(
+                "this message was accepted at the same moment", remedy="ask again for its receipt"
+            )
         if "UNIQUE constraint failed: events" in str(error):
             return Conflict("another process stepped the job", remedy="load it again")
         return trouble(error, self._database.path)

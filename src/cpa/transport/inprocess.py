@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from cpa.ports.executor import ActionRequest
@@ -23,7 +24,7 @@ class Hands(Protocol):
 class InProcessTransport:
     """`ports.transport.Transport` to agents living in this process, by address."""
 
-    def __init__(self, agents: dict[str, Hands]) -> None:
+    def __init__(self, agents: Mapping[str, Hands]) -> None:
         self._agents = agents
 
     def send(self, agent: str, attempt: Attempt, request: ActionRequest) -> None:

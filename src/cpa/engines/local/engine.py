@@ -311,5 +311,3 @@ def _not_reopened(job: JobState, reason: str) -> Conflict:
     }
     message, remedy = words[reason]
     return Conflict(message, field="job", value=head.id, remedy=remedy)
-
-

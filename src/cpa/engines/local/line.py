@@ -70,7 +70,7 @@ class Line:
             self._stepper.dequeue(job)
         if fresh:
             self._someone = True
-            claimed = [tuple(row) for row in fresh]
+            claimed = [(tenant, name) for tenant, name in fresh]
             # What was claimed is no row any more once this is durable (or is one again if it could not be).
             self._engine.spawn(self._forget(claimed))
         elif len(rows) == room + len(self._claimed):

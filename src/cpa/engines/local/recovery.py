@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from cpa.core.commands import CancelAttempt, DispatchTask, RequestTask, VerifyTask
+from cpa.core.commands import CancelAttempt, DispatchTask, RequestTask
 from cpa.core.events import Event, LeaseLost
 from cpa.core.job import JobState
 from cpa.engines.local.stepper import RETRY_COMMIT, Key, Stepper
@@ -44,7 +44,9 @@ class Recovery:
         for command in list(job.open.values()):
             if command.key not in job.open:
                 continue
-            if isinstance(command, RequestTask | CancelAttempt) and not self._orchestrator.known(command.agent):
+            if isinstance(command, RequestTask | CancelAttempt) and not self._orchestrator.known(
+                command.agent
+            ):
                 event = LeaseLost(
                     time=0, task=command.task, epoch=command.epoch, reason="the process was restarted"
                 )

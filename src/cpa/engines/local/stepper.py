@@ -295,7 +295,9 @@ class Stepper:
         for job, command in group.commands:
             if command.key in job.open and self.starting:
                 self._orchestrator.perform(job, command)
-        earliest = min((due for entry in group.batch.outbox.values() if entry and (due := entry[1])), default=0)
+        earliest = min(
+            (due for entry in group.batch.outbox.values() if entry and (due := entry[1])), default=0
+        )
         if earliest:
             self.on_timer(earliest)
         for key, job in group.touched.items():

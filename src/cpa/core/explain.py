@@ -1,0 +1,163 @@
+"""Why is it not running? Every task that has not ended gets a typed reason, the evidence, a remedy, and who can
+act. Pure: reads a snapshot, looks at no clock.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from cpa.core.job import TERMINAL, JobStatus, Snapshot, TaskRun, TaskStatus
+
+
+class Reason(StrEnum):
+    """Why a task is where it is."""
+
+    JOB_PENDING = "job_pending"
+    DEPENDENCY = "dependency"
+    SLOT = "slot"
+    AGENT = "agent"
+    NO_AGENT = "no_agent"
+    AT_WORK = "at_work"
+    RETRY = "retry"
+    ENVIRONMENT = "environment"
+    APPROVAL = "approval"
+    PROVING = "proving"
+    UNKNOWN_OUTCOME = "unknown_outcome"
+    QUESTION = "question"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+class Actor(StrEnum):
+    """Who can move it."""
+
+    NOBODY = "nobody"
+    """It moves by itself."""
+    REQUESTER = "requester"
+    OPERATOR = "operator"
+    APPROVER = "approver"
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    task: str
+    status: TaskStatus
+    reason: Reason
+    evidence: str
+    remedy: str
+    actor: Actor
+
+
+def explain(snapshot: Snapshot) -> tuple[Explanation, ...]:
+    """One explanation for every task that has not ended, and for the one that made the run fail."""
+    if snapshot.head.status.ended:
+        return tuple(_failed(snapshot, run) for run in snapshot.tasks if run.status is TaskStatus.FAILED)
+    return tuple(_task(snapshot, run) for run in snapshot.tasks if run.status not in TERMINAL)
+
+
+def _task(snapshot: Snapshot, run: TaskRun) -> Explanation:
+    if snapshot.head.status is JobStatus.PENDING:
+        text = "The job has not started: it stands in line, or its time has not come."
+        return _say(snapshot, run, Reason.JOB_PENDING, text, "Wait; or look at what runs before it.")
+    match run.status:
+        case TaskStatus.WAITING:
+            return _waiting(snapshot, run)
+        case TaskStatus.READY:
+            return _ready(snapshot, run)
+        case TaskStatus.HELD:
+            return _held(snapshot, run)
+        case TaskStatus.IN_DOUBT:
+            return _in_doubt(snapshot, run)
+        case _:
+            return _at_work(snapshot, run)
+
+
+def _waiting(snapshot: Snapshot, run: TaskRun) -> Explanation:
+    if snapshot.head.ending is not None:
+        text = f"The run is ending ({snapshot.head.cause}); nothing new starts."
+        return _say(snapshot, run, Reason.STOPPING, text, "Nothing to do: the run ends by itself.")
+    needs = snapshot.spec.tasks[run.index].needs
+    missing = [
+        need for need in needs if snapshot.tasks[need].status not in (TaskStatus.DONE, TaskStatus.SKIPPED)
+    ]
+    names = [f"{snapshot.spec.tasks[need].id} ({snapshot.tasks[need].status.value})" for need in missing[:5]]
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    text = f"It waits for {', '.join(names)}{more}."
+    return _say(snapshot, run, Reason.DEPENDENCY, text, "Look at the tasks it waits for.")
+
+
+def _ready(snapshot: Snapshot, run: TaskRun) -> Explanation:
+    action = snapshot.spec.tasks[run.index].action
+    if run.line:
+        most = snapshot.spec.max_parallel
+        text = f"{snapshot.head.busy} of at most {most} tasks of this job run at the same time."
+        return _say(snapshot, run, Reason.SLOT, text, "Wait; or allow more tasks at the same time.")
+    text = f"All agents that do {action} are busy."
+    return _say(snapshot, run, Reason.AGENT, text, "Wait; or start another agent.")
+
+
+def _held(snapshot: Snapshot, run: TaskRun) -> Explanation:
+    last = _last_error(run)
+    if run.reason == "approval":
+        text = "A person must allow this task before it is done."
+        return _say(snapshot, run, Reason.APPROVAL, text, "Answer it: `cpa questions`.", Actor.APPROVER)
+    if run.reason == "retry":
+        text = f"Attempt {run.epoch} failed{last}; the next one is waiting for its time."
+        return _say(snapshot, run, Reason.RETRY, text, _remedy(run, "Wait for the next attempt."))
+    if run.reason == "no_agent":
+        action = snapshot.spec.tasks[run.index].action
+        text = f"No agent does {action}."
+        remedy = "Start an agent that offers it; the task goes to it by itself."
+        return _say(snapshot, run, Reason.NO_AGENT, text, remedy, Actor.OPERATOR)
+    text = f"The place where it is done is not ready{last}."
+    return _say(
+        snapshot, run, Reason.ENVIRONMENT, text, _remedy(run, "Wait; it is tried again."), Actor.OPERATOR
+    )
+
+
+def _in_doubt(snapshot: Snapshot, run: TaskRun) -> Explanation:
+    if run.reason == "doubt":
+        text = f"It may or may not have happened{_last_error(run)}, and nobody but a person can tell."
+        remedy = "Look at the target, then answer: `cpa questions`."
+        return _say(snapshot, run, Reason.QUESTION, text, remedy, Actor.REQUESTER)
+    looks = f"looked {run.verified} times so far" if run.verified else "the first look is under way"
+    if run.reason == "proving":
+        text = f"The agent says it is done; the effect is being proved ({looks})."
+        return _say(snapshot, run, Reason.PROVING, text, "Wait for the proof.")
+    text = f"The attempt ended without an answer{_last_error(run)}; its effect is being looked for ({looks})."
+    return _say(snapshot, run, Reason.UNKNOWN_OUTCOME, text, "Wait for the outcome.")
+
+
+def _at_work(snapshot: Snapshot, run: TaskRun) -> Explanation:
+    ending = snapshot.head.ending is not None
+    text = f"Agent {run.agent} works on it (attempt {run.epoch})."
+    reason = Reason.STOPPING if ending else Reason.AT_WORK
+    return _say(
+        snapshot, run, reason, text, "Wait for its answer." if not ending else "The run ends after it."
+    )
+
+
+def _failed(snapshot: Snapshot, run: TaskRun) -> Explanation:
+    error = run.error
+    text = f"Attempt {run.epoch} failed{_last_error(run)}."
+    remedy = error.remedy if error is not None and error.remedy else "Mend the cause, then `cpa retry`."
+    return _say(snapshot, run, Reason.FAILED, text, remedy, Actor.REQUESTER)
+
+
+def _last_error(run: TaskRun) -> str:
+    error = run.error
+    if error is None:
+        return ""
+    message = f" ({error.message.rstrip('.')})" if error.message else ""
+    return f" with {error.failure.value} {error.code}{message}"
+
+
+def _remedy(run: TaskRun, otherwise: str) -> str:
+    return run.error.remedy if run.error is not None and run.error.remedy else otherwise
+
+
+def _say(
+    snapshot: Snapshot, run: TaskRun, reason: Reason, evidence: str, remedy: str, actor: Actor = Actor.NOBODY
+) -> Explanation:
+    return Explanation(snapshot.spec.tasks[run.index].id, run.status, reason, evidence, remedy, actor)
