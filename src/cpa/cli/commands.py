@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,12 @@ app = typer.Typer(
     f"\n{CODES}",
 )
 intents = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The intents file: check it.")
+
+
+class Language(StrEnum):
+    EN = "en"
+    DE = "de"
+    BOTH = "both"
 
 
 def run() -> None:
@@ -79,12 +86,18 @@ def demo(
     serve: Annotated[
         bool, typer.Option("--serve", help="Only keep portal and mailbox running, for your own automations.")
     ] = False,
-    language: Annotated[str, typer.Option(help="Language of the sentence: en or de.")] = "en",
+    language: Annotated[Language, typer.Option(help="Language of the sentence.")] = Language.BOTH,
+    keep_open: Annotated[
+        bool, typer.Option("--keep-open", help="Leave the servers running at the end, to look around.")
+    ] = False,
+    folder: Annotated[Path, typer.Option(help="Where everything of the demo lies.")] = Path("demo-data"),
 ) -> None:
     """See it work: a sentence in, a portal's invoice fetched, a real mail delivered, the effect proved."""
     from cpa.demo.story import run_demo, serve_demo
 
-    raise typer.Exit(serve_demo() if serve else run_demo(language=language))
+    if serve:
+        raise typer.Exit(serve_demo(folder=folder))
+    raise typer.Exit(run_demo(language=language.value, folder=folder, keep_open=keep_open))
 
 
 @app.command(
