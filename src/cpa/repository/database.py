@@ -283,19 +283,19 @@ def upgrade(url: str | Path) -> tuple[str, str]:
 
 
 def _revision(query: Callable[[str], Any]) -> str | None:
-    """The stamp of a store; None for an empty file, "?" for somebody else's database."""
+    """The stamp of a store; None for an empty file, "base" before the first, "?" for a foreign database."""
     names = {row[0] for row in query("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if "alembic_version" not in names:
         return "?" if names else None
     rows = query("SELECT version_num FROM alembic_version")
-    return str(rows[0][0]) if rows else "?"
+    return str(rows[0][0]) if rows else "base"
 
 
 def _upgrade(database: Database) -> None:
     revision = database.read_now(lambda c: _revision(lambda sql: c.exec_driver_sql(sql).fetchall()))
     if revision == REVISIONS[-1]:
         return
-    if revision is not None and revision not in REVISIONS:
+    if revision not in (None, "base", *REVISIONS):
         raise _foreign(database.path, revision)
     if database.readonly:
         raise Unavailable(
@@ -307,7 +307,7 @@ def _upgrade(database: Database) -> None:
     database.write_now(_create if revision is None else _migrate)
 
 
-def _foreign(path: Path, revision: str) -> Unavailable:
+def _foreign(path: Path, revision: str | None) -> Unavailable:
     if revision == "?":
         message, remedy = "holds tables of another program", "name another file"
     else:
