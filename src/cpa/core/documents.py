@@ -1,12 +1,21 @@
-"""What pydantic finds wrong with a document, told as the project's own error."""
+"""Documents from outside: loading JSON safely, and telling what is wrong with them as the project's own
+errors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
-from cpa.errors import InvalidDocument
+from cpa.errors import InvalidDocument, TooLarge
+
+MAX_BYTES = 1024 * 1024
+"""Largest document."""
+MAX_DEPTH = 64
+"""How deep its lists and objects may be nested."""
 
 
 def invalid(error: ValidationError, prefix: str = "", *, union: Iterable[str] = ()) -> InvalidDocument:
@@ -33,7 +42,7 @@ def path(prefix: str, *steps: str | int) -> str:
     for step in steps:
         if isinstance(step, int):
             text += f"[{step}]"
-        elif not step.startswith("function-"):
+        else:
             text += f".{step}" if text else step
     return text
 
@@ -49,3 +58,63 @@ _REMEDIES = {
     "string_type": "Write a text.",
     "uuid_parsing": "Use a UUID such as 018f6b1e-0000-7000-8000-000000000000.",
 }
+
+
+def loaded(data: bytes | str) -> dict[str, Any]:
+    """The JSON object in a body. Raises `InvalidDocument` or `TooLarge`."""
+    try:
+        raw = data.encode() if isinstance(data, str) else data
+        check_size(raw)
+        document = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidDocument(
+            f"the body is no JSON: {str(error)[:200]}", remedy="Send one JSON object in UTF-8."
+        ) from error
+    if not isinstance(document, dict):
+        raise InvalidDocument("the body is no JSON object", value=document, remedy="Send one JSON object.")
+    return document
+
+
+def check_size(data: bytes) -> None:
+    """Refuse more than `MAX_BYTES`."""
+    if len(data) > MAX_BYTES:
+        raise TooLarge(
+            f"the body has {len(data)} bytes, more than {MAX_BYTES}",
+            remedy="Send pictures and files as artifacts, by reference.",
+        )
+
+
+def check_json(document: Mapping[str, Any]) -> None:
+    """Refuse what JSON or its readers elsewhere cannot carry. Iterative, as depth is one of those things."""
+    stack: list[tuple[tuple[str | int, ...], Any]] = [((), document)]
+    while stack:
+        where, value = stack.pop()
+        if len(where) > MAX_DEPTH:
+            raise _refused(where[:4], None, f"nested more than {MAX_DEPTH} deep", "Flatten the value.")
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                if not isinstance(key, str) or not _writable(key):
+                    raise _refused(where, None, "names of fields are texts", "Write names as valid UTF-8.")
+                stack.append(((*where, key[:100]), item))
+        elif isinstance(value, list | tuple):
+            stack.extend(((*where, at), item) for at, item in enumerate(value))
+        elif isinstance(value, str):
+            if not _writable(value):
+                raise _refused(where, None, "half of a character pair", "Write texts as valid UTF-8.")
+        elif isinstance(value, float):
+            if not math.isfinite(value):
+                raise _refused(where, value, "not a number that JSON knows", "Send a finite number.")
+        elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+            raise _refused(where, None, "a number of more than 64 bits", "Send long numbers as text.")
+
+
+def _writable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _refused(where: tuple[str | int, ...], value: object, said: str, remedy: str) -> InvalidDocument:
+    return InvalidDocument(said, field=path("", *where) or None, value=value, remedy=remedy)

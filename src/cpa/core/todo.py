@@ -93,7 +93,7 @@ class ToDo(BaseModel):
 
     @classmethod
     def read(cls, document: ToDo | Mapping[str, Any], field: str, id: str) -> ToDo:
-        """From a mapping, called `id` unless it has its own; raises `InvalidDocument`, paths below `field`."""
+        """From a mapping, called `id` unless it has its own. Paths of errors lie below `field`."""
         if isinstance(document, ToDo):
             return document if document.id else document.model_copy(update={"id": id})
         if not isinstance(document, Mapping):
