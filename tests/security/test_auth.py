@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cpa.errors import Conflict, Forbidden, Unauthorized, Unavailable
-from cpa.ports.keys import IMPLIED, Caller, Scope, StoredKey
+from cpa.errors import Forbidden, Unauthorized, Unavailable
+from cpa.ports.keys import IMPLIED, Caller, Scope
 from cpa.security.auth import (
     CACHED,
     Authenticator,
@@ -21,6 +20,7 @@ from cpa.security.auth import (
     require_tenant,
     well_formed,
 )
+from tests.api.fakes import MemoryKeys
 
 NOW = 1_795_000_000_000
 
@@ -39,41 +39,14 @@ class Clock:
         self.steady += seconds
 
 
-class Keys:
-    """The port, in memory; counts look-ups."""
-
-    def __init__(self) -> None:
-        self.kept: list[StoredKey] = []
-        self.asked = 0
-
-    async def add(self, key: StoredKey) -> None:
-        if any(key.hash == other.hash or (key.tenant, key.id) == (other.tenant, other.id) for other in self.kept):
-            raise Conflict("this key exists")
-        self.kept.append(key)
-
-    async def find(self, digest: bytes) -> StoredKey | None:
-        self.asked += 1
-        return next((key for key in self.kept if key.hash == digest), None)
-
-    async def list(self, tenant: str) -> tuple[StoredKey, ...]:
-        return tuple(key for key in self.kept if key.tenant == tenant)
-
-    async def revoke(self, tenant: str, id: str, now: int) -> bool:
-        for place, key in enumerate(self.kept):
-            if (key.tenant, key.id) == (tenant, id) and not key.revoked:
-                self.kept[place] = replace(key, revoked=now)
-                return True
-        return False
-
-
 @pytest.fixture
 def hasher() -> Hasher:
     return Hasher(b"\x07" * 32)
 
 
 @pytest.fixture
-def keys() -> Keys:
-    return Keys()
+def keys() -> MemoryKeys:
+    return MemoryKeys()
 
 
 @pytest.fixture
@@ -81,7 +54,7 @@ def clock() -> Clock:
     return Clock()
 
 
-async def make(keys: Keys, hasher: Hasher, *scopes: Scope, tenant: str = "default", expires: int = 0) -> str:
+async def make(keys: MemoryKeys, hasher: Hasher, *scopes: Scope, tenant: str = "default", expires: int = 0) -> str:
     key, stored = issue(hasher, name="probe", scopes=frozenset(scopes), now=NOW, tenant=tenant, expires=expires)
     await keys.add(stored)
     return key
@@ -114,7 +87,7 @@ def test_the_stored_key_holds_no_part_of_the_key(hasher: Hasher) -> None:
     assert stored.hash != Hasher(b"\x08" * 32).hash(key)
 
 
-async def test_a_good_key_gives_its_tenant_and_identity(keys: Keys, hasher: Hasher, clock: Clock) -> None:
+async def test_a_good_key_gives_its_tenant_and_identity(keys: MemoryKeys, hasher: Hasher, clock: Clock) -> None:
     key = await make(keys, hasher, Scope.SUBMIT, tenant="nord")
 
     caller = await Authenticator(keys, hasher, clock).identify(key)
@@ -124,7 +97,7 @@ async def test_a_good_key_gives_its_tenant_and_identity(keys: Keys, hasher: Hash
 
 @pytest.mark.parametrize("key", [None, "", "cpa_wrong", "Schlüssel", "\udcff", generate_key()])
 async def test_every_other_key_is_refused_in_the_same_words(
-    key: str | None, keys: Keys, hasher: Hasher, clock: Clock
+    key: str | None, keys: MemoryKeys, hasher: Hasher, clock: Clock
 ) -> None:
     await make(keys, hasher, Scope.ADMIN)
 
@@ -132,14 +105,14 @@ async def test_every_other_key_is_refused_in_the_same_words(
         await Authenticator(keys, hasher, clock).identify(key)
 
 
-async def test_a_key_with_a_wrong_checksum_costs_no_query(keys: Keys, hasher: Hasher, clock: Clock) -> None:
+async def test_a_key_with_a_wrong_checksum_costs_no_query(keys: MemoryKeys, hasher: Hasher, clock: Clock) -> None:
     with pytest.raises(Unauthorized):
         await Authenticator(keys, hasher, clock).identify("cpa_" + "0" * 43 + "zzzzzz")
 
     assert keys.asked == 0
 
 
-async def test_an_expired_key_is_refused_from_that_moment(keys: Keys, hasher: Hasher, clock: Clock) -> None:
+async def test_an_expired_key_is_refused_from_that_moment(keys: MemoryKeys, hasher: Hasher, clock: Clock) -> None:
     key = await make(keys, hasher, Scope.READ, expires=NOW + 10)
     door = Authenticator(keys, hasher, clock)
     await door.identify(key)
@@ -149,7 +122,7 @@ async def test_an_expired_key_is_refused_from_that_moment(keys: Keys, hasher: Ha
         await door.identify(key)
 
 
-async def test_a_busy_client_costs_one_query_per_period(keys: Keys, hasher: Hasher, clock: Clock) -> None:
+async def test_a_busy_client_costs_one_query_per_period(keys: MemoryKeys, hasher: Hasher, clock: Clock) -> None:
     key = await make(keys, hasher, Scope.READ)
     door = Authenticator(keys, hasher, clock)
     for _ in range(100):
@@ -158,7 +131,7 @@ async def test_a_busy_client_costs_one_query_per_period(keys: Keys, hasher: Hash
     assert keys.asked == 1
 
 
-async def test_a_revoked_key_stops_working_within_a_second(keys: Keys, hasher: Hasher, clock: Clock) -> None:
+async def test_a_revoked_key_stops_working_within_a_second(keys: MemoryKeys, hasher: Hasher, clock: Clock) -> None:
     key = await make(keys, hasher, Scope.READ)
     door = Authenticator(keys, hasher, clock)
     await door.identify(key)
@@ -170,7 +143,7 @@ async def test_a_revoked_key_stops_working_within_a_second(keys: Keys, hasher: H
     assert CACHED < 1
 
 
-async def test_what_is_remembered_stays_bounded(keys: Keys, hasher: Hasher, clock: Clock) -> None:
+async def test_what_is_remembered_stays_bounded(keys: MemoryKeys, hasher: Hasher, clock: Clock) -> None:
     door = Authenticator(keys, hasher, clock)
     for _ in range(5000):
         with pytest.raises(Unauthorized):
@@ -180,7 +153,7 @@ async def test_what_is_remembered_stays_bounded(keys: Keys, hasher: Hasher, cloc
 
 
 async def test_the_key_of_the_settings_is_an_admin_without_a_store(
-    keys: Keys, hasher: Hasher, clock: Clock
+    keys: MemoryKeys, hasher: Hasher, clock: Clock
 ) -> None:
     caller = await Authenticator(keys, hasher, clock, fixed_key="frei gewählt").identify("frei gewählt")
 
@@ -224,8 +197,7 @@ def test_a_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
         Hasher.of(tmp_path)
 
 
-async def test_the_first_start_writes_an_admin_key_that_works(keys: Keys, clock: Clock, tmp_path: Path) ->
-None:
+async def test_the_first_start_writes_an_admin_key_that_works(keys: MemoryKeys, clock: Clock, tmp_path: Path) -> None:
     path = await ensure_admin_key(keys, tmp_path, now=NOW)
 
     assert path == tmp_path / "admin.key"
@@ -234,7 +206,7 @@ None:
     assert caller.may(Scope.ADMIN)
 
 
-async def test_later_starts_leave_the_admin_key_alone(keys: Keys, tmp_path: Path) -> None:
+async def test_later_starts_leave_the_admin_key_alone(keys: MemoryKeys, tmp_path: Path) -> None:
     await ensure_admin_key(keys, tmp_path, now=NOW)
     before = (tmp_path / "admin.key").read_bytes()
 
@@ -242,7 +214,7 @@ async def test_later_starts_leave_the_admin_key_alone(keys: Keys, tmp_path: Path
     assert ((tmp_path / "admin.key").read_bytes(), len(keys.kept)) == (before, 1)
 
 
-async def test_an_admin_key_put_away_by_its_owner_is_not_replaced(keys: Keys, tmp_path: Path) -> None:
+async def test_an_admin_key_put_away_by_its_owner_is_not_replaced(keys: MemoryKeys, tmp_path: Path) -> None:
     await ensure_admin_key(keys, tmp_path, now=NOW)
     (tmp_path / "admin.key").unlink()
 
@@ -250,7 +222,7 @@ async def test_an_admin_key_put_away_by_its_owner_is_not_replaced(keys: Keys, tm
     assert not (tmp_path / "admin.key").exists()
 
 
-async def test_a_crash_between_file_and_store_is_mended(keys: Keys, clock: Clock, tmp_path: Path) -> None:
+async def test_a_crash_between_file_and_store_is_mended(keys: MemoryKeys, clock: Clock, tmp_path: Path) -> None:
     await ensure_admin_key(keys, tmp_path, now=NOW)
     keys.kept.clear()
 
@@ -260,7 +232,7 @@ async def test_a_crash_between_file_and_store_is_mended(keys: Keys, clock: Clock
     assert (await Authenticator(keys, Hasher.of(tmp_path), clock).identify(key)).may(Scope.ADMIN)
 
 
-async def test_a_revoked_admin_key_is_never_revived(keys: Keys, clock: Clock, tmp_path: Path) -> None:
+async def test_a_revoked_admin_key_is_never_revived(keys: MemoryKeys, clock: Clock, tmp_path: Path) -> None:
     await ensure_admin_key(keys, tmp_path, now=NOW)
     old = (tmp_path / "admin.key").read_text().strip()
     await keys.revoke("default", keys.kept[0].id, NOW)

@@ -6,12 +6,13 @@ seconds. Results are shown as they are; secrets in arguments are references and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from cpa.core import events as facts
+from cpa.core.audit import Stored, entry
 from cpa.core.commands import AskPerson
 from cpa.core.job import JobHead, JobSpec, JobStatus, Snapshot, TaskRun, TaskStatus
 
@@ -114,6 +115,7 @@ class EventView(View):
     epoch: int | None = None
     summary: str = Field(description="One readable line.")
     leaf: str = Field(description="SHA-256 of the stored bytes: the entry's place in the audit trail.")
+    artifacts: list[str] = Field(default_factory=list, description="Files and pictures kept of it.")
 
 
 class Question(View):
@@ -156,62 +158,25 @@ def task_views(snapshot: Snapshot, *, offset: int = 0, limit: int | None = None)
     return [_task(spec, run) for run in snapshot.tasks[offset:end]]
 
 
-def event_view(number: int, leaf: str, event: facts.Event, spec: JobSpec) -> EventView:
-    """One event, told in a line."""
-    index = getattr(event, "task", None)
+def event_view(stored: Stored, tasks: Sequence[str]) -> EventView:
+    """One event, told in a line. `tasks` are the ids of the plan's tasks, by index."""
+    told = entry(stored, tasks)
     return EventView(
-        seq=number,
-        type=str(type(event).__struct_config__.tag),
-        time=moment(event.time),
-        task=task_name(spec, index),
-        agent=getattr(event, "agent", None),
-        epoch=getattr(event, "epoch", None),
-        summary=summary(event, spec),
-        leaf=leaf,
+        seq=told.number,
+        type=told.type,
+        time=moment(told.time),
+        task=told.task or None,
+        agent=told.agent or None,
+        epoch=told.epoch or None,
+        summary=told.text,
+        leaf=told.leaf,
+        artifacts=list(told.artifacts),
     )
 
 
-def task_name(spec: JobSpec, index: int | None) -> str | None:
-    """The id of the task at this place; None when there is none."""
-    if index is None or not 0 <= index < len(spec.tasks):
-        return None
-    return spec.tasks[index].id
-
-
-def summary(event: facts.Event, spec: JobSpec) -> str:
-    """What happened, in a line a person reads. Holds no result and no argument."""
-    task = task_name(spec, getattr(event, "task", None))
-    match event:
-        case facts.JobSubmitted():
-            return f"accepted with {event.tasks} task{'s' if event.tasks != 1 else ''}"
-        case facts.JobStarted():
-            return "taken from the line"
-        case facts.AgentChosen():
-            return f"{task}: attempt {event.epoch} goes to {event.agent}"
-        case facts.DispatchDeferred():
-            return f"{task}: nobody can take it now ({event.reason}), tried again in {_seconds(event.after)}"
-        case facts.TaskStarted():
-            return f"{task}: begun"
-        case facts.TaskRefused():
-            return f"{task}: refused by the agent{_why(event.reason)}"
-        case facts.TaskSucceeded():
-            return f"{task}: succeeded in {_seconds(event.duration)}"
-        case facts.TaskFailed():
-            return f"{task}: failed, {event.failure.value} ({event.code}){_why(event.message)}"
-        case facts.LeaseLost():
-            return f"{task}: the agent is gone, what it did is unknown{_why(event.reason)}"
-        case facts.TaskVerified():
-            return f"{task}: looked for its effect: {event.verdict}{_why(event.evidence)}"
-        case facts.QuestionAnswered():
-            return f"{task}: {event.by} answered {'yes' if event.yes else 'no'}{_why(event.note)}"
-        case facts.TimerFired():
-            return f"time is up for {event.key}"
-        case facts.CancelRequested():
-            return f"{event.by} asked to cancel{_why(event.reason)}"
-        case facts.JobReopened():
-            return f"{event.by} opened the next run"
-        case _:
-            return str(type(event).__struct_config__.tag)
+def task_ids(spec: JobSpec) -> tuple[str, ...]:
+    """The ids of the plan's tasks, by index."""
+    return tuple(task.id for task in spec.tasks)
 
 
 def question_id(job: str, task: int, epoch: int) -> str:
@@ -295,11 +260,3 @@ def _first_error(snapshot: Snapshot) -> Failure | None:
     failed = (run for run in snapshot.tasks if run.status is TaskStatus.FAILED and run.error is not None)
     first = min(failed, key=lambda run: (run.since, run.index), default=None)
     return None if first is None else _failure(first)
-
-
-def _seconds(milliseconds: int) -> str:
-    return f"{milliseconds / 1000:.3g} s"
-
-
-def _why(text: str) -> str:
-    return f": {text}" if text else ""

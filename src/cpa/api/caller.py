@@ -1,0 +1,39 @@
+"""Who is calling: the dependency that turns `X-API-Key` into a `Caller` with the right a route needs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader
+
+from cpa.api.services import services_of
+from cpa.ports.keys import Caller, Scope
+from cpa.security.auth import require
+
+_SCHEME = APIKeyHeader(
+    name="X-API-Key",
+    auto_error=False,
+    scheme_name="ApiKey",
+    description="The first key is written to `admin.key` in the data folder at the first start.",
+)
+
+
+def allow(*scopes: Scope) -> Callable[[Request, str | None], Awaitable[Caller]]:
+    """A dependency: the caller, who holds one of these scopes. 401 without a valid key, 403 without the
+    scope."""
+
+    async def caller(request: Request, key: Annotated[str | None, Security(_SCHEME)]) -> Caller:
+        found = await services_of(request).keys.identify(key)
+        require(found, *scopes)
+        return found
+
+    return caller
+
+
+Reader = Annotated[Caller, Depends(allow(Scope.READ))]
+Submitter = Annotated[Caller, Depends(allow(Scope.SUBMIT))]
+Speaker = Annotated[Caller, Depends(allow(Scope.SUBMIT, Scope.AGENT))]
+Fetcher = Annotated[Caller, Depends(allow(Scope.READ, Scope.AGENT))]
+Administrator = Annotated[Caller, Depends(allow(Scope.ADMIN))]

@@ -1,0 +1,106 @@
+"""What every request passes first, as plain ASGI: correlation id, one log line, and the last catch for
+defects.
+
+Plain ASGI because a wrapping middleware with its own task and body queue costs more than a whole job does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Final
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cpa.api.problems import render
+from cpa.errors import Forbidden, InternalError
+from cpa.telemetry.logs import bound, correlation_id
+
+log = structlog.stdlib.get_logger("cpa.api")
+HEADER: Final = "X-Correlation-ID"
+_NAME: Final = HEADER.lower().encode()
+_ALWAYS: Final = ((b"x-content-type-options", b"nosniff"),)
+_QUIET: Final = frozenset(("/health",))
+"""Asked every few seconds by machines: logged at DEBUG only."""
+
+
+class Gate:
+    """Outermost but for CORS."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        offered = next((value for name, value in scope["headers"] if name == _NAME), None)
+        correlation = correlation_id(offered.decode("latin-1") if offered is not None else None)
+        scope["cpa.correlation"] = correlation
+        with bound(correlation=correlation):
+            if scope["type"] == "http":
+                await self._request(scope, receive, send, (_NAME, correlation.encode()))
+            else:
+                await self._app(scope, receive, send)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send, header: tuple[bytes, bytes]) -> None:
+        began, status = perf_counter(), 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), header, *_ALWAYS]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except ClientDisconnect:
+            log.info("client left", method=scope["method"], path=scope["path"])
+        except Exception:
+            log.exception("unexpected error", method=scope["method"], path=scope["path"])
+            if status:  # Too late for another answer: cutting the connection is the only honest signal.
+                raise
+            await render(InternalError("unexpected"), HTTPConnection(scope))(scope, receive, sending)
+        finally:
+            write = log.debug if scope["path"] in _QUIET else log.info
+            elapsed = round((perf_counter() - began) * 1000, 2)
+            write("request", method=scope["method"], path=scope["path"], status=status, ms=elapsed)
+
+
+class Origins(CORSMiddleware):
+    """CORS for the configured origins; a refused preflight says why, like every other error."""
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("X-API-Key", "Idempotency-Key", "Content-Type", "If-None-Match", HEADER),
+            expose_headers=(HEADER, "ETag", "Location", "Retry-After"),
+            max_age=600,
+        )
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code < 400:
+            return response
+        error = Forbidden(
+            bytes(response.body).decode(),
+            field="Origin",
+            value=request_headers.get("origin"),
+            remedy="an operator can add the origin to CPA_CORS_ORIGINS",
+        )
+        scope = {
+            "type": "http",
+            "path": "/",
+            "headers": request_headers.raw,
+            "query_string": b"",
+            "server": None,
+        }
+        return render(error, HTTPConnection(scope))

@@ -1,0 +1,63 @@
+"""`POST /lam/message`: agents and channels speak to the scheduler."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from cpa.api.bodies import decode, read_json
+from cpa.api.caller import Speaker
+from cpa.api.render import answer, problems
+from cpa.api.services import Services
+from cpa.core.lam_protocol import parse
+from cpa.errors import InvalidDocument
+from cpa.security.auth import require_tenant
+
+router = APIRouter(prefix="/lam", tags=["lam"])
+
+
+class Acknowledged(BaseModel):
+    message_id: str
+    new: bool = Field(description="False when this message was here before; then nothing happened.")
+    effect: str = Field(description="What it did, or why nothing changed.", examples=["task_succeeded"])
+    job: str = Field(description="The job it made or concerned; may be empty.")
+
+
+_EXAMPLE = {
+    "id": "3c1f3c1a-7d1f-4f62-9f53-0d8f9a3f6c11",
+    "ts": "2026-11-24T08:30:00Z",
+    "type": "request",
+    "sender": "agent://user/anna",
+    "to": ["agent://scheduler/cpa"],
+    "intent": "",
+    "payload": {"text": "Schick die letzte Rechnung von ACME an billing@kunde.example"},
+}
+
+
+@router.post(
+    "/message",
+    summary="Hand in a LAM message",
+    response_model=Acknowledged,
+    responses=problems(400, 404, 408, 413, 415, 422, 503),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"type": "object", "required": ["id", "ts", "type", "sender", "to"]},
+                    "example": _EXAMPLE,
+                }
+            },
+        }
+    },
+)
+async def take_message(request: Request, services: Services, caller: Speaker) -> Response:
+    """Any type of the protocol that this server takes. The sender is bound to the key; the answer says
+    whether the message was new and what it did. The same message again changes nothing."""
+    document = decode(await read_json(request))
+    if not isinstance(document, dict):
+        raise InvalidDocument("a message is a JSON object", field="body", remedy="send one JSON object")
+    message = parse(document)
+    require_tenant(caller, message.context.tenant or None, "context.tenant")
+    done = await services.messages.handle(message, caller)
+    return answer({"message_id": done.message_id, "new": done.new, "effect": done.effect, "job": done.job})

@@ -1,0 +1,82 @@
+"""Serving the app: uvicorn, with open streams ended before it waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from cpa.api.live import GOING_AWAY
+from cpa.api.services import ApiServices
+from cpa.errors import Unavailable
+
+__all__ = ["GOING_AWAY", "Server", "listen", "serve"]
+
+_FRAME: Final = 64 * 1024
+"""Bytes of the largest WebSocket message taken from a client; ours are larger, theirs only greet."""
+_GRACE: Final = 0.05
+_LINE: Final = 2048
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; port 0 picks a free one. `Unavailable` when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.listen(_LINE)
+    except OSError as error:
+        bound.close()
+        raise Unavailable(
+            f"cannot listen there: {error.strerror or error}",
+            field="port",
+            value=f"{host}:{port}",
+            remedy="choose another --port (0 picks a free one), or stop what listens there",
+        ) from error
+    return bound
+
+
+class Server(uvicorn.Server):
+    """Ends waiting answers and streams first; uvicorn's own shutdown would wait for them, or cut them."""
+
+    def __init__(
+        self, app: FastAPI, bound: socket.socket, *, shutdown_seconds: float, ready: Callable[[str], None] | None
+    ) -> None:
+        services: ApiServices = app.state.services
+        self._ending, self._bound, self._ready = services.shutdown, bound, ready
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="on",
+                timeout_graceful_shutdown=max(1, round(shutdown_seconds)),
+                ws_max_size=_FRAME,
+            )
+        )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self._ready is not None:
+            host, port = self._bound.getsockname()[:2]
+            self._ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending.begin()
+        # Time for the interrupted handlers to write their last frame before connections are told to close.
+        await asyncio.sleep(_GRACE)
+        await super().shutdown(sockets)
+
+
+async def serve(
+    app: FastAPI, bound: socket.socket, *, shutdown_seconds: float, ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, then end gracefully within `shutdown_seconds`. `ready` gets the URL once
+    requests are answered."""
+    await Server(app, bound, shutdown_seconds=shutdown_seconds, ready=ready).serve(sockets=[bound])

@@ -1,0 +1,70 @@
+"""What the door needs of the house. `bootstrap` fills it; nothing here is global."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from cpa.api.shutdown import Shutdown
+from cpa.audit.query import AuditQuery
+from cpa.orchestrator.planning import Planner
+from cpa.ports.agents import MessageHandler
+from cpa.ports.artifacts import ArtifactStore
+from cpa.ports.clock import Clock
+from cpa.ports.engine import Engine
+from cpa.ports.questions import QuestionQuery
+from cpa.security.auth import Authenticator
+from cpa.settings import Settings
+
+
+class Condition(StrEnum):
+    """How a part is, worst last."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    """Works, with something to look after."""
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True)
+class PartHealth:
+    condition: Condition
+    detail: str = ""
+    """One line for everybody: no address, no path, no credential."""
+
+
+Probe = Callable[[], Awaitable[PartHealth]]
+"""Looks after one part; must be cheap. A `CPAError` it raises means unhealthy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiServices:
+    """Everything the routes use."""
+
+    engine: Engine
+    planner: Planner
+    messages: MessageHandler
+    artifacts: ArtifactStore
+    audit: AuditQuery
+    keys: Authenticator
+    clock: Clock
+    settings: Settings
+    version: str
+    questions: QuestionQuery
+    probes: Mapping[str, Probe] = field(default_factory=dict)
+    """Health probes by the name of the part."""
+    shutdown: Shutdown = field(default_factory=Shutdown)
+
+
+def services_of(connection: HTTPConnection) -> ApiServices:
+    """The services of the app that serves this request or socket."""
+    services: ApiServices = connection.app.state.services
+    return services
+
+
+Services = Annotated[ApiServices, Depends(services_of)]

@@ -1,0 +1,188 @@
+"""An engine in memory: the real core, no store, no timers. `test_fake_engine` holds it to the port's promises.
+
+With `auto` it also plays the agent: a `flow.noop` succeeds with its arguments as soon as it is asked for. Other
+actions wait for facts sent by the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from uuid import uuid4
+
+import msgspec
+from msgspec.structs import replace
+
+from cpa.core import events as facts
+from cpa.core.audit import seal
+from cpa.core.commands import Command, DispatchTask, RequestTask
+from cpa.core.events import Event
+from cpa.core.job import JobHead, JobState, JobStatus, Snapshot
+from cpa.core.machine import decide
+from cpa.core.replay import opened
+from cpa.core.views import questions
+from cpa.errors import Conflict, NotFound, Unavailable
+from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Receipt, StoredEvent, Submission
+
+AGENT = "agent://fake/hands"
+
+
+class _Job:
+    def __init__(self, state: JobState) -> None:
+        self.state = state
+        self.stored: list[StoredEvent] = []
+        self.live: list[asyncio.Queue[LiveUpdate | None]] = []
+
+
+class FakeEngine:
+    def __init__(self, *, auto: bool = True) -> None:
+        self.auto = auto
+        self.time = 1_795_000_000_000
+        self.draining = False
+        self.watchers = 0
+        self._jobs: dict[tuple[str, str], _Job] = {}
+        self._accepted: dict[tuple[str, str, str], tuple[Receipt, str]] = {}
+
+    async def submit(self, submission: Submission) -> Receipt:
+        if self.draining:
+            raise Unavailable("draining", remedy="try again later")
+        key = (submission.tenant, submission.sender, submission.dedupe)
+        if submission.dedupe and key in self._accepted:
+            receipt, digest = self._accepted[key]
+            if digest != submission.body_digest:
+                raise Conflict("this key came with another body", field="dedupe", value=submission.dedupe)
+            return replace(receipt, new=False, status=self._job(submission.tenant, receipt.job).state.head.status)
+        self.time += 1
+        job = _Job(opened(submission.tenant, submission.job or str(uuid4()), submission.spec, self.time))
+        head = job.state.head
+        self._jobs[head.tenant, head.id] = job
+        self._step(
+            job,
+            facts.JobSubmitted(
+                time=self.time,
+                tenant=head.tenant,
+                job=head.id,
+                spec="0" * 64,
+                tasks=len(submission.spec.tasks),
+                priority=submission.priority,
+                due=submission.due,
+            ),
+        )
+        receipt = Receipt(head.id, job.state.head.created, JobStatus.PENDING)
+        if submission.dedupe:
+            self._accepted[key] = (receipt, submission.body_digest)
+        if not submission.not_before:
+            asyncio.get_running_loop().call_soon(self._step, job, facts.JobStarted(time=self.time))
+        return receipt
+
+    async def submit_many(self, submissions: Sequence[Submission]) -> list[Receipt]:
+        return [await self.submit(submission) for submission in submissions]
+
+    async def send(self, tenant: str, job: str, event: Event) -> Outcome:
+        return self._step(self._job(tenant, job), event)
+
+    async def query(self, tenant: str, job: str) -> Snapshot:
+        return self._job(tenant, job).state.snapshot()
+
+    async def wait(self, tenant: str, job: str, timeout: float) -> JobHead:
+        found = self._job(tenant, job)
+        if not found.state.head.status.ended:
+            try:
+                async with asyncio.timeout(timeout):
+                    async for _ in self.follow(tenant, job, after=len(found.stored)):
+                        pass
+            except TimeoutError:
+                pass
+        return found.state.head
+
+    async def cancel(self, tenant: str, job: str, *, by: str, reason: str = "") -> Outcome:
+        return await self.send(tenant, job, facts.CancelRequested(time=0, by=by, reason=reason))
+
+    async def retry(self, tenant: str, job: str, *, by: str) -> Outcome:
+        if self._job(tenant, job).state.head.status is not JobStatus.FAILED:
+            raise Conflict("only a failed job can be retried", field="job_id", value=job, remedy="wait for its end")
+        outcome = await self.send(tenant, job, facts.JobReopened(time=0, by=by))
+        if not outcome.changed:
+            raise Conflict("its retries are used up", field="job_id", value=job, remedy="see the dead letters")
+        return outcome
+
+    async def list(
+        self, tenant: str, *, status: JobStatus | None = None, limit: int = 50, offset: int = 0
+    ) -> JobPage:
+        mine = [job.state for (owner, _), job in self._jobs.items() if owner == tenant]
+        fitting = [state for state in reversed(mine) if status is None or state.head.status is status]
+        page = [(state.head, state.spec.intent, state.spec.description) for state in fitting]
+        return JobPage(tuple(page[offset : offset + limit]), len(fitting))
+
+    async def events(self, tenant: str, job: str, *, after: int = 0, limit: int = 1000) -> tuple[StoredEvent, ...]:
+        return tuple(self._job(tenant, job).stored[after : after + limit])
+
+    async def follow(self, tenant: str, job: str, *, after: int = 0) -> AsyncIterator[StoredEvent | LiveUpdate]:
+        found = self._job(tenant, job)
+        news: asyncio.Queue[LiveUpdate | None] = asyncio.Queue()
+        found.live.append(news)
+        self.watchers += 1
+        try:
+            while True:
+                while after < len(found.stored):
+                    after += 1
+                    yield found.stored[after - 1]
+                if found.state.head.status.ended:
+                    return
+                update = await news.get()
+                if update is not None:
+                    yield update
+        finally:
+            found.live.remove(news)
+            self.watchers -= 1
+
+    async def drain(self, timeout: float) -> None:
+        self.draining = True
+
+    async def asking(self, tenant: str, *, after: str = "", limit: int = 50) -> tuple[str, ...]:
+        """`QuestionQuery`."""
+        mine = sorted(job for owner, job in self._jobs if owner == tenant and job > after)
+        return tuple([job for job in mine if questions(self._job(tenant, job).state.snapshot())][:limit])
+
+    def stored(self, tenant: str) -> list[StoredEvent]:
+        """Everything that happened, in the order of happening."""
+        mine = [event for (owner, _), job in self._jobs.items() if owner == tenant for event in job.stored]
+        return sorted(mine, key=lambda event: event.event.time)
+
+    def progress(self, tenant: str, update: LiveUpdate) -> None:
+        """An agent tells how far it is."""
+        for news in self._job(tenant, update.job).live:
+            news.put_nowait(update)
+
+    def _job(self, tenant: str, job: str) -> _Job:
+        if (tenant, job) not in self._jobs:
+            raise NotFound("there is no such job", field="job_id", value=job, remedy="list the jobs")
+        return self._jobs[tenant, job]
+
+    def _step(self, job: _Job, event: Event) -> Outcome:
+        self.time += 1
+        event = replace(event, time=self.time)
+        decision = decide(job.state, event)
+        if decision.changes is None:
+            return Outcome(False, job.state.head.number, decision.reason)
+        job.state.apply(decision.changes, decision.commands)
+        head = job.state.head
+        sealed = seal(event, b"salt of the fake engine")
+        job.stored.append(StoredEvent(head.id, head.number, event, sealed.leaf.hex(), sealed.body))
+        for news in job.live:
+            news.put_nowait(None)
+        for command in decision.commands:
+            self._perform(job, command)
+        return Outcome(True, head.number)
+
+    def _perform(self, job: _Job, command: Command) -> None:
+        soon = asyncio.get_running_loop().call_soon
+        if isinstance(command, DispatchTask):
+            chosen = facts.AgentChosen(time=0, task=command.task, epoch=command.epoch, agent=AGENT)
+            soon(self._step, job, chosen)
+        elif isinstance(command, RequestTask) and self.auto:
+            task = job.state.spec.tasks[command.task]
+            if task.action == "flow.noop":
+                result = {"value": msgspec.to_builtins(task.arguments.get("value"))}
+                done = facts.TaskSucceeded(time=0, task=command.task, epoch=command.epoch, result=result)
+                soon(self._step, job, done)

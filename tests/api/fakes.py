@@ -1,0 +1,154 @@
+"""What the door needs besides an engine, in memory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from cpa.core.audit import Sealed, kind, seal
+from cpa.core.job import JobSpec
+from cpa.core.lam_protocol import BaseMessage
+from cpa.core.task_graph import TaskGraph, compile
+from cpa.errors import Conflict, Forbidden, UnknownIntent
+from cpa.orchestrator.planning import Plan, PlanRequest
+from cpa.ports.agents import Acknowledgement
+from cpa.ports.keys import Caller, StoredKey
+from cpa.ports.repository import AuditFilter, AuditRow, AuditSlice, LeafRow
+from tests.api.fake_engine import FakeEngine
+
+
+class SystemClock:
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("nothing in the door sleeps on the clock")
+
+
+class MemoryKeys:
+    """`KeyStore`; counts look-ups."""
+
+    def __init__(self) -> None:
+        self.kept: list[StoredKey] = []
+        self.asked = 0
+
+    async def add(self, key: StoredKey) -> None:
+        if any(key.hash == kept.hash or (key.tenant, key.id) == (kept.tenant, kept.id) for kept in self.kept):
+            raise Conflict("this key exists")
+        self.kept.append(key)
+
+    async def find(self, digest: bytes) -> StoredKey | None:
+        self.asked += 1
+        return next((key for key in self.kept if key.hash == digest), None)
+
+    async def list(self, tenant: str) -> tuple[StoredKey, ...]:
+        return tuple(key for key in self.kept if key.tenant == tenant)
+
+    async def revoke(self, tenant: str, id: str, now: int) -> bool:
+        for place, key in enumerate(self.kept):
+            if (key.tenant, key.id) == (tenant, id) and not key.revoked:
+                self.kept[place] = replace(key, revoked=now)
+                return True
+        return False
+
+
+class FakeTrail:
+    """`AuditRepository` over the fake engine's events."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine = engine
+
+    def _rows(self, tenant: str) -> list[AuditRow]:
+        return [
+            AuditRow(event.job, event.number, event.event, event.leaf, event.body, False, (event.event.time, 1, place))
+            for place, event in enumerate(self._engine.stored(tenant))
+        ]
+
+    async def append(self, tenant: str, actor: str, action: str, subject: str, sealed: Sealed) -> int:
+        raise AssertionError("the door writes no audit entries")
+
+    async def slice(
+        self, tenant: str, which: AuditFilter, *, limit: int = 50, below: tuple[int, int, int] | None = None
+    ) -> AuditSlice:
+        rows = [
+            row
+            for row in reversed(self._rows(tenant))
+            if (below is None or row.place < below)
+            and row.event.time >= which.since
+            and which.job in ("", row.job)
+            and which.task in (-1, getattr(row.event, "task", -1))
+            and which.actor in ("", getattr(row.event, "agent", ""), getattr(row.event, "by", ""))
+        ]
+        return AuditSlice(tuple(rows[:limit]), rows[limit - 1].place if len(rows) > limit else None)
+
+    async def leaves(
+        self, tenant: str, *, after: tuple[str, int] = ("", 0), limit: int = 1000
+    ) -> tuple[LeafRow, ...]:
+        rows = sorted(self._rows(tenant), key=lambda row: (row.job, row.number))
+        return tuple(
+            LeafRow(
+                row.job,
+                row.number,
+                row.place[2],
+                kind(row.event),
+                row.event.time,
+                row.body,
+                seal(row.event, b"salt of the fake engine").private,
+                bytes.fromhex(row.leaf),
+            )
+            for row in rows
+            if (row.job, row.number) > after
+        )[:limit]
+
+    async def other_leaves(self, tenant: str, *, after: int = 0, limit: int = 1000) -> tuple[LeafRow, ...]:
+        return ()
+
+    async def numbers(self, tenant: str, *, after: str = "", limit: int = 1000) -> tuple[tuple[str, int], ...]:
+        last: dict[str, int] = {}
+        for row in self._rows(tenant):
+            last[row.job] = row.number
+        return tuple(sorted(item for item in last.items() if item[0] > after))[:limit]
+
+    async def task_ids(self, tenant: str, job: str) -> tuple[str, ...]:
+        if job not in {row.job for row in self._rows(tenant)}:
+            return ()
+        return tuple(task.id for task in (await self._engine.query(tenant, job)).spec.tasks)
+
+
+class FakePlanner:
+    """Knows one sentence; task graphs go through the real checks."""
+
+    def __init__(self) -> None:
+        self.asked: list[PlanRequest] = []
+
+    async def plan(self, request: PlanRequest) -> Plan:
+        self.asked.append(request)
+        document = request.task_graph
+        if document is None:
+            if "Rechnung" not in request.text and request.intent != "echo":
+                raise UnknownIntent("no rule understood this", field="text", value=request.text, remedy="say Rechnung")
+            document = [{"id": "echo", "action": "flow.noop", "arguments": {"value": request.text}}]
+        graph = TaskGraph.from_any(document)
+        return planned(compile(graph, intent=request.intent, description=request.text, context=request.context))
+
+
+def planned(spec: JobSpec) -> Plan:
+    return Plan(spec=spec)
+
+
+class FakeMessages:
+    """`MessageHandler` that keeps what came, once per sender and id."""
+
+    def __init__(self) -> None:
+        self.taken: dict[tuple[str, str], BaseMessage] = {}
+
+    async def handle(self, message: BaseMessage, caller: Caller) -> Acknowledgement:
+        if message.sender != caller.name:
+            raise Forbidden("the sender is not the caller", field="sender", value=message.sender)
+        key = (message.sender, str(message.id))
+        new = key not in self.taken
+        self.taken[key] = message
+        return Acknowledgement(message_id=str(message.id), new=new, effect="progress" if new else "duplicate")
