@@ -10,12 +10,15 @@ import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 
 from cpa.core.transitions import JOB_MOVES, TASK_MOVES
 from cpa.settings import Settings
+
+S = TypeVar("S", bound=StrEnum)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -82,7 +85,7 @@ def env_example() -> str:
     return "\n".join(lines)
 
 
-def diagram(moves: Mapping[StrEnum, frozenset[StrEnum]], start: str) -> str:
+def diagram(moves: Mapping[S, frozenset[S]], start: str) -> str:
     """A mermaid state diagram of a table of moves."""
     lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {start}"]
     for state, targets in moves.items():
