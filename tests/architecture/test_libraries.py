@@ -25,6 +25,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "pydantic_core": ("core", "api", "config"),
     "pydantic_settings": ("settings",),
     "pysqlite3": ("repository", "queue"),
+    "referencing": ("executors.http",),
     "rich": ("cli.terminal", "demo"),
     "sqlalchemy": ("repository", "queue", "audit"),
     "starlette": ("api", "demo"),

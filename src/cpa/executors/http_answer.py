@@ -1,0 +1,243 @@
+"""What a web service answered: read within limits, checked against the schema, made a result.
+
+A body is kept in the result when it is text or JSON of at most 16 KiB; everything else becomes an artifact,
+streamed. JSON that a schema is to check is read whole (at most 8 MiB), because a schema speaks of the
+whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx2
+
+from cpa.executors.arguments import Stopped, business
+from cpa.executors.http_call import Call
+from cpa.ports.artifacts import ArtifactStore
+from cpa.ports.executor import ExecutionResult
+
+MAX_INLINE = 16 * 1024
+"""Bytes of a body that appear in the result."""
+MAX_CHECKED = 8 * 1024 * 1024
+"""Bytes of a JSON body that a schema can be held against."""
+MASK = "•••"
+
+_EXCERPT = 300
+_TEXTUAL = re.compile(r"text/.*|application/(.*\+)?(xml|javascript|x-www-form-urlencoded|yaml)")
+_JSON = re.compile(r"application/(.*\+)?json|text/json")
+_SHOWN_HEADERS = 100
+
+
+class AnswerReader:
+    """Turns successful responses into results."""
+
+    def __init__(self, artifacts: ArtifactStore, max_bytes: int) -> None:
+        self._artifacts = artifacts
+        self._max_bytes = max_bytes
+
+    async def read(self, tenant: str, call: Call, response: httpx2.Response) -> ExecutionResult:
+        """The result of this response. Raises `Stopped` for an answer that is too large or breaks the
+        schema."""
+        kind = media_type(response.headers)
+        result: dict[str, Any] = {
+            "status": response.status_code,
+            "headers": {
+                name: mask(value, call.secrets)
+                for name, value in list(response.headers.items())[:_SHOWN_HEADERS]
+            },
+        }
+        body = self._limited(response)
+        if call.schema is not None:
+            content = await _whole(body, MAX_CHECKED)
+            value = _parsed(content)
+            await asyncio.to_thread(_check, value, call.schema)
+            if call.save is None and len(content) <= MAX_INLINE:
+                return _inline(result | {"json": masked(value, call.secrets)})
+            return await self._kept(tenant, call, result, kind, content)
+        if call.save is not None or not (_JSON.fullmatch(kind) or _TEXTUAL.fullmatch(kind) or not kind):
+            return await self._kept(tenant, call, result, kind, body)
+        head, rest = await _head(body, MAX_INLINE)
+        if rest is not None:
+            return await self._kept(tenant, call, result, kind, _joined(head, rest))
+        if _JSON.fullmatch(kind) and head:
+            return _inline(result | {"json": masked(_parsed(head), call.secrets)})
+        return _inline(result | {"text": mask(_decoded(response, head), call.secrets)})
+
+    async def _kept(
+        self,
+        tenant: str,
+        call: Call,
+        result: dict[str, Any],
+        kind: str,
+        content: bytes | AsyncIterator[bytes],
+    ) -> ExecutionResult:
+        file = await self._artifacts.put(
+            tenant, content, name=call.save or "response", media_type=kind or "application/octet-stream"
+        )
+        return ExecutionResult(
+            success=True, result=result | {"file": file.as_reference()}, artifacts=(file.digest,)
+        )
+
+    async def _limited(self, response: httpx2.Response) -> AsyncIterator[bytes]:
+        declared = response.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > self._max_bytes and response.request.method != "HEAD":
+            raise _too_large(self._max_bytes)
+        size = 0
+        async for chunk in response.aiter_bytes():
+            size += len(chunk)
+            if size > self._max_bytes:
+                raise _too_large(self._max_bytes)
+            yield chunk
+
+
+def media_type(headers: Mapping[str, str]) -> str:
+    """The media type without parameters, lower case; empty if none is given."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds the service asked to wait; None if it did not say."""
+    said = headers.get("retry-after", "").strip()
+    if said.isdigit():
+        return float(said[:9])
+    try:
+        until = parsedate_to_datetime(said)
+        now = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
+        return max(0.0, (until - now).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+async def excerpt(response: httpx2.Response, secrets: Iterable[str]) -> str:
+    """The beginning of a body as one line, for an error message; empty if it is no text."""
+    kind = media_type(response.headers)
+    if kind and not (_JSON.fullmatch(kind) or _TEXTUAL.fullmatch(kind)):
+        return ""
+    content = b""
+    try:
+        async for chunk in response.aiter_bytes():
+            content += chunk
+            if len(content) > MAX_INLINE:
+                break
+    except httpx2.HTTPError:
+        # The status has arrived and says enough; the body is only for people.
+        content = b""
+    said = re.sub(r"<[^>]*>", " ", _decoded(response, content[:MAX_INLINE]))
+    return re.sub(r"[\s\x00-\x1f]+", " ", mask(said, secrets)).strip()[:_EXCERPT]
+
+
+def mask(value: str, secrets: Iterable[str]) -> str:
+    """The text without any of these secrets."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        value = value.replace(secret, MASK)
+    return value
+
+
+def masked(value: Any, secrets: frozenset[str]) -> Any:
+    """The JSON value without any of these secrets."""
+    if not secrets:
+        return value
+    if isinstance(value, str):
+        return mask(value, secrets)
+    if isinstance(value, list):
+        return [masked(each, secrets) for each in value]
+    if isinstance(value, dict):
+        return {mask(key, secrets): masked(each, secrets) for key, each in value.items()}
+    return value
+
+
+def _inline(result: dict[str, Any]) -> ExecutionResult:
+    return ExecutionResult(success=True, result=result)
+
+
+def _too_large(limit: int) -> Stopped:
+    return business(
+        "response_too_large",
+        f"the answer is larger than {limit} bytes",
+        remedy="ask the service for less, or raise the limit",
+        limit=limit,
+    )
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise business(
+            "invalid_json",
+            f"the answer is not JSON: {str(error)[:200]}",
+            remedy="check the address: an error page or a login form often stands in for the service",
+        ) from error
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _check(value: Any, schema: Mapping[str, Any] | bool) -> None:
+    from jsonschema import SchemaError, ValidationError
+    from jsonschema.exceptions import best_match
+    from jsonschema.validators import Draft202012Validator, validator_for
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    kind = validator_for(schema, default=Draft202012Validator)
+    try:
+        kind.check_schema(schema)  # type: ignore[arg-type]  # true and false are schemas
+        # An empty registry: a `$ref` to elsewhere fails instead of being fetched behind the guard's back.
+        fault: ValidationError | None = best_match(kind(schema, registry=Registry()).iter_errors(value))
+    except SchemaError as error:
+        raise business(
+            "bad_argument",
+            f"the argument 'schema' is no JSON Schema: {error.message[:200]}",
+            remedy="correct it",
+        ) from error
+    except Unresolvable as error:
+        raise business(
+            "bad_argument",
+            f"the argument 'schema' refers to what is not in it: {str(error)[:200]}",
+            remedy="put the referred definitions under $defs",
+        ) from error
+    if fault is not None:
+        raise business(
+            "schema_mismatch",
+            f"the answer breaks the schema at {fault.json_path}: {fault.message[:200]}",
+            remedy="compare the service's answer with the schema of the task",
+            path=fault.json_path,
+        )
+
+
+async def _whole(body: AsyncIterator[bytes], limit: int) -> bytes:
+    head, rest = await _head(body, limit)
+    if rest is not None:
+        raise _too_large(limit)
+    return head
+
+
+async def _head(body: AsyncIterator[bytes], limit: int) -> tuple[bytes, AsyncIterator[bytes] | None]:
+    """The body if it has at most `limit` bytes; else its beginning, and the rest to go on with."""
+    content = bytearray()
+    async for chunk in body:
+        content += chunk
+        if len(content) > limit:
+            return bytes(content), body
+    return bytes(content), None
+
+
+async def _joined(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield head
+    async for chunk in rest:
+        yield chunk
+
+
+def _decoded(response: httpx2.Response, content: bytes) -> str:
+    try:
+        return content.decode(response.charset_encoding or "utf-8", "replace")
+    except LookupError:
+        return content.decode("utf-8", "replace")
