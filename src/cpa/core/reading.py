@@ -1,0 +1,377 @@
+"""In which mood a sentence is said: a request, or something that only looks like one.
+
+The mood is decided before any intent is looked for, and only a request can become an intent:
+
+    request      imperative, "please", "could you …", "ich bräuchte …", a German infinitive note ("… holen")
+    negated      "do not", "nicht", "kein", "instead of", "stop": forbids what its verbs name
+    conditional  "if they pay, send": nobody here knows when that is
+    later        "tomorrow", "every week": not now, so not a request to act now
+    reported     "he said: …": somebody else's words
+    retracted    "never mind", "doch nicht"
+    question     "did you send …?", "should I …?"
+    statement    everything else: "I sent it yesterday", "ich schicke dir morgen …"
+    aside        a request's trimmings: thanks, "let me know", "can you help me?"
+
+Words after a content mark ("saying", "mit dem Text", a colon after an address) are content and decide nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from cpa.core.lexicon import Lexicon
+from cpa.core.utterance import Sentence, Token
+
+_POLITE = frozenset(("please", "courtesy"))
+_SKIPPED = frozenset(("please", "courtesy", "particle", "beneficiary", "intensifier", "comma"))
+_FILLERS = frozenset(
+    ("please", "courtesy", "article", "object", "beneficiary", "conjunction", "particle", "preposition", "comma", "frame")
+)
+_PLEASE = frozenset("please bitte pls plz plese pleas pleaes biite freundlicherweise netterweise".split())
+_CONTENT = (
+    ("saying",),
+    ("that", "says"),
+    ("which", "says"),
+    ("with", "the", "text"),
+    ("with", "text"),
+    ("with", "the", "message"),
+    ("with", "the", "body"),
+    ("with", "the", "content"),
+    ("and", "the", "text"),
+    ("and", "text"),
+    ("and", "body"),
+    ("and", "the", "message"),
+    ("and", "tell"),
+    ("mit", "dem", "text"),
+    ("mit", "text"),
+    ("mit", "der", "nachricht"),
+    ("mit", "dem", "inhalt"),
+    ("mit", "folgendem", "text"),
+    ("mit", "folgendem", "inhalt"),
+    ("with", "the", "following", "text"),
+    ("und", "dem", "text"),
+    ("und", "text"),
+    ("text",),
+    ("body",),
+    ("dass",),
+    ("that",),
+    (":",),
+)
+
+
+class Mood(StrEnum):
+    REQUEST = "request"
+    NEGATED = "negated"
+    CONDITIONAL = "conditional"
+    LATER = "later"
+    REPORTED = "reported"
+    RETRACTED = "retracted"
+    QUESTION = "question"
+    STATEMENT = "statement"
+    ASIDE = "aside"
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A token with what the lexicon knows about it."""
+
+    token: Token
+    tags: frozenset[str] = frozenset()
+    """`verb:send:order`, `word:invoice`, `negation`, `article` …; empty for an unknown word."""
+    content: bool = False
+    corrected: str = ""
+    """The known word a typing error was taken for."""
+
+    def verb(self) -> str:
+        """The verb class it belongs to, in a form that can ask; empty when none."""
+        for tag in self.tags:
+            if tag.startswith("verb:") and not tag.endswith(":report"):
+                return tag.split(":")[1]
+        return ""
+
+    @property
+    def filler(self) -> bool:
+        return bool(self.tags & _FILLERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One sentence, understood as far as its mood."""
+
+    sentence: Sentence
+    marked: tuple[Marked, ...]
+    mood: Mood
+    verbs: frozenset[str] = frozenset()
+    """Verb classes named in it, in any form, outside content."""
+    wish: bool = False
+    """It wishes for a thing without naming a verb: "ich brauche die Rechnung"."""
+    harmless: bool = False
+    """Not a request, and nothing in it restricts a request elsewhere."""
+    lead_in: bool = False
+    """Ends in a colon after somebody else's verb: what follows is quoted."""
+    addressed: bool = field(default=False)
+
+
+def mark(sentence: Sentence, lexicon: Lexicon, *, eager: bool = False) -> tuple[Marked, ...]:
+    """Look every token up; `eager` also takes capitalised unknown words for typing errors of known ones."""
+    tokens = sentence.tokens
+    tags: list[set[str]] = [set() for _ in tokens]
+    corrected = [""] * len(tokens)
+    for index, token in enumerate(tokens):
+        if token.kind in ("word", "clitic"):
+            tags[index] |= lexicon.tags(token.fold)
+            if not tags[index] and token.kind == "word" and (eager or token.text[:1].islower()):
+                word = lexicon.correct(token.fold)
+                if word and not (index and tokens[index - 1].fold in _NAMED_BY and token.text[:1].isupper()):
+                    corrected[index] = word
+                    tags[index] |= lexicon.tags(word)
+        elif token.kind == "punct" and token.text in ",-()–":
+            tags[index].add("comma")
+    folds = [corrected[i] or t.fold for i, t in enumerate(tokens)]
+    for start, length, tag in lexicon.phrases(folds):
+        for index in range(start, start + length):
+            tags[index] = {tag}
+    for indices, tag in lexicon.split_verbs(folds):
+        for index in indices:
+            tags[index] = {t for t in tags[index] if not t.startswith("verb:")} | {tag}
+    marked = tuple(
+        Marked(token, frozenset(tags[i]), False, corrected[i]) for i, token in enumerate(tokens)
+    )
+    return _mark_content(marked)
+
+
+_NAMED_BY = frozenset("of from for von für fuer by kunde kunden customer firma company supplier lieferant lieferanten".split())
+
+
+def _mark_content(marked: tuple[Marked, ...]) -> tuple[Marked, ...]:
+    """Mark what is only passed on: a subject, and everything after a content mark that follows an address."""
+    out = list(marked)
+    has_address = has_verb = False
+    index = 0
+    while index < len(out):
+        item = out[index]
+        if has_verb and item.token.fold in _SUBJECT_WORDS:
+            index = _mark_subject(out, index)
+            continue
+        if has_address and has_verb and (length := _content_mark(out, index)):
+            end = index + length
+            while end < len(out) and out[end].token.text in (":", ","):
+                end += 1
+            out[index:end] = [replace(m, tags=frozenset(("content_mark",))) for m in out[index:end]]
+            out[end:] = [replace(m, content=True, tags=frozenset()) for m in out[end:]]
+            break
+        has_address = has_address or item.token.kind in ("mail", "badmail")
+        has_verb = has_verb or item.verb() in ("send", "write")
+        index += 1
+    return tuple(out)
+
+
+_SUBJECT_WORDS = frozenset(("subject", "betreff", "betreffzeile", "titled", "thema"))
+
+
+def _mark_subject(out: list[Marked], index: int) -> int:
+    """Mark "Betreff X" up to a comma, a content mark or "to <address>"; gives the place after it."""
+    out[index] = replace(out[index], tags=frozenset(("subject_mark",)))
+    index += 1
+    while index < len(out) and out[index].token.text in (":", "line", "of"):
+        out[index] = replace(out[index], tags=frozenset(("subject_mark",)))
+        index += 1
+    if index < len(out) and out[index].token.kind == "quoted":
+        out[index] = replace(out[index], tags=frozenset(("subject",)))
+        return index + 1
+    while index < len(out):
+        after = out[index + 1].token if index + 1 < len(out) else None
+        to_address = out[index].token.fold in ("an", "to") and after is not None and after.kind == "mail"
+        if out[index].token.text == "," or to_address or _content_mark(out, index):
+            break
+        out[index] = replace(out[index], tags=frozenset(("subject",)), content=True)
+        index += 1
+    return index
+
+
+def _content_mark(marked: Sequence[Marked], index: int) -> int:
+    """How many words make a content mark here; 0 when none does."""
+    for words in _CONTENT:
+        piece = tuple(m.token.fold for m in marked[index : index + len(words)])
+        if piece == words and (words != ("that",) or _is_message(marked[:index])):
+            return len(words)
+    return 0
+
+
+def _is_message(before: Sequence[Marked]) -> bool:
+    """Whether "that" begins what a message says: "tell bob@x that …", but not "send bob@x that file"."""
+    return any(m.verb() == "write" or m.token.fold in ("message", "note", "email", "e-mail") for m in before)
+
+
+def read(sentence: Sentence, lexicon: Lexicon, *, eager: bool = False) -> Reading:
+    """The mood of one sentence."""
+    marked = mark(sentence, lexicon, eager=eager)
+    marked, aside_trouble = _mark_asides(marked)
+    marked, frames = _mark_frames(marked, lexicon)
+    control = [m for m in marked if not m.content and "aside" not in m.tags and m.token.kind != "quoted"]
+    tags = frozenset().union(*(m.tags for m in control)) if control else frozenset()
+    verbs = frozenset(t.split(":")[1] for t in tags if t.startswith("verb:"))
+    addressed = any(m.token.fold in ("you", "du", "ihr", "u", "dir", "dich", "euch") for m in control)
+    mood, wish = _mood(sentence, marked, control, tags, verbs, frames)
+    if aside_trouble:
+        mood, verbs = Mood.NEGATED, verbs | aside_trouble
+    reading = Reading(sentence, marked, mood, verbs, wish, False, _lead_in(sentence, marked, tags, mood), addressed)
+    return replace(reading, harmless=_harmless(reading, control, tags))
+
+
+def _mood(
+    sentence: Sentence,
+    marked: Sequence[Marked],
+    control: Sequence[Marked],
+    tags: frozenset[str],
+    verbs: frozenset[str],
+    frames: Mapping[int, str],
+) -> tuple[Mood, bool]:
+    if "retraction" in tags:
+        return Mood.RETRACTED, False
+    if "trifle" in tags and not verbs:
+        return Mood.ASIDE, False
+    if "reporting" in tags:
+        return Mood.REPORTED, False
+    if "negation" in tags:
+        return Mood.NEGATED, False
+    if "condition" in tags:
+        return Mood.CONDITIONAL, False
+    if "later" in tags:
+        return Mood.LATER, False
+    if not control or all(m.filler or m.token.kind == "punct" for m in control) and not frames:
+        return Mood.ASIDE, False
+    if _asks(sentence, control, frames):
+        if not verbs and ("proverb" in tags or all(m.filler or "addressed" in m.tags for m in control)):
+            return Mood.ASIDE, False
+        return Mood.REQUEST, not any(m.verb() for m in control)
+    first = next((m for m in control if not m.tags & _SKIPPED), None)
+    asks_back = sentence.ending == "?" or (first is not None and "question" in first.tags)
+    return (Mood.QUESTION if asks_back else Mood.STATEMENT), False
+
+
+def _asks(sentence: Sentence, control: Sequence[Marked], frames: Mapping[int, str]) -> bool:
+    """Whether the form is one in which people ask for something to be done now."""
+    if any(tag.endswith(":report") for m in control for tag in m.tags if tag.startswith("verb:")):
+        if not any(m.verb() for m in control) and not frames:
+            return False
+        if any(m.tags and all(t.endswith(":report") for t in m.tags if t.startswith("verb:")) and _is_verb(m) for m in control):
+            return False
+    if frames:
+        return True
+    opening = [m for m in control if not m.tags & _SKIPPED and "conjunction" not in m.tags]
+    if not opening:
+        return False
+    please = any(m.token.fold in _PLEASE for m in control)
+    first = opening[0]
+    if "question" in first.tags and not _has_form(first, "order"):
+        return False
+    if _subject(opening):
+        return False
+    if please:
+        return True
+    if sentence.ending == "?":
+        return False
+    return _has_form(first, "order") or _german_note(opening)
+
+
+def _is_verb(item: Marked) -> bool:
+    return any(tag.startswith("verb:") for tag in item.tags)
+
+
+def _has_form(item: Marked, *forms: str) -> bool:
+    return any(tag.startswith("verb:") and tag.rsplit(":", 1)[1] in forms for tag in item.tags)
+
+
+def _subject(opening: Sequence[Marked]) -> bool:
+    """Whether it opens with somebody who does it: "ich schicke", "you send", "Anna holt"."""
+    for index, item in enumerate(opening):
+        if _is_verb(item):
+            return False
+        if item.token.fold in ("i", "we", "ich", "wir", "you", "du", "he", "she", "they", "er", "man", "i'm", "i'll", "we'll", "who"):
+            return True
+        if item.token.fold == "sie" and index + 1 < len(opening) and _has_form(opening[index + 1], "plain"):
+            return True
+    return False
+
+
+def _german_note(opening: Sequence[Marked]) -> bool:
+    """ "Rechnung von ACME aus dem Portal holen": last word an infinitive, of German."""
+    last = opening[-1]
+    return _has_form(last, "plain") and last.token.fold.endswith("en") and len(opening) > 1
+
+
+def _mark_asides(marked: tuple[Marked, ...]) -> tuple[tuple[Marked, ...], frozenset[str]]:
+    """Reasons given ("because …", "damit …") up to the next comma; with the verbs a reason forbids."""
+    out = list(marked)
+    forbidden: set[str] = set()
+    index = 0
+    while index < len(out):
+        if "reason" in out[index].tags and not out[index].content:
+            end = index + 1
+            while end < len(out) and not (out[end].token.text == "," or out[end].content):
+                end += 1
+            inside = out[index:end]
+            tags = frozenset().union(*(m.tags for m in inside))
+            if {"negation", "condition"} & tags and not any("first" in m.tags for m in inside):
+                forbidden |= {t.split(":")[1] for t in tags if t.startswith("verb:")}
+            clean = not any(m.token.kind in ("mail", "badmail") for m in inside)
+            if clean:
+                out[index:end] = [replace(m, tags=frozenset(("aside",))) for m in inside]
+            index = end
+        index += 1
+    return tuple(out), frozenset(forbidden)
+
+
+def _mark_frames(marked: tuple[Marked, ...], lexicon: Lexicon) -> tuple[tuple[Marked, ...], dict[int, str]]:
+    """The turn of politeness that opens the sentence, if one does."""
+    out = list(marked)
+    for start, item in enumerate(out):
+        if item.content:
+            break
+        found = lexicon.frame([m.token.fold for m in out], start, [bool(m.tags & _SKIPPED) for m in out])
+        if found:
+            indices, kind = found
+            for index in indices:
+                out[index] = replace(out[index], tags=frozenset(("frame",)))
+            return tuple(out), {start: kind}
+        if not item.tags & _SKIPPED and not item.tags & {"conjunction", "aside"} and item.token.kind != "punct":
+            break
+    return tuple(out), {}
+
+
+def _lead_in(sentence: Sentence, marked: Sequence[Marked], tags: frozenset[str], mood: Mood) -> bool:
+    last = marked[-1]
+    return last.token.text == ":" and mood is not Mood.REQUEST and not last.content and "content_mark" not in last.tags
+
+
+def _harmless(reading: Reading, control: Sequence[Marked], tags: frozenset[str]) -> bool:
+    """Whether it restricts nothing that is asked for elsewhere."""
+    if reading.mood in (Mood.ASIDE, Mood.REQUEST):
+        return True
+    own = any("first" in m.tags for m in control) and not reading.addressed
+    opening = [m for m in control if not m.tags & _SKIPPED]
+    if opening and "adversative" in opening[0].tags and not own:
+        return False
+    if reading.mood is Mood.NEGATED:
+        return own and any(m.token.fold in _OWN_TROUBLE for m in control) and "condition" not in tags
+    if reading.mood is Mood.CONDITIONAL:
+        return not reading.verbs and ("trifle" in tags or any(m.token.fold in _QUERIES for m in control))
+    if reading.mood is Mood.LATER:
+        return own and not reading.verbs
+    return reading.mood is not Mood.RETRACTED
+
+
+_QUERIES = frozenset("question questions fragen frage rueckfragen ruckfragen problem problems probleme unklar unclear".split())
+_OWN_TROUBLE: frozenset[str] = frozenset()
+
+
+def _own_trouble() -> frozenset[str]:
+    from cpa.core.language import OWN_TROUBLE
+
+    return frozenset(OWN_TROUBLE.split()) | frozenset(("koennte", "konnte", "weiss"))
+
+
+_OWN_TROUBLE = _own_trouble()
