@@ -6,7 +6,7 @@ set -eu
 . "$(dirname -- "$0")/setup-common.sh"
 
 packages='python3-venv procps chromium-headless-shell fonts-dejavu-core fonts-liberation2 dovecot-imapd dovecot-lmtpd'
-packages="$packages redmine redmine-sqlite puma poppler-utils"
+packages="$packages redmine redmine-sqlite puma poppler-utils curl"
 
 say "What the tests need: Debian packages $packages;"
 say 'uv (the one on the path, else in .uv/); Python packages of the group "dev" as locked in uv.lock, in .venv/'
