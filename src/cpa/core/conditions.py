@@ -135,8 +135,8 @@ _HINTS = {
 _CONSTANTS: Mapping[str, Any] = {
     "true": True, "True": True, "false": False, "False": False, "null": None, "None": None
 }  # fmt: skip
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_ESCAPES = {"n": "\n", "t": "\t"}
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -152,11 +152,14 @@ def _tokens(text: str) -> list[_Token]:
 
 
 def _error(text: str, position: int, said: str) -> InvalidDocument:
-    here = text[position : position + 1]
-    remedy = _HINTS.get(
-        here, "A condition compares: tasks.find.result.count > 0 and exists(tasks.login.result.url)."
-    )
+    remedy = _HINTS.get(text[position : position + 1], "Compare, as in `tasks.find.result.count > 0`.")
     return InvalidDocument(f"{said} (column {position + 1})", field="when", value=text, remedy=remedy)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    """One escape as JSON has it; other characters stand for themselves."""
+    code = match[1]
+    return chr(int(code[1:], 16)) if len(code) == 5 else _ESCAPES.get(code, code)
 
 
 def _reference(token: _Token) -> Reference:
@@ -287,9 +290,7 @@ class _Parser:
         if token.kind == "word" and token.text in _CONSTANTS:
             value: Any = _CONSTANTS[token.text]
         elif token.kind == "string":
-            value = re.sub(
-                r"\\(.)", lambda match: _ESCAPES.get(match[1], match[1]), token.text[1:-1], flags=re.S
-            )
+            value = _ESCAPE.sub(_unescaped, token.text[1:-1])
         elif token.kind == "number":
             value = float(token.text) if re.search(r"[.eE]", token.text) else int(token.text)
         else:

@@ -143,10 +143,19 @@ def prefill(value: Any, scope: Scope) -> Any:
 
 def lookup(reference: Reference, scope: Scope) -> Any:
     """The value referred to, or `MISSING`. Never raises."""
+    return _walk(reference, scope)[0]
+
+
+def _walk(reference: Reference, scope: Scope) -> tuple[Any, Any, str | int]:
+    """The value or `MISSING`, what it was last looked for in, and by which name."""
     value: Any = scope.get(reference.root, MISSING)
+    within: Any = None
+    step: str | int = ""
     for step in reference.path:
-        value = _step(value, step)
-    return value
+        within, value = value, _step(value, step)
+        if value is MISSING:
+            break
+    return value, within, step
 
 
 def _step(value: Any, step: str | int) -> Any:
@@ -265,13 +274,7 @@ def _found(reference: Reference, scope: Scope) -> Any:
 
 
 def _leads_nowhere(reference: Reference, scope: Scope) -> InvalidDocument:
-    known: Any = scope.get(reference.root)
-    wanted: str | int = ""
-    for wanted in reference.path:
-        below = _step(known, wanted)
-        if below is MISSING:
-            break
-        known = below
+    _, known, wanted = _walk(reference, scope)
     names = [str(name) for name in known] if isinstance(known, Mapping) else []
     close = difflib.get_close_matches(str(wanted), names, n=3)
     there = ", ".join(names[:20]) or "nothing"
