@@ -263,8 +263,9 @@ def _sentence(event: Event, task: str) -> str:
     return _SENTENCES[type(event)](event, task)
 
 
-def _because(text: str) -> str:
-    return f": {text}" if text else ""
+def _with(words: str, reason: str) -> str:
+    """A reason is somebody's own words, with its own full stop or none."""
+    return f"{words}: {reason}" if reason else f"{words}."
 
 
 _SENTENCES: dict[type[Event], Callable[[Any, str], str]] = {
@@ -273,16 +274,16 @@ _SENTENCES: dict[type[Event], Callable[[Any, str], str]] = {
     AgentChosen: lambda e, task: f"Task {task} given to agent {e.agent} (attempt {e.epoch}).",
     DispatchDeferred: lambda e, task: f"Task {task} waits for an agent ({e.reason}), again in {e.after} ms.",
     TaskStarted: lambda e, task: f"Agent began task {task} (attempt {e.epoch}).",
-    TaskRefused: lambda e, task: f"Agent refused task {task}{_because(e.reason)}.",
+    TaskRefused: lambda e, task: _with(f"Agent refused task {task}", e.reason),
     TaskSucceeded: lambda e, task: f"Task {task} done in {e.duration} ms (attempt {e.epoch}).",
-    TaskFailed: lambda e, task: f"Task {task} failed, {e.failure.value} {e.code}{_because(e.message)}",
-    LeaseLost: lambda e, task: f"Agent lost during task {task}, outcome unknown{_because(e.reason)}.",
-    TaskVerified: lambda e, task: f"Effect of task {task} verified, {e.verdict}{_because(e.evidence)}",
-    QuestionAnswered: lambda e, task: (
-        f"{e.by} answered {'yes' if e.yes else 'no'} for task {task}{_because(e.note)}"
+    TaskFailed: lambda e, task: _with(f"Task {task} failed, {e.failure.value} {e.code}", e.message),
+    LeaseLost: lambda e, task: _with(f"Agent lost during task {task}, outcome unknown", e.reason),
+    TaskVerified: lambda e, task: _with(f"Effect of task {task} looked for, {e.verdict}", e.evidence),
+    QuestionAnswered: lambda e, task: _with(
+        f"{e.by} answered {'yes' if e.yes else 'no'} for task {task}", e.note
     ),
     TimerFired: lambda e, _: f"Timer {e.key} fired.",
-    CancelRequested: lambda e, _: f"{e.by} asked to cancel the job{_because(e.reason)}",
+    CancelRequested: lambda e, _: _with(f"{e.by} asked to cancel the job", e.reason),
     JobReopened: lambda e, _: (
         f"{e.by} opened the next run{' from the dead letters' if e.dead_letter else ''}."
     ),
