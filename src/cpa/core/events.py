@@ -28,6 +28,8 @@ class JobSubmitted(Event, tag="job_submitted", frozen=True, gc=False, omit_defau
     priority: int = 0
     due: int = 0
     """Absolute deadline; 0 is none."""
+    start: bool = False
+    """A worker was free: it starts at once, without a place in the line."""
     logic: int = 1
 
 

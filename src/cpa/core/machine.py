@@ -52,6 +52,8 @@ def _job_submitted(job: JobState, event: events.JobSubmitted) -> Decision:
     step.submit()
     if event.due:
         step.issue(StartTimer(key="deadline", after=max(event.due - event.time, 1)))
+    if event.start:
+        step.start()
     return step.decide(created=event.time, due=event.due, priority=event.priority)
 
 

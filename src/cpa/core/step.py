@@ -45,16 +45,14 @@ class Step:
 
     __slots__ = (
         "_busy",
-        "_cause",
         "_closed",
         "_commands",
         "_ending",
         "_moved",
         "_open",
         "_ready",
-        "_reason",
         "_released",
-        "_started",
+        "_seldom",
         "_status",
         "_unsettled",
         "job",
@@ -72,14 +70,13 @@ class Step:
         self._busy = head.busy
         self._unsettled = head.unsettled
         self._ending = head.ending
-        self._cause = head.cause
-        self._reason = head.reason
-        self._started = head.started
+        self._seldom: dict[str, Any] = {}
+        """Fields of the head that few events change."""
         self._moved: dict[int, TaskRun] = {}
         self._closed: list[str] = []
         self._commands: list[Command] = []
         self._ready: list[int] = []
-        self._released: dict[int, int] = {}
+        self._released: dict[int, int] | None = None
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -99,7 +96,8 @@ class Step:
         self._commands.append(command)
 
     def close(self, key: str) -> None:
-        self._closed.append(key)
+        if key in self.job.open:
+            self._closed.append(key)
 
     # -- moving tasks --------------------------------------------------------------------------------------
 
@@ -202,8 +200,12 @@ class Step:
         """Tell the dependents; a task whose condition does not hold is skipped, which releases its own."""
         if self._ending is not None:
             return
-        satisfied = [done]
-        released, waiting, dependents = self._released, self.job.waiting, self.job.graph.dependents
+        waiting, dependents = self.job.waiting, self.job.graph.dependents
+        if not dependents[done]:
+            return
+        if self._released is None:
+            self._released = {}
+        satisfied, released = [done], self._released
         while satisfied:
             for index in dependents[satisfied.pop()]:
                 released[index] = released.get(index, 0) + 1
@@ -273,8 +275,8 @@ class Step:
 
     def reopen(self) -> None:
         """The next run: satisfied tasks stay, the others begin again and count their epochs on."""
-        self._status, self._ending, self._cause, self._reason = JobStatus.PENDING, None, "", ""
-        self._started = self._open = 0
+        self._status, self._ending, self._open = JobStatus.PENDING, None, 0
+        self._seldom |= {"cause": "", "reason": "", "started": 0, "ended": 0}
         for index in range(len(self.job.spec.tasks)):
             run = self.task(index)
             if run.status in SATISFIED:
@@ -285,7 +287,7 @@ class Step:
 
     def start(self) -> None:
         self._status = JobStatus.RUNNING
-        self._started = self.time
+        self._seldom["started"] = self.time
         spec = self.job.spec
         if spec.timeout:
             self.issue(StartTimer(key="timeout", after=spec.timeout))
@@ -297,7 +299,8 @@ class Step:
 
     def stop(self, ending: JobStatus, cause: str, reason: str, *, cancel: bool = False) -> None:
         """Nothing new starts. With `cancel` running attempts are told to stop, else they may finish."""
-        self._ending, self._cause, self._reason = ending, cause, reason
+        self._ending = ending
+        self._seldom |= {"cause": cause, "reason": reason}
         self._ready.clear()
         for index in self.job.line:
             self.drop(self.task(index))
@@ -325,32 +328,33 @@ class Step:
 
     def decide(self, **changed: Any) -> Decision:
         """The decision: fills the slots, ends the run when nothing is left of it, writes the head."""
-        if self._status is JobStatus.RUNNING and self._ending is None and (self._ready or self.job.line):
-            self._fill()
         before = self.job.head
-        ended = 0
-        ending = self._ending or (JobStatus.DONE if self._open == 0 else None)
-        if ending is not None and self._busy == 0 and self._unsettled == 0 and not before.status.ended:
-            self._status, ended = ending, self.time
-            self._closed.extend(self.job.open)
-            self._commands.clear()
+        ending = self._ending
+        if ending is None:
+            if (self._ready or self.job.line) and self._status is JobStatus.RUNNING:
+                self._fill()
+            elif self._open == 0:
+                ending = JobStatus.DONE
+        if ending is not None and self._busy == 0 and self._unsettled == 0 and before.ended == 0:
+            self._end(ending)
+        if self._seldom or changed:
+            changed |= self._seldom
+            changed |= {"status": self._status, "ending": self._ending}
         head = replace(
             before,
-            status=self._status,
             number=self.number,
             time=self.time,
             open=self._open,
             busy=self._busy,
             unsettled=self._unsettled,
-            ending=self._ending,
-            cause=self._cause,
-            reason=self._reason,
-            started=self._started,
-            ended=ended,
             **changed,
         )
-        issued = {command.key for command in self._commands}
-        closed = tuple(
-            key for key in dict.fromkeys(self._closed) if key in self.job.open and key not in issued
-        )
-        return Decision(Changes(head, tuple(self._moved.values()), closed), tuple(self._commands))
+        changes = Changes(head, tuple(self._moved.values()), tuple(self._closed))
+        return Decision(changes, tuple(self._commands))
+
+    def _end(self, ending: JobStatus) -> None:
+        """Nothing is left to wait for: the run has its end, and no command stays open."""
+        self._status = ending
+        self._seldom["ended"] = self.time
+        self._closed = list(self.job.open)
+        self._commands.clear()

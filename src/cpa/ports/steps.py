@@ -37,60 +37,64 @@ class DueCommand:
     """Milliseconds since 1970 UTC."""
 
 
+class JobRows:
+    """What a batch writes of one job: where it stands at the batch's end, and all that happened on the way."""
+
+    __slots__ = ("before", "events", "fresh", "head", "outbox", "runs", "spec")
+
+    def __init__(self, head: JobHead, spec: JobSpec, before: JobStatus | None) -> None:
+        self.head = head
+        self.spec = spec
+        self.before = before
+        """The status its row has now; None for a new job."""
+        self.events: list[tuple[Event, Sealed]] = []
+        """Those of numbers up to `head.number`."""
+        self.runs: dict[int, TaskRun] = {}
+        self.outbox: dict[str, tuple[Command, int] | None] = {}
+        """By key: the command and when it is due, or None to remove the row."""
+        self.fresh: set[str] = set()
+        """Keys first opened in this batch: if they go again, no row was ever there."""
+
+    def record(self, event: Event, sealed: Sealed, changes: Changes, commands: tuple[Command, ...]) -> None:
+        """Add one step."""
+        self.head = changes.head
+        self.events.append((event, sealed))
+        for run in changes.tasks:
+            self.runs[run.index] = run
+        outbox, fresh = self.outbox, self.fresh
+        for key in changes.closed:
+            if key in fresh:
+                fresh.remove(key)
+                del outbox[key]
+            else:
+                outbox[key] = None
+        for command in commands:
+            key = command.key
+            if key not in outbox:
+                fresh.add(key)
+            outbox[key] = (command, event.time + command.after if command.after else 0)
+
+
 @dataclass(slots=True)
 class StepBatch:
     """What one transaction writes: the steps of one group commit."""
 
-    events: list[tuple[str, str, int, Event, Sealed]] = field(default_factory=list)
-    """(tenant, job, number, event, its stored form)"""
-    heads: dict[tuple[str, str], tuple[JobHead, JobSpec]] = field(default_factory=dict)
+    jobs: dict[tuple[str, str], JobRows] = field(default_factory=dict)
     specs: list[tuple[str, str, str, bytes]] = field(default_factory=list)
     """(tenant, job, SHA-256, stored spec) of new jobs"""
-    runs: dict[tuple[str, str, int], TaskRun] = field(default_factory=dict)
-    outbox: dict[tuple[str, str, str], tuple[Command, int] | None] = field(default_factory=dict)
-    """(tenant, job, key) to the command and when it is due, or None to remove the row"""
     queue: dict[tuple[str, str], tuple[int, int, int] | None] = field(default_factory=dict)
     """(tenant, job) to (priority, not before, enqueued), or None to remove the row"""
     inbox: list[tuple[str, str, str, str, str, int]] = field(default_factory=list)
     """(tenant, sender, message id, job, digest, received)"""
-    counts: dict[tuple[str, str], int] = field(default_factory=dict)
-    """(tenant, status) to how many jobs more or less have it"""
-    fresh: set[tuple[str, str, str]] = field(default_factory=set)
-    """Outbox keys first written in this batch: if they go again, no row was ever there."""
-
-    def record(self, before: JobStatus | None, changes: Changes, spec: JobSpec) -> None:
-        """Head, task runs and counts of one step. `before` is None for a new job."""
-        head = changes.head
-        tenant, job = head.tenant, head.id
-        self.heads[tenant, job] = (head, spec)
-        for run in changes.tasks:
-            self.runs[tenant, job, run.index] = run
-        if before is not head.status:
-            if before is not None:
-                self._count(tenant, before, -1)
-            self._count(tenant, head.status, 1)
-
-    def _count(self, tenant: str, status: JobStatus, change: int) -> None:
-        key = (tenant, status.value)
-        self.counts[key] = self.counts.get(key, 0) + change
-
-    def open(self, tenant: str, job: str, command: Command, due: int) -> None:
-        key = (tenant, job, command.key)
-        if key not in self.outbox:
-            self.fresh.add(key)
-        self.outbox[key] = (command, due)
-
-    def close(self, tenant: str, job: str, name: str) -> None:
-        key = (tenant, job, name)
-        if key in self.fresh:
-            self.fresh.discard(key)
-            del self.outbox[key]
-        else:
-            self.outbox[key] = None
 
     @property
     def empty(self) -> bool:
-        return not (self.events or self.inbox or self.queue)
+        return not (self.jobs or self.inbox or self.queue)
+
+    @property
+    def events(self) -> int:
+        """How many events it holds."""
+        return sum(len(rows.events) for rows in self.jobs.values())
 
 
 class StepStore(Protocol):

@@ -20,7 +20,7 @@ from cpa.core.commands import AnyCommand, Command
 from cpa.core.job import JobHead, JobSpec, JobStatus, TaskRun
 from cpa.errors import Conflict, NotFound
 from cpa.ports.engine import StoredEvent
-from cpa.ports.steps import DueCommand, StepBatch, StoredJob
+from cpa.ports.steps import DueCommand, JobRows, StepBatch, StoredJob
 from cpa.repository.database import Database, trouble
 
 _encode = msgspec.json.Encoder().encode
@@ -94,17 +94,17 @@ class SqlSteps:
             self._writer.execute("ROLLBACK")
 
     def _write(self, batch: StepBatch) -> None:
-        self._rows(_EVENTS, 8, _event_rows(batch))
+        rows = _Flat(batch)
+        self._rows(_EVENTS, 8, rows.events)
         self._rows(_SPECS, 4, batch.specs)
-        self._rows(_JOBS, 13, _job_rows(batch), _JOBS_TAIL)
-        self._rows(_RUNS, 6, _run_rows(batch))
-        self._rows(_UNBOX, 3, [key for key, due in batch.outbox.items() if due is None], ")")
-        self._rows(_OUTBOX, 6, _outbox_rows(batch))
+        self._rows(_JOBS, 13, rows.jobs, _JOBS_TAIL)
+        self._rows(_RUNS, 6, rows.runs)
+        self._rows(_UNBOX, 3, rows.unbox, ")")
+        self._rows(_OUTBOX, 6, rows.outbox)
         self._rows(_UNQUEUE, 2, [key for key, row in batch.queue.items() if row is None], ")")
         self._rows(_QUEUE, 5, [(*key, *row) for key, row in batch.queue.items() if row is not None])
         self._rows(_INBOX, 6, batch.inbox)
-        counts = [(*key, change) for key, change in batch.counts.items() if change]
-        self._rows(_COUNTS, 3, counts, _COUNTS_TAIL)
+        self._rows(_COUNTS, 3, rows.counts(), _COUNTS_TAIL)
 
     def _rows(self, insert: str, columns: int, rows: Sequence[tuple[Any, ...]], tail: str = "") -> None:
         done, total = 0, len(rows)
@@ -222,48 +222,48 @@ class SqlSteps:
         return [(_HEAD.decode(head), intent, text) for head, intent, text in rows], int(total[0])
 
 
-def _event_rows(batch: StepBatch) -> list[tuple[Any, ...]]:
-    return [
-        (tenant, job, number, event.time, kind(event), sealed.body, sealed.private, sealed.leaf)
-        for tenant, job, number, event, sealed in batch.events
-    ]
+class _Flat:
+    """The batch as rows of each table."""
 
+    def __init__(self, batch: StepBatch) -> None:
+        self.events: list[tuple[Any, ...]] = []
+        self.jobs: list[tuple[Any, ...]] = []
+        self.runs: list[tuple[Any, ...]] = []
+        self.outbox: list[tuple[Any, ...]] = []
+        self.unbox: list[tuple[Any, ...]] = []
+        self._counts: dict[tuple[str, str], int] = {}
+        for key, rows in batch.jobs.items():
+            self._job(*key, rows)
 
-def _job_rows(batch: StepBatch) -> list[tuple[Any, ...]]:
-    rows = []
-    for (tenant, job), (head, spec) in batch.heads.items():
-        dead = int(head.status is JobStatus.FAILED and head.run >= spec.max_retries)
-        rows.append(
-            (
-                tenant,
-                job,
-                head.status.value,
-                head.priority,
-                head.created,
-                head.time,
-                head.ended,
-                head.run,
-                head.number,
-                dead,
-                spec.intent,
-                spec.description,
-                _encode(head),
+    def _job(self, tenant: str, job: str, rows: JobRows) -> None:
+        head, spec = rows.head, rows.spec
+        number = head.number - len(rows.events)
+        for event, sealed in rows.events:
+            number += 1
+            self.events.append(
+                (tenant, job, number, event.time, kind(event), sealed.body, sealed.private, sealed.leaf)
             )
-        )
-    return rows
+        for index, run in rows.runs.items():
+            self.runs.append((tenant, job, index, run.status.value, run.epoch, _encode(run)))
+        for key, entry in rows.outbox.items():
+            if entry is None:
+                self.unbox.append((tenant, job, key))
+            else:
+                command, due = entry
+                tag = str(command.__struct_config__.tag)
+                self.outbox.append((tenant, job, key, tag, due, _encode(command)))
+        status = head.status.value
+        dead = int(head.status is JobStatus.FAILED and head.run >= spec.max_retries)
+        times, counts = (head.created, head.time, head.ended), (head.run, head.number, dead)
+        words = (spec.intent, spec.description)
+        self.jobs.append((tenant, job, status, head.priority, *times, *counts, *words, _encode(head)))
+        if rows.before is not head.status:
+            self._count(tenant, status, 1)
+            if rows.before is not None:
+                self._count(tenant, rows.before.value, -1)
 
+    def _count(self, tenant: str, status: str, change: int) -> None:
+        self._counts[tenant, status] = self._counts.get((tenant, status), 0) + change
 
-def _run_rows(batch: StepBatch) -> list[tuple[Any, ...]]:
-    return [
-        (tenant, job, index, run.status.value, run.epoch, _encode(run))
-        for (tenant, job, index), run in batch.runs.items()
-    ]
-
-
-def _outbox_rows(batch: StepBatch) -> list[tuple[Any, ...]]:
-    return [
-        (*key, str(command.__struct_config__.tag), due, _encode(command))
-        for key, entry in batch.outbox.items()
-        if entry is not None
-        for command, due in (entry,)
-    ]
+    def counts(self) -> list[tuple[str, str, int]]:
+        return [(*key, change) for key, change in self._counts.items() if change]

@@ -24,7 +24,7 @@ from msgspec.structs import force_setattr
 
 from cpa.core.audit import seal
 from cpa.core.commands import Command, DispatchTask
-from cpa.core.events import PERSONAL, AgentChosen, Event, JobStarted, JobSubmitted
+from cpa.core.events import PERSONAL, AgentChosen, Event, JobSubmitted
 from cpa.core.job import Decision, Graph, JobSpec, JobState
 from cpa.core.machine import decide
 from cpa.core.replay import opened
@@ -32,7 +32,7 @@ from cpa.errors import CPAError
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
 from cpa.ports.engine import Submission
-from cpa.ports.steps import StepBatch, StepStore
+from cpa.ports.steps import JobRows, StepBatch, StepStore
 
 _log = structlog.get_logger(__name__)
 _encode_spec = msgspec.json.Encoder().encode
@@ -124,18 +124,17 @@ class Stepper:
         head = changes.head
         group, key = self._group, (head.tenant, head.id)
         sealed = seal(event, self._salt() if type(event) in PERSONAL else b"")
-        batch = group.batch
-        batch.events.append((head.tenant, head.id, head.number, event, sealed))
-        batch.record(before.status if before.number else None, changes, job.spec)
-        for name in changes.closed:
-            batch.close(head.tenant, head.id, name)
+        rows = group.batch.jobs.get(key)
+        if rows is None:
+            rows = JobRows(head, job.graph.spec, before.status if before.number else None)
+            group.batch.jobs[key] = rows
+            group.touched[key] = job
+        rows.record(event, sealed, changes, decision.commands)
         for command in decision.commands:
-            batch.open(head.tenant, head.id, command, event.time + command.after if command.after else 0)
             if type(command) is DispatchTask:
                 self._eager.append((job, command))
             else:
                 group.commands.append((job, command))
-        group.touched[key] = job
         if fact:
             group.facts.append((head.tenant, head.id, event))
         self._keep_count(key, job, before.busy, head.busy)
@@ -191,12 +190,11 @@ class Stepper:
             tasks=len(submission.spec.tasks),
             priority=submission.priority,
             due=submission.due,
+            start=start,
             logic=job.head.logic,
         )
         self.step(job, event)
-        if start:
-            self.step(job, JobStarted(time=now))
-        else:
+        if not start:
             self.enqueue(job, submission.not_before)
         return job
 
@@ -295,25 +293,29 @@ class Stepper:
         for job, command in group.commands:
             if command.key in job.open and self.starting:
                 self._orchestrator.perform(job, command)
-        earliest = min(
-            (due for entry in group.batch.outbox.values() if entry and (due := entry[1])), default=0
-        )
-        if earliest:
-            self.on_timer(earliest)
+        self._tell_timers(group.batch)
         for key, job in group.touched.items():
-            if job.head.status.ended and self.jobs.get(key) is job:
+            # Performing a command may have stepped the job on: it may go once its last step is durable.
+            durable = group.batch.jobs[key].head
+            if durable.status.ended and durable is job.head and self.jobs.get(key) is job:
                 del self.jobs[key]
                 self._orchestrator.job_ended(*key)
         if len(self.jobs) > self._keep:
             self._evict()
         self.on_commit(group.batch)
 
+    def _tell_timers(self, batch: StepBatch) -> None:
+        entries = (entry for rows in batch.jobs.values() for entry in rows.outbox.values())
+        earliest = min((entry[1] for entry in entries if entry is not None and entry[1]), default=0)
+        if earliest:
+            self.on_timer(earliest)
+
     def _lost(self, group: _Group, error: CPAError) -> None:
         later, self._group = self._group, _Group()
         self._eager.clear()
         if error.retryable:
             self.trouble, self._troubled = error, self.clock.monotonic()
-        _log.error("commit_failed", error=str(error), steps=len(group.batch.events) + len(later.batch.events))
+        _log.error("commit_failed", error=str(error), steps=group.batch.events + later.batch.events)
         touched = {**group.touched, **later.touched}
         for key, job in touched.items():
             if self.jobs.get(key) is job:
@@ -322,9 +324,11 @@ class Stepper:
         for future, _ in group.promised + later.promised:
             if not future.done():
                 future.set_exception(error)
-        for tenant, name, _, event, _ in group.batch.events + later.batch.events:
-            if type(event) is AgentChosen:
-                self._orchestrator.withdrawn(tenant, name, event)
+        for lost in (group.batch.jobs, later.batch.jobs):
+            for (tenant, name), rows in lost.items():
+                for event, _ in rows.events:
+                    if type(event) is AgentChosen:
+                        self._orchestrator.withdrawn(tenant, name, event)
         self.on_lost(list(touched), group.facts + later.facts)
 
     def _evict(self) -> None:

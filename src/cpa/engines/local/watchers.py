@@ -74,10 +74,10 @@ class Watchers:
 
     def committed(self, batch: StepBatch) -> None:
         if self._ends or self._followers:
-            for key, (head, _) in batch.heads.items():
+            for key, rows in batch.jobs.items():
                 for follower in self._followers.get(key, ()):
                     follower.notify()
-                if head.status.ended:
+                if rows.head.status.ended:
                     self._wake(key)
 
     def live(self, key: Key, update: LiveUpdate) -> None:
