@@ -1,0 +1,264 @@
+"""One job's browser session: a context of its own, the page in front, and what is remembered about both.
+
+A page that an action opens (popup, new tab) becomes the page in front as soon as it is there; when it
+closes, the one before it is in front again. Dialogs are dismissed at once (a page with an open dialog answers
+nothing) and reported by the step; leaving a page is never refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpa.core.classes import FailureClass
+from cpa.executors.gate import HEADER, Gate
+from cpa.executors.resume import Input, Saved
+from cpa.executors.trace import SHORTEST, redact_text
+from cpa.executors.trouble import Trouble
+
+if TYPE_CHECKING:
+    from playwright.async_api import (
+        Browser,
+        BrowserContext,
+        Dialog,
+        Download,
+        Frame,
+        Locator,
+        Page,
+        Request,
+        Response,
+    )
+
+    from cpa.ports.addresses import OutboundAddresses
+
+_VIEWPORT_WIDTH, _VIEWPORT_HEIGHT = 1280, 800
+
+
+@dataclass(slots=True)
+class Navigation:
+    """A main-frame navigation of the page in front."""
+
+    url: str
+    status: int = 0
+    gate: str = ""
+    """What the gate said about it: `refused`, `unreachable` or nothing."""
+    failure: str = ""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Session:
+    """State of one job. Steps hold `lock`; only the pool opens and closes it."""
+
+    def __init__(self, tenant: str, job: str) -> None:
+        self.tenant = tenant
+        self.job = job
+        self.lock = asyncio.Lock()
+        self.used = time.monotonic()
+        self.browser: Browser | None = None
+        self.context: BrowserContext | None = None
+        self.gate: Gate | None = None
+        self.pages: list[Page] = []
+        self.tracing = False
+        self.navigation: Navigation | None = None
+        self.downloads: asyncio.Queue[Download] = asyncio.Queue()
+        self.popup = asyncio.Event()
+        self.dialogs: list[dict[str, str]] = []
+        self.inputs: list[Input] = []
+        self.masks: dict[str, None] = {}
+        self.secrets: set[str] = set()
+        self._own_pages = False
+
+    @property
+    def page(self) -> Page:
+        """The page in front. `Trouble` (ENVIRONMENT) if the last one closed: the next step gets it back."""
+        if not self.pages:
+            raise Trouble(
+                FailureClass.ENVIRONMENT,
+                "browser_died",
+                "The browser or its page ended before the step was done.",
+                remedy="It is opened again at the next try; if it ends again, look at the browser's memory.",
+            )
+        return self.pages[-1]
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a page to act on (the browser's own life apart)."""
+        return self.context is not None and bool(self.pages)
+
+    @property
+    def blank(self) -> bool:
+        return not self.pages or self.page.url in {"", "about:blank"}
+
+    @property
+    def empty(self) -> bool:
+        """Whether no page was ever loaded (or all that were are closed)."""
+        return all(page.url in {"", "about:blank"} for page in self.pages)
+
+    async def open(
+        self, browser: Browser, addresses: OutboundAddresses, saved: Saved | None, *, trace: bool
+    ) -> None:
+        """Open a context and an empty page, with the cookies of `saved`."""
+        self.browser, self.gate = browser, Gate(addresses)
+        proxy = await self.gate.open()
+        storage: Any = saved.storage if saved is not None else None
+        self.context = await browser.new_context(
+            proxy={"server": proxy},
+            accept_downloads=True,
+            service_workers="block",  # they would answer for the portal, unseen by the trace
+            viewport={"width": _VIEWPORT_WIDTH, "height": _VIEWPORT_HEIGHT},
+            storage_state=storage,
+        )
+        self.masks = dict.fromkeys(saved.masks if saved is not None else ())
+        self.context.on("page", self._on_page)
+        self.context.on("request", self._on_request)
+        self.context.on("response", self._on_response)
+        self.context.on("requestfailed", self._on_request_failed)
+        self.context.on("framenavigated", self._on_frame_navigated)
+        self.context.on("download", self.downloads.put_nowait)
+        self.context.on("dialog", self._on_dialog)
+        if trace:
+            await self.context.tracing.start(screenshots=False, snapshots=True, sources=False)
+            self.tracing = True
+        await self.context.new_page()
+
+    async def close(self, trace: Path | None = None) -> bool:
+        """Close the context; write its trace to `trace`. Whether a trace was written. Never raises for a
+        browser that is already gone."""
+        from playwright.async_api import Error
+
+        context, self.context = self.context, None
+        gate, self.gate = self.gate, None
+        self.pages.clear()
+        self.inputs.clear()
+        self.navigation = None
+        written = False
+        try:
+            if context is not None:
+                with suppress(Error):
+                    if self.tracing and trace is not None:
+                        await context.tracing.stop(path=trace)
+                        written = True
+                with suppress(Error):
+                    await context.close()
+        finally:
+            self.tracing = False
+            if gate is not None:
+                await gate.close()
+        return written
+
+    def begin(self) -> None:
+        """A step begins: what the last one saw is forgotten."""
+        self.dialogs.clear()
+        self.popup.clear()
+        while not self.downloads.empty():
+            self.downloads.get_nowait()
+        if self.gate is not None:
+            self.gate.forget()
+
+    async def side_page(self) -> Page:
+        """A page that does not come to the front; the caller closes it."""
+        assert self.context is not None
+        self._own_pages = True
+        try:
+            return await self.context.new_page()
+        finally:
+            self._own_pages = False
+
+    async def saved(self) -> Saved | None:
+        """What `resume` writes down; None without a page worth going back to."""
+        if self.context is None or self.blank:
+            return None
+        storage: Any = await self.context.storage_state()
+        return Saved(
+            url=self.page.url, storage=dict(storage), inputs=tuple(self.inputs), masks=tuple(self.masks)
+        )
+
+    async def picture(
+        self, *, milliseconds: float, png: bool = False, full_page: bool = False, of: Locator | None = None
+    ) -> bytes:
+        """A picture of the page in front or of one element, every field that may show a secret covered."""
+        covered = [self.page.locator(selector) for selector in self.masks]
+        covered += [frame.locator("input[type=password]") for frame in self.page.frames]
+        covered += [self.page.get_by_text(value) for value in self.secrets if len(value) >= SHORTEST]
+        kind: Any = {"type": "png"} if png else {"type": "jpeg", "quality": 60}
+        if of is not None:
+            return await of.screenshot(mask=covered, timeout=milliseconds, **kind)
+        return await self.page.screenshot(mask=covered, timeout=milliseconds, full_page=full_page, **kind)
+
+    def redact(self, value: Any) -> Any:
+        """`value` without the secrets used in this session, at any depth."""
+        if isinstance(value, str):
+            return redact_text(value, self.secrets) if self.secrets else value
+        if isinstance(value, list):
+            return [self.redact(each) for each in value]
+        if isinstance(value, dict):
+            return {self.redact(key): self.redact(each) for key, each in value.items()}
+        return value
+
+    # -- what the browser reports ----------------------------------------------------------------------------
+
+    def _on_page(self, page: Page) -> None:
+        if self._own_pages:
+            return
+        self.pages.append(page)
+        self.inputs.clear()
+        page.on("close", self._on_closed)
+        page.on("crash", self._on_closed)
+        page.on("domcontentloaded", self._on_document)
+        self.popup.set()
+
+    def _on_closed(self, page: Page) -> None:
+        if page in self.pages:
+            self.pages.remove(page)
+
+    def _on_document(self, page: Page) -> None:
+        """A new document: what was typed is gone with the old one."""
+        if self.pages and page == self.page:
+            self.inputs.clear()
+
+    def _in_front(self, frame: Frame) -> bool:
+        return bool(self.pages) and frame == self.page.main_frame
+
+    def _is_navigation(self, request: Request) -> bool:
+        from playwright.async_api import Error
+
+        if not request.is_navigation_request():
+            return False
+        try:
+            return self._in_front(request.frame)
+        except Error:  # the page of this request is not there yet: it is not in front
+            return False
+
+    def _on_request(self, request: Request) -> None:
+        if request.redirected_from is None and self._is_navigation(request):
+            self.navigation = Navigation(url=request.url)
+
+    def _on_response(self, response: Response) -> None:
+        if self.navigation is not None and self._is_navigation(response.request):
+            self.navigation.url = response.url
+            self.navigation.status = response.status
+            self.navigation.gate = response.headers.get(HEADER, "")
+
+    def _on_request_failed(self, request: Request) -> None:
+        if self.navigation is not None and self._is_navigation(request):
+            self.navigation.url = request.url
+            self.navigation.failure = request.failure or "failed"
+            self.navigation.ended.set()
+
+    def _on_frame_navigated(self, frame: Frame) -> None:
+        if self.navigation is not None and self._in_front(frame):
+            self.navigation.ended.set()
+
+    async def _on_dialog(self, dialog: Dialog) -> None:
+        from playwright.async_api import Error
+
+        with suppress(Error):  # the page may be gone before the answer
+            if dialog.type == "beforeunload":
+                await dialog.accept()
+                return
+            self.dialogs.append({"type": dialog.type, "message": dialog.message[:500]})
+            await dialog.dismiss()
