@@ -1,10 +1,10 @@
 """The actions that come with CPA: their arguments, and what a second try of each may do to the world.
 
-An action is a canonical dotted name (`web.click`) with an `ActionSpec`. They are rows of one table, so a new one
-needs no change here: `CATALOGUE.with_actions(ActionSpec(...))` gives a catalogue that knows it.
+An action is a canonical dotted name (`web.click`) with an `ActionSpec`. They are rows of one table, so a new
+one needs no change here: `CATALOGUE.with_actions(ActionSpec(...))` gives a catalogue that knows it.
 
-Effect classes lean to the safe side: a wrong `unsafe` costs a question to a person, a wrong `idempotent` an order
-placed twice. A click may submit a form, so `web.click` is unsafe unless the task says otherwise.
+Effect classes lean to the safe side: a wrong `unsafe` costs a question to a person, a wrong `idempotent` an
+order placed twice. A click may submit a form, so `web.click` is unsafe unless the task says otherwise.
 """
 
 from __future__ import annotations
@@ -102,7 +102,13 @@ _WEB = (
     ActionSpec(
         name="web.wait_for",
         summary="Wait until an element, an address or a text is there (or in the given state).",
-        arguments={"selector": _control(), "url": _control(), "text": _data(), "state": _control()},
+        arguments={
+            "selector": _control(),
+            "url": _control(),
+            "text": _data(),
+            "state": _control(),
+            "unless": _control(type=ArgumentType.ANY),  # signs that it will not come: a business failure
+        },
         one_of=(("selector", "url", "text"),),
         results=("url",),
         effect=_IDEMPOTENT,
