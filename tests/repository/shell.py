@@ -17,7 +17,7 @@ from cpa.core.job import Graph, JobSpec, JobState, TaskSpec
 from cpa.core.machine import decide
 from cpa.core.replay import opened
 from cpa.ports.engine import Outcome
-from cpa.ports.steps import StepBatch
+from cpa.ports.steps import JobRows, StepBatch
 from cpa.repository.database import Database
 from cpa.repository.steps import SqlSteps
 
@@ -89,15 +89,11 @@ class Shell:
         decision = decide(job, event)
         if decision.changes is None:
             return Outcome(False, job.head.number, decision.reason)
-        before = None if new else job.head.status
+        rows = JobRows(job.head, job.spec, None if new else job.head.status)
+        rows.record(event, seal(event, SALT), decision.changes, decision.commands)
         job.apply(decision.changes, decision.commands)
         head = job.head
-        batch.events.append((head.tenant, head.id, head.number, event, seal(event, SALT)))
-        batch.record(before, decision.changes, job.spec)
-        for key in decision.changes.closed:
-            batch.close(head.tenant, head.id, key)
-        for command in decision.commands:
-            batch.open(head.tenant, head.id, command, event.time + command.after if command.after else 0)
+        batch.jobs[head.tenant, head.id] = rows
         self._steps.commit(batch)
         return Outcome(True, head.number)
 

@@ -7,8 +7,11 @@ Who writes and who reads:
 - Reads run in a few threads, each call on one snapshot; they never wait for a writer.
 
 synchronous=FULL makes a returned commit survive power loss. Memory-mapped reading is off: with it an I/O
-error kills the process. A new file gets the tables as they are today and the newest revision's stamp;
-Alembic, which takes long to import, is loaded only to lift an older store.
+error kills the process. Freed bytes are overwritten (`secure_delete`), so that erased data is not left in the
+file: by the hot step in pages it writes anyway, by `write` in all pages.
+
+A new file gets the tables as they are today and the newest revision's stamp; Alembic, which takes long to
+import, is loaded only to lift an older store.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ _PRAGMAS: Final = (
     "PRAGMA foreign_keys=ON",
     "PRAGMA mmap_size=0",
     "PRAGMA temp_store=MEMORY",
+    "PRAGMA secure_delete=FAST",
     "PRAGMA journal_size_limit=67108864",
 )
 _CACHE_KIB: Final = 8_192
@@ -145,7 +149,7 @@ class Database:
         """Held by whoever is in a write transaction of this process."""
         self._lock = lock
         self._reader = _engine(partial(self.connect, query_only=True), readers)
-        self._writer = _engine(self.connect, 1)
+        self._writer = _engine(self._erasing, 1)
         self._read_pool = ThreadPoolExecutor(readers, thread_name_prefix="store-read")
         self._write_pool = ThreadPoolExecutor(1, thread_name_prefix="store-write")
 
@@ -192,6 +196,11 @@ class Database:
         except BaseException:
             connection.close()
             raise
+        return connection
+
+    def _erasing(self) -> Any:
+        connection = self.connect()
+        connection.execute("PRAGMA secure_delete=ON")
         return connection
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:

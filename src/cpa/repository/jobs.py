@@ -286,7 +286,7 @@ def _erase(connection: sa.Connection, tenant: str, job: str) -> None:
     here = {"tenant": tenant, "job": job}
     spec = read_spec(connection, tenant, job)
     bare = tuple(msgspec.structs.replace(task, arguments={}) for task in spec.tasks)
-    empty = msgspec.structs.replace(spec, tasks=bare, description="", context={}, reply_to="")
+    empty = msgspec.structs.replace(spec, tasks=bare, description="", context={})
     connection.execute(_mine(sa.update(job_specs), job_specs, here).values(spec=_encode(empty)))
     connection.execute(_mine(sa.update(events), events, here).values(private=None))
     connection.execute(_mine(sa.delete(messages), messages, here))

@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from tests.repository.shell import Shell, plan
+
+from cpa.core import events as facts
+from cpa.core.audit import verify
+from cpa.core.job import SCHEMA, JobHead, JobSpec, JobStatus, TaskStatus
+from cpa.errors import BadInput, Conflict, InternalError, NotFound, Unavailable
+from cpa.ports.repository import OpenCommand, StoredMessage
+from cpa.repository.audit import SqlAuditRepository
+from cpa.repository.database import Database
+from cpa.repository.jobs import SqlJobRepository, SqlTaskRepository
+from cpa.repository.messages import SqlMessageRepository
+
+ME, OTHER = "acme", "globex"
+
+
+@pytest.fixture
+def jobs(database: Database) -> SqlJobRepository:
+    return SqlJobRepository(database)
+
+
+@pytest.fixture
+def tasks(database: Database) -> SqlTaskRepository:
+    return SqlTaskRepository(database)
+
+
+def dump(database: Database) -> str:
+    """Every stored value of every table, as text."""
+    connection = database.connect(query_only=True)
+    try:
+        names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        cells = (
+            cell for name in names for row in connection.execute(f"SELECT * FROM {name}") for cell in row
+        )
+        return "\n".join(c.decode(errors="replace") if isinstance(c, bytes) else str(c) for c in cells)
+    finally:
+        connection.close()
+
+
+async def test_a_job_comes_back_whole_at_every_point_of_its_life(
+    shell: Shell, jobs: SqlJobRepository
+) -> None:
+    shell.submit(ME, "j", plan("web.goto", "mail.send", "flow.noop"))
+    waiting = await jobs.get(ME, "j")
+    assert [task.status for task in waiting.tasks] == [TaskStatus.WAITING] * 3
+    await shell.give(ME, "j", lambda now: facts.JobStarted(time=now))
+    started = await jobs.get(ME, "j")
+    assert started == shell.load(ME, "j").snapshot()
+    assert len(started.commands) == 1
+    await shell.send(ME, "j", facts.CancelRequested(time=shell.clock.now_ms(), by="key_1"))
+    ended = await jobs.get(ME, "j")
+    assert ended == shell.load(ME, "j").snapshot()
+    assert (ended.head.status, ended.commands) == (JobStatus.CANCELLED, ())
+    assert await jobs.head(ME, "j") == ended.head
+
+
+async def test_of_another_tenant_nothing_is_seen(
+    shell: Shell, jobs: SqlJobRepository, tasks: SqlTaskRepository
+) -> None:
+    shell.submit(ME, "j")
+    for call in (
+        jobs.head(OTHER, "j"),
+        jobs.get(OTHER, "j"),
+        jobs.events(OTHER, "j"),
+        jobs.erase(OTHER, "j"),
+        tasks.list(OTHER, "j"),
+        tasks.get(OTHER, "j", "t0"),
+    ):
+        with pytest.raises(NotFound, match="no job j"):
+            await call
+    assert (await jobs.page(OTHER)).jobs == ()
+    assert await jobs.purge(OTHER, ended_before=1 << 60) == 0
+    assert sum((await jobs.counts(OTHER)).values()) == 0
+    assert (await jobs.head(ME, "j")).id == "j"
+
+
+async def fill(shell: Shell, count: int) -> list[str]:
+    """Ids, newest first; every third is done, every third failed, two share each moment."""
+    for number in range(count):
+        shell.clock.now += number % 2
+        shell.submit(ME, f"j{number:03}")
+        if number % 3:
+            await shell.run(ME, f"j{number:03}", fail=("t0",) if number % 3 == 2 else ())
+    heads = [shell.load(ME, f"j{number:03}").head for number in range(count)]
+    return [head.id for head in sorted(heads, key=lambda head: (head.created, head.id), reverse=True)]
+
+
+async def test_pages_list_every_job_once_newest_first(shell: Shell, jobs: SqlJobRepository) -> None:
+    expected = await fill(shell, 31)
+    for size in (1, 4, 10, 31, 50):
+        seen: list[str] = []
+        for offset in range(0, 40, size):
+            page = await jobs.page(ME, limit=size, offset=offset)
+            assert page.total == 31
+            seen += [head.id for head, _, _ in page.jobs]
+        assert seen == expected
+
+
+async def test_pages_of_one_status_count_and_list_only_that(shell: Shell, jobs: SqlJobRepository) -> None:
+    expected = await fill(shell, 31)
+    counts = await jobs.counts(ME)
+    assert counts[JobStatus.RUNNING] == 0
+    for status in (JobStatus.PENDING, JobStatus.DONE, JobStatus.FAILED):
+        mine = [job for job in expected if shell.load(ME, job).head.status is status]
+        assert counts[status] == len(mine) > 9
+        for offset in range(len(mine) + 2):
+            page = await jobs.page(ME, status=status, limit=4, offset=offset)
+            assert [head.id for head, _, _ in page.jobs] == mine[offset : offset + 4]
+            assert page.total == len(mine)
+
+
+async def test_a_cursor_goes_on_where_the_last_page_ended_while_jobs_come_in(
+    shell: Shell, jobs: SqlJobRepository
+) -> None:
+    expected = await fill(shell, 20)
+    seen: list[str] = []
+    before: tuple[int, str] | None = None
+    while page := (await jobs.page(ME, limit=6, before=before)).jobs:
+        seen += [head.id for head, _, _ in page]
+        before = (page[-1][0].created, page[-1][0].id)
+        shell.clock.now += 1000
+        shell.submit(ME, f"new{len(seen)}")
+    assert seen == expected
+
+
+async def test_a_page_shows_intent_and_request(shell: Shell, jobs: SqlJobRepository) -> None:
+    shell.submit(ME, "j", plan(intent="rechnung", description="Größte Rechnung, bitte"))
+    [(head, intent, description)] = (await jobs.page(ME)).jobs
+    assert (head.id, intent, description) == ("j", "rechnung", "Größte Rechnung, bitte")
+
+
+@pytest.mark.parametrize(("limit", "offset", "field"), [(0, 0, "limit"), (-1, 0, "limit"), (1, -1, "offset")])
+async def test_a_senseless_page_is_refused(
+    jobs: SqlJobRepository, limit: int, offset: int, field: str
+) -> None:
+    for call in (jobs.page, jobs.dead_letters):
+        with pytest.raises(BadInput) as caught:
+            await call(ME, limit=limit, offset=offset)
+        assert caught.value.field == field
+
+
+async def test_only_jobs_out_of_retries_are_dead_letters(shell: Shell, jobs: SqlJobRepository) -> None:
+    for job, retries in (("alive", 3), ("dead1", 0), ("dead2", 1)):
+        shell.submit(ME, job, plan(max_retries=retries))
+        await shell.run(ME, job, fail=("t0",))
+    assert [head.id for head, _, _ in (await jobs.dead_letters(ME)).jobs] == ["dead1"]
+    shell.clock.now += 10
+    await shell.give(ME, "dead2", lambda now: facts.JobReopened(time=now, by="key_1"))
+    await shell.run(ME, "dead2", fail=("t0",))
+    page = await jobs.dead_letters(ME)
+    assert ([head.id for head, _, _ in page.jobs], page.total) == (["dead2", "dead1"], 2)
+    page = await jobs.dead_letters(ME, limit=1, offset=1)
+    assert ([head.id for head, _, _ in page.jobs], page.total) == (["dead1"], 2)
+
+
+async def test_events_are_numbered_without_gaps_and_hash_to_their_leaves(
+    shell: Shell, jobs: SqlJobRepository
+) -> None:
+    shell.submit(ME, "j", plan("web.goto", "mail.send"))
+    await shell.run(ME, "j")
+    found = await jobs.events(ME, "j")
+    assert [event.number for event in found] == list(range(1, shell.load(ME, "j").head.number + 1))
+    assert all(verify(event.body, None, bytes.fromhex(event.leaf)) for event in found)
+    assert any(
+        isinstance(event.event, facts.TaskSucceeded) and event.event.result == {"value": "Grüße an Müller"}
+        for event in found
+    )
+    assert await jobs.events(ME, "j", after=3, limit=2) == found[3:5]
+    assert await jobs.events(ME, "j", after=found[-1].number) == ()
+
+
+async def test_tasks_are_listed_in_the_plans_order_and_found_by_name(
+    shell: Shell, tasks: SqlTaskRepository
+) -> None:
+    shell.submit(ME, "j", plan("web.goto", "mail.send", "flow.noop"))
+    await shell.run(ME, "j", fail=("t1",))
+    listed = await tasks.list(ME, "j")
+    assert [(name, run.status.value) for name, run in listed][:2] == [("t0", "done"), ("t1", "failed")]
+    assert [name for name, _ in await tasks.list(ME, "j", status=TaskStatus.DONE)] == ["t0"]
+    assert (await tasks.get(ME, "j", "t0")).result == {"value": "Grüße an Müller"}
+    with pytest.raises(NotFound, match="no task größe") as caught:
+        await tasks.get(ME, "j", "größe")
+    assert "t0, t1, t2" in str(caught.value.remedy)
+
+
+async def test_timers_and_open_commands_are_found_by_what_is_due(
+    shell: Shell, jobs: SqlJobRepository
+) -> None:
+    now = shell.clock.now_ms()
+    assert await jobs.next_due() == 0
+    for number in range(3):
+        shell.submit(ME, f"j{number}", plan(timeout=5000 - number * 1000))
+        await shell.give(ME, f"j{number}", lambda now: facts.JobStarted(time=now))
+    assert await jobs.next_due() == now + 3000
+    assert await jobs.due(now + 2999) == ()
+    assert [command.job for command in await jobs.due(now + 5000)] == ["j2", "j1", "j0"]
+    assert [command.job for command in await jobs.due(now + 5000, limit=2)] == ["j2", "j1"]
+    everything = await jobs.open_commands()
+    assert {command.kind for command in everything} == {"dispatch_task", "start_timer"}
+    paged: list[OpenCommand] = []
+    after: tuple[str, str, str] | None = None
+    while page := await jobs.open_commands(after=after, limit=2):
+        paged += page
+        after = (page[-1].tenant, page[-1].job, page[-1].key)
+    assert tuple(paged) == everything
+
+
+# -- deletion ------------------------------------------------------------------------------------------------
+
+
+async def test_after_erasure_nothing_personal_is_left_and_the_trail_still_proves_itself(
+    shell: Shell, jobs: SqlJobRepository, database: Database
+) -> None:
+    shell.submit(ME, "j", plan("web.goto", "mail.send", context={"user": "Müller"}, max_retries=0))
+    shell.submit(ME, "k", plan())
+    await shell.run(ME, "j", fail=("t1",))
+    message = StoredMessage(
+        id="m", sender="agent", direction="in", type="done", received=1, body="Müller".encode(), job="j"
+    )
+    await SqlMessageRepository(database).append(ME, message)
+    await jobs.purge(ME, ended_before=0)
+    assert len(re.findall("Müller", dump(database))) > 5
+    before = await jobs.events(ME, "j")
+
+    await jobs.erase(ME, "j")
+
+    shell_copy = await jobs.get(ME, "k")
+    assert shell_copy.spec.description == "Schick Müller die Rechnung"
+    assert len(re.findall("Müller", dump(database))) == 3  # the other job's request, twice, and its argument
+    after = await jobs.events(ME, "j")
+    assert [event.leaf for event in after] == [event.leaf for event in before]
+    assert [event.body for event in after] == [event.body for event in before]
+    assert all(verify(event.body, None, bytes.fromhex(event.leaf)) for event in after)
+    erased = await jobs.get(ME, "j")
+    assert [task.id for task in erased.spec.tasks] == ["t0", "t1"]
+    assert erased.tasks[1].error is not None
+    assert (erased.tasks[1].error.code, erased.tasks[1].error.message) == ("login_refused", "")
+    await jobs.erase(ME, "j")
+
+
+async def test_the_reason_of_a_cancel_is_erased_too(
+    shell: Shell, jobs: SqlJobRepository, database: Database
+) -> None:
+    shell.submit(ME, "j", JobSpec(plan().tasks))
+    await shell.give(
+        ME, "j", lambda now: facts.CancelRequested(time=now, by="key_1", reason="Frau Jäger ist weg")
+    )
+    assert "Jäger" in dump(database)
+    await jobs.erase(ME, "j")
+    assert "Jäger" not in dump(database)
+
+
+async def test_erased_bytes_are_gone_from_the_file(
+    shell: Shell, jobs: SqlJobRepository, database: Database
+) -> None:
+    shell.submit(
+        ME, "j", plan(description="Geheimnisträger " * 10, context={"user": "Geheimnisträger " * 500})
+    )
+    await shell.run(ME, "j")
+    await jobs.erase(ME, "j")
+    checkpoint = database.connect()
+    assert checkpoint.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    checkpoint.close()
+    assert "Geheimnisträger".encode() not in database.path.read_bytes()
+
+
+async def test_a_job_that_has_not_ended_is_not_erased(shell: Shell, jobs: SqlJobRepository) -> None:
+    shell.submit(ME, "j")
+    with pytest.raises(Conflict, match="only an ended job") as caught:
+        await jobs.erase(ME, "j")
+    assert caught.value.remedy
+    assert (await jobs.get(ME, "j")).spec == plan()
+
+
+async def test_old_jobs_are_purged_with_everything_of_theirs(
+    shell: Shell, jobs: SqlJobRepository, database: Database
+) -> None:
+    names = await fill(shell, 12)
+    shell.clock.now += 10_000
+    shell.submit(ME, "young")
+    await shell.run(ME, "young")
+    edge = shell.load(ME, "young").head.ended
+    old = [name for name in names if shell.load(ME, name).head.status.ended]
+    assert await jobs.purge(ME, ended_before=edge, limit=3) == 3
+    assert await jobs.purge(ME, ended_before=edge) == len(old) - 3
+    assert await jobs.purge(ME, ended_before=edge) == 0
+    counts = await jobs.counts(ME)
+    assert (counts[JobStatus.DONE], counts[JobStatus.FAILED]) == (1, 0)
+    assert (await jobs.page(ME)).total == len((await jobs.page(ME)).jobs) == 12 - len(old) + 1
+    left = dump(database)
+    assert not [name for name in old if name in left]
+    assert "young" in left
+
+
+async def test_nothing_young_or_open_is_purged(shell: Shell, jobs: SqlJobRepository) -> None:
+    shell.submit(ME, "waiting")
+    shell.submit(ME, "done")
+    await shell.run(ME, "done")
+    assert await jobs.purge(ME, ended_before=shell.load(ME, "done").head.ended) == 0
+    assert await jobs.purge(ME, ended_before=1 << 60) == 1
+    assert (await jobs.head(ME, "waiting")).status is JobStatus.PENDING
+
+
+# -- what should not happen ----------------------------------------------------------------------------------
+
+
+def spoil(database: Database, head: bytes) -> None:
+    database.write_now(lambda c: c.execute(sa.text("UPDATE jobs SET head = :head"), {"head": head}))
+
+
+async def test_damaged_bytes_are_named(shell: Shell, jobs: SqlJobRepository, database: Database) -> None:
+    shell.submit(ME, "j")
+    spoil(database, b"\xff{")
+    with pytest.raises(InternalError, match="job head cannot be read"):
+        await jobs.head(ME, "j")
+
+
+async def test_a_job_of_newer_code_is_refused(
+    shell: Shell, jobs: SqlJobRepository, database: Database
+) -> None:
+    shell.submit(ME, "j")
+    spoil(database, msgspec.json.encode(JobHead(ME, "j", 1, schema=SCHEMA + 1)))
+    with pytest.raises(Unavailable, match="reads up to"):
+        await jobs.get(ME, "j")
+
+
+async def test_lists_use_indexes_whatever_they_ask(database: Database, shell: Shell) -> None:
+    """No statement of the repositories may walk a whole table."""
+    plans: list[str] = []
+
+    @sa.event.listens_for(database._reader, "before_cursor_execute")
+    def explain(
+        _c: object, cursor: object, statement: str, parameters: tuple[object, ...], *_: object
+    ) -> None:
+        if statement.startswith("SELECT"):
+            connection = database.connect(query_only=True)
+            rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+            plans.extend(row[3] for row in rows)
+            connection.close()
+
+    shell.submit(ME, "j")
+    jobs, audit = SqlJobRepository(database), SqlAuditRepository(database)
+    for status in (None, JobStatus.DONE, JobStatus.PENDING):
+        await jobs.page(ME, status=status)
+        await jobs.page(ME, status=status, before=(1 << 50, "x"))
+    await jobs.dead_letters(ME)
+    await jobs.get(ME, "j")
+    await jobs.events(ME, "j")
+    await jobs.due(1)
+    await jobs.next_due()
+    await jobs.open_commands(after=("a", "b", "c"))
+    await jobs.purge(ME, ended_before=5)
+    await audit.leaves(ME)
+    await audit.numbers(ME)
+    assert len(plans) > 15
+    walks = ("SCAN jobs", "SCAN job_", "SCAN events", "SCAN outbox", "SCAN task_runs", "USE TEMP B-TREE")
+    assert [plan for plan in plans if plan.startswith(walks)] == []
