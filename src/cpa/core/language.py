@@ -40,7 +40,7 @@ VERBS: Final[dict[str, dict[str, str]]] = {
         "second": "schickst sendest mailst versendest verschickst übersendest weiterleitest zusendest zuschickst "
         "weiterschickst leitest_weiter",
         "gerund": "sending mailing emailing e-mailing forwarding",
-        "report": "sent sends mailed mails emailed emails e-mailed forwarded forwards geschickt gesendet gesandt "
+        "report": "sent sends mailed emailed e-mailed forwarded forwards geschickt gesendet gesandt "
         "gemailt versendet versandt verschickt übersandt übermittelt weitergeleitet schickte schickten "
         "sandte zugeschickt zugesandt abgeschickt rausgeschickt sendete",
     },
@@ -171,7 +171,7 @@ LATER: Final = (
     "täglich wöchentlich monatlich jährlich jeden jede jedes immer regelmäßig künftig zukünftig irgendwann "
     "nächste_woche nächsten_monat montags freitags morgens abends ab_sofort nächste nächsten"
 )
-ASIDES: Final = "because since as weil da denn damit zumal so_that so_we so_i cause cuz as_i as_we nämlich deshalb therefore"
+ASIDES: Final = "because since weil da denn damit zumal so_that so_we so_i cause cuz as_i as_we nämlich deshalb therefore"
 ADVERSATIVES: Final = (
     "but however although though except only yet wait actually unless instead sorry "
     "aber jedoch allerdings sondern außer ausgenommen nur lediglich obwohl warte moment stopp halt nein no nope nay nö ne nee "

@@ -69,7 +69,9 @@ class Lexicon:
             for choices in table.values():
                 choices.sort(key=lambda choice: (-len(choice[0]), choice))
         self._correctable = self._targets()
-        self._keep = frozenset(fold(word) for word in lang.CONFUSABLE.split())
+        tables = (self._phrases, self._split, self._frames)
+        parts = {part for table in tables for choices in table.values() for words_, _ in choices for part in words_}
+        self._keep = parts | {fold(word) for word in lang.CONFUSABLE.split()}
         self.correct = lru_cache(maxsize=4096)(self._correct)
 
     def _add(self, tag: str, entries: Iterable[str], lossy: bool = True) -> None:

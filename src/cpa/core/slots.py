@@ -172,7 +172,38 @@ class Finder:
         pairs = zip(self.marked, self.marked[1:], strict=False)
         return any(a.token.fold in ("to", "an") and b.token.fold in ("me", "mich", "uns", "us") for a, b in pairs)
 
+    def _phrase(self, name: str, definition: ArgumentDefinition, found: Filled) -> None:
+        """What follows the first of `after`, up to the next verb or address, or to "in <one of `before`>"."""
+        for index, item in enumerate(self.marked):
+            start = index + 1
+            while start < len(self.marked) and self._is(self.marked[start], definition.after):
+                start += 1
+            if index in found.used or not self._is(item, definition.after) or self._place_follows(start - 1, definition):
+                continue
+            end = start
+            while end < len(self.marked) and end not in found.used and self._may_name(start, end, Extent.PHRASE):
+                if end > start and self._place_follows(end, definition):
+                    break
+                end += 1
+            if end > start:
+                found.values[name] = self.span(start, end).strip(_QUOTES).strip()
+                found.words[name] = self.span(index, end)
+                found.used |= set(range(index, end))
+                return
+
+    def _place_follows(self, index: int, definition: ArgumentDefinition) -> bool:
+        """Whether "in my mailbox" or the like begins here: a preposition, articles, one of `before`."""
+        if "preposition" not in self.marked[index].tags:
+            return False
+        index += 1
+        while index < len(self.marked) and self.marked[index].tags & {"article", "object"}:
+            index += 1
+        return index < len(self.marked) and self._is(self.marked[index], definition.before)
+
     def _text(self, name: str, definition: ArgumentDefinition, found: Filled) -> None:
+        if definition.extent is Extent.PHRASE:
+            self._phrase(name, definition, found)
+            return
         spans: list[tuple[int, int, set[int]]] = []
         index = 0
         while index < len(self.marked):
@@ -200,7 +231,7 @@ class Finder:
             end += 1
             if self.marked[end - 1].token.kind == "quoted":
                 return end
-        if extent is Extent.NAME and end - start > _LONGEST_NAME:
+        if end - start > _LONGEST_NAME:
             return start
         while end > start and self.marked[end - 1].token.kind == "punct" and self.marked[end - 1].token.text != ".":
             end -= 1
@@ -211,7 +242,7 @@ class Finder:
         if item.content or item.corrected or item.token.kind in ("mail", "badmail", "url"):
             return False
         if item.token.kind == "quoted":
-            return index == start and not item.tags
+            return not item.tags and (index == start or extent is Extent.PHRASE)
         if item.token.kind == "punct":
             return index > start and item.token.text in ("&", "+", ".") and self._goes_on(index)
         if extent is Extent.PHRASE:
