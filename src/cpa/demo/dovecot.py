@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import os
 import pwd
-import secrets
 import shutil
 import socket
 import tempfile
@@ -67,14 +66,14 @@ class Dovecot:
 
 
 @asynccontextmanager
-async def run_dovecot(program: str) -> AsyncIterator[Dovecot]:
-    """Run Dovecot while the block runs. Afterwards no process and no file of it is left.
+async def run_dovecot(program: str, password: str) -> AsyncIterator[Dovecot]:
+    """Run Dovecot while the block runs; every user has this password. Afterwards no process and no file of it is left.
 
     Raises `Unavailable` with the end of its log when it does not start.
     """
     folder = Path(tempfile.mkdtemp(prefix="cpa-mail-"))
     try:
-        server = Dovecot(folder, _free_port(), secrets.token_urlsafe(16))
+        server = Dovecot(folder, _free_port(), password)
         _prepare(server)
         process = await _start(program, server)
         try:

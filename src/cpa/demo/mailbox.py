@@ -11,6 +11,7 @@ import asyncio
 import imaplib
 import mailbox
 import re
+import secrets
 import shutil
 import smtplib
 from abc import ABC, abstractmethod
@@ -45,10 +46,12 @@ class Mailbox(ABC):
 
 
 @asynccontextmanager
-async def open_mailbox(folder: Path, *, kind: Kind = "auto") -> AsyncIterator[Mailbox]:
+async def open_mailbox(
+    folder: Path, *, kind: Kind = "auto", password: str = "", smtp_port: int = 0
+) -> AsyncIterator[Mailbox]:
     """The mailbox of this kind while the block runs; `auto` takes Dovecot where it can be used.
 
-    Raises `Unavailable` when Dovecot is asked for and cannot be used.
+    One password, drawn if none is given, opens the SMTP server and, with Dovecot, every mailbox. Raises `Unavailable` when Dovecot is asked for and cannot be used.
     """
     program = None if kind == "embedded" else find_dovecot()
     if kind == "dovecot" and program is None:
@@ -59,7 +62,8 @@ async def open_mailbox(folder: Path, *, kind: Kind = "auto") -> AsyncIterator[Ma
             remedy="Install dovecot-imapd and dovecot-lmtpd and run as root, or choose `embedded`.",
         )
     (folder / "mail").mkdir(parents=True, exist_ok=True)
-    opened = _open_embedded(folder) if program is None else _open_dovecot(folder, program)
+    access = (password or secrets.token_urlsafe(16), smtp_port)
+    opened = _open_embedded(folder, *access) if program is None else _open_dovecot(folder, program, *access)
     async with opened as mail:
         yield mail
 
@@ -94,7 +98,7 @@ def _delivered(key: str) -> tuple[int, ...]:
 
 
 @asynccontextmanager
-async def _open_embedded(folder: Path) -> AsyncIterator[Mailbox]:
+async def _open_embedded(folder: Path, password: str, smtp_port: int) -> AsyncIterator[Mailbox]:
     place = folder / "mail"
 
     def store(recipients: Sequence[str], message: bytes) -> None:
@@ -104,7 +108,7 @@ async def _open_embedded(folder: Path) -> AsyncIterator[Mailbox]:
     async def deliver(_sender: str, recipients: Sequence[str], message: bytes) -> None:
         await asyncio.to_thread(store, recipients, message)
 
-    async with serve_smtp(SENDER, deliver) as smtp:
+    async with serve_smtp(SENDER, password, deliver, port=smtp_port) as smtp:
         yield _MaildirMailbox(smtp, None, place)
 
 
@@ -129,15 +133,15 @@ class _DovecotMailbox(Mailbox):
 
 
 @asynccontextmanager
-async def _open_dovecot(folder: Path, program: str) -> AsyncIterator[Mailbox]:
-    async with run_dovecot(program) as server:
+async def _open_dovecot(folder: Path, program: str, password: str, smtp_port: int) -> AsyncIterator[Mailbox]:
+    async with run_dovecot(program, password) as server:
 
         async def deliver(sender: str, recipients: Sequence[str], message: bytes) -> None:
             await asyncio.to_thread(_hand_over, server, sender, recipients, message)
 
         imap = Account(host=server.host, port=server.port, user=SENDER, password=server.password)
         try:
-            async with serve_smtp(SENDER, deliver) as smtp:
+            async with serve_smtp(SENDER, password, deliver, port=smtp_port) as smtp:
                 yield _DovecotMailbox(smtp, imap, server.mail)
         finally:
             await asyncio.to_thread(shutil.copytree, server.mail, folder / "mail", dirs_exist_ok=True)

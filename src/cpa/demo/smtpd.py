@@ -49,16 +49,17 @@ class _Handler:
 
 
 @asynccontextmanager
-async def serve_smtp(user: str, deliver: Deliver, *, host: str = "127.0.0.1") -> AsyncIterator[Account]:
-    """Listen on a free port while the block runs; the password is drawn anew each time."""
+async def serve_smtp(
+    user: str, password: str, deliver: Deliver, *, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[Account]:
+    """Listen while the block runs; port 0 takes a free one. `OSError` when the port is taken."""
     # aiosmtpd logs each step of each conversation, and a warning for every AUTH without TLS.
     logging.getLogger("mail.log").setLevel(logging.ERROR)
-    password = secrets.token_urlsafe(16)
     factory = _protocol_factory(_Handler(deliver), user, password)
-    server = await asyncio.get_running_loop().create_server(factory, host, 0)
+    server = await asyncio.get_running_loop().create_server(factory, host, port)
     try:
-        port: int = server.sockets[0].getsockname()[1]
-        yield Account(host=host, port=port, user=user, password=password)
+        bound: int = server.sockets[0].getsockname()[1]
+        yield Account(host=host, port=bound, user=user, password=password)
     finally:
         server.close()
         await server.wait_closed()
