@@ -183,6 +183,8 @@ async def test_blind_copy_is_nowhere_in_the_message(
         ("subject", "Hallo\r\n\r\nneuer Text"),
         ("subject", "Hallo\u2028X"),
         ("subject", "x" * 999),
+        ("subject", "halb \ud83d"),
+        ("text", "halb \ud83d"),
         ("to", "a@kunde.example\nBcc: opfer@example.org"),
         ("to", "a@kunde.example\r\nRCPT TO:<opfer@example.org>"),
         ("to", "nur ein Name"),

@@ -8,16 +8,22 @@ the plan was checked before: the hand is the last place where it can be.
 
 from __future__ import annotations
 
+import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from cpa.core.classes import FailureClass
 from cpa.errors import BadInput, CPAError, Forbidden, NotFound, TooLarge, Unavailable
 from cpa.ports.executor import ActionError, ActionRequest, ExecutionResult
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+P = ParamSpec("P")
+T = TypeVar("T")
 
-class Stopped(Exception):  # noqa: N818
+
+class Stopped(Exception):
     """The attempt ends here, for the reason in `error`."""
 
     def __init__(
@@ -100,6 +106,19 @@ def _failed(stopped: Stopped, begun: float) -> ExecutionResult:
     )
 
 
+async def uninterrupted(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a blocking function in a thread; when cancelled, wait for its end before passing that on, so that
+    nothing changes behind the caller's back."""
+    working = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        if not working.cancelled():
+            working.exception()  # Seen: the cancellation goes first.
+        raise
+
+
 def refuse_tainted(request: ActionRequest, names: Iterable[str]) -> None:
     """Stop if a control slot was filled from outside."""
     controls = set(names)
@@ -126,6 +145,8 @@ def text(request: ActionRequest, name: str, default: str | None = None) -> str:
         raise bad_argument(request, name, f"must be text, not {type(value).__name__}", "write it as text")
     if not value:
         raise bad_argument(request, name, "is empty", "give it a value")
+    if _SURROGATE.search(value):
+        raise bad_argument(request, name, "contains half of a character", "send it as valid Unicode")
     return value
 
 
