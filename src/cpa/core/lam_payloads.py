@@ -43,10 +43,17 @@ Text = Annotated[str, Strict(), Field(max_length=200)]
 Object = dict[str, Any]
 
 
-class Part(BaseModel):
+class _Checked(BaseModel):
+    # What is not finite is refused, also on the way out: silently it would become null.
+    model_config = ConfigDict(
+        frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants", validate_by_name=True
+    )
+
+
+class Part(_Checked):
     """A piece of a message: unknown fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_by_name=True)
+    model_config = ConfigDict(extra="forbid")
 
 
 class ArtifactReference(Part):
@@ -73,10 +80,10 @@ class TaskPart(Part):
     run: Count | None = None
 
 
-class Payload(BaseModel):
+class Payload(_Checked):
     """What a message carries: unknown fields are kept and passed on."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False, validate_by_name=True)
+    model_config = ConfigDict(extra="allow")
 
 
 P = TypeVar("P", bound=Payload)
