@@ -67,9 +67,10 @@ class Dovecot:
 
 @asynccontextmanager
 async def run_dovecot(program: str, password: str) -> AsyncIterator[Dovecot]:
-    """Run Dovecot while the block runs; every user has this password. Afterwards no process and no file of it is left.
+    """Run Dovecot while the block runs; every user has this password.
 
-    Raises `Unavailable` with the end of its log when it does not start.
+    Afterwards no process and no file of it is left. Raises `Unavailable` with the end of its log when it does
+    not start.
     """
     folder = Path(tempfile.mkdtemp(prefix="cpa-mail-"))
     try:

@@ -51,7 +51,8 @@ async def open_mailbox(
 ) -> AsyncIterator[Mailbox]:
     """The mailbox of this kind while the block runs; `auto` takes Dovecot where it can be used.
 
-    One password, drawn if none is given, opens the SMTP server and, with Dovecot, every mailbox. Raises `Unavailable` when Dovecot is asked for and cannot be used.
+    One password, drawn if none is given, opens the SMTP server and, with Dovecot, every mailbox. Raises
+    `Unavailable` when Dovecot is asked for and cannot be used.
     """
     program = None if kind == "embedded" else find_dovecot()
     if kind == "dovecot" and program is None:
