@@ -1,8 +1,8 @@
 """What an action is, and the catalogue of those that exist; the actions themselves are in `core.actions`.
 
 Each argument has a slot. A *control* slot decides what is touched (recipient, URL, selector, path, folder,
-method); a *data* slot only carries content. Text from outside may fill data slots and never control slots: that
-is checked before a plan exists (`core.task_graph`) and again by the executors.
+method); a *data* slot only carries content. Text from outside may fill data slots and never control slots:
+that is checked before a plan exists (`core.task_graph`) and again by the executors.
 """
 
 from __future__ import annotations
