@@ -1,0 +1,399 @@
+"""From a request to a plan that may become a job: nothing here runs or stores anything.
+
+    text ──▶ IntentRouter ──▶ intent + arguments ──▶ template filled ──▶ TaskGraph ──▶ JobSpec
+    intent + arguments ─────────────▲                                      ▲
+    task graph ────────────────────────────────────────────────────────────┘
+
+Arguments read from a text are trusted, because the requester wrote them and the channel vouches for the requester;
+without that (`authenticated=False`) they are tainted, and the graph refuses them in every control slot.
+
+A template may leave tasks out by which arguments are there: `given: [project]`, `not_given: [project]`. Whoever
+depended on a task left out depends on what that one needed. A task's argument that is nothing but a reference to
+an argument nobody gave, and that has an empty default, is left out too. What a person wrote is escaped where it
+stands inside a selector or an address, so a quotation mark in a name cannot end the selector.
+
+The plan names the secrets it will use and never holds their values.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+from urllib.parse import quote
+
+from cpa.core import references
+from cpa.core.actions import CATALOGUE
+from cpa.core.catalogue import ActionCatalogue
+from cpa.core.classes import EffectClass, Source
+from cpa.core.intent_router import IntentRouter
+from cpa.core.intents import (
+    ArgumentDefinition,
+    ArgumentType,
+    ArgumentValue,
+    Evidence,
+    Intent,
+    IntentDefinition,
+    RouteContext,
+)
+from cpa.core.job import JobSpec, TaskSpec
+from cpa.core.slots import iso_date
+from cpa.core.task_graph import TaskGraph, compile
+from cpa.core.utterance import is_address
+from cpa.errors import BadInput, InvalidDocument, UnknownIntent
+
+Offers = Callable[[str, TaskSpec], bool]
+"""(tenant, task) → whether some agent offers this action and capability."""
+
+_EMPTY: tuple[Any, ...] = (None, "", [])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRequest:
+    """What is asked for: a text, or an intent with arguments, or a task graph (the last one given counts)."""
+
+    tenant: str = "default"
+    text: str = ""
+    """The request in the person's words; beside an intent or a graph it is only the description."""
+    intent: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    task_graph: Any = None
+    context: Mapping[str, str] = field(default_factory=dict)
+    """`user` (a mail address lets "send it to me" work), `locale` (de, en), and whatever the channel knows."""
+    authenticated: bool = True
+    timeout: float = 0.0
+    """Longest duration of a run in seconds; 0 takes the intent's own, or none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A checked plan. A dry run shows it; nothing in it is secret."""
+
+    spec: JobSpec
+    graph: TaskGraph
+    intent: Intent | None
+    """What the text was understood as; None for a task graph."""
+    risks: tuple[str, ...]
+    """Effects that are not simply repeated, one sentence each."""
+    approvals: tuple[str, ...]
+    """Ids of tasks that wait for a person's yes."""
+    batches: tuple[tuple[str, ...], ...]
+    """Task ids that can run side by side, in order."""
+    secrets: tuple[str, ...]
+    """Names of the secrets it will use."""
+    values: tuple[str, ...]
+    """Paths of the workspace values its template reads."""
+    answer: str = ""
+    """What to tell the requester when it is done, in their language; empty when the intent says nothing."""
+
+
+class Planner:
+    """Makes plans with one set of intents and one workspace's values. Has no state; one serves all requests."""
+
+    def __init__(
+        self,
+        router: IntentRouter,
+        *,
+        values: Mapping[str, Any] | None = None,
+        offers: Offers | None = None,
+        catalogue: ActionCatalogue = CATALOGUE,
+    ) -> None:
+        """`offers` None means: whatever the catalogue knows can be done."""
+        self.router = router
+        self.values = dict(values or {})
+        self.offers = offers
+        self.catalogue = catalogue
+
+    async def plan(self, request: PlanRequest) -> Plan:
+        """The plan, checked.
+
+        Raises `UnknownIntent` (not understood, or something is missing: `remedy` is the question to ask back, in
+        the request's language), `BadInput` for no or invalid input, `InvalidDocument` naming what is wrong in a
+        graph or template, `TooLarge`.
+        """
+        return self.plan_now(request)
+
+    def plan_now(self, request: PlanRequest) -> Plan:
+        """As `plan`, for callers that do not run on an event loop."""
+        if request.task_graph is not None:
+            graph = TaskGraph.from_any(request.task_graph, catalogue=self.catalogue)
+            return self._finish(request, graph, None, None, request.intent, ())
+        intent = self._given(request) if request.intent else self._understood(request)
+        definition = self._definition(intent.name)
+        tainted = () if request.authenticated else tuple(definition.arguments)
+        document = _for_arguments(definition, intent)
+        scope = {"arguments": intent.values(), "values": self.values}
+        try:
+            filled = _escaped(document, scope, tainted)
+            graph = TaskGraph.from_template(filled, scope, tainted=tainted, catalogue=self.catalogue)
+        except InvalidDocument as error:
+            raise _explained(error, definition.name) from error
+        return self._finish(request, graph, intent, definition, intent.name, _values_in(document))
+
+    def _understood(self, request: PlanRequest) -> Intent:
+        intent = self.router.route(request.text, _context(request))
+        if intent.unknown:
+            reason = intent.reason.value if intent.reason else "not_understood"
+            raise UnknownIntent(
+                f"the request was not understood: {reason}" + (f" ({intent.detail})" if intent.detail else ""),
+                field="text",
+                value=request.text,
+                remedy=intent.question,
+            )
+        if intent.missing:
+            raise UnknownIntent(
+                f"{intent.name} needs {', '.join(intent.missing)}",
+                field=f"arguments.{intent.missing[0]}",
+                value=request.text,
+                remedy=intent.question,
+            )
+        return intent
+
+    def _given(self, request: PlanRequest) -> Intent:
+        definition = self._definition(request.intent)
+        locale = _context(request).locale or "en"
+        unknown = [name for name in request.arguments if name not in definition.arguments]
+        if unknown:
+            close = difflib.get_close_matches(unknown[0], definition.arguments, n=1)
+            known = ", ".join(definition.arguments) or "none"
+            raise BadInput(
+                f"{definition.name} has no argument {unknown[0]!r}",
+                field=f"arguments.{unknown[0]}",
+                remedy=f"Did you mean {close[0]}?" if close else f"Its arguments are: {known}.",
+            )
+        source = Source.TRUSTED if request.authenticated else Source.TAINTED
+        values: dict[str, ArgumentValue] = {}
+        for name, argument in definition.arguments.items():
+            value = request.arguments.get(name)
+            if value not in _EMPTY:
+                values[name] = ArgumentValue(value=_checked(name, argument, value), source=source)
+            elif argument.required:
+                question = argument.question.in_(locale) if argument.question else ""
+                raise BadInput(f"{definition.name} needs {name}", field=f"arguments.{name}", remedy=question)
+            else:
+                values[name] = ArgumentValue(value=argument.fallback(locale), origin="default")
+        return Intent(name=definition.name, score=1.0, arguments=values, locale=locale, evidence=Evidence())
+
+    def _definition(self, name: str) -> IntentDefinition:
+        for definition in self.router.definitions:
+            if definition.name == name:
+                return definition
+        names = [definition.name for definition in self.router.definitions]
+        close = difflib.get_close_matches(name[:100], names, n=1)
+        raise UnknownIntent(
+            f"there is no intent {name[:100]!r}",
+            field="intent",
+            value=name,
+            remedy=f"Did you mean {close[0]}?" if close else f"Intents are: {', '.join(names) or 'none'}.",
+        )
+
+    def _finish(
+        self,
+        request: PlanRequest,
+        graph: TaskGraph,
+        intent: Intent | None,
+        definition: IntentDefinition | None,
+        name: str,
+        values: Sequence[str],
+    ) -> Plan:
+        own = definition.timeout if definition and definition.timeout else 0.0
+        spec = compile(
+            graph, intent=name, description=request.text, context=request.context, timeout=request.timeout or own
+        )
+        self._check_offers(request.tenant, spec)
+        answer = definition.answer.in_(intent.locale) if definition and definition.answer and intent else ""
+        return Plan(
+            spec=spec,
+            graph=graph,
+            intent=intent,
+            risks=tuple(_risks(spec.tasks)),
+            approvals=tuple(task.id for task in spec.tasks if task.approval),
+            batches=tuple(tuple(todo.id for todo in batch) for batch in graph.get_parallel_batches()),
+            secrets=tuple(sorted({name for task in spec.tasks for name in _secrets(task.arguments)})),
+            values=tuple(values),
+            answer=answer,
+        )
+
+    def _check_offers(self, tenant: str, spec: JobSpec) -> None:
+        for task in spec.tasks:
+            if self.offers is not None and not self.offers(tenant, task):
+                what = f"{task.action} with {task.capability!r}" if task.capability else task.action
+                raise InvalidDocument(
+                    f"no agent offers {what}",
+                    field=f"tasks.{task.id}.action",
+                    value=task.action,
+                    remedy="Start an agent that registers this action, or plan without it.",
+                )
+
+
+def _context(request: PlanRequest) -> RouteContext:
+    locale = request.context.get("locale", "").replace("_", "-").split("-")[0].lower()
+    known = cast(Literal["de", "en"], locale) if locale in ("de", "en") else None
+    return RouteContext(user=request.context.get("user", ""), locale=known, authenticated=request.authenticated)
+
+
+def _checked(name: str, definition: ArgumentDefinition, value: Any) -> Any:
+    """A value given by a program, as the argument's type."""
+    kind = definition.type
+    if kind in (ArgumentType.EMAIL_LIST, ArgumentType.EMAIL):
+        parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        if isinstance(parts, list) and parts and all(isinstance(part, str) and is_address(part) for part in parts):
+            if kind is ArgumentType.EMAIL_LIST:
+                return parts
+            if len(parts) == 1:
+                return parts[0]
+        raise _not_a(name, value, "a mail address" if kind is ArgumentType.EMAIL else "a list of mail addresses")
+    if kind is ArgumentType.NUMBER:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return value
+        raise _not_a(name, value, "a number")
+    if not isinstance(value, str):
+        raise _not_a(name, value, "a text")
+    if kind is ArgumentType.DATE:
+        date = iso_date(value)
+        if date is None:
+            raise _not_a(name, value, "a date such as 2026-11-24")
+        return date
+    if kind is ArgumentType.CHOICE and value not in definition.choices:
+        raise _not_a(name, value, "one of " + ", ".join(definition.choices))
+    if kind is ArgumentType.URL and not value.startswith(("http://", "https://")):
+        raise _not_a(name, value, "an http or https address")
+    return value
+
+
+def _not_a(name: str, value: object, wanted: str) -> BadInput:
+    return BadInput(f"{name} is not {wanted}", field=f"arguments.{name}", value=value, remedy=f"Give {wanted}.")
+
+
+def _for_arguments(definition: IntentDefinition, intent: Intent) -> Any:
+    """The template without the tasks and task arguments that the request's arguments rule out."""
+    values = intent.values()
+    there = {name for name, value in values.items() if value not in _EMPTY}
+    if not isinstance(definition.tasks, dict):
+        return [_task_for(task, values) for task in definition.tasks if _wanted(task, there)]
+    kept = {name: task for name, task in definition.tasks.items() if _wanted(task, there)}
+    dropped = {name: task for name, task in definition.tasks.items() if name not in kept}
+    out = {}
+    for name, task in kept.items():
+        made = _task_for(task, values)
+        if "depends_on" in made:
+            made["depends_on"] = list(dict.fromkeys(_needs(made["depends_on"], dropped)))
+        out[name] = made
+    return out
+
+
+def _wanted(task: Mapping[str, Any], there: set[str]) -> bool:
+    return set(_listed(task.get("given"))) <= there and not there & set(_listed(task.get("not_given")))
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
+
+
+def _needs(names: Any, dropped: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:
+    """Dependencies, those on dropped tasks replaced by what these needed."""
+    for name in _listed(names):
+        if isinstance(name, str) and name in dropped:
+            rest = {key: task for key, task in dropped.items() if key != name}
+            yield from _needs(dropped[name].get("depends_on"), rest)
+        else:
+            yield name
+
+
+def _task_for(task: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    made = {key: value for key, value in task.items() if key not in ("given", "not_given")}
+    given = made.get("arguments")
+    if isinstance(given, Mapping):
+        made["arguments"] = {key: value for key, value in given.items() if not _void(value, values)}
+    return made
+
+
+def _void(value: Any, values: Mapping[str, Any]) -> bool:
+    """Whether this is one reference alone, to an argument that is empty."""
+    if not isinstance(value, str):
+        return False
+    found = references.references(value)
+    alone = len(found) == 1 and value.strip().startswith("{{") and value.strip().endswith("}}")
+    name = str(found[0].path[0]) if alone and found[0].root == "arguments" and len(found[0].path) == 1 else ""
+    return bool(name) and name in values and values[name] in _EMPTY
+
+
+def _escaped(document: Any, scope: references.Scope, tainted: Sequence[str]) -> Any:
+    """Selectors and addresses filled first, with what a person wrote escaped for the place it takes."""
+    if isinstance(document, dict):
+        return {name: _escaped_task(task, scope, tainted) for name, task in document.items()}
+    return [_escaped_task(task, scope, tainted) for task in document]
+
+
+def _escaped_task(task: dict[str, Any], scope: references.Scope, tainted: Sequence[str]) -> dict[str, Any]:
+    made = dict(task)
+    given = made.get("arguments")
+    inner = dict(given) if isinstance(given, Mapping) else {}
+    touched: list[str] = []
+    for holder in (made, inner):
+        for key, escape in (("selector", _in_selector), ("url", _in_address)):
+            value = holder.get(key)
+            if isinstance(value, str) and "{{" in value and not _alone(value):
+                used = {str(r.path[0]) for r in references.references(value) if r.root == "arguments"}
+                if used & set(tainted):
+                    touched.append(key)
+                safe = {name: escape(v) if isinstance(v, str) else v for name, v in scope["arguments"].items()}
+                holder[key] = references.prefill(value, {**scope, "arguments": safe})
+    if isinstance(given, Mapping):
+        made["arguments"] = inner
+    if touched:
+        made["tainted"] = [*_listed(made.get("tainted")), *touched]
+    return made
+
+
+def _alone(value: str) -> bool:
+    """A reference and nothing else: the argument is the whole address or selector."""
+    text = value.strip()
+    return text.startswith("{{") and text.endswith("}}") and len(references.references(value)) == 1 and text.count("{{") == 1
+
+
+def _in_selector(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+
+
+def _in_address(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _explained(error: InvalidDocument, intent: str) -> InvalidDocument:
+    """A missing workspace value is named as such."""
+    if error.value and error.value.startswith("values."):
+        path = error.value.removeprefix("values.")
+        return InvalidDocument(
+            f"{intent} needs the value {path}",
+            field=error.value,
+            remedy=f"Set {path} under `values:` in cpa.yaml.",
+        )
+    return error
+
+
+def _values_in(document: Any) -> tuple[str, ...]:
+    tasks: Iterable[Any] = document.values() if isinstance(document, Mapping) else document
+    found = {r.text.removeprefix("values.") for task in tasks for r in references.references(task) if r.root == "values"}
+    return tuple(sorted(found))
+
+
+def _risks(tasks: Iterable[TaskSpec]) -> Iterator[str]:
+    for task in tasks:
+        if task.effect is EffectClass.UNSAFE:
+            yield f"{task.id}: {task.action} is neither repeated nor verified; a person settles an unknown outcome"
+        elif task.effect is EffectClass.VERIFIABLE:
+            yield f"{task.id}: {task.action} acts outside; it is verified before it is tried again"
+
+
+def _secrets(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if set(value) == {"secret"} and isinstance(value["secret"], str):
+            yield value["secret"]
+        else:
+            for item in value.values():
+                yield from _secrets(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _secrets(item)
