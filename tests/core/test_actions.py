@@ -121,7 +121,7 @@ def test_an_action_cannot_be_redefined() -> None:
         ("web.click", {"selector"}, set()),
         ("web.fill", {"selector"}, {"text"}),
         ("web.select", {"selector"}, {"value"}),
-        ("web.wait_for", {"selector", "url", "state"}, {"text"}),
+        ("web.wait_for", {"selector", "url", "state", "unless"}, {"text"}),
         ("web.extract", {"selector", "what", "attribute"}, set()),
         ("web.download", {"selector", "url"}, set()),
         ("web.screenshot", {"selector", "full_page"}, set()),

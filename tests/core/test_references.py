@@ -35,6 +35,7 @@ SCOPE: dict[str, Any] = {
     "arguments": {"name": "Müller", "evil": "{{ tasks.find.result.text }}", "open": "{", "n": 7},
     "values": {"portal": {"url": "https://portal.example", "password": {"secret": "portal"}}},
 }
+PREFIXED = {"prefix": "Bearer ", "secret": "api"}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -163,6 +164,10 @@ def test_a_result_cannot_name_a_secret() -> None:
         "tasks": {"get": {"result": {"json": {"a": [{"secret": "smtp"}]}, "ok": {"secret": "x", "id": 1}}}}
     }
 
+    with pytest.raises(InvalidDocument, match="names a secret"):
+        fill(
+            "{{ arguments.n }} {{ tasks.a.result.x }}", SCOPE | {"tasks": {"a": {"result": {"x": PREFIXED}}}}
+        )
     with pytest.raises(InvalidDocument, match="names a secret"):
         fill({"json": "{{ tasks.get.result.json }}"}, scope)
     assert fill("{{ tasks.get.result.ok }}", scope) == {"secret": "x", "id": 1}

@@ -183,6 +183,11 @@ for _ in range(40):
             "named literally",
         ),
         ([noop(arguments={"a": {"secret": 5}})], "tasks[0].arguments.a", "named literally"),
+        (
+            [noop(arguments={"a": {"secret": "b", "prefix": "{{ tasks.b.result }}"}})],
+            "tasks[0].arguments.a",
+            "named literally",
+        ),
         ([noop(arguments={"a": {"secret": ""}})], "tasks[0].arguments.a", "named literally"),
         ([noop(when="x")], "tasks[0].when", "column 1"),
         ([noop(when="values.x == 1")], "tasks[0].when", "was not filled at planning"),
@@ -536,6 +541,28 @@ def test_everything_reaches_the_job() -> None:
     assert (spec.intent, spec.description, spec.context) == ("book", "Buche für Müller", {"user": "ü"})
     assert (spec.timeout, spec.max_parallel, spec.max_retries, spec.environment_wait) == (1_500, 3, 1, 60_000)
     assert spec == msgspec.json.decode(msgspec.json.encode(spec), type=JobSpec)
+
+
+def test_braces_are_text_again_where_dispatch_fills_nothing() -> None:
+    escaped = {"value": '{{ "{{" }} x }}', "n": 1}
+    graph = TaskGraph(
+        [noop(arguments=escaped), noop(arguments={**escaped, "m": "{{ tasks.task_0.result }}"})]
+    )
+
+    final, filled = compile(graph).tasks
+
+    assert final.arguments == {"value": "{{ x }}", "n": 1}
+    assert filled.arguments["value"] == escaped["value"]
+
+
+@pytest.mark.parametrize("secret", [{"secret": "api"}, {"secret": "api", "prefix": "Bearer "}])
+def test_secrets_are_passed_by_name(secret: dict[str, str]) -> None:
+    headers = {"Authorization": secret}
+    graph = TaskGraph(
+        [{"action": "http.request", "arguments": {"url": "x", "headers": headers, "save": secret}}]
+    )
+
+    assert compile(graph).tasks[0].arguments["headers"] == headers
 
 
 def test_half_a_character_pair_in_the_request_is_refused() -> None:

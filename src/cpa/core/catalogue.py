@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from cpa.core.classes import EffectClass
+from cpa.core.references import is_secret
 from cpa.errors import BadInput, InvalidDocument
 
 UI_TIMEOUT = 8.0
@@ -50,7 +51,7 @@ class ArgumentType(StrEnum):
 
     def accepts(self, value: object) -> bool:
         """Whether `value` is of this type. Names of secrets stand for any type."""
-        if isinstance(value, Mapping) and set(value) == {"secret"}:
+        if is_secret(value):
             return True
         match self:
             case ArgumentType.TEXT:

@@ -12,7 +12,7 @@ JSON. Keys of objects are literal. Two opening braces that begin no well-formed 
 that a typing mistake is never mailed to anyone.
 
 Two doors are kept shut here. Text inserted at planning will be searched once more at dispatch, so its own
-braces are written as `{{ "{" }}`. And no result may contain an object `{"secret": …}`: it would make an
+braces are written as `{{ "{" }}`. And no result may contain an object that names a secret: it would make an
 executor reveal a secret to whoever wrote the page or answer it came from.
 
 A scope has the shape of the references: `{"tasks": {id: {"result": {...}}}, "arguments": {...}, "values":
@@ -51,6 +51,7 @@ REFERENCE_PATTERN = re.sub(r"(?<!\\)\((?!\?)", "(?:", rf"(?:{'|'.join(ROOTS)})(?
 _REFERENCE = re.compile(REFERENCE_PATTERN)
 _BRACES = re.compile(r"""\{\{(?!\{)(?:\ {0,9}"(\{{1,2}|\}{1,2})"\ {0,9}|([^{}]*))\}\}""")
 _RISKY = re.compile(r"\{(?=\{|\Z)|(?<=\{)\{|\A\{")
+_SECRET = ("secret", "prefix")
 _ESCAPED = '{{ "{" }}'
 
 
@@ -285,13 +286,18 @@ def _leads_nowhere(reference: Reference, scope: Scope) -> InvalidDocument:
     )
 
 
+def is_secret(value: Any) -> bool:
+    """Whether this is `{"secret": name}`, with or without a `prefix`: what executors replace by a secret."""
+    return isinstance(value, Mapping) and "secret" in value and all(key in _SECRET for key in value)
+
+
 def _names_secret(value: Any) -> bool:
-    """Whether `{"secret": …}` is anywhere inside. Iterative: the value may be nested to any depth."""
+    """Whether a secret is named anywhere inside. Iterative: the value may be nested to any depth."""
     stack = [value]
     while stack:
         item = stack.pop()
         if isinstance(item, Mapping):
-            if len(item) == 1 and "secret" in item:
+            if is_secret(item):
                 return True
             stack.extend(item.values())
         elif isinstance(item, list | tuple):

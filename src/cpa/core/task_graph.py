@@ -299,7 +299,8 @@ def compile(
     """The job the plan describes. Durations in seconds; `timeout` 0 is unlimited.
 
     Tasks keep the order of writing wherever dependencies allow: each comes after those it needs. `tainted` of
-    a task names all of its arguments that can hold text from outside, references included.
+    a task names all of its arguments that can hold text from outside, references included. Exactly the tasks
+    with `references` are to be filled at dispatch; the arguments of all others are final.
     Raises what the checks of the graph raise, and `InvalidDocument` for an empty plan.
     """
     if not graph.tasks:
@@ -334,7 +335,7 @@ def _task_spec(graph: TaskGraph, task: Task, place: Mapping[int, int]) -> TaskSp
     return TaskSpec(
         id=task.id,
         action=spec.name,
-        arguments=task.arguments,
+        arguments=task.stored_arguments(),
         needs=tuple(sorted(place[need] for need in task.needs)),
         timeout=_milliseconds(todo.timeout or spec.timeout),
         effect=todo.effect or spec.effect_of(task.arguments),

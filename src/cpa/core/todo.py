@@ -116,12 +116,24 @@ class Task:
     superfluous argument, a broken reference or condition.
     """
 
-    __slots__ = ("arguments", "condition", "field", "id", "needs", "reads", "spec", "tainted", "todo")
+    __slots__ = (
+        "_braces",
+        "arguments",
+        "condition",
+        "field",
+        "id",
+        "needs",
+        "reads",
+        "spec",
+        "tainted",
+        "todo",
+    )
 
     def __init__(self, todo: ToDo, field: str, catalogue: ActionCatalogue) -> None:
         self.id, self.todo, self.field = todo.id, todo, field
         self.spec: ActionSpec = catalogue.get(todo.action, todo.do, field=path(field, "action"))
         self.arguments: dict[str, Any] = self._merged()
+        self._braces = False
         self.reads: list[tuple[Reference, str]] = []
         """References in the arguments, each with the name of its argument."""
         self.condition = self._condition()
@@ -142,6 +154,12 @@ class Task:
         """Whether the argument decides what is touched."""
         spec = self.spec.argument(argument)
         return spec is not None and spec.slot is Slot.CONTROL
+
+    def stored_arguments(self) -> dict[str, Any]:
+        """The arguments for the job's spec: final, unless the task has references, which dispatch fills."""
+        if self._braces and not self.reads:
+            return {name: references.fill(value, {}) for name, value in self.arguments.items()}
+        return self.arguments
 
     @property
     def promised(self) -> tuple[str, ...]:
@@ -268,7 +286,7 @@ class Task:
             if "{{" in value:
                 self._note(value, argument, where)
         elif isinstance(value, dict):
-            if len(value) == 1 and "secret" in value and not _names_secret(value):
+            if references.is_secret(value) and not _plain_secret(value):
                 raise self._wrong(
                     where,
                     None,
@@ -288,6 +306,7 @@ class Task:
             )
 
     def _note(self, text: str, argument: str, where: tuple[str | int, ...]) -> None:
+        self._braces = True
         try:
             found = references.references(text)
         except InvalidDocument as error:
@@ -357,9 +376,9 @@ def _finite(value: object) -> bool:
     return isinstance(value, float) and math.isfinite(value)
 
 
-def _names_secret(value: Mapping[str, Any]) -> bool:
-    name = value["secret"]
-    return isinstance(name, str) and bool(name) and "{{" not in name
+def _plain_secret(value: Mapping[str, Any]) -> bool:
+    parts = (value["secret"], value.get("prefix", ""))
+    return bool(parts[0]) and all(isinstance(part, str) and "{{" not in part for part in parts)
 
 
 _WANTED = {
