@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from cpa.core.classes import FailureClass
 from cpa.errors import CPAError
-from cpa.executors import gate, steps
-from cpa.executors.steps import Step
+from cpa.executors import gate
+from cpa.executors.step import Step, check_answer, gate_trouble, ready_to_click
 from cpa.executors.trouble import Trouble, bad_argument, network_error
 
 if TYPE_CHECKING:
-    from playwright.async_api import Download, Page
+    from playwright.async_api import CDPSession, Download, Page
 
 _CHUNK = 1024 * 1024
 _MAGIC = (
@@ -33,6 +33,9 @@ _MAGIC = (
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"GIF8", "image/gif"),
 )
+
+_STAY = "element => { const link = element.closest('a, area'); if (link) link.target = '_self'; }"
+"""A link to a new window would show the PDF there, where nothing turns it into a download."""
 
 Attach = Callable[[str], bool]
 """Media type → whether to make the answer an attachment."""
@@ -58,7 +61,7 @@ async def download(step: Step) -> dict[str, Any]:
     return {"file": artifact.as_reference(), "url": found.url}
 
 
-async def attach(page: Page, wanted: Attach) -> None:
+async def attach(page: Page, wanted: Attach) -> CDPSession:
     """Turn answers to navigations of this page into attachments where `wanted` says so. The browser is asked
     at the response, before the body: nothing is fetched twice, nothing is held in memory."""
     from playwright.async_api import Error
@@ -86,6 +89,7 @@ async def attach(page: Page, wanted: Attach) -> None:
     devtools.on("Fetch.requestPaused", answer)
     pattern = {"urlPattern": "*", "resourceType": "Document", "requestStage": "Response"}
     await devtools.send("Fetch.enable", {"patterns": [pattern]})
+    return devtools
 
 
 async def _by_url(step: Step) -> Download:
@@ -109,13 +113,13 @@ async def _by_url(step: Step) -> Download:
             if "Download is starting" not in str(error):
                 if network_error(error) is None:
                     raise
-                raise steps.step_gate_trouble(step, url) from error
+                raise gate_trouble(step, url) from error
             found = await _next(step)
             await _finished(step, found)
             return found
         if response is not None:
             said = response.headers.get(gate.HEADER, "")
-            steps.check_answer(step, response.url, response.status, said)
+            check_answer(step, response.url, response.status, said)
         raise _no_download(step, f"{url} answered without a file.")
     finally:
         with suppress(Error):
@@ -123,17 +127,25 @@ async def _by_url(step: Step) -> Download:
 
 
 async def _by_click(step: Step) -> Download:
+    from playwright.async_api import Error
+
     selector = step.selector()
-    if step.opens_pdf:
-        await attach(step.page, lambda media_type: media_type == "application/pdf")
-    target = await steps.ready_to_click(step, selector)
+    target = await ready_to_click(step, selector)
     origin, before = step.page, step.session.navigation
-    await target.click(timeout=step.deadline.milliseconds())
-    found = await _next_unless_refused(step, before)
-    await _finished(step, found)
-    front = step.session.pages[-1] if step.session.pages else None
-    if front is not None and front is not origin and step.session.blank:
-        await front.close()  # the empty window a download leaves behind
+    devtools = None
+    if step.opens_pdf:
+        devtools = await attach(origin, lambda media_type: media_type == "application/pdf")
+        await target.evaluate(_STAY)
+    try:
+        await target.click(timeout=step.deadline.milliseconds())
+        found = await _next_unless_refused(step, before)
+        await _finished(step, found)
+    finally:
+        if devtools is not None:
+            with suppress(Error):
+                await devtools.detach()
+    if step.session.pages and step.page is not origin and step.session.blank:
+        await step.page.close()  # the empty window a download leaves behind
     return found
 
 
@@ -143,7 +155,7 @@ async def _next_unless_refused(step: Step, before: object) -> Download:
     while downloads.empty():
         navigation = step.session.navigation
         if navigation is not None and navigation is not before and navigation.ended.is_set():
-            steps.check_answer(step, navigation.url, navigation.status, navigation.gate)
+            check_answer(step, navigation.url, navigation.status, navigation.gate)
         if step.deadline.left <= 0.1:
             raise _no_download(step, "The click started no download in time.")
         with suppress(TimeoutError):

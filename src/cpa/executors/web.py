@@ -33,9 +33,10 @@ from cpa.executors.download import download
 from cpa.executors.pool import SessionPool
 from cpa.executors.resume import ResumeFiles, Saved
 from cpa.executors.session import Session
-from cpa.executors.steps import Step
+from cpa.executors.step import Step
 from cpa.executors.trace import redact_zip
 from cpa.executors.trouble import Deadline, Trouble, of_browser
+from cpa.executors.waiting import wait_for
 from cpa.ports.artifacts import Artifact
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 
@@ -51,7 +52,7 @@ _PERFORM: dict[str, Callable[[Step], Awaitable[dict[str, Any]]]] = {
     "web.click": steps.click,
     "web.fill": steps.fill,
     "web.select": steps.select,
-    "web.wait_for": steps.wait_for,
+    "web.wait_for": wait_for,
     "web.extract": steps.extract,
     "web.download": download,
     "web.screenshot": steps.screenshot,
@@ -186,6 +187,8 @@ class PlaywrightExecutor(BaseExecutor):
             async with asyncio.timeout((deadline.left + whole.left) / 2) as limit:
                 result = await _PERFORM[request.action](step)
         except Trouble as trouble:
+            if step.dispatched and trouble.failure is FailureClass.ENVIRONMENT:
+                trouble.failure = FailureClass.UNKNOWN_OUTCOME
             return trouble, {}
         except Error as error:
             if not await self._browser.probe():
