@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import io
+import logging
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+import structlog
 from fastapi import FastAPI
+from tests.api.fake_engine import FakeEngine
+from tests.api.fakes import FakeMessages, FakePlanner, FakeTrail, MemoryKeys, SystemClock
 
 from cpa.api.app import create_app
+from cpa.api.server import Server, listen
 from cpa.api.services import ApiServices, Probe
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.audit.query import AuditQuery
 from cpa.ports.keys import Scope
 from cpa.security.auth import Authenticator, Hasher, issue
 from cpa.settings import Settings
-from tests.api.fake_engine import FakeEngine
-from tests.api.fakes import FakeMessages, FakePlanner, FakeTrail, MemoryKeys, SystemClock
+from cpa.telemetry.logs import configure
 
 ORIGIN = "https://werkbank.example"
 MAX_ARTIFACT = 64 * 1024
@@ -52,6 +58,22 @@ class Door:
         return httpx2.AsyncClient(transport=transport, base_url="http://cpa.test", headers=headers)
 
 
+@dataclass
+class Served:
+    url: str
+    server: Server
+    running: asyncio.Task[None]
+
+    @property
+    def socket(self) -> str:
+        return self.url.replace("http", "ws", 1)
+
+    async def stop(self) -> None:
+        """As SIGTERM does."""
+        self.server.should_exit = True
+        await self.running
+
+
 def open_door(folder: Path, *, auto: bool = True) -> Door:
     engine, planner, messages, store = FakeEngine(auto=auto), FakePlanner(), FakeMessages(), MemoryKeys()
     hasher, clock = Hasher(b"\x01" * 32), SystemClock()
@@ -70,6 +92,31 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
         probes=probes,
     )
     return Door(create_app(services), services, engine, planner, messages, store, hasher, probes)
+
+
+@pytest.fixture(autouse=True)
+def lines() -> Iterator[io.StringIO]:
+    """What is logged, one JSON object per line."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    configure("INFO", stream=stream)
+    yield stream
+    root.handlers[:] = before
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+async def served(door: Door) -> AsyncIterator[Served]:
+    """The app behind a real server on a free port, stopped at the end."""
+    bound = listen("127.0.0.1", 0)
+    ready: asyncio.Queue[str] = asyncio.Queue()
+    server = Server(door.app, bound, shutdown_seconds=5, ready=ready.put_nowait)
+    running = asyncio.create_task(server.serve(sockets=[bound]))
+    served = Served(await ready.get(), server, running)
+    yield served
+    await served.stop()
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""An engine in memory: the real core, no store, no timers. `test_fake_engine` holds it to the port's promises.
+"""An engine in memory: the real core, no store, no timers. `test_fake_engine` holds it to the port's
+promises.
 
-With `auto` it also plays the agent: a `flow.noop` succeeds with its arguments as soon as it is asked for. Other
-actions wait for facts sent by the test.
+With `auto` it also plays the agent: a `flow.noop` succeeds with its arguments as soon as it is asked for.
+Other actions wait for facts sent by the test.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class FakeEngine:
             receipt, digest = self._accepted[key]
             if digest != submission.body_digest:
                 raise Conflict("this key came with another body", field="dedupe", value=submission.dedupe)
-            return replace(receipt, new=False, status=self._job(submission.tenant, receipt.job).state.head.status)
+            return replace(
+                receipt, new=False, status=self._job(submission.tenant, receipt.job).state.head.status
+            )
         self.time += 1
         job = _Job(opened(submission.tenant, submission.job or str(uuid4()), submission.spec, self.time))
         head = job.state.head
@@ -100,10 +103,14 @@ class FakeEngine:
 
     async def retry(self, tenant: str, job: str, *, by: str) -> Outcome:
         if self._job(tenant, job).state.head.status is not JobStatus.FAILED:
-            raise Conflict("only a failed job can be retried", field="job_id", value=job, remedy="wait for its end")
+            raise Conflict(
+                "only a failed job can be retried", field="job_id", value=job, remedy="wait for its end"
+            )
         outcome = await self.send(tenant, job, facts.JobReopened(time=0, by=by))
         if not outcome.changed:
-            raise Conflict("its retries are used up", field="job_id", value=job, remedy="see the dead letters")
+            raise Conflict(
+                "its retries are used up", field="job_id", value=job, remedy="see the dead letters"
+            )
         return outcome
 
     async def list(
@@ -114,10 +121,14 @@ class FakeEngine:
         page = [(state.head, state.spec.intent, state.spec.description) for state in fitting]
         return JobPage(tuple(page[offset : offset + limit]), len(fitting))
 
-    async def events(self, tenant: str, job: str, *, after: int = 0, limit: int = 1000) -> tuple[StoredEvent, ...]:
+    async def events(
+        self, tenant: str, job: str, *, after: int = 0, limit: int = 1000
+    ) -> tuple[StoredEvent, ...]:
         return tuple(self._job(tenant, job).stored[after : after + limit])
 
-    async def follow(self, tenant: str, job: str, *, after: int = 0) -> AsyncIterator[StoredEvent | LiveUpdate]:
+    async def follow(
+        self, tenant: str, job: str, *, after: int = 0
+    ) -> AsyncIterator[StoredEvent | LiveUpdate]:
         found = self._job(tenant, job)
         news: asyncio.Queue[LiveUpdate | None] = asyncio.Queue()
         found.live.append(news)

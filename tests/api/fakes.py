@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from cpa.orchestrator.planning import Plan, PlanRequest
+from tests.api.fake_engine import FakeEngine
+
 from cpa.core.audit import Sealed, kind, seal
 from cpa.core.job import JobSpec
 from cpa.core.lam_protocol import BaseMessage
 from cpa.core.task_graph import TaskGraph, compile
 from cpa.errors import Conflict, Forbidden, UnknownIntent
-from cpa.orchestrator.planning import Plan, PlanRequest
 from cpa.ports.agents import Acknowledgement
 from cpa.ports.keys import Caller, StoredKey
 from cpa.ports.repository import AuditFilter, AuditRow, AuditSlice, LeafRow
-from tests.api.fake_engine import FakeEngine
 
 
 class SystemClock:
@@ -63,7 +64,15 @@ class FakeTrail:
 
     def _rows(self, tenant: str) -> list[AuditRow]:
         return [
-            AuditRow(event.job, event.number, event.event, event.leaf, event.body, False, (event.event.time, 1, place))
+            AuditRow(
+                event.job,
+                event.number,
+                event.event,
+                event.leaf,
+                event.body,
+                False,
+                (event.event.time, 1, place),
+            )
             for place, event in enumerate(self._engine.stored(tenant))
         ]
 
@@ -106,7 +115,9 @@ class FakeTrail:
     async def other_leaves(self, tenant: str, *, after: int = 0, limit: int = 1000) -> tuple[LeafRow, ...]:
         return ()
 
-    async def numbers(self, tenant: str, *, after: str = "", limit: int = 1000) -> tuple[tuple[str, int], ...]:
+    async def numbers(
+        self, tenant: str, *, after: str = "", limit: int = 1000
+    ) -> tuple[tuple[str, int], ...]:
         last: dict[str, int] = {}
         for row in self._rows(tenant):
             last[row.job] = row.number
@@ -129,10 +140,14 @@ class FakePlanner:
         document = request.task_graph
         if document is None:
             if "Rechnung" not in request.text and request.intent != "echo":
-                raise UnknownIntent("no rule understood this", field="text", value=request.text, remedy="say Rechnung")
+                raise UnknownIntent(
+                    "no rule understood this", field="text", value=request.text, remedy="say Rechnung"
+                )
             document = [{"id": "echo", "action": "flow.noop", "arguments": {"value": request.text}}]
         graph = TaskGraph.from_any(document)
-        return planned(compile(graph, intent=request.intent, description=request.text, context=request.context))
+        return planned(
+            compile(graph, intent=request.intent, description=request.text, context=request.context)
+        )
 
 
 def planned(spec: JobSpec) -> Plan:

@@ -7,11 +7,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.api.conftest import Door, noop
 
 from cpa.core.classes import FailureClass
 from cpa.core.events import TaskFailed, TaskSucceeded
 from cpa.ports.keys import Scope
-from tests.api.conftest import Door, noop
 
 HANGING = {"id": "wait", "action": "web.goto", "arguments": {"url": "http://127.0.0.1:1/"}}
 
@@ -29,7 +29,9 @@ async def failed(door: Door, api: httpx2.AsyncClient, times: int = 1) -> str:
     await settle(door, job)
     for _ in range(times):
         run = (await door.engine.query("default", job)).tasks[0]
-        fact = TaskFailed(time=0, task=0, epoch=run.epoch, failure=FailureClass.BUSINESS, code="nein", message="Nö")
+        fact = TaskFailed(
+            time=0, task=0, epoch=run.epoch, failure=FailureClass.BUSINESS, code="nein", message="Nö"
+        )
         assert (await door.engine.send("default", job, fact)).changed
     return job
 
@@ -48,7 +50,11 @@ async def test_a_created_job_is_found_at_once_and_ends(api: httpx2.AsyncClient) 
     assert created.status_code == 201
     assert (body["status"], created.headers["location"]) == ("pending", f"/jobs/{body['job_id']}")
     detail = (await api.get(created.headers["location"], params={"wait": 5})).json()
-    assert (detail["status"], detail["job"]["status"], detail["job"]["description"]) == ("done", "done", "Grüß mich")
+    assert (detail["status"], detail["job"]["status"], detail["job"]["description"]) == (
+        "done",
+        "done",
+        "Grüß mich",
+    )
     assert detail["job"]["created_at"] == body["created_at"]
     assert [task["result"] for task in detail["tasks"]] == [{"value": "Grüße"}]
 
@@ -67,7 +73,9 @@ async def test_waiting_ends_with_the_run(door: Door, api: httpx2.AsyncClient) ->
     async with asyncio.timeout(5):
         while not door.engine.watchers:
             await asyncio.sleep(0)
-    await door.engine.send("default", job, TaskSucceeded(time=0, task=0, epoch=1, result={"url": "x", "title": "y"}))
+    await door.engine.send(
+        "default", job, TaskSucceeded(time=0, task=0, epoch=1, result={"url": "x", "title": "y"})
+    )
 
     assert (await waiting).json()["status"] == "done"
 
@@ -95,7 +103,14 @@ async def test_a_list_is_paged_newest_first_and_filtered(api: httpx2.AsyncClient
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("limit", "0"), ("limit", "1001"), ("offset", "-1"), ("offset", str(10**30)), ("status", "fertig"), ("limit", "x")],
+    [
+        ("limit", "0"),
+        ("limit", "1001"),
+        ("offset", "-1"),
+        ("offset", str(10**30)),
+        ("status", "fertig"),
+        ("limit", "x"),
+    ],
 )
 async def test_a_wrong_page_names_the_parameter(name: str, value: str, api: httpx2.AsyncClient) -> None:
     response = await api.get("/jobs", params={name: value})
@@ -197,7 +212,11 @@ async def test_events_are_numbered_and_resume_after_the_last_seen(api: httpx2.As
 
     assert [event["seq"] for event in whole["events"]] == list(range(1, whole["last_seq"] + 1))
     assert rest["events"] == whole["events"][2:]
-    assert (whole["ended"], whole["events"][0]["type"], whole["events"][-1]["task"]) == (True, "job_submitted", "echo")
+    assert (whole["ended"], whole["events"][0]["type"], whole["events"][-1]["task"]) == (
+        True,
+        "job_submitted",
+        "echo",
+    )
     assert all(len(event["leaf"]) == 64 and event["summary"] for event in whole["events"])
 
 
@@ -216,7 +235,9 @@ async def test_waiting_for_an_event_ends_with_the_next_one(door: Door, api: http
     assert door.engine.watchers == 0
 
 
-async def test_waiting_for_an_event_that_does_not_come_ends_empty(door: Door, api: httpx2.AsyncClient) -> None:
+async def test_waiting_for_an_event_that_does_not_come_ends_empty(
+    door: Door, api: httpx2.AsyncClient
+) -> None:
     job = await create(api, HANGING)
     await settle(door, job)
     last = (await api.get(f"/jobs/{job}/events")).json()["last_seq"]

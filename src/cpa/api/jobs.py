@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 from cpa.api.caller import Reader, Submitter
 from cpa.api.render import answer, problems, view
 from cpa.api.services import ApiServices, Services
-from cpa.core.explain import explain
-from cpa.core.job import JobHead, JobStatus
+from cpa.core.explain import Actor, Reason, explain
+from cpa.core.job import JobHead, JobStatus, TaskStatus
 from cpa.core.views import (
     EventView,
     Job,
@@ -71,11 +71,11 @@ class EventList(BaseModel):
 
 class ExplanationView(BaseModel):
     task: str
-    status: str
-    reason: str
+    status: TaskStatus
+    reason: Reason
     evidence: str
     remedy: str
-    actor: str
+    actor: Actor = Field(description="Who can move it; nobody: it moves by itself.")
 
 
 class ExplanationList(BaseModel):
@@ -160,20 +160,10 @@ async def list_tasks(
     responses=problems(404),
 )
 async def explain_job(job_id: JobId, services: Services, caller: Reader) -> Response:
-    """For every task that has not ended: the reason, the evidence, the remedy, and who can act."""
+    """For every task that has not ended, and for the one that failed the run: the reason, the evidence, the
+    remedy, and who can act."""
     snapshot = await services.engine.query(caller.tenant, known(job_id))
-    tasks = [
-        {
-            "task": found.task,
-            "status": found.status,
-            "reason": found.reason,
-            "evidence": found.evidence,
-            "remedy": found.remedy,
-            "actor": found.actor,
-        }
-        for found in explain(snapshot)
-    ]
-    return answer({"job": snapshot.head.id, "status": snapshot.head.status, "tasks": tasks})
+    return answer({"job": snapshot.head.id, "status": snapshot.head.status, "tasks": explain(snapshot)})
 
 
 @router.get(

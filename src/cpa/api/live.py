@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 import structlog
-from fastapi import APIRouter, Query, WebSocket
-from pydantic import Field, ValidationError
+from fastapi import APIRouter, WebSocket
+from pydantic import BaseModel, Field, ValidationError
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from cpa.api.bodies import Body, decode
@@ -30,7 +30,7 @@ from cpa.api.jobs import close_stream, known
 from cpa.api.problems import close_code, invalid, render
 from cpa.api.services import ApiServices, services_of
 from cpa.core.views import event_view, task_ids
-from cpa.errors import BadInput, CPAError, Forbidden, InternalError, Unauthorized
+from cpa.errors import BadInput, CPAError, Forbidden, InternalError, NotFound, Unauthorized
 from cpa.ports.engine import LiveUpdate, StoredEvent
 from cpa.ports.keys import Caller, Scope
 from cpa.security.auth import require
@@ -55,17 +55,19 @@ class Greeting(Body):
     last_seq: int = Field(default=0, ge=0, le=_FARTHEST)
 
 
+class Place(BaseModel):
+    """Where to resume: `after` and `last_seq` mean the same, the greater counts."""
+
+    after: int = Field(default=0, ge=0, le=_FARTHEST)
+    last_seq: int = Field(default=0, ge=0, le=_FARTHEST)
+
+
 @router.websocket("/ws/jobs/{job_id}")
-async def follow_job(
-    socket: WebSocket,
-    job_id: str,
-    after: Annotated[int, Query(ge=0, le=_FARTHEST)] = 0,
-    last_seq: Annotated[int, Query(ge=0, le=_FARTHEST)] = 0,
-) -> None:
-    """`after` and `last_seq` mean the same; the greater counts."""
-    services = services_of(socket)
+async def follow_job(socket: WebSocket, job_id: str) -> None:
+    """`?after=SEQ` or `?last_seq=SEQ` resumes. Read here and not as parameters of the route, whose errors
+    would reach the client as a bare 403."""
     try:
-        await _Stream(socket, services, max(after, last_seq)).run(job_id)
+        await _Stream(socket, services_of(socket)).run(job_id)
     except CPAError as error:
         await _refuse(socket, error)
     except WebSocketDisconnect:
@@ -75,15 +77,27 @@ async def follow_job(
         await _refuse(socket, InternalError("unexpected"))
 
 
+@router.websocket("/{path:path}")
+async def no_such_stream(socket: WebSocket, path: str) -> None:
+    """Every other path."""
+    remedy = "streams are at /ws/jobs/{id}"
+    await _refuse(socket, NotFound("there is no stream here", field="path", value=path, remedy=remedy))
+
+
 class _Stream:
     """One open socket."""
 
-    def __init__(self, socket: WebSocket, services: ApiServices, after: int) -> None:
-        self._socket, self._services, self._after = socket, services, after
+    def __init__(self, socket: WebSocket, services: ApiServices) -> None:
+        self._socket, self._services, self._after = socket, services, 0
         self._key = socket.headers.get("x-api-key", "")
 
     async def run(self, job_id: str) -> None:
         self._check_origin()
+        try:
+            place = Place.model_validate(dict(self._socket.query_params))
+        except ValidationError as error:
+            raise invalid(error, within="query") from None
+        self._after = max(place.after, place.last_seq)
         if not self._key:
             await self._greet()
         caller = await self._identify()

@@ -15,7 +15,7 @@ from cpa.api.services import Services
 from cpa.core.events import QuestionAnswered
 from cpa.core.job import JobStatus
 from cpa.core.views import Question, questions
-from cpa.errors import Conflict, NotFound
+from cpa.errors import BadInput, Conflict, NotFound
 from cpa.ports.engine import Engine
 
 router = APIRouter(prefix="/questions", tags=["questions"])
@@ -61,7 +61,7 @@ class ScannedQuestions:
         return tuple(found)
 
 
-@router.get("", summary="What waits for a person", response_model=QuestionList, responses=problems(422))
+@router.get("", summary="What waits for a person", response_model=QuestionList, responses=problems(400, 422))
 async def list_questions(
     services: Services,
     caller: Reader,
@@ -69,7 +69,12 @@ async def list_questions(
     after: Annotated[str, Query(max_length=64, description="`next` of the page before.")] = "",
 ) -> Response:
     """Approvals and doubts, by job. A question stays open until it is answered or the job is cancelled."""
-    after = known(after) if after else ""
+    try:
+        after = known(after) if after else ""
+    except NotFound:
+        raise BadInput(
+            "this is no place in the list", field="after", value=after, remedy="pass `next` of the page before"
+        ) from None
     jobs = await services.questions.asking(caller.tenant, after=after, limit=limit)
     found: list[Question] = []
     for job in jobs:

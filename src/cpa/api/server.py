@@ -45,7 +45,12 @@ class Server(uvicorn.Server):
     """Ends waiting answers and streams first; uvicorn's own shutdown would wait for them, or cut them."""
 
     def __init__(
-        self, app: FastAPI, bound: socket.socket, *, shutdown_seconds: float, ready: Callable[[str], None] | None
+        self,
+        app: FastAPI,
+        bound: socket.socket,
+        *,
+        shutdown_seconds: float,
+        ready: Callable[[str], None] | None,
     ) -> None:
         services: ApiServices = app.state.services
         self._ending, self._bound, self._ready = services.shutdown, bound, ready
@@ -58,6 +63,7 @@ class Server(uvicorn.Server):
                 lifespan="on",
                 timeout_graceful_shutdown=max(1, round(shutdown_seconds)),
                 ws_max_size=_FRAME,
+                ws_per_message_deflate=False,  # Frames are small; a compressor per socket costs more than it saves.
             )
         )
 

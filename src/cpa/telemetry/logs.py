@@ -35,6 +35,8 @@ _CREDENTIAL = re.compile(
     re.IGNORECASE,
 )
 _SAFE_CORRELATION = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CHATTY: Final = ("httpx2", "httpcore2", "websockets", "aiosmtplib", "asyncio")
+"""Libraries that tell every step at INFO or DEBUG; of them only warnings are of use."""
 _SHORTEST = 4
 """Shorter secrets would mask half of every line; they are refused where secrets are set, not here."""
 _DEEPEST = 8
@@ -91,6 +93,8 @@ def configure(level: str = "INFO", *, known: Known = tuple, stream: TextIO | Non
         logger = logging.getLogger(library)
         logger.handlers.clear()
         logger.propagate = True
+    for library in _CHATTY:
+        logging.getLogger(library).setLevel(max(logging.getLevelNamesMapping()[name], logging.WARNING))
     # The door writes its own line per request, with the correlation id; uvicorn's would be a second one
     # without.
     logging.getLogger("uvicorn.access").propagate = False

@@ -1,0 +1,109 @@
+"""Files go in and out byte-equal, and a hostile one does nothing in a browser."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from tests.api.conftest import MAX_ARTIFACT, Door
+
+from cpa.ports.keys import Scope
+
+ABSENT = "sha256:" + "0" * 64
+
+
+async def test_a_file_comes_back_byte_equal(api: httpx2.AsyncClient) -> None:
+    content = os.urandom(50_000)
+    stored = await api.post(
+        "/artifacts",
+        params={"name": "Rechnung März.pdf"},
+        content=content,
+        headers={"Content-Type": "application/pdf"},
+    )
+    fetched = await api.get(stored.headers["location"])
+
+    assert stored.json() == {
+        "artifact": "sha256:" + hashlib.sha256(content).hexdigest(),
+        "size": 50_000,
+        "name": "Rechnung März.pdf",
+        "media_type": "application/pdf",
+    }
+    assert (fetched.status_code, fetched.content, fetched.headers["content-type"]) == (
+        200,
+        content,
+        "application/pdf",
+    )
+    assert fetched.headers["content-length"] == "50000"
+    assert "filename*=UTF-8''Rechnung%20M%C3%A4rz.pdf" in fetched.headers["content-disposition"]
+
+
+async def test_a_hostile_page_is_only_ever_a_download(api: httpx2.AsyncClient) -> None:
+    stored = await api.post(
+        "/artifacts",
+        params={"name": '../../"x\r\nSet-Cookie: a=b.html'},
+        content=b"<script>alert(1)</script>",
+        headers={"Content-Type": "text/html"},
+    )
+    fetched = await api.get(stored.headers["location"])
+
+    assert fetched.headers["content-disposition"].startswith("attachment;")
+    assert "sandbox" in fetched.headers["content-security-policy"]
+    assert fetched.headers["x-content-type-options"] == "nosniff"
+    assert "set-cookie" not in fetched.headers
+
+
+async def test_who_has_a_file_already_gets_no_bytes(api: httpx2.AsyncClient) -> None:
+    where = (await api.post("/artifacts", content=b"Inhalt")).headers["location"]
+    etag = (await api.get(where)).headers["etag"]
+
+    again = await api.get(where, headers={"If-None-Match": etag})
+
+    assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_a_file_too_large_by_announcement_is_refused(api: httpx2.AsyncClient) -> None:
+    response = await api.post("/artifacts", content=b"x" * (MAX_ARTIFACT + 1))
+
+    assert (response.status_code, response.json()["code"]) == (413, "too_large")
+
+
+async def test_a_file_that_grows_too_large_is_cut(api: httpx2.AsyncClient) -> None:
+    async def content() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield b"x" * (MAX_ARTIFACT // 4)
+
+    response = await api.post("/artifacts", content=content())
+
+    assert (response.status_code, response.json()["code"]) == (413, "too_large")
+
+
+async def test_a_form_is_refused_with_the_way_to_do_it(api: httpx2.AsyncClient) -> None:
+    response = await api.post("/artifacts", files={"file": ("a.txt", b"a")})
+
+    assert response.status_code == 415
+    assert "--data-binary" in response.json()["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("digest", "status"),
+    [
+        (ABSENT, 404),
+        ("sha256:abc", 400),
+        ("%00", 400),
+        ("..%2f..%2fadmin.key", 404),
+        ("sha256:" + "Ä" * 64, 400),
+    ],
+)
+async def test_what_is_not_there_is_a_problem(digest: str, status: int, api: httpx2.AsyncClient) -> None:
+    response = await api.get(f"/artifacts/{digest}")
+
+    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
+
+
+async def test_a_file_of_another_tenant_is_not_there(door: Door, api: httpx2.AsyncClient) -> None:
+    where = (await api.post("/artifacts", content=b"Inhalt")).headers["location"]
+    async with door.client(await door.key(Scope.READ, tenant="nord")) as stranger:
+        assert (await stranger.get(where)).status_code == 404

@@ -1,0 +1,75 @@
+"""The trail can be read in pages, narrowed, and checked, by whoever may."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+from tests.api.conftest import Door, noop
+from tests.api.test_jobs import create
+
+
+async def ended(api: httpx2.AsyncClient) -> str:
+    job = await create(api, noop())
+    await api.get(f"/jobs/{job}", params={"wait": 5})
+    return job
+
+
+async def test_pages_join_to_the_whole_trail_newest_first(api: httpx2.AsyncClient) -> None:
+    for _ in range(3):
+        await ended(api)
+    whole = (await api.get("/audit", params={"limit": 500})).json()
+    paged: list[dict[str, object]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = (await api.get("/audit", params={"limit": 4, "cursor": cursor})).json()
+        paged += page["entries"]
+        cursor = page["next"]
+
+    assert paged == whole["entries"]
+    assert (len(paged) > 4, whole["next"]) == (True, None)
+    assert [entry["time"] for entry in paged] == sorted((entry["time"] for entry in paged), reverse=True)
+
+
+async def test_entries_can_be_narrowed(api: httpx2.AsyncClient) -> None:
+    first, second = await ended(api), await ended(api)
+
+    of_job = (await api.get("/audit", params={"job": first})).json()["entries"]
+    of_task = (await api.get("/audit", params={"job": first, "task": "echo"})).json()["entries"]
+    of_agent = (await api.get("/audit", params={"actor": "agent://fake/hands"})).json()["entries"]
+    later = (await api.get("/audit", params={"since": "2100-01-01T00:00:00+01:00"})).json()["entries"]
+
+    assert {entry["job"] for entry in of_job} == {first}
+    assert {entry["task"] for entry in of_task} == {"echo"}
+    assert {entry["job"] for entry in of_agent} == {first, second}
+    assert later == []
+    assert all(len(entry["leaf"]) == 64 and entry["text"] for entry in of_job)
+
+
+@pytest.mark.parametrize(
+    ("params", "status", "field"),
+    [
+        ({"cursor": "x"}, 400, "cursor"),
+        ({"task": "echo"}, 400, "task"),
+        ({"since": "gestern"}, 422, "query.since"),
+        ({"since": "2026-01-01T00:00:00"}, 422, "query.since"),
+        ({"limit": "0"}, 422, "query.limit"),
+        ({"limit": "501"}, 422, "query.limit"),
+    ],
+)
+async def test_a_wrong_filter_names_itself(
+    params: dict[str, str], status: int, field: str, api: httpx2.AsyncClient
+) -> None:
+    response = await api.get("/audit", params=params)
+
+    assert (response.status_code, response.json()["field"]) == (status, field)
+
+
+async def test_a_sound_trail_is_said_to_be_sound(door: Door, api: httpx2.AsyncClient) -> None:
+    await ended(api)
+
+    assert (await api.get("/audit/verify")).json() == {
+        "sound": True,
+        "leaves": len(door.engine.stored("default")),
+        "jobs": 1,
+        "broken": None,
+    }

@@ -1,0 +1,119 @@
+"""The document describes what is there: every route, its problems, its examples, and nothing dangling."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import jsonschema
+import pytest
+
+from cpa.ports.keys import Scope
+from tests.api.conftest import Door
+
+
+@pytest.fixture
+async def document(door: Door) -> Any:
+    async with door.client() as stranger:
+        return (await stranger.get("/openapi.json")).json()
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
+
+
+def test_every_promised_route_is_there(document: dict[str, Any]) -> None:
+    assert {(method, path) for path, method, _ in operations(document)} == {
+        ("post", "/schedule"),
+        ("post", "/jobs"),
+        ("get", "/jobs"),
+        ("get", "/jobs/{job_id}"),
+        ("delete", "/jobs/{job_id}"),
+        ("post", "/jobs/{job_id}/cancel"),
+        ("post", "/jobs/{job_id}/retry"),
+        ("get", "/jobs/{job_id}/tasks"),
+        ("get", "/jobs/{job_id}/explain"),
+        ("get", "/jobs/{job_id}/events"),
+        ("get", "/questions"),
+        ("post", "/questions/{question_id}"),
+        ("post", "/lam/message"),
+        ("post", "/artifacts"),
+        ("get", "/artifacts/{digest}"),
+        ("get", "/audit"),
+        ("get", "/audit/verify"),
+        ("get", "/health"),
+    }
+
+
+def test_every_route_has_tag_summary_and_problems(document: dict[str, Any]) -> None:
+    tags = {tag["name"] for tag in document["tags"]}
+    for path, _, operation in operations(document):
+        assert set(operation["tags"]) <= tags
+        assert operation["summary"]
+        if path == "/health":
+            continue
+        assert operation["security"] == [{"ApiKey": []}]
+        assert {"401", "403", "500"} <= set(operation["responses"])
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                assert set(response["content"]) == {"application/problem+json"}, (path, status)
+
+
+def test_no_reference_dangles(document: dict[str, Any]) -> None:
+    text = json.dumps(document)
+    wanted = {part.partition('"')[0] for part in text.split("#/components/schemas/")[1:]}
+
+    assert wanted <= set(document["components"]["schemas"])
+    assert "HTTPValidationError" not in text
+
+
+async def test_every_example_of_a_body_is_taken(document: dict[str, Any], door: Door) -> None:
+    async with door.client(await door.key(Scope.ADMIN, name="agent://user/anna")) as client:
+        for path, method, operation in operations(document):
+            content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            examples = [entry["value"] for entry in content.get("examples", {}).values()]
+            examples += [content["example"]] if "example" in content else []
+            for example in examples:
+                schema = content["schema"] | {"components": document["components"]}
+                jsonschema.validate(example, schema)
+                response = await client.request(method, path, json=example)
+                assert response.status_code not in (400, 415) and response.status_code < 500, (path, response.text)
+                if "{" not in path and response.status_code == 422:
+                    assert response.json()["code"] == "unknown_intent", (path, response.text)
+
+
+async def test_the_documentation_page_points_to_the_document(door: Door) -> None:
+    async with door.client() as stranger:
+        page = await stranger.get("/docs")
+
+    assert (page.status_code, "/openapi.json" in page.text) == (200, True)
+
+
+async def test_answers_have_the_documented_shape(document: dict[str, Any], api: httpx2.AsyncClient) -> None:
+    body = {"task_graph": [{"id": "a", "action": "flow.noop", "arguments": {"value": 1}}]}
+    created = await api.post("/jobs", json=body)
+    job = created.json()["job_id"]
+    await api.get(f"/jobs/{job}", params={"wait": 5})
+    answers = {
+        ("/jobs", "post", "201"): created,
+        ("/jobs/{job_id}", "get", "200"): await api.get(f"/jobs/{job}"),
+        ("/jobs", "get", "200"): await api.get("/jobs"),
+        ("/jobs/{job_id}/tasks", "get", "200"): await api.get(f"/jobs/{job}/tasks"),
+        ("/jobs/{job_id}/events", "get", "200"): await api.get(f"/jobs/{job}/events"),
+        ("/jobs/{job_id}/explain", "get", "200"): await api.get(f"/jobs/{job}/explain"),
+        ("/jobs/{job_id}", "delete", "200"): await api.delete(f"/jobs/{job}"),
+        ("/jobs", "post", "200"): await api.post("/jobs", json=body | {"dry_run": True}),
+        ("/questions", "get", "200"): await api.get("/questions"),
+        ("/audit", "get", "200"): await api.get("/audit"),
+        ("/audit/verify", "get", "200"): await api.get("/audit/verify"),
+        ("/artifacts", "post", "201"): await api.post("/artifacts", content=b"x"),
+        ("/health", "get", "200"): await api.get("/health"),
+    }
+    for (path, method, status), response in answers.items():
+        schema = document["paths"][path][method]["responses"][status]["content"]["application/json"]["schema"]
+        assert str(response.status_code) == status
+        jsonschema.validate(response.json(), schema | {"components": document["components"]})
