@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from cpa.core.classes import FailureClass
@@ -106,10 +106,12 @@ def _failed(stopped: Stopped, begun: float) -> ExecutionResult:
     )
 
 
-async def uninterrupted(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a blocking function in a thread; when cancelled, wait for its end before passing that on, so that
-    nothing changes behind the caller's back."""
-    working = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Await it; when cancelled, wait for its end before passing that on.
+
+    For work that cannot be stopped (a thread) or must not be (it would lose what it has just opened).
+    """
+    working = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:
@@ -117,6 +119,11 @@ async def uninterrupted(function: Callable[P, T], *args: P.args, **kwargs: P.kwa
         if not working.cancelled():
             working.exception()  # Seen: the cancellation goes first.
         raise
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a blocking function in a thread, to its end: nothing changes behind a caller who was cancelled."""
+    return await uninterrupted(asyncio.to_thread(function, *args, **kwargs))
 
 
 def refuse_tainted(request: ActionRequest, names: Iterable[str]) -> None:

@@ -23,6 +23,7 @@ from cpa.executors.arguments import (
     attempt,
     bad_argument,
     business,
+    in_thread,
     reference,
     refuse_tainted,
     text,
@@ -108,14 +109,12 @@ class FileExecutor(BaseExecutor):
 
     async def _read(self, request: ActionRequest) -> ExecutionResult:
         place = self._locate(request, "path")
-        descriptor, name = await asyncio.to_thread(_open, place)
-        try:
-            head = await asyncio.to_thread(os.pread, descriptor, MAX_INLINE + 1, 0)
+        with ExitStack() as stack:
+            descriptor, name = await in_thread(_open, stack, place)
+            head = await in_thread(os.pread, descriptor, MAX_INLINE + 1, 0)
             file = await self._artifacts.put(
                 request.tenant, _chunks(descriptor, place), name=name, media_type=_media_type(name)
             )
-        finally:
-            os.close(descriptor)
         result: dict[str, Any] = {"file": file.as_reference()}
         content = _as_text(head) if file.size <= MAX_INLINE else None
         if content is not None:
@@ -128,7 +127,7 @@ class FileExecutor(BaseExecutor):
         place = self._locate(request, "path")
         wanted = _wanted(request)
         if isinstance(wanted, bytes):
-            size = await uninterrupted(_replace, place, wanted)
+            size = await in_thread(_replace, place, wanted)
         else:
             size = await self._write_stored(request, place, wanted)
         return ExecutionResult(success=True, result={"path": str(place), "size": size})
@@ -142,7 +141,7 @@ class FileExecutor(BaseExecutor):
                 reading.push_async_callback(chunks.aclose)
             stack = reading.enter_context(ExitStack())
             try:
-                chunk = await anext(chunks, b"")
+                chunk = await uninterrupted(_next(chunks))
             except NotFound as error:
                 raise business(
                     "artifact_not_found",
@@ -150,12 +149,12 @@ class FileExecutor(BaseExecutor):
                     remedy="run the task again that produced it",
                     argument="file",
                 ) from error
-            descriptor = await uninterrupted(_begin, stack, place)
+            descriptor = await in_thread(_begin, stack, place)
             while chunk:
-                await uninterrupted(write_all, descriptor, chunk)
+                await in_thread(write_all, descriptor, chunk)
                 size += len(chunk)
-                chunk = await anext(chunks, b"")
-            await uninterrupted(stack.close)
+                chunk = await uninterrupted(_next(chunks))
+            await in_thread(stack.close)
         return size
 
     async def _prove_write(self, request: ActionRequest) -> Verification:
@@ -178,7 +177,7 @@ class FileExecutor(BaseExecutor):
 
     async def _move(self, request: ActionRequest) -> ExecutionResult:
         source, target = self._locate(request, "source"), self._locate(request, "target")
-        await uninterrupted(_move, source, target, request.epoch > 1)
+        await in_thread(_move, source, target, request.epoch > 1)
         return ExecutionResult(success=True, result={"path": str(target)})
 
     async def _prove_move(self, request: ActionRequest) -> Verification:
@@ -205,15 +204,23 @@ class FileExecutor(BaseExecutor):
         return Verification(verdict=Verdict.UNKNOWN, evidence=f"Neither {source} nor {target} is there.")
 
 
-def _open(place: Place) -> tuple[int, str]:
+def _open(stack: ExitStack, place: Place) -> tuple[int, str]:
+    """A descriptor that lives until the stack is closed, and the file's name."""
     with parent(place) as (folder, name):
-        return open_file(folder, name, place), name
+        descriptor = open_file(folder, name, place)
+        stack.callback(os.close, descriptor)
+        return descriptor, name
+
+
+async def _next(chunks: AsyncIterator[bytes]) -> bytes:
+    """The next chunk; empty at the end."""
+    return await anext(chunks, b"")
 
 
 async def _chunks(descriptor: int, place: Place) -> AsyncIterator[bytes]:
     with faults(place):
         offset = 0
-        while chunk := await asyncio.to_thread(os.pread, descriptor, CHUNK, offset):
+        while chunk := await in_thread(os.pread, descriptor, CHUNK, offset):
             offset += len(chunk)
             yield chunk
 

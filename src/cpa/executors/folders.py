@@ -267,7 +267,11 @@ def _fault(error: OSError, place: Place) -> Stopped:
         return _link(place)
     if error.errno == errno.ENAMETOOLONG:
         return business("bad_argument", f"the path '{str(place)[:200]}…' is too long", remedy="shorten it")
-    return technical("file_failed", f"'{place}' failed: {error.strerror or error}")
+    return technical(
+        "file_failed",
+        f"'{place}' failed: {error.strerror or error}",
+        remedy="it is tried again; check the disk if it lasts",
+    )
 
 
 def _link(place: Place) -> Stopped:
