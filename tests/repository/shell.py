@@ -61,14 +61,23 @@ class Shell:
         self._steps.close()
 
     def submit(
-        self, tenant: str, job: str, spec: JobSpec | None = None, *, priority: int = 0, not_before: int = 0
+        self,
+        tenant: str,
+        job: str,
+        spec: JobSpec | None = None,
+        *,
+        priority: int = 0,
+        not_before: int = 0,
+        lined: bool = True,
     ) -> None:
+        """Store a job; `lined` puts it in line within the same step."""
         spec = spec or plan()
         stored = msgspec.json.encode(spec)
         digest = hashlib.sha256(stored).hexdigest()
         now = self.clock.now_ms()
         batch = StepBatch(specs=[(tenant, job, digest, stored)])
-        batch.queue[tenant, job] = (priority, not_before, now)
+        if lined:
+            batch.queue[tenant, job] = (priority, not_before, now)
         event = facts.JobSubmitted(
             time=now, tenant=tenant, job=job, spec=digest, tasks=len(spec.tasks), priority=priority
         )
