@@ -15,7 +15,7 @@ import pytest
 import structlog
 from fastapi import FastAPI
 from tests.api.fake_engine import FakeEngine
-from tests.api.fakes import FakeMessages, FakePlanner, FakeTrail, MemoryKeys, SystemClock
+from tests.api.fakes import FakeMessages, FakeTrail, MemoryKeys, SystemClock, small_planner
 
 from cpa.api.app import create_app
 from cpa.api.server import Server, listen
@@ -38,7 +38,6 @@ class Door:
     app: FastAPI
     services: ApiServices
     engine: FakeEngine
-    planner: FakePlanner
     messages: FakeMessages
     store: MemoryKeys
     hasher: Hasher
@@ -75,12 +74,12 @@ class Served:
 
 
 def open_door(folder: Path, *, auto: bool = True) -> Door:
-    engine, planner, messages, store = FakeEngine(auto=auto), FakePlanner(), FakeMessages(), MemoryKeys()
+    engine, messages, store = FakeEngine(auto=auto), FakeMessages(), MemoryKeys()
     hasher, clock = Hasher(b"\x01" * 32), SystemClock()
     probes: dict[str, Probe] = {}
     services = ApiServices(
         engine=engine,
-        planner=planner,
+        planner=small_planner(),
         messages=messages,
         artifacts=FolderArtifacts(folder / "artifacts", MAX_ARTIFACT),
         audit=AuditQuery(FakeTrail(engine)),
@@ -91,7 +90,7 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
         questions=engine,
         probes=probes,
     )
-    return Door(create_app(services), services, engine, planner, messages, store, hasher, probes)
+    return Door(create_app(services), services, engine, messages, store, hasher, probes)
 
 
 @pytest.fixture(autouse=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from cpa.orchestrator.planning import Plan, PlanRequest
 from tests.api.fake_engine import FakeEngine
 
 from cpa.core.audit import Sealed, kind, seal
-from cpa.core.job import JobSpec
+from cpa.core.intent_router import IntentRouter
+from cpa.core.intents import IntentDefinition
 from cpa.core.lam_protocol import BaseMessage
-from cpa.core.task_graph import TaskGraph, compile
-from cpa.errors import Conflict, Forbidden, UnknownIntent
+from cpa.errors import Conflict, Forbidden
+from cpa.orchestrator.planning import Planner
 from cpa.ports.agents import Acknowledgement
 from cpa.ports.keys import Caller, StoredKey
 from cpa.ports.repository import AuditFilter, AuditRow, AuditSlice, LeafRow
@@ -129,29 +129,21 @@ class FakeTrail:
         return tuple(task.id for task in (await self._engine.query(tenant, job)).spec.tasks)
 
 
-class FakePlanner:
-    """Knows one sentence; task graphs go through the real checks."""
-
-    def __init__(self) -> None:
-        self.asked: list[PlanRequest] = []
-
-    async def plan(self, request: PlanRequest) -> Plan:
-        self.asked.append(request)
-        document = request.task_graph
-        if document is None:
-            if "Rechnung" not in request.text and request.intent != "echo":
-                raise UnknownIntent(
-                    "no rule understood this", field="text", value=request.text, remedy="say Rechnung"
-                )
-            document = [{"id": "echo", "action": "flow.noop", "arguments": {"value": request.text}}]
-        graph = TaskGraph.from_any(document)
-        return planned(
-            compile(graph, intent=request.intent, description=request.text, context=request.context)
-        )
+ECHO = IntentDefinition.model_validate(
+    {
+        "name": "echo",
+        "description": "Says a customer's name.",
+        "patterns": [{"regex": "schick mir die letzte Rechnung von (?P<customer>\\w+)"}],
+        "examples": ["Schick mir die letzte Rechnung von ACME"],
+        "arguments": {"customer": {"type": "text"}},
+        "tasks": [{"id": "say", "action": "flow.noop", "arguments": {"value": "{{ arguments.customer }}"}}],
+    }
+)
 
 
-def planned(spec: JobSpec) -> Plan:
-    return Plan(spec=spec)
+def small_planner() -> Planner:
+    """The real planner, with one intent."""
+    return Planner(IntentRouter((ECHO,)))
 
 
 class FakeMessages:

@@ -1,8 +1,8 @@
 """Whatever comes in, the door answers, in time, as documented, and never with a 5xx.
 
-Schemathesis draws requests from the OpenAPI document, valid and broken ones, and sends them to the app over its ASGI
-interface. The key is an admin's, so that nothing stops at the door; jobs, questions and files of a prepared store
-are offered as path parameters, so that the depth behind them is reached too.
+Schemathesis draws requests from the OpenAPI document, valid and broken ones, and sends them to the app over
+its ASGI interface. The key is an admin's, so that nothing stops at the door; jobs, questions and files of a
+prepared store are offered as path parameters, so that the depth behind them is reached too.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from hypothesis import HealthCheck, Phase
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
+from tests.api.conftest import noop, open_door
 
 from cpa.api.server import Server, listen
 from cpa.ports.keys import Scope
-from tests.api.conftest import noop, open_door
 
 EXAMPLES = 30
 """Per route; with 18 routes about 40 seconds."""

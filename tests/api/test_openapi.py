@@ -9,9 +9,9 @@ from typing import Any
 import httpx2
 import jsonschema
 import pytest
+from tests.api.conftest import Door
 
 from cpa.ports.keys import Scope
-from tests.api.conftest import Door
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ async def test_every_example_of_a_body_is_taken(document: dict[str, Any], door: 
                 schema = content["schema"] | {"components": document["components"]}
                 jsonschema.validate(example, schema)
                 response = await client.request(method, path, json=example)
-                assert response.status_code not in (400, 415) and response.status_code < 500, (path, response.text)
+                assert response.status_code in (200, 201, 404, 422), (path, response.text)
                 if "{" not in path and response.status_code == 422:
                     assert response.json()["code"] == "unknown_intent", (path, response.text)
 

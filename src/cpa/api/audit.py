@@ -61,7 +61,9 @@ class EntryList(BaseModel):
     next: str | None = Field(description="To be given as `cursor` for the next page; null at the end.")
 
 
-@router.get("", summary="What was done, newest first", response_model=EntryList, responses=problems(400, 404, 422))
+@router.get(
+    "", summary="What was done, newest first", response_model=EntryList, responses=problems(400, 404, 422)
+)
 async def list_entries(
     services: Services,
     caller: Reader,

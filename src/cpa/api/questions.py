@@ -73,7 +73,10 @@ async def list_questions(
         after = known(after) if after else ""
     except NotFound:
         raise BadInput(
-            "this is no place in the list", field="after", value=after, remedy="pass `next` of the page before"
+            "this is no place in the list",
+            field="after",
+            value=after,
+            remedy="pass `next` of the page before",
         ) from None
     jobs = await services.questions.asking(caller.tenant, after=after, limit=limit)
     found: list[Question] = []

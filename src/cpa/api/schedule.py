@@ -21,8 +21,6 @@ from cpa.api.problems import KeyReused, NotOffered
 from cpa.api.render import answer, body_schema, problems
 from cpa.api.services import ApiServices, Services
 from cpa.api.times import milliseconds
-from cpa.core.classes import EffectClass
-from cpa.core.job import JobSpec
 from cpa.core.lam_protocol import RequestMessage, parse
 from cpa.core.views import rfc3339
 from cpa.errors import BadInput, Conflict, InvalidDocument
@@ -104,9 +102,15 @@ class DryRun(BaseModel):
 
     dry_run: bool = True
     intent: str
+    understood: dict[str, Any] | None = Field(
+        description="The intent with its arguments; null for a task graph."
+    )
     tasks: list[dict[str, Any]]
+    batches: list[list[str]] = Field(description="Tasks that can run side by side, in order.")
     approvals: list[str] = Field(description="Tasks that would wait for a person's yes.")
-    risks: list[str] = Field(description="Effects that cannot be undone or repeated safely.")
+    risks: list[str] = Field(description="Effects that are not simply repeated.")
+    secrets: list[str] = Field(description="Names of the secrets it would use.")
+    values: list[str] = Field(description="Workspace values it would read.")
     cost: dict[str, Any] = Field(description="Model money and tokens; empty when no model is asked.")
 
 
@@ -292,10 +296,11 @@ def _own(context: dict[str, str], caller: Caller) -> dict[str, str]:
 
 def _shown(plan: Plan) -> dict[str, Any]:
     """A plan for a person who asks what would happen."""
-    spec: JobSpec = plan.spec
+    spec, intent = plan.spec, plan.intent
     return {
         "dry_run": True,
         "intent": spec.intent,
+        "understood": None if intent is None else {"name": intent.name, "arguments": intent.values()},
         "tasks": [
             {
                 "id": task.id,
@@ -310,11 +315,10 @@ def _shown(plan: Plan) -> dict[str, Any]:
             }
             for task in spec.tasks
         ],
-        "approvals": [task.id for task in spec.tasks if task.approval],
-        "risks": [
-            f"{task.id}: {task.action} is neither repeated nor verified; a person settles an unknown outcome"
-            for task in spec.tasks
-            if task.effect is EffectClass.UNSAFE
-        ],
+        "batches": plan.batches,
+        "approvals": plan.approvals,
+        "risks": plan.risks,
+        "secrets": plan.secrets,
+        "values": plan.values,
         "cost": {},
     }
