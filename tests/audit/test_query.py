@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from tests.repository.shell import Shell, plan
+
+from cpa.audit.log import AuditLog
+from cpa.audit.query import AuditPage, AuditQuery
+from cpa.core import events as facts
+from cpa.core.audit import seal
+from cpa.errors import BadInput, NotFound
+from cpa.repository.database import Database
+from cpa.repository.jobs import SqlJobRepository
+
+ME, OTHER = "acme", "globex"
+
+
+async def two_jobs(shell: Shell, log: AuditLog) -> None:
+    shell.submit(ME, "a", plan("web.goto", "mail.send"))
+    await shell.run(ME, "a", agent="agent://web/eins")
+    shell.clock.now += 10
+    await log.log_action(ME, "key_1", "key.created", "key_2")
+    shell.clock.now += 10
+    shell.submit(ME, "b", plan("web.goto", "mail.send"))
+    await shell.run(ME, "b", agent="agent://web/zwei", fail=("t1",))
+
+
+async def everything(query: AuditQuery, size: int = 1000) -> AuditPage:
+    page = await query.list(ME, limit=size)
+    entries = page.entries
+    while page.cursor:
+        page = await query.list(ME, limit=size, cursor=page.cursor)
+        entries += page.entries
+    return AuditPage(entries, "")
+
+
+async def test_jobs_and_other_actions_are_one_trail_newest_first(
+    shell: Shell, log: AuditLog, query: AuditQuery
+) -> None:
+    await two_jobs(shell, log)
+    whole = (await everything(query)).entries
+    assert [entry.time for entry in whole] == sorted((entry.time for entry in whole), reverse=True)
+    assert whole[-1].text == "Job accepted with 2 tasks."
+    assert [entry.job for entry in whole if entry.type == "action_logged"] == [""]
+    for job in ("a", "b"):
+        numbers = [entry.number for entry in whole if entry.job == job]
+        assert numbers == list(range(len(numbers), 0, -1))
+    for size in (1, 3, 7):
+        assert (await everything(query, size)).entries == whole
+    assert (await query.list(OTHER)).entries == ()
+
+
+async def test_an_entry_tells_task_agent_result_and_picture(
+    shell: Shell, log: AuditLog, query: AuditQuery
+) -> None:
+    await two_jobs(shell, log)
+    found = (await query.list(ME, job="a", task="t1")).entries
+    assert {entry.task for entry in found} == {"t1"}
+    assert found[0].text == "Task t1 done in 4 ms (attempt 1)."
+    assert found[0].artifacts == ("sha256:" + "a" * 64,)
+    assert found[-1].agent == "agent://web/eins"
+    [failed] = (await query.list(ME, types=("task_failed",))).entries
+    assert (failed.job, failed.task) == ("b", "t1")
+    assert failed.text.endswith("business login_refused: Das Passwort von Müller ist falsch.")
+
+
+async def test_filters_join(shell: Shell, log: AuditLog, query: AuditQuery) -> None:
+    await two_jobs(shell, log)
+    whole = (await everything(query)).entries
+    [action] = (await query.list(ME, actor="key_1")).entries
+    assert action.type == "action_logged"
+    assert {e.job for e in (await query.list(ME, actor="agent://web/zwei")).entries} == {"b"}
+    assert (await query.list(ME, actor="agent://web/zwei", job="a")).entries == ()
+    late = (await query.list(ME, since=action.time)).entries
+    assert late == tuple(entry for entry in whole if entry.time >= action.time)
+    early = (await query.list(ME, until=action.time)).entries
+    assert early == tuple(entry for entry in whole if entry.time < action.time)
+    kinds = (await query.list(ME, types=("job_submitted", "action_logged"))).entries
+    assert [entry.type for entry in kinds] == ["job_submitted", "action_logged", "job_submitted"]
+    assert (await query.list(ME, types=("job_submitted",), job="b")).entries[0].number == 1
+
+
+async def test_a_value_in_a_filter_is_compared_not_interpreted(
+    shell: Shell, log: AuditLog, query: AuditQuery
+) -> None:
+    await two_jobs(shell, log)
+    for odd in ("agent://web/%", "' OR 1=1 --", '"', "key_1\x00", "größe"):
+        assert (await query.list(ME, actor=odd)).entries == ()
+
+
+async def test_an_unknown_task_is_refused_with_the_known_ones(
+    shell: Shell, log: AuditLog, query: AuditQuery
+) -> None:
+    await two_jobs(shell, log)
+    with pytest.raises(NotFound, match="no task t9") as caught:
+        await query.list(ME, job="a", task="t9")
+    assert "t0, t1" in str(caught.value.remedy)
+    with pytest.raises(NotFound):
+        await query.list(OTHER, job="a", task="t0")
+    with pytest.raises(BadInput) as missing:
+        await query.list(ME, task="t0")
+    assert missing.value.field == "task"
+
+
+@pytest.mark.parametrize("cursor", ["x", "1-2", "1-2-3-4", "1-2-ß", "-1-2-3", "1-2-" + "9" * 30, "²-1-1"])
+async def test_a_made_up_cursor_is_refused(query: AuditQuery, cursor: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        await query.list(ME, cursor=cursor)
+    assert caught.value.field == "cursor"
+
+
+async def test_erased_events_say_so(
+    shell: Shell, log: AuditLog, query: AuditQuery, database: Database
+) -> None:
+    await two_jobs(shell, log)
+    await SqlJobRepository(database).erase(ME, "b")
+    [failed] = (await query.list(ME, types=("task_failed",))).entries
+    assert failed.erased
+    assert failed.text.endswith("business login_refused.")
+    assert not (await query.list(ME, job="a")).entries[0].erased
+    assert (await query.verify_leaves(ME)).sound
+
+
+# -- verification --------------------------------------------------------------------------------------------
+
+
+def alter(database: Database, statement: str, **values: object) -> None:
+    assert database.write_now(lambda c: c.execute(sa.text(statement), values).rowcount) > 0
+
+
+async def test_an_untouched_trail_is_sound(shell: Shell, log: AuditLog, query: AuditQuery) -> None:
+    assert (await query.verify_leaves(ME)).sound
+    await two_jobs(shell, log)
+    shell.submit(OTHER, "c")
+    checked = await query.verify_leaves(ME)
+    assert (checked.sound, checked.jobs, checked.broken) == (True, 2, None)
+    assert checked.leaves == len((await everything(query)).entries)
+    assert (await query.verify_leaves(OTHER)).leaves == 1
+
+
+FORGED = seal(facts.TaskSucceeded(time=1_700_000_000_005, task=0, epoch=1))
+
+ATTACKS = {
+    "body changed": (
+        "UPDATE events SET body = replace(body, 'eins', 'drei') WHERE job = 'a' AND number = 3",
+        ("a", 3, "do not hash"),
+    ),
+    "leaf changed": (
+        "UPDATE events SET leaf = zeroblob(32) WHERE job = 'b' AND number = 2",
+        ("b", 2, "do not"),
+    ),
+    "private part changed": (
+        "UPDATE events SET private = replace(private, 'Müller', 'Maier') WHERE job = 'b' AND type = 'task_failed'",
+        ("b", 8, "do not hash"),
+    ),
+    "event removed": ("DELETE FROM events WHERE job = 'a' AND number = 4", ("a", 4, "event 4 is missing")),
+    "first event removed": ("DELETE FROM events WHERE job = 'b' AND number = 1", ("b", 1, "are missing")),
+    "last event removed": ("DELETE FROM events WHERE job = 'a' AND number = 8", ("a", 8, "are missing")),
+    "last event of the last job removed": (
+        "DELETE FROM events WHERE job = 'b' AND number = 8",
+        ("b", 8, "are missing"),
+    ),
+    "all events of a job removed": ("DELETE FROM events WHERE job = 'a'", ("a", 1, "are missing")),
+    "all events of the last job removed": ("DELETE FROM events WHERE job = 'b'", ("b", 1, "are missing")),
+    "type of the row changed": (
+        "UPDATE events SET type = 'task_succeeded' WHERE type = 'task_failed'",
+        ("b", 8, "differ"),
+    ),
+    "time of the row changed": (
+        "UPDATE events SET time = 1 WHERE job = 'a' AND number = 2",
+        ("a", 2, "differ"),
+    ),
+    "a history given to another job": (
+        "UPDATE events SET job = 'a0' WHERE job = 'b'",
+        ("a0", 1, "another job"),
+    ),
+    "an action removed from sight": (
+        "UPDATE audit_entries SET body = replace(body, 'key_2', 'key_3')",
+        ("", 0, "do not hash"),
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda name: str(name).replace(" ", "-"))
+async def test_whoever_alters_the_store_is_found_out(
+    shell: Shell, log: AuditLog, query: AuditQuery, database: Database, attack: str
+) -> None:
+    await two_jobs(shell, log)
+    statement, (job, number, says) = ATTACKS[attack]
+    statement = statement.replace("replace(body,", "CAST(replace(CAST(body AS TEXT),", 1)
+    statement = statement.replace("replace(private,", "CAST(replace(CAST(private AS TEXT),", 1)
+    if "CAST(replace" in statement:
+        statement = statement.replace("')", "') AS BLOB)", 1)
+    alter(database, statement)
+    checked = await query.verify_leaves(ME)
+    assert checked.broken is not None
+    assert (checked.broken.job, checked.broken.number) == (job, number)
+    assert says in checked.broken.reason
+
+
+async def test_an_event_replaced_by_another_sound_one_is_found_when_it_breaks_the_order(
+    shell: Shell, log: AuditLog, query: AuditQuery, database: Database
+) -> None:
+    await two_jobs(shell, log)
+    alter(
+        database,
+        "UPDATE events SET body = :body, leaf = :leaf, private = NULL, type = 'task_succeeded', time = :time"
+        " WHERE job = 'a' AND number = 1",
+        body=FORGED.body,
+        leaf=FORGED.leaf,
+        time=1_700_000_000_005,
+    )
+    checked = await query.verify_leaves(ME)
+    assert checked.broken is not None
+    assert "begins with its submission" in checked.broken.reason
+
+
+async def test_a_leaf_over_bytes_that_are_no_event_is_found(
+    shell: Shell, log: AuditLog, query: AuditQuery, database: Database
+) -> None:
+    import hashlib
+
+    await two_jobs(shell, log)
+    body = b'{"event":"nonsense"}'
+    alter(
+        database,
+        "UPDATE events SET body = :body, leaf = :leaf, private = NULL WHERE job = 'a' AND number = 5",
+        body=body,
+        leaf=hashlib.sha256(body).digest(),
+    )
+    checked = await query.verify_leaves(ME)
+    assert checked.broken is not None
+    assert (checked.broken.job, checked.broken.number) == ("a", 5)
+    assert "cannot be read" in checked.broken.reason
+
+
+async def test_pages_of_the_walk_join(
+    shell: Shell, log: AuditLog, query: AuditQuery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With pages of three the borders fall inside jobs and between them."""
+    await two_jobs(shell, log)
+    for number in range(6):
+        shell.submit(ME, f"c{number}")
+    whole = await query.verify_leaves(ME)
+    monkeypatch.setattr("cpa.repository.jobs.MAX_PAGE", 3)
+    assert await query.verify_leaves(ME) == whole
+    assert whole.jobs == 8
