@@ -190,6 +190,14 @@ def test_an_object_cannot_be_bound() -> None:
         bind("values.map == 1", SCOPE)
 
 
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), 10**5000, [10**5000]], ids=["nan", "inf", "huge", "huge inside"]
+)
+def test_what_cannot_be_written_cannot_be_bound(value: object) -> None:
+    with pytest.raises(InvalidDocument, match="not a number that can be written"):
+        bind("values.v == 1", {"values": {"v": value}})
+
+
 VALUES = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text() | st.integers())
 )

@@ -261,6 +261,7 @@ def test_what_is_inserted_at_planning_arrives_unchanged(first: str, second: str,
 
     planned = prefill(template, scope)
 
+    assert planned == prefill(planned, scope)
     assert {"joined": f"{first}{second}x{first}", "whole": value} == fill(planned, {})
 
 

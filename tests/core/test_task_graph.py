@@ -166,6 +166,7 @@ for _ in range(40):
             "tasks[0].arguments.a.b[0]",
             "float is no JSON value",
         ),
+        ([noop(arguments={"a": 2**64})], "tasks[0].arguments.a", "too large"),
         ([noop(arguments={"a": {1, 2}})], "tasks[0].arguments.a", "set is no JSON value"),
         ([noop(arguments={"a": {1: 2}})], "tasks[0].arguments.a", "names in objects are texts"),
         ([noop(arguments={"a": "\ud800"})], "tasks[0].arguments", "half of a character pair"),
@@ -591,6 +592,27 @@ def test_ten_thousand_tasks_are_planned_while_a_person_waits() -> None:
 
     assert len(spec.tasks) == MAX_TASKS
     assert took < 5, "usually 0.4 s; five allow for a busy machine"
+
+
+@given(
+    arguments=st.dictionaries(
+        st.text(),
+        st.recursive(
+            st.none()
+            | st.booleans()
+            | st.integers(-(2**63), 2**64 - 1)
+            | st.floats(allow_nan=False, allow_infinity=False)
+            | st.text(alphabet=st.characters(exclude_characters="{", exclude_categories=["Cs"])),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+            max_leaves=8,
+        ),
+        max_size=4,
+    )
+)
+def test_arguments_are_stored_as_they_were_written(arguments: dict[str, Any]) -> None:
+    spec = compile(TaskGraph([noop(arguments=arguments)]))
+
+    assert arguments == msgspec.json.decode(msgspec.json.encode(spec), type=JobSpec).tasks[0].arguments
 
 
 JUNK = st.recursive(

@@ -97,13 +97,20 @@ def _literal_of(value: Any, reference: Reference) -> str:
     value = None if value is MISSING else value
     items = value if isinstance(value, list) else [value]
     if not all(item is None or isinstance(item, str | int | float) for item in items):
-        raise InvalidDocument(
-            f"{{{{ {reference.text} }}}} is an object and cannot be compared",
-            field="when",
-            value=reference.text,
-            remedy="Refer to a text or a number inside it.",
-        )
-    return json.dumps(value, ensure_ascii=False)
+        raise _incomparable(reference, "an object")
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise _incomparable(reference, "not a number that can be written") from error
+
+
+def _incomparable(reference: Reference, what: str) -> InvalidDocument:
+    return InvalidDocument(
+        f"{{{{ {reference.text} }}}} is {what} and cannot be compared",
+        field="when",
+        value=reference.text,
+        remedy="Refer to a text or a number.",
+    )
 
 
 class _Token(NamedTuple):

@@ -300,10 +300,9 @@ class Task:
         elif isinstance(value, list):
             for index, item in enumerate(value):
                 self._walk(item, argument, (*where, index))
-        elif not (value is None or isinstance(value, int) or _finite(value)):
-            raise self._wrong(
-                where, value, f"{type(value).__name__} is no JSON value", "Write it as a text in quotes."
-            )
+        elif not (value is None or _storable(value)):
+            said = f"{type(value).__name__} is no JSON value, or a number too large for one"
+            raise self._wrong(where, None, said, "Write it as a text in quotes.")
 
     def _note(self, text: str, argument: str, where: tuple[str | int, ...]) -> None:
         self._braces = True
@@ -372,8 +371,11 @@ def _stands_alone(value: Any) -> bool:
     return isinstance(value, str) and references.whole(value) is not None
 
 
-def _finite(value: object) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
+def _storable(value: object) -> bool:
+    """Whether a scalar keeps its value when it is stored: finite, and at most 64 bits."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and -(2**63) <= value < 2**64
 
 
 def _plain_secret(value: Mapping[str, Any]) -> bool:
