@@ -1,25 +1,59 @@
-"""The only wiring: settings become adapters, adapters an engine. Everything opened here is closed in reverse."""
+"""The only wiring: settings become adapters, adapters an engine, the engine gets its doors. Everything opened here
+is closed in reverse, whatever happens in between."""
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
+import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
+from importlib.metadata import version
+from urllib.parse import urlsplit
 
 from cpa.agents.runtime import AgentRuntime
+from cpa.api.app import ApiServices, create_app
+from cpa.api.server import listen
+from cpa.api.server import serve as serve_app
+from cpa.api.services import Condition, PartHealth
+from cpa.artifacts.folder import FolderArtifacts
+from cpa.audit.log import AuditLog
+from cpa.audit.query import AuditQuery
+from cpa.config.workspace import Workspace, load_workspace
 from cpa.engines.local.engine import LocalEngine
+from cpa.executors.files import FileExecutor
 from cpa.executors.flow import FlowExecutor
+from cpa.executors.http import HttpExecutor
+from cpa.executors.mail import MailExecutor
 from cpa.executors.registry import ExecutorRegistry
+from cpa.executors.smtp import MailAccount, SmtpImapMail
+from cpa.executors.web import PlaywrightExecutor
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
+from cpa.orchestrator.messages import Messages
 from cpa.orchestrator.orchestrator import Orchestrator
-from cpa.ports.transport import Answer, Attempt
+from cpa.orchestrator.planning import Planner
+from cpa.ports.artifacts import Artifact, ArtifactStore
+from cpa.ports.mail import MailPort
+from cpa.repository.audit import SqlAuditRepository
 from cpa.repository.database import Database
+from cpa.repository.keys import SqlKeyStore
+from cpa.repository.messages import SqlMessageRepository
+from cpa.repository.questions import SqlQuestionQuery
 from cpa.repository.steps import SqlSteps
+from cpa.security.addresses import AddressGuard
+from cpa.security.auth import Authenticator, Hasher, ensure_admin_key
+from cpa.security.secrets import EnvironmentAndFileSecrets
 from cpa.settings import Settings
+from cpa.telemetry.logs import configure
 from cpa.transport.inprocess import InProcessTransport
+
+TENANT = "default"
+SWITCH_INTERVAL = 0.0005
+"""Seconds a thread may keep the interpreter from another that wants it. The store's writer asks for it a few times
+per batch and should not wait Python's usual 5 ms each time."""
 
 
 class SystemClock:
@@ -41,40 +75,182 @@ def job_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scheduler:
     """What runs: the engine and what stands around it."""
 
     settings: Settings
+    workspace: Workspace
     engine: LocalEngine
+    planner: Planner
     database: Database
+    artifacts: ArtifactStore
     executors: ExecutorRegistry
     agents: AgentRegistry
+    audit: AuditLog
+    clock: SystemClock
 
 
 @asynccontextmanager
 async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
     """The whole scheduler but its doors; ready on entry, everything durable and closed on exit."""
-    database = Database.open(settings.database_url or settings.data / "cpa.db")
-    try:
+    workspace = load_workspace(settings.workspace)
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        database = Database.open(settings.database_url or settings.data / "cpa.db")
+        stack.callback(database.close)
         steps = SqlSteps(database)
-        executors = ExecutorRegistry([FlowExecutor()])
+        stack.callback(steps.close)
+        artifacts = FolderArtifacts(settings.data / "artifacts", settings.max_artifact_bytes)
+        stack.push_async_callback(artifacts.close)
+        audit = AuditLog(SqlAuditRepository(database), clock)
+        executors = _executors(settings, workspace, artifacts, audit)
+        stack.push_async_callback(executors.close)
+
         agents = AgentRegistry()
-        address = f"agent://builtin/{secrets.token_hex(4)}"
         hands: dict[str, AgentRuntime] = {}
-        clock = SystemClock()
         orchestrator = Orchestrator(agents, InProcessTransport(hands), clock)
+        runtime = AgentRuntime(executors, orchestrator.handle_agent_response)
+        _register(agents, hands, runtime, executors, settings)
+        engine = LocalEngine(steps, orchestrator, clock, job_id, max_running=settings.max_running)
+        await stack.enter_async_context(engine)
+        # Entered last, so that on the way out the attempts end before the engine stops storing their answers.
+        await stack.enter_async_context(runtime)
+        yield Scheduler(
+            settings=settings,
+            workspace=workspace,
+            engine=engine,
+            planner=Planner(workspace.intents, agents.offers, workspace.values),
+            database=database,
+            artifacts=artifacts,
+            executors=executors,
+            agents=agents,
+            audit=audit,
+            clock=clock,
+        )
+        await engine.drain(settings.shutdown_seconds)
 
-        def reply(attempt: Attempt, answer: Answer) -> None:
-            orchestrator.handle_agent_response(attempt, answer)
 
-        async with AgentRuntime(executors, reply) as runtime:
-            hands[address] = runtime
-            agents.register(Agent(address, frozenset(executors.actions)))
-            async with LocalEngine(
-                steps, orchestrator, clock, job_id, max_running=settings.max_running
-            ) as engine:
-                yield Scheduler(settings, engine, database, executors, agents)
-        steps.close()
-    finally:
-        database.close()
+def _register(
+    agents: AgentRegistry,
+    hands: dict[str, AgentRuntime],
+    runtime: AgentRuntime,
+    executors: ExecutorRegistry,
+    settings: Settings,
+) -> None:
+    """The built-in agent. Its address is new at every start: attempts of an earlier life are known to be lost."""
+    address = f"agent://builtin/{secrets.token_hex(4)}"
+    hands[address] = runtime
+    agents.register(
+        Agent(
+            address,
+            frozenset(executors.actions),
+            sessions=settings.max_browsers,
+            session_family="web.",
+        )
+    )
+
+
+def _executors(
+    settings: Settings, workspace: Workspace, artifacts: ArtifactStore, audit: AuditLog
+) -> ExecutorRegistry:
+    vault = EnvironmentAndFileSecrets(settings.data / "secrets")
+    guard = AddressGuard((*settings.allow_private, *workspace.allow_private))
+
+    async def trace_kept(tenant: str, job: str, trace: Artifact) -> None:
+        await audit.log_action(tenant, "agent://builtin", "trace.kept", job, trace.as_reference())
+
+    web = PlaywrightExecutor(
+        artifacts,
+        vault,
+        guard,
+        browser_path=settings.browser,
+        max_contexts=settings.max_browsers,
+        state_dir=settings.data / "sessions",
+        trace_kept=trace_kept,
+    )
+    return ExecutorRegistry(
+        [
+            FlowExecutor(),
+            web,
+            MailExecutor(_mail(settings, workspace, vault), artifacts, settle=settings.mail_settle),
+            HttpExecutor(guard, artifacts, vault),
+            FileExecutor((*settings.files, *workspace.files), artifacts),
+        ]
+    )
+
+
+def _mail(
+    settings: Settings, workspace: Workspace, vault: EnvironmentAndFileSecrets
+) -> Mapping[str, MailPort]:
+    """The one mail account of the settings or the workspace; none without an SMTP server."""
+    smtp_url = settings.smtp_url or workspace.smtp_url
+    if not smtp_url:
+        return {}
+    parts = urlsplit(smtp_url)
+    keeps_password = bool(parts.username) and not parts.password
+    account = MailAccount(
+        smtp_url=smtp_url,
+        sender=settings.mail_from or workspace.mail_from,
+        imap_url=settings.imap_url or workspace.imap_url,
+        password=(lambda: vault.resolve(TENANT, "mail_password")) if keeps_password else None,
+        proof=settings.mail_proof,
+    )
+    return {"default": SmtpImapMail(account)}
+
+
+# -- the server ----------------------------------------------------------------------------------------------
+
+
+def tune() -> None:
+    """Set the interpreter up for a server: what lives on is not looked at by the collector again and again, and
+    the thread that writes the store does not wait long for its turn."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    sys.setswitchinterval(SWITCH_INTERVAL)
+
+
+def services_of(scheduler: Scheduler, keys: Authenticator) -> ApiServices:
+    """What the API needs of the scheduler."""
+    database, engine = scheduler.database, scheduler.engine
+
+    async def store() -> PartHealth:
+        if engine.trouble is not None:
+            return PartHealth(Condition.DEGRADED, "the store does not take writes just now")
+        await database.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
+        return PartHealth(Condition.HEALTHY)
+
+    return ApiServices(
+        engine=engine,
+        planner=scheduler.planner,
+        messages=Messages(engine, scheduler.planner, SqlMessageRepository(database), scheduler.clock),
+        artifacts=scheduler.artifacts,
+        audit=AuditQuery(SqlAuditRepository(database)),
+        keys=keys,
+        clock=scheduler.clock,
+        settings=scheduler.settings,
+        version=version("cpa-scheduler"),
+        questions=SqlQuestionQuery(database),
+        probes={"store": store},
+    )
+
+
+async def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> None:
+    """`cpa serve`: open everything, answer requests until SIGTERM or SIGINT, end in order.
+
+    `ready` gets the URL once requests are answered. Raises `CPAError`s for what an operator can mend (port taken,
+    store in use, wrong configuration), some of them inside an `ExceptionGroup`.
+    """
+    configure(settings.log_level)
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    bound = listen(settings.host, settings.port)
+    with closing(bound):
+        async with open_engine(settings) as scheduler:
+            store, clock = SqlKeyStore(scheduler.database), scheduler.clock
+            fixed = settings.api_key.get_secret_value()
+            await ensure_admin_key(store, settings.data, now=clock.now_ms())
+            keys = Authenticator(store, Hasher.of(settings.data), clock, fixed_key=fixed)
+            app = create_app(services_of(scheduler, keys))
+            tune()
+            await serve_app(app, bound, shutdown_seconds=settings.shutdown_seconds, ready=ready)

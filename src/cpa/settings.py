@@ -7,6 +7,7 @@ working folder, `cpa.yaml` in the workspace (read by `cpa.config`), the defaults
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -62,6 +63,13 @@ class Settings(BaseSettings):
     smtp_url: str = Field(default="", description="smtp[s]://user@host:port of the sending account.")
     imap_url: str = Field(default="", description="imap[s]://user@host:port of the account to read.")
     mail_from: str = Field(default="", description="Sender address of outgoing mail.")
+    mail_proof: Literal["sender", "recipient", "none"] = Field(
+        default="sender",
+        description="Where sent mail is proved: a Bcc to the sending account, the recipient's box, or nowhere.",
+    )
+    mail_settle: float = Field(
+        default=60.0, ge=0, description="Seconds after which a mail that is not there counts as not sent."
+    )
     browser: str = Field(default="", description="Path of a Chromium; empty means the first one found.")
     shutdown_seconds: float = Field(
         default=20.0, ge=0, description="How long running attempts may end on SIGTERM."

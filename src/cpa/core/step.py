@@ -133,7 +133,7 @@ class Step:
         self._leave(run)
         self._unsettled += 1
         moved = replace(
-            run, status=TaskStatus.IN_DOUBT, since=self.time, reason=reason, agent="", verified=0, **changed
+            run, status=TaskStatus.IN_DOUBT, since=self.time, reason=reason, verified=0, **changed
         )
         self._moved[run.index] = moved
         return moved

@@ -94,8 +94,16 @@ class Engine(Protocol):
         """All in one commit; all or none."""
         ...
 
-    async def send(self, tenant: str, job: str, event: Event) -> Outcome:
-        """Give a fact to a job; its `time` is replaced by the engine's own clock."""
+    async def send(
+        self, tenant: str, job: str, event: Event | None, *, message: tuple[str, str] | None = None
+    ) -> Outcome:
+        """Give a fact to a job; its `time` is replaced by the engine's own clock. `message` is (sender, id) of the
+        message it came with: stored in the same step, and the same again is answered `duplicate`. Without an
+        event only the message is remembered."""
+        ...
+
+    def show(self, tenant: str, job: str, update: LiveUpdate) -> None:
+        """Show progress to those who follow the job; nothing is stored."""
         ...
 
     async def query(self, tenant: str, job: str) -> Snapshot: ...

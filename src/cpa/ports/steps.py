@@ -84,12 +84,14 @@ class StepBatch:
     """(tenant, job, SHA-256, stored spec) of new jobs"""
     queue: dict[tuple[str, str], tuple[int, int, int] | None] = field(default_factory=dict)
     """(tenant, job) to (priority, not before, enqueued), or None to remove the row"""
+    ripe: int = 0
+    """Postponed jobs of up to this moment become ready to start (some thousand at a time); 0 is none."""
     inbox: list[tuple[str, str, str, str, str, int]] = field(default_factory=list)
     """(tenant, sender, message id, job, digest, received)"""
 
     @property
     def empty(self) -> bool:
-        return not (self.jobs or self.inbox or self.queue)
+        return not (self.jobs or self.inbox or self.queue or self.ripe)
 
     @property
     def events(self) -> int:
@@ -112,9 +114,9 @@ class StepStore(Protocol):
         self, kinds: Iterable[str], after: tuple[str, str], limit: int
     ) -> list[tuple[str, str]]: ...
 
-    def line(self, now: int, limit: int) -> list[tuple[str, str]]: ...
+    def line(self, limit: int) -> list[tuple[str, str]]: ...
 
-    def next_start(self, now: int) -> int: ...
+    def next_start(self) -> int: ...
 
     def accepted(self, tenant: str, sender: str, message: str) -> tuple[str, str, int] | None: ...
 

@@ -45,6 +45,10 @@ _RUNS = "INSERT OR REPLACE INTO task_runs(tenant, job, idx, status, epoch, body)
 _OUTBOX = "INSERT OR REPLACE INTO outbox(tenant, job, key, kind, due, body) VALUES "
 _UNBOX = "DELETE FROM outbox WHERE (tenant, job, key) IN (VALUES "
 _QUEUE = "INSERT OR REPLACE INTO queue(tenant, job, priority, not_before, enqueued) VALUES "
+_RIPEN = (
+    "UPDATE queue SET not_before = 0 WHERE (tenant, job) IN (SELECT tenant, job FROM queue "
+    "WHERE not_before > 0 AND not_before <= ? LIMIT 5000)"
+)
 _UNQUEUE = "DELETE FROM queue WHERE (tenant, job) IN (VALUES "
 _INBOX = "INSERT INTO inbox(tenant, sender, message_id, job, digest, received) VALUES "
 _COUNTS = "INSERT INTO job_counts(tenant, status, jobs) VALUES "
@@ -103,6 +107,8 @@ class SqlSteps:
         self._rows(_OUTBOX, 6, rows.outbox)
         self._rows(_UNQUEUE, 2, [key for key, row in batch.queue.items() if row is None], ")")
         self._rows(_QUEUE, 5, [(*key, *row) for key, row in batch.queue.items() if row is not None])
+        if batch.ripe:
+            self._writer.execute(_RIPEN, (batch.ripe,))
         self._rows(_INBOX, 6, batch.inbox)
         self._rows(_COUNTS, 3, rows.counts(), _COUNTS_TAIL)
 
@@ -183,18 +189,17 @@ class SqlSteps:
             found.update(rows)
         return sorted(found)[:limit]
 
-    def line(self, now: int, limit: int) -> list[tuple[str, str]]:
+    def line(self, limit: int) -> list[tuple[str, str]]:
         """Jobs to start now, in order: highest priority, then first come."""
         return self._reader.execute(  # type: ignore[no-any-return]
-            "SELECT tenant, job FROM queue WHERE not_before <= ? ORDER BY priority DESC, enqueued, job LIMIT ?",
-            (now, limit),
+            "SELECT tenant, job FROM queue WHERE not_before = 0 AND lease_until = 0 "
+            "ORDER BY priority DESC, enqueued, job, tenant LIMIT ?",
+            (limit,),
         ).fetchall()
 
-    def next_start(self, now: int) -> int:
+    def next_start(self) -> int:
         """When the next postponed job may start; 0 if none waits."""
-        row = self._reader.execute(
-            "SELECT min(not_before) FROM queue WHERE not_before > ?", (now,)
-        ).fetchone()
+        row = self._reader.execute("SELECT min(not_before) FROM queue WHERE not_before > 0").fetchone()
         return int(row[0] or 0)
 
     def accepted(self, tenant: str, sender: str, message: str) -> tuple[str, str, int] | None:

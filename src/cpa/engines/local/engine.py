@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
 
 from cpa.core.events import CancelRequested, Event, JobReopened
-from cpa.core.job import Graph, JobHead, JobState, JobStatus, Snapshot
+from cpa.core.job import Decision, Graph, JobHead, JobState, JobStatus, Snapshot
 from cpa.engines.local.line import Line
 from cpa.engines.local.recovery import Recovery
 from cpa.engines.local.stepper import Key, Stepper
@@ -56,7 +57,7 @@ class LocalEngine:
         self._stepper = Stepper(store, orchestrator, clock, keep=keep)
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-load")
         self._loading: dict[Key, asyncio.Future[JobState]] = {}
-        self._accepting: dict[tuple[str, str, str], asyncio.Future[Receipt]] = {}
+        self._accepting: dict[tuple[str, ...], asyncio.Future[None]] = {}
         self._watchers = Watchers()
         self._line = Line(self, self._stepper, max_running)
         self._timers = Timers(self, self._stepper)
@@ -115,12 +116,29 @@ class LocalEngine:
         futures = [self._submit(submission) for submission in submissions]
         return [await future for future in futures]
 
-    async def send(self, tenant: str, job: str, event: Event) -> Outcome:
+    async def send(
+        self, tenant: str, job: str, event: Event | None, *, message: tuple[str, str] | None = None
+    ) -> Outcome:
+        if message is None:
+            return await self._send(tenant, job, event)
+        async with self._once(tenant, *message) as known:
+            if known is not None:
+                return Outcome(False, (await self.load(tenant, job)).head.number, "duplicate")
+            return await self._send(tenant, job, event, message)
+
+    async def _send(
+        self, tenant: str, job: str, event: Event | None, message: tuple[str, str] | None = None
+    ) -> Outcome:
         state = await self.load(tenant, job)
-        decision = self._stepper.step(state, event)
-        if decision.changes is None:
+        decision = Decision() if event is None else self._stepper.step(state, event)
+        if message is not None:
+            self._stepper.accept(tenant, *message, job)
+        elif decision.changes is None:
             return Outcome(False, state.head.number, decision.reason)
-        return await self._durable(Outcome(True, state.head.number))
+        return await self._durable(Outcome(decision.changes is not None, state.head.number, decision.reason))
+
+    def show(self, tenant: str, job: str, update: LiveUpdate) -> None:
+        self._watchers.live((tenant, job), update)
 
     async def cancel(self, tenant: str, job: str, *, by: str, reason: str = "") -> Outcome:
         state = await self.load(tenant, job)
@@ -260,15 +278,19 @@ class LocalEngine:
         return future
 
     async def _submit_once(self, submission: Submission) -> Receipt:
-        key = (submission.tenant, submission.sender, submission.dedupe)
+        async with self._once(submission.tenant, submission.sender, submission.dedupe) as known:
+            if known is not None:
+                return self._repeated(submission, *known)
+            return await self._submit(submission)
+
+    @asynccontextmanager
+    async def _once(self, *key: str) -> AsyncIterator[tuple[str, str, int] | None]:
+        """One at a time per inbox key; gives what was accepted under it before. Hold it until that is durable."""
         while key in self._accepting:
             await asyncio.wait([self._accepting[key]])
         accepting = self._accepting[key] = asyncio.get_running_loop().create_future()
         try:
-            known = await self.read(self._store.accepted, *key)
-            if known is not None:
-                return self._repeated(submission, *known)
-            return await self._submit(submission)
+            yield await self.read(self._store.accepted, *key)
         finally:
             del self._accepting[key]
             accepting.cancel()
@@ -296,8 +318,7 @@ class LocalEngine:
             self._group.create_task(self.fact(tenant, job, event))
 
     def _progress(self, attempt: Attempt, task: str, share: float, message: str) -> None:
-        update = LiveUpdate(attempt.job, task, attempt.epoch, share, message)
-        self._watchers.live((attempt.tenant, attempt.job), update)
+        self.show(attempt.tenant, attempt.job, LiveUpdate(attempt.job, task, attempt.epoch, share, message))
 
 
 def _not_reopened(job: JobState, reason: str) -> Conflict:

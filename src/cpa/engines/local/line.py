@@ -50,7 +50,7 @@ class Line:
             self._news.set()
 
     async def run(self) -> None:
-        self._later = await self._engine.read(self._stepper.store.next_start, self._stepper.now())
+        self._later = await self._engine.read(self._stepper.store.next_start)
         while True:
             self._news.clear()
             while self._someone and self._stepper.busy < self._max_running and not self._stopped:
@@ -59,9 +59,8 @@ class Line:
 
     async def _start_some(self) -> None:
         room = min(self._max_running - self._stepper.busy, _PAGE)
-        now = self._stepper.now()
         self._someone = False
-        rows = await self._engine.read(self._stepper.store.line, now, room + len(self._claimed))
+        rows = await self._engine.read(self._stepper.store.line, room + len(self._claimed))
         fresh = [row for row in rows if tuple(row) not in self._claimed]
         for tenant, name in fresh[:room]:
             job = await self._engine.load(tenant, name)
@@ -90,5 +89,7 @@ class Line:
             except TimeoutError:
                 pass
         if self._later and self._later <= self._stepper.now():
+            self._stepper.ripen()
+            await self._engine.flush()
             self._someone = True
-            self._later = await self._engine.read(self._stepper.store.next_start, self._stepper.now())
+            self._later = await self._engine.read(self._stepper.store.next_start)

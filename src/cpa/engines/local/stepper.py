@@ -172,15 +172,9 @@ class Stepper:
         batch = self._group.batch
         batch.specs.append((*key, digest, spec))
         if submission.dedupe:
-            batch.inbox.append(
-                (
-                    submission.tenant,
-                    submission.sender,
-                    submission.dedupe,
-                    submission.job,
-                    submission.body_digest,
-                    now,
-                )
+            digest_of_body = submission.body_digest
+            self.accept(
+                submission.tenant, submission.sender, submission.dedupe, submission.job, digest_of_body
             )
         event = JobSubmitted(
             time=now,
@@ -197,6 +191,11 @@ class Stepper:
         if not start:
             self.enqueue(job, submission.not_before)
         return job
+
+    def accept(self, tenant: str, sender: str, message: str, job: str, digest: str = "") -> None:
+        """Remember a message from outside; the caller sees to it that its key is new."""
+        self._group.batch.inbox.append((tenant, sender, message, job, digest, self.now()))
+        self._dirty.set()
 
     def adopt(self, job: JobState) -> JobState:
         """Take a job loaded from the store; one that is already in memory wins."""
@@ -220,6 +219,11 @@ class Stepper:
 
     def dequeue(self, job: JobState) -> None:
         self._group.batch.queue[job.head.tenant, job.head.id] = None
+
+    def ripen(self) -> None:
+        """Postponed jobs whose time has come become ready to start."""
+        self._group.batch.ripe = self.now()
+        self._dirty.set()
 
     def promise(self, future: asyncio.Future[Any], value: Any) -> None:
         """Resolve the future with the value once everything stepped so far is durable."""

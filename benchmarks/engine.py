@@ -1,0 +1,334 @@
+"""What a durable job costs: the local engine under `cpa serve`'s own wiring, every commit fsynced.
+
+    W1  N jobs, each a chain a -> b -> c of no-op tasks, one submit call per job, at most 1,000 open at once
+    W2  one job of 1,000 independent no-op tasks and a join
+    W3  one one-task job at a time, submit -> done; in process, and over the HTTP API (POST, then GET ?wait)
+    W4  idle for a while: CPU and memory of `cpa serve`
+    W5  N one-task jobs submitted in bulk, until the last completion is stored
+
+After each workload another connection opens the store and checks it: every job done, an event per transition with
+numbers from 1 without gap, a leaf per event that is the SHA-256 of its bytes, an empty outbox and an empty line. If
+that does not hold, no figure is printed and the exit code is 1.
+
+    uv run python benchmarks/engine.py [w1 w2 w3 w4 w5] [--rounds 3] [--jobs N] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pysqlite3 import dbapi2 as sqlite
+
+from cpa.bootstrap import open_engine, tune
+from cpa.core.job import JobHead, JobSpec, TaskSpec
+from cpa.ports.engine import Engine, Submission
+from cpa.settings import Settings
+
+TENANT = "default"
+
+
+def chain(length: int) -> JobSpec:
+    tasks = [
+        TaskSpec(id=f"t{index}", action="flow.noop", needs=(index - 1,) if index else ())
+        for index in range(length)
+    ]
+    return JobSpec(tuple(tasks))
+
+
+def fan(width: int) -> JobSpec:
+    tasks = [TaskSpec(id=f"t{index}", action="flow.noop") for index in range(width)]
+    join = TaskSpec(id="join", action="flow.noop", needs=tuple(range(width)))
+    return JobSpec((*tasks, join))
+
+
+@dataclass
+class Figure:
+    """One workload's results over the rounds: `unit` to the list of values."""
+
+    name: str
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, **values: float) -> None:
+        for unit, value in values.items():
+            self.values.setdefault(unit, []).append(value)
+
+    def lines(self) -> list[str]:
+        return [
+            f"{self.name:<9}{unit:<22}{statistics.median(found):>12,.2f}   "
+            f"({min(found):,.2f} .. {max(found):,.2f}, {len(found)} rounds)"
+            for unit, found in self.values.items()
+        ]
+
+
+# -- the independent check -----------------------------------------------------------------------------------
+
+
+def check(store: Path, jobs: int, tasks: int) -> None:
+    """Raise SystemExit unless the store proves that all of it happened, each event once."""
+    connection = sqlite.connect(f"{store.as_uri()}?mode=ro", uri=True)
+    heads = connection.execute("SELECT id, status, number, head FROM jobs").fetchall()
+    _require(len(heads) == jobs, f"{len(heads)} jobs instead of {jobs}")
+    for job, status, number, head in heads:
+        stored = msgspec.json.decode(head, type=JobHead)
+        _require(status == "done" and stored.status == "done", f"job {job} is {status}")
+        _require(number == stored.number, f"job {job} says two last numbers")
+    numbers: dict[str, int] = {}
+    rows = connection.execute("SELECT job, number, body, leaf FROM events ORDER BY job, number")
+    for job, number, body, leaf in rows:
+        _require(number == numbers.get(job, 0) + 1, f"job {job} has a gap before event {number}")
+        _require(
+            hashlib.sha256(body).digest() == leaf, f"job {job} event {number}: the leaf is of other bytes"
+        )
+        numbers[job] = number
+    _require(len(numbers) == jobs, "a job has no event")
+    # Accepted and started is one event, then each task is given away and done.
+    _require(sum(numbers.values()) == jobs * (1 + 2 * tasks), "not one event per transition")
+    done = connection.execute("SELECT count(*) FROM task_runs WHERE status = 'done'").fetchone()[0]
+    _require(done == jobs * tasks, f"{done} task runs done instead of {jobs * tasks}")
+    for table in ("outbox", "queue"):
+        left = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+        _require(left == 0, f"{left} rows left in the {table}")
+    connection.close()
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise SystemExit(f"no figure: {otherwise}")
+
+
+# -- workloads -----------------------------------------------------------------------------------------------
+
+
+async def run_to_end(engine: Engine, spec: JobSpec) -> None:
+    receipt = await engine.submit(Submission(tenant=TENANT, spec=spec))
+    head = await engine.wait(TENANT, receipt.job, 120)
+    _require(head.status == "done", f"job {receipt.job} is {head.status}")
+
+
+async def w1(engine: Engine, jobs: int) -> dict[str, float]:
+    spec, open_at_once = chain(3), asyncio.Semaphore(1000)
+
+    async def one() -> None:
+        async with open_at_once:
+            await run_to_end(engine, spec)
+
+    cpu, began = time.process_time(), time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(jobs):
+            group.create_task(one())
+    seconds = time.perf_counter() - began
+    return {
+        "jobs/s": jobs / seconds,
+        "tasks/s": 3 * jobs / seconds,
+        "CPU ms/task": (time.process_time() - cpu) * 1000 / (3 * jobs),
+    }
+
+
+async def w2(engine: Engine, jobs: int) -> dict[str, float]:
+    spec, times = fan(1000), []
+    for _ in range(jobs):
+        began = time.perf_counter()
+        await run_to_end(engine, spec)
+        times.append((time.perf_counter() - began) * 1000)
+    return {"ms": statistics.median(times)}
+
+
+async def w3(engine: Engine, jobs: int) -> dict[str, float]:
+    spec, times = chain(1), []
+    for _ in range(jobs):
+        began = time.perf_counter()
+        await run_to_end(engine, spec)
+        times.append((time.perf_counter() - began) * 1000)
+    return _latency(times)
+
+
+async def w5(engine: Engine, jobs: int) -> dict[str, float]:
+    spec, bulk = chain(1), 1000
+    began = time.perf_counter()
+    for start in range(0, jobs, bulk):
+        many = [Submission(tenant=TENANT, spec=spec) for _ in range(min(bulk, jobs - start))]
+        await engine.submit_many(many)
+    while (await engine.list(TENANT, status=_DONE, limit=1)).total < jobs:
+        await asyncio.sleep(0.002)
+    return {"jobs/s": jobs / (time.perf_counter() - began)}
+
+
+def _latency(times: list[float]) -> dict[str, float]:
+    ordered = sorted(times)
+    return {"p50 ms": ordered[len(ordered) // 2], "p95 ms": ordered[int(len(ordered) * 0.95)]}
+
+
+_DONE: Any = "done"
+_IN_PROCESS: dict[str, tuple[Callable[[Engine, int], Awaitable[dict[str, float]]], int, int]] = {
+    "w1": (w1, 5_000, 3),
+    "w2": (w2, 5, 1001),
+    "w3": (w3, 500, 1),
+    "w5": (w5, 20_000, 1),
+}
+"""The workload, how many jobs by default, how many tasks each has."""
+
+
+async def in_process(name: str, jobs: int) -> dict[str, float]:
+    work, _, tasks = _IN_PROCESS[name]
+    with tempfile.TemporaryDirectory(prefix="cpa-bench-") as folder:
+        async with open_engine(Settings(data=Path(folder))) as scheduler:
+            tune()
+            found = await work(scheduler.engine, jobs)
+        check(Path(folder) / "cpa.db", jobs, tasks)
+    return found | {"peak RSS MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+# -- over HTTP, and idle -------------------------------------------------------------------------------------
+
+
+class Served:
+    """`cpa serve` as a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("CPA_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cpa", "serve", "--data", str(folder), "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        assert self.process.stdout is not None
+        self.url = next(word for word in self.process.stdout.readline().split() if word.startswith("http"))
+        self.url = self.url.rstrip(",")
+        self.key = (folder / "admin.key").read_text().strip()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+
+def w3_http(jobs: int) -> dict[str, float]:
+    import httpx2
+
+    plan = {"task_graph": [{"action": "flow.noop"}]}
+    with tempfile.TemporaryDirectory(prefix="cpa-bench-") as folder:
+        served, times = Served(Path(folder)), []
+        try:
+            with httpx2.Client(base_url=served.url, headers={"X-API-Key": served.key}) as client:
+                for _ in range(jobs):
+                    began = time.perf_counter()
+                    job = client.post("/jobs", json=plan).json()["job_id"]
+                    answer = client.get(f"/jobs/{job}", params={"wait": 30}).json()
+                    times.append((time.perf_counter() - began) * 1000)
+                    _require(answer["status"] == "done", f"job {job} is {answer['status']}")
+        finally:
+            served.stop()
+        check(Path(folder) / "cpa.db", jobs, 1)
+    return _latency(times)
+
+
+def w4(seconds: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(prefix="cpa-bench-") as folder:
+        served = Served(Path(folder))
+        try:
+            time.sleep(3)
+            before = _cpu(served.process.pid)
+            time.sleep(seconds)
+            share = (_cpu(served.process.pid) - before) / seconds * 100
+            memory = _memory(served.process.pid)
+        finally:
+            served.stop()
+    return {"% of a core": share, "RSS MiB": memory}
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _memory(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise SystemExit("no figure: the kernel tells no memory size")
+
+
+# -- the machine ---------------------------------------------------------------------------------------------
+
+
+def commits_per_second(seconds: float = 1.0) -> float:
+    """One-row transactions with synchronous=FULL on the same disk: what a commit costs here, now."""
+    with tempfile.TemporaryDirectory(prefix="cpa-bench-") as folder:
+        connection = sqlite.connect(str(Path(folder) / "probe.db"), isolation_level=None)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("CREATE TABLE probe (value INTEGER)")
+        began, count = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            connection.execute("INSERT INTO probe VALUES (1)")
+            count += 1
+        connection.close()
+    return count / seconds
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "sqlite": sqlite.sqlite_version,
+        "commits/s": round(commits_per_second()),
+    }
+
+
+def measure(name: str, jobs: int | None, rounds: int) -> list[Figure]:
+    if name == "w4":
+        figure = Figure("W4")
+        figure.add(**w4(jobs or 30))
+        return [figure]
+    default = _IN_PROCESS[name][1]
+    figure = Figure(name.upper())
+    figures = [figure]
+    for _ in range(rounds):
+        figure.add(**asyncio.run(in_process(name, jobs or default)))
+    if name == "w3":
+        over_http = Figure("W3 HTTP")
+        figures.append(over_http)
+        for _ in range(rounds):
+            over_http.add(**w3_http(jobs or default))
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("workloads", nargs="*", default=["w1", "w2", "w3", "w4", "w5"])
+    parser.add_argument("--jobs", type=int, help="how many jobs (W4: seconds)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    about = machine()
+    figures = [
+        figure for name in arguments.workloads for figure in measure(name, arguments.jobs, arguments.rounds)
+    ]
+    if arguments.json:
+        print(json.dumps({"machine": about, "figures": {each.name: each.values for each in figures}}))
+        return
+    print(" ".join(f"{name}={value}" for name, value in about.items()))
+    for figure in figures:
+        print("\n".join(figure.lines()))
+
+
+if __name__ == "__main__":
+    main()
