@@ -1,0 +1,199 @@
+"""Everything the demo needs, opened in order and closed in reverse: portal, mailbox, workspace, scheduler.
+
+The scheduler is the one `cpa serve` runs, with its own folder and its HTTP API on a free port. Settings come from
+here alone: whatever the environment says about databases, keys or accounts is meant for somebody's real work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from cpa.api.app import create_app
+from cpa.api.server import Server, listen
+from cpa.bootstrap import Scheduler, open_engine, services_of
+from cpa.demo.mailbox import SENDER, Kind, Mailbox, open_mailbox
+from cpa.demo.portal import create_portal, serve
+from cpa.demo.smtpd import Account
+from cpa.errors import Unavailable
+from cpa.executors.browser import find_browser
+from cpa.repository.keys import SqlKeyStore
+from cpa.security.auth import Authenticator, Hasher, ensure_admin_key
+from cpa.settings import Settings
+from cpa.telemetry.logs import configure
+
+USER = "demo"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Props:
+    """The world the demo acts on."""
+
+    folder: Path
+    portal: str
+    """The portal's base URL."""
+    user: str
+    password: str
+    mail: Mailbox
+
+    @property
+    def workspace(self) -> Path:
+        return self.folder / "workspace"
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def parts(self) -> tuple[tuple[str, str], ...]:
+        """What is there, for people."""
+        return (
+            ("portal", f"{self.portal}  (user {self.user}, password {self.password})"),
+            ("mailbox", f"{self.mail.title}, smtp://{self.mail.smtp.host}:{self.mail.smtp.port}"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """The world and the scheduler in it."""
+
+    props: Props
+    api: str
+    """The scheduler's base URL."""
+    key: str
+    sqlite: str
+
+    @property
+    def parts(self) -> tuple[tuple[str, str], ...]:
+        return (
+            *self.props.parts,
+            ("browser", find_browser() or "Playwright's own Chromium"),
+            ("scheduler", f"{self.api}, store {self.props.data / 'cpa.db'} (SQLite {self.sqlite})"),
+        )
+
+
+@asynccontextmanager
+async def open_props(
+    folder: Path, *, mail: Kind = "auto", password: str = "", portal_port: int = 0, smtp_port: int = 0
+) -> AsyncIterator[Props]:
+    """Portal and mailbox, and a workspace in `folder` that knows both. Port 0 takes a free one.
+
+    Raises `Unavailable` when a port is taken or an optional part is missing.
+    """
+    portal_password = password or secrets.token_urlsafe(9)
+    try:
+        async with (
+            serve(create_portal(portal_password, user=USER), port=portal_port) as portal,
+            open_mailbox(folder, kind=mail, password=password, smtp_port=smtp_port) as mailbox,
+        ):
+            props = Props(folder=folder, portal=portal, user=USER, password=portal_password, mail=mailbox)
+            _write_workspace(props)
+            yield props
+    except ImportError as error:
+        raise Unavailable(
+            f"{error.name} is not installed", remedy="Install the extra: pip install 'cpa-scheduler[demo]'"
+        ) from error
+
+
+@asynccontextmanager
+async def open_stage(folder: Path, *, mail: Kind = "auto") -> AsyncIterator[Stage]:
+    """The world of `open_props` and the scheduler in it, ready to be asked."""
+    async with open_props(folder, mail=mail) as props, _open_scheduler(props) as stage:
+        yield stage
+
+
+@asynccontextmanager
+async def _open_scheduler(props: Props) -> AsyncIterator[Stage]:
+    """`cpa serve` inside this event loop; its log goes to a file."""
+    settings = _settings(props)
+    props.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (
+        (props.folder / "cpa.log").open("a", encoding="utf-8") as log,
+        closing(listen("127.0.0.1", 0)) as bound,
+    ):
+        configure(settings.log_level, stream=log)
+        async with open_engine(settings) as scheduler:
+            store = SqlKeyStore(scheduler.database)
+            await ensure_admin_key(store, settings.data, now=scheduler.clock.now_ms())
+            keys = Authenticator(store, Hasher.of(settings.data), scheduler.clock)
+            url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            app = create_app(services_of(scheduler, keys))
+            server = Server(app, bound, shutdown_seconds=settings.shutdown_seconds, ready=url.set_result)
+            serving = asyncio.create_task(server.serve(sockets=[bound]), name="api")
+            try:
+                yield Stage(
+                    props=props,
+                    api=await url,
+                    key=(settings.data / "admin.key").read_text("utf-8").strip(),
+                    sqlite=await _sqlite(scheduler),
+                )
+            finally:
+                server.should_exit = True
+                await serving
+
+
+async def _sqlite(scheduler: Scheduler) -> str:
+    return str(
+        await scheduler.database.read(
+            lambda connection: connection.exec_driver_sql("SELECT sqlite_version()").scalar()
+        )
+    )
+
+
+def _settings(props: Props) -> Settings:
+    """Everything that the environment could otherwise decide is decided here."""
+    return Settings(
+        _env_file=None,
+        data=props.data,
+        workspace=props.workspace,
+        database_url="",
+        redis_url="",
+        openai_api_key="",
+        api_key="",
+        smtp_url="",
+        imap_url="",
+        mail_from="",
+        files=(),
+        allow_private=(),
+        log_level="INFO",
+        shutdown_seconds=5.0,
+    )
+
+
+def _write_workspace(props: Props) -> None:
+    """`cpa.yaml` with the addresses of this run, and the two secrets, readable by the owner alone."""
+    imap = props.mail.imap
+    mail = {"smtp_url": _address("smtp", props.mail.smtp), "from": SENDER}
+    if imap is not None:
+        mail["imap_url"] = _address("imap", imap)
+    document = {
+        "version": 1,
+        "values": {"portal": {"url": props.portal, "user": props.user}},
+        "mail": mail,
+        "allow_private": [urlsplit(props.portal).netloc],
+    }
+    props.workspace.mkdir(parents=True, exist_ok=True)
+    # JSON is YAML; the addresses change with each run.
+    (props.workspace / "cpa.yaml").write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    vault = props.data / "secrets"
+    vault.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name, value in (("portal_password", props.password), ("mail_password", props.mail.smtp.password)):
+        _write_secret(vault / name, value)
+
+
+def _write_secret(path: Path, value: str) -> None:
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(value)
+
+
+def _address(scheme: str, account: Account) -> str:
+    return f"{scheme}://{quote(account.user, safe='')}@{account.host}:{account.port}"
