@@ -63,7 +63,9 @@ class Report:
 
     def __str__(self) -> str:
         if self.ok:
-            return f"{self.file}: {len(self.intents)} intents, {self.examples} sentences tried, all as expected"
+            return (
+                f"{self.file}: {len(self.intents)} intents, {self.examples} sentences tried, all as expected"
+            )
         return "\n".join(str(problem) for problem in self.problems)
 
 
@@ -136,7 +138,9 @@ def check(source: IntentFile) -> Report:
             if _route(router, example).name == definition.name:
                 message = f"{example!r} becomes {definition.name}, and must not"
                 problems.append(
-                    source.document.problem((*place, "not_examples", number), message, "Make the patterns narrower.")
+                    source.document.problem(
+                        (*place, "not_examples", number), message, "Make the patterns narrower."
+                    )
                 )
     names = tuple(definition.name for definition in source.definitions)
     return Report(source.document.file, tuple(problems), names, tried)
@@ -175,7 +179,11 @@ def _read(document: Document) -> IntentFile:
     definitions = tuple(
         definition.model_copy(update={"name": name}) for name, definition in parsed.intents.items()
     )
-    problems = [p for name, definition in parsed.intents.items() for p in _loose_ends(document, name, definition, vocabulary)]
+    problems = [
+        p
+        for name, definition in parsed.intents.items()
+        for p in _loose_ends(document, name, definition, vocabulary)
+    ]
     if not definitions:
         problems.append(document.problem(("intents",), "holds no intent", "Add one under `intents:`."))
     if problems:
@@ -183,7 +191,9 @@ def _read(document: Document) -> IntentFile:
     return IntentFile(definitions, vocabulary, document)
 
 
-def _loose_ends(document: Document, name: str, definition: IntentDefinition, vocabulary: Vocabulary) -> list[Problem]:
+def _loose_ends(
+    document: Document, name: str, definition: IntentDefinition, vocabulary: Vocabulary
+) -> list[Problem]:
     """Names that do not fit, references to arguments that do not exist."""
     from cpa.core.references import references
 
@@ -191,12 +201,18 @@ def _loose_ends(document: Document, name: str, definition: IntentDefinition, voc
     place = ("intents", name)
     if not _NAME.fullmatch(name) or name == "unknown":
         problems.append(
-            document.problem(place, f"{name!r} is no name for an intent", "Write it like mail.send: lower case letters, digits, _ and dots.")
+            document.problem(
+                place,
+                f"{name!r} is no name for an intent",
+                "Write it like mail.send: lower case letters, digits, _ and dots.",
+            )
         )
     lexicon = Lexicon(vocabulary.words, vocabulary.verbs)
     for number, pattern in enumerate(definition.patterns):
         if isinstance(pattern.keywords, Keywords):
-            problems += _empty_words(document, (*place, "patterns", number, "keywords"), pattern.keywords, lexicon)
+            problems += _empty_words(
+                document, (*place, "patterns", number, "keywords"), pattern.keywords, lexicon
+            )
     tasks = definition.tasks.items() if isinstance(definition.tasks, dict) else enumerate(definition.tasks)
     for key, task in tasks:
         at = (*place, "tasks", key)
@@ -210,11 +226,15 @@ def _loose_ends(document: Document, name: str, definition: IntentDefinition, voc
         for argument in named:
             if argument not in definition.arguments:
                 known = ", ".join(definition.arguments) or "none"
-                problems.append(document.problem(at, f"there is no argument {argument!r}", f"Declared are: {known}."))
+                problems.append(
+                    document.problem(at, f"there is no argument {argument!r}", f"Declared are: {known}.")
+                )
     return problems
 
 
-def _empty_words(document: Document, place: tuple[str | int, ...], keywords: Keywords, lexicon: Lexicon) -> list[Problem]:
+def _empty_words(
+    document: Document, place: tuple[str | int, ...], keywords: Keywords, lexicon: Lexicon
+) -> list[Problem]:
     """A name in `all` that no word can ever satisfy, such as a group with a typing error in its name."""
     import difflib
 
@@ -224,7 +244,9 @@ def _empty_words(document: Document, place: tuple[str | int, ...], keywords: Key
         close = difflib.get_close_matches(word, known, n=1, cutoff=0.85)
         if word not in known and close:
             problems.append(
-                document.problem((*place, "all"), f"{word!r} is no group of words", f"Did you mean {close[0]}?")
+                document.problem(
+                    (*place, "all"), f"{word!r} is no group of words", f"Did you mean {close[0]}?"
+                )
             )
     return problems
 
@@ -233,13 +255,18 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _wrong_example(router: IntentRouter, definition: IntentDefinition, example: str) -> tuple[str, str] | None:
+def _wrong_example(
+    router: IntentRouter, definition: IntentDefinition, example: str
+) -> tuple[str, str] | None:
     intent = _route(router, example)
     if intent.name != definition.name:
         why = intent.detail or (intent.reason.value if intent.reason else "")
         return (f"{example!r} becomes {intent.name} ({why})", "Add a pattern or words, or move the example.")
     if intent.missing:
-        return (f"{example!r} leaves open: {', '.join(intent.missing)}", "Name every required argument in the example.")
+        return (
+            f"{example!r} leaves open: {', '.join(intent.missing)}",
+            "Name every required argument in the example.",
+        )
     return None
 
 

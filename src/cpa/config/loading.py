@@ -88,9 +88,13 @@ def load_file(path: Path) -> Document:
             raise TooLarge(f"{path} has {size} bytes, more than {MAX_BYTES}", remedy="Split the file.")
         text = path.read_text("utf-8-sig")
     except FileNotFoundError as error:
-        raise NotFound(f"there is no file {path}", remedy="Check the path; `cpa init DIR` writes a workspace.") from error
+        raise NotFound(
+            f"there is no file {path}", remedy="Check the path; `cpa init DIR` writes a workspace."
+        ) from error
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is not UTF-8 (byte {error.start})", remedy="Save the file as UTF-8.") from error
+        raise BadInput(
+            f"{path} is not UTF-8 (byte {error.start})", remedy="Save the file as UTF-8."
+        ) from error
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}", remedy="Give a readable file.") from error
     return load_text(text, str(path))
@@ -108,7 +112,16 @@ def load_text(text: str, file: str = "<text>") -> Document:
                 what = "a tag (!…)" if isinstance(token, yaml.TagToken) else "an anchor or alias (& or *)"
                 mark = token.start_mark
                 raise ConfigError(
-                    [Problem(file, mark.line + 1, mark.column + 1, "", f"{what} is not read", "Write the value itself, in quotes if it is text.")]
+                    [
+                        Problem(
+                            file,
+                            mark.line + 1,
+                            mark.column + 1,
+                            "",
+                            f"{what} is not read",
+                            "Write the value itself, in quotes if it is text.",
+                        )
+                    ]
                 )
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         builder = _Builder(file)
@@ -117,9 +130,13 @@ def load_text(text: str, file: str = "<text>") -> Document:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         what = error.problem or error.context or "no YAML"
-        raise ConfigError([Problem(file, line, column, "", what, "Check indentation, colons and quotes on this line.")]) from error
+        raise ConfigError(
+            [Problem(file, line, column, "", what, "Check indentation, colons and quotes on this line.")]
+        ) from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError([Problem(file, 1, 1, "", f"no YAML: {str(error)[:200]}", "Save it as plain UTF-8 text.")]) from error
+        raise ConfigError(
+            [Problem(file, 1, 1, "", f"no YAML: {str(error)[:200]}", "Save it as plain UTF-8 text.")]
+        ) from error
     if builder.problems:
         raise ConfigError(builder.problems)
     return Document(file, value, builder.places)
@@ -157,7 +174,12 @@ class _Builder:
             key = str(key_node.value)
             if key in out:
                 first = self.places[(*path, key)][0]
-                self._report(key_node, (*path, key), f"the key {key!r} is already on line {first}", "Remove one of the two.")
+                self._report(
+                    key_node,
+                    (*path, key),
+                    f"the key {key!r} is already on line {first}",
+                    "Remove one of the two.",
+                )
                 continue
             self.places[(*path, key)] = self._at(key_node)
             out[key] = self.build(value_node, (*path, key), depth + 1)
@@ -212,7 +234,9 @@ def _problem(document: Document, model: type[BaseModel], detail: Any) -> Problem
         message, _, remedy = text.partition(". ")
         return document.problem(path, message, remedy)
     shown = repr(detail.get("input"))[:80]
-    return document.problem(path, f"{detail['msg']}, not {shown}" if len(shown) < 60 else detail["msg"], _REMEDIES.get(kind, ""))
+    return document.problem(
+        path, f"{detail['msg']}, not {shown}" if len(shown) < 60 else detail["msg"], _REMEDIES.get(kind, "")
+    )
 
 
 _REMEDIES = {
@@ -232,7 +256,9 @@ def _real_path(location: Sequence[str | int], value: Any) -> Path_:
     """pydantic's location without the names of union members, which stand in no file."""
     path: list[str | int] = []
     for index, part in enumerate(location):
-        here = (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int) and part < len(value))
+        here = (isinstance(value, dict) and part in value) or (
+            isinstance(value, list) and isinstance(part, int) and part < len(value)
+        )
         if here:
             value = value[part]
             path.append(part)

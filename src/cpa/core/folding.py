@@ -34,7 +34,9 @@ _LETTERS = {
     "‑": "-",
 }
 _WITHOUT_E = {"ä": "a", "ö": "o", "ü": "u"}
-_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff\u200e\u200f\u202a\u202b\u202c\u202d\u202e"))
+_INVISIBLE = dict.fromkeys(
+    map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff\u200e\u200f\u202a\u202b\u202c\u202d\u202e")
+)
 _SPACES = re.compile(r"[^\S\n]+")
 _UMLAUT = re.compile("[äöü]")
 
@@ -53,7 +55,9 @@ def fold(word: str) -> str:
         if char in _LETTERS:
             out.append(_LETTERS[char])
         else:
-            out.append("".join(c for c in unicodedata.normalize("NFKD", char) if not unicodedata.combining(c)))
+            out.append(
+                "".join(c for c in unicodedata.normalize("NFKD", char) if not unicodedata.combining(c))
+            )
     return "".join(out)
 
 

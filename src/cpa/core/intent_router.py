@@ -27,16 +27,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cpa.core.classes import Source
-from cpa.core.folding import spellings
 from cpa.core.intents import (
     UNKNOWN,
     ArgumentType,
     ArgumentValue,
     Evidence,
-    Extent,
     Intent,
     IntentDefinition,
-    Keywords,
     Localised,
     Pattern,
     Reason,
@@ -82,9 +79,7 @@ class _Text:
 class IntentRouter:
     """Routes texts by a fixed set of definitions; immutable and free of I/O, so one serves all threads."""
 
-    def __init__(
-        self, definitions: Iterable[IntentDefinition], vocabulary: Vocabulary | None = None
-    ) -> None:
+    def __init__(self, definitions: Iterable[IntentDefinition], vocabulary: Vocabulary | None = None) -> None:
         """Raises `InvalidDocument` when two definitions have one name or a pattern names an empty group."""
         self.definitions = tuple(definitions)
         self.vocabulary = vocabulary or Vocabulary()
@@ -93,7 +88,9 @@ class IntentRouter:
         for name in names:
             if names.count(name) > 1 or name == UNKNOWN:
                 raise InvalidDocument(
-                    f"two intents are called {name!r}" if name != UNKNOWN else "unknown is no name for an intent",
+                    f"two intents are called {name!r}"
+                    if name != UNKNOWN
+                    else "unknown is no name for an intent",
                     field=f"intents.{name}",
                     remedy="Give each intent its own name.",
                 )
@@ -109,7 +106,9 @@ class IntentRouter:
         return first if second.unknown else second
 
     def _attempt(self, utterance: Utterance, context: RouteContext, *, eager: bool) -> Intent:
-        readings = _attributed(_with_content(utterance, [read(s, self.lexicon, eager=eager) for s in utterance.sentences]))
+        readings = _attributed(
+            _with_content(utterance, [read(s, self.lexicon, eager=eager) for s in utterance.sentences])
+        )
         text = _Text(utterance, tuple(readings), context.locale or language_of(utterance.text))
         requests = [r for r in readings if r.mood is Mood.REQUEST]
         requests = [r for r in requests if not all(m.filler for m in r.marked)]
@@ -118,10 +117,14 @@ class IntentRouter:
             return self._unknown(text, spoiler[0], spoiler[1])
         if not requests:
             return self._by_statement(text, context)
-        bad = [m.token.text for r in requests for m in r.marked if m.token.kind == "badmail" and not m.content]
+        bad = [
+            m.token.text for r in requests for m in r.marked if m.token.kind == "badmail" and not m.content
+        ]
         if bad:
             return self._unknown(text, Reason.INVALID_ADDRESS, ", ".join(bad))
-        forbidden = frozenset(v for r in readings if r.mood is Mood.NEGATED and not r.harmless for v in r.verbs)
+        forbidden = frozenset(
+            v for r in readings if r.mood is Mood.NEGATED and not r.harmless for v in r.verbs
+        )
         return self._decide(text, self._joined(requests, utterance), requests, forbidden, context)
 
     def _joined(self, requests: Sequence[Reading], utterance: Utterance) -> Request:
@@ -145,7 +148,9 @@ class IntentRouter:
         if not text.readings:
             return (Reason.ONLY_QUOTED if "quoted" in text.utterance.removed else Reason.NO_REQUEST), ""
         acting = [r for r in text.readings if r.verbs and r.mood is not Mood.ASIDE] or list(text.readings)
-        return _MOOD_REASON.get(acting[0].mood, Reason.NO_REQUEST), _written(acting[0].sentence, text.utterance)
+        return _MOOD_REASON.get(acting[0].mood, Reason.NO_REQUEST), _written(
+            acting[0].sentence, text.utterance
+        )
 
     def _decide(
         self,
@@ -158,7 +163,11 @@ class IntentRouter:
         found, rejected = self._candidates(request)
         allowed = [c for c in found if not c.verbs & forbidden]
         rejected += [
-            Rejected(intent=c.definition.name, pattern=c.number, reason="the text forbids " + ", ".join(sorted(c.verbs & forbidden)))
+            Rejected(
+                intent=c.definition.name,
+                pattern=c.number,
+                reason="the text forbids " + ", ".join(sorted(c.verbs & forbidden)),
+            )
             for c in found
             if c.verbs & forbidden
         ]
@@ -179,7 +188,9 @@ class IntentRouter:
             return self._unknown(text, Reason.AMBIGUOUS_ARGUMENT, problem, rejected)
         return self._unknown(text, Reason.NOT_UNDERSTOOD, _left_over(request, rejected), rejected)
 
-    def _candidates(self, request: Request, *, regex_only: bool = False) -> tuple[list[Candidate], list[Rejected]]:
+    def _candidates(
+        self, request: Request, *, regex_only: bool = False
+    ) -> tuple[list[Candidate], list[Rejected]]:
         found: list[Candidate] = []
         rejected: list[Rejected] = []
         for definition in self.definitions:
@@ -209,7 +220,9 @@ class IntentRouter:
         if len(rivals) > 1:
             return self._unknown(text, Reason.TIE, ", ".join(rivals), rejected)
         lost = [
-            Rejected(intent=c.definition.name, pattern=c.number, reason="a better match: " + best.definition.name)
+            Rejected(
+                intent=c.definition.name, pattern=c.number, reason="a better match: " + best.definition.name
+            )
             for c, _, _ in ranked[1:]
             if c.definition.name != best.definition.name
         ]
@@ -231,7 +244,13 @@ class IntentRouter:
         question = ASKS[reason].in_(text.locale).format(detail=detail, examples=can)
         evidence = self._evidence(text, None, tuple(rejected))
         return Intent(
-            name=UNKNOWN, score=0.0, reason=reason, detail=detail, question=question, locale=text.locale, evidence=evidence
+            name=UNKNOWN,
+            score=0.0,
+            reason=reason,
+            detail=detail,
+            question=question,
+            locale=text.locale,
+            evidence=evidence,
         )
 
     def _evidence(self, text: _Text, best: Candidate | None, rejected: tuple[Rejected, ...]) -> Evidence:
@@ -240,7 +259,10 @@ class IntentRouter:
             pattern=best.number if best else None,
             words=best.words if best else (),
             corrected={m.token.text: m.corrected for m in marked},
-            sentences=tuple(SentenceMood(text=_written(r.sentence, text.utterance), mood=r.mood.value) for r in text.readings),
+            sentences=tuple(
+                SentenceMood(text=_written(r.sentence, text.utterance), mood=r.mood.value)
+                for r in text.readings
+            ),
             removed=text.utterance.removed,
             rejected=rejected,
         )
@@ -272,7 +294,9 @@ def _arguments(
                 continue
             many = definition.type is ArgumentType.EMAIL_LIST
             value = list(dict.fromkeys([*(value or []), context.user])) if many else context.user
-            values[name] = ArgumentValue(value=value, source=source, words=candidate.said.get(name, ""), origin="context")
+            values[name] = ArgumentValue(
+                value=value, source=source, words=candidate.said.get(name, ""), origin="context"
+            )
         elif value is not None and value != "":
             values[name] = ArgumentValue(value=value, source=source, words=candidate.said.get(name, ""))
         elif definition.required:
@@ -323,13 +347,24 @@ def _with_content(utterance: Utterance, readings: list[Reading]) -> list[Reading
         if reading.mood is Mood.REQUEST and colon is not None:
             paragraph = reading.sentence.end
             rest = utterance.text[colon + 1 :]
-            until = len(utterance.text) if rest.startswith("\n") or not rest[: paragraph - colon - 1].strip() else paragraph
+            until = (
+                len(utterance.text)
+                if rest.startswith("\n") or not rest[: paragraph - colon - 1].strip()
+                else paragraph
+            )
     return out
 
 
 def _extended(reading: Reading, marked: tuple[Marked, ...]) -> Reading:
     return Reading(
-        reading.sentence, reading.marked + marked, reading.mood, reading.verbs, reading.wish, reading.harmless, False, reading.addressed
+        reading.sentence,
+        reading.marked + marked,
+        reading.mood,
+        reading.verbs,
+        reading.wish,
+        reading.harmless,
+        False,
+        reading.addressed,
     )
 
 
@@ -345,7 +380,8 @@ def _attributed(readings: list[Reading]) -> list[Reading]:
     for index, reading in enumerate(readings):
         if reading.lead_in and ("reporting" in _tags(reading) or "forwarded" in _tags(reading)):
             theirs = [
-                Reading(r.sentence, r.marked, Mood.REPORTED, r.verbs, harmless=True) for r in readings[index + 1 :]
+                Reading(r.sentence, r.marked, Mood.REPORTED, r.verbs, harmless=True)
+                for r in readings[index + 1 :]
             ]
             return [*readings[: index + 1], *theirs]
     return readings
@@ -353,11 +389,13 @@ def _attributed(readings: list[Reading]) -> list[Reading]:
 
 def _left_over(request: Request, rejected: Sequence[Rejected]) -> str:
     """The shortest list of words that stood in the way of a pattern."""
-    left = [r.reason.removeprefix("not accounted for: ") for r in rejected if r.reason.startswith("not accounted for")]
+    left = [
+        r.reason.removeprefix("not accounted for: ")
+        for r in rejected
+        if r.reason.startswith("not accounted for")
+    ]
     return min(left, key=lambda words: (words.count(","), words), default="")
 
 
 def _written(sentence: Sentence, utterance: Utterance) -> str:
     return utterance.text[sentence.tokens[0].start : sentence.tokens[-1].end][:200]
-
-

@@ -105,7 +105,9 @@ ARTICLES: Final = (
     "unser unsere unseren unserem unserer dein deine deinen deinem deiner ihr ihre ihren ihrem ihrer eure euren "
     "this that diese dieser dieses diesen diesem jene"
 )
-OBJECTS: Final = "it them es sie ihn ihm ihnen one welche diese dies das this that selbige sowie selbe dieselbe"
+OBJECTS: Final = (
+    "it them es sie ihn ihm ihnen one welche diese dies das this that selbige sowie selbe dieselbe"
+)
 BENEFICIARY: Final = "me mir mich us uns"
 ADDRESSED: Final = "you u du sie ihr dir euch dich yourself"
 CONJUNCTIONS: Final = (
@@ -171,7 +173,9 @@ LATER: Final = (
     "täglich wöchentlich monatlich jährlich jeden jede jedes immer regelmäßig künftig zukünftig irgendwann "
     "nächste_woche nächsten_monat montags freitags morgens abends ab_sofort nächste nächsten"
 )
-ASIDES: Final = "because since weil da denn damit zumal so_that so_we so_i cause cuz as_i as_we nämlich deshalb therefore"
+ASIDES: Final = (
+    "because since weil da denn damit zumal so_that so_we so_i cause cuz as_i as_we nämlich deshalb therefore"
+)
 ADVERSATIVES: Final = (
     "but however although though except only yet wait actually unless instead sorry "
     "aber jedoch allerdings sondern außer ausgenommen nur lediglich obwohl warte moment stopp halt nein no nope nay nö ne nee "
@@ -215,8 +219,12 @@ OWN_TROUBLE: Final = (
     "weiss klappt funktioniert geht ging"
 )
 FIRST_PERSON: Final = "i we ich wir it es er"
-INTENSIFIERS: Final = "sehr wirklich really very so total echt ganz super äußerst most also auch kindly dann then jetzt now"
-PROVERBS: Final = "do help tun machen helfen erledigen hilf help_me hilf_mir take_care_of_that look_into_that schaffst"
+INTENSIFIERS: Final = (
+    "sehr wirklich really very so total echt ganz super äußerst most also auch kindly dann then jetzt now"
+)
+PROVERBS: Final = (
+    "do help tun machen helfen erledigen hilf help_me hilf_mir take_care_of_that look_into_that schaffst"
+)
 CONFUSABLE: Final = (
     "spend spenden spende spendest expert import imports hold holds halte halten resend unsend blend lend lending bend "
     "spending detach verwende verwenden versenke versenken schenke schenken schenkst sprich experte exporteur molle "
@@ -241,45 +249,66 @@ ENGLISH: Final = (
 
 FRAMES: Final[tuple[tuple[str, str], ...]] = (
     # (what follows, words) — `(bitte)`-like fillers between the words are skipped; longest first wins
-    ("verb", "could you|would you|can you|could u|can u|will you please|may i ask you to|might i ask you to|may i ask you"),
-    ("verb", "könnten sie|könntest du|könntet ihr|kannst du|können sie|könnt ihr|würdest du|würden sie|würdet ihr|"
-             "magst du|könnte jemand|kann jemand|dürfte ich dich bitten|dürfte ich sie bitten|darf ich dich bitten|"
-             "darf ich sie bitten|ich bitte dich|ich bitte sie|wir bitten sie|ich möchte dich bitten|"
-             "ich möchte sie bitten|ich wollte dich bitten|ich wollte sie bitten|wärst du so nett|wärst du so lieb|"
-             "wären sie so nett|wären sie so freundlich|wärst du so freundlich|sei so nett|sei so lieb|"
-             "seien sie so nett|seien sie so freundlich|bist du so lieb|bist du so nett"),
-    ("verb", "would you be so kind as to|would you be so kind to|would you be so kind and|could you be so kind as to|"
-             "be so kind as to|would you be able to|i would like you to|i'd like you to|i want you to|i need you to|"
-             "we need you to|we would like you to|we'd like you to|i would ask you to|i'd ask you to|i ask you to|"
-             "i am asking you to|i'd appreciate it if you could|i would appreciate it if you could|"
-             "i'd appreciate it if you would|i would appreciate it if you would|i'd be grateful if you could|"
-             "i would be grateful if you could|i was wondering if you could|i wonder if you could|"
-             "it would be great if you could|it would be nice if you could|it'd be great if you could|it'd be nice if you could|"
-             "it would be lovely if you could|it would help if you could|it would be helpful if you could|"
-             "would be great if you could|would it be possible to|is it possible to|would it be possible for you to|"
-             "i'd love it if you could|we would appreciate it if you could|do me a favor and|do me a favour and|"
-             "can i ask you to|could i ask you to|can i get you to|could i get you to"),
-    ("verb", "ich möchte dass du|ich möchte dass sie|ich hätte gern dass du|ich hätte gerne dass du|ich will dass du|"
-             "ich würde mich freuen wenn du|ich würde mich freuen wenn sie|es wäre nett wenn du|es wäre nett wenn sie|"
-             "es wäre schön wenn du|es wäre schön wenn sie|es wäre toll wenn du|es wäre toll wenn sie|"
-             "es wäre super wenn du|es wäre super wenn sie|es wäre lieb wenn du|es wäre lieb wenn sie|"
-             "es wäre gut wenn du|es wäre gut wenn sie|es wäre hilfreich wenn du|es wäre hilfreich wenn sie|"
-             "wäre super wenn du|wäre nett wenn du|wäre toll wenn du|wäre schön wenn du|wäre lieb wenn du|"
-             "wäre klasse wenn du|es wäre klasse wenn du|"
-             "wäre super wenn sie|wäre nett wenn sie|wäre toll wenn sie|wäre schön wenn sie|"
-             "ich wäre dir dankbar wenn du|ich wäre ihnen dankbar wenn sie|ich wäre dankbar wenn sie|ich wäre dankbar wenn du|"
-             "wäre es möglich dass du|wäre es möglich dass sie|wäre es möglich|ist es möglich|tu mir den gefallen und|"
-             "tust du mir den gefallen und|ich bräuchte jemanden der"),
-    ("verb", "i would like to|i'd like to|i want to|we would like to|we'd like to|"
-             "ich möchte|ich möchte gern|ich möchte gerne|ich würde gern|ich würde gerne|wir möchten|wir würden gerne"),
+    (
+        "verb",
+        "could you|would you|can you|could u|can u|will you please|may i ask you to|might i ask you to|may i ask you",
+    ),
+    (
+        "verb",
+        "könnten sie|könntest du|könntet ihr|kannst du|können sie|könnt ihr|würdest du|würden sie|würdet ihr|"
+        "magst du|könnte jemand|kann jemand|dürfte ich dich bitten|dürfte ich sie bitten|darf ich dich bitten|"
+        "darf ich sie bitten|ich bitte dich|ich bitte sie|wir bitten sie|ich möchte dich bitten|"
+        "ich möchte sie bitten|ich wollte dich bitten|ich wollte sie bitten|wärst du so nett|wärst du so lieb|"
+        "wären sie so nett|wären sie so freundlich|wärst du so freundlich|sei so nett|sei so lieb|"
+        "seien sie so nett|seien sie so freundlich|bist du so lieb|bist du so nett",
+    ),
+    (
+        "verb",
+        "would you be so kind as to|would you be so kind to|would you be so kind and|could you be so kind as to|"
+        "be so kind as to|would you be able to|i would like you to|i'd like you to|i want you to|i need you to|"
+        "we need you to|we would like you to|we'd like you to|i would ask you to|i'd ask you to|i ask you to|"
+        "i am asking you to|i'd appreciate it if you could|i would appreciate it if you could|"
+        "i'd appreciate it if you would|i would appreciate it if you would|i'd be grateful if you could|"
+        "i would be grateful if you could|i was wondering if you could|i wonder if you could|"
+        "it would be great if you could|it would be nice if you could|it'd be great if you could|it'd be nice if you could|"
+        "it would be lovely if you could|it would help if you could|it would be helpful if you could|"
+        "would be great if you could|would it be possible to|is it possible to|would it be possible for you to|"
+        "i'd love it if you could|we would appreciate it if you could|do me a favor and|do me a favour and|"
+        "can i ask you to|could i ask you to|can i get you to|could i get you to",
+    ),
+    (
+        "verb",
+        "ich möchte dass du|ich möchte dass sie|ich hätte gern dass du|ich hätte gerne dass du|ich will dass du|"
+        "ich würde mich freuen wenn du|ich würde mich freuen wenn sie|es wäre nett wenn du|es wäre nett wenn sie|"
+        "es wäre schön wenn du|es wäre schön wenn sie|es wäre toll wenn du|es wäre toll wenn sie|"
+        "es wäre super wenn du|es wäre super wenn sie|es wäre lieb wenn du|es wäre lieb wenn sie|"
+        "es wäre gut wenn du|es wäre gut wenn sie|es wäre hilfreich wenn du|es wäre hilfreich wenn sie|"
+        "wäre super wenn du|wäre nett wenn du|wäre toll wenn du|wäre schön wenn du|wäre lieb wenn du|"
+        "wäre klasse wenn du|es wäre klasse wenn du|"
+        "wäre super wenn sie|wäre nett wenn sie|wäre toll wenn sie|wäre schön wenn sie|"
+        "ich wäre dir dankbar wenn du|ich wäre ihnen dankbar wenn sie|ich wäre dankbar wenn sie|ich wäre dankbar wenn du|"
+        "wäre es möglich dass du|wäre es möglich dass sie|wäre es möglich|ist es möglich|tu mir den gefallen und|"
+        "tust du mir den gefallen und|ich bräuchte jemanden der",
+    ),
+    (
+        "verb",
+        "i would like to|i'd like to|i want to|we would like to|we'd like to|"
+        "ich möchte|ich möchte gern|ich möchte gerne|ich würde gern|ich würde gerne|wir möchten|wir würden gerne",
+    ),
     ("gerund", "would you mind|do you mind|mind"),
-    ("verb", "würde es dir etwas ausmachen|würde es ihnen etwas ausmachen|macht es dir etwas aus|"
-             "würde es dir was ausmachen"),
-    ("noun", "i need|we need|i would like|i'd like|i want|we would like|we'd like|i require|we require|can i have|"
-             "could i have|could we have|may i have|can i get|could i get|can we get|could we get|could i please get|"
-             "ich brauche|ich bräuchte|wir brauchen|wir bräuchten|ich benötige|wir benötigen|ich hätte gern|"
-             "ich hätte gerne|wir hätten gern|wir hätten gerne|ich hätte|könnte ich|kann ich|könnten wir|dürfte ich|"
-             "ich will|ich brauch|ich bräuchte dringend|kriege ich|bekomme ich|könnte ich bekommen|kann ich bekommen|"
-             "könnte ich haben|kann ich haben"),
+    (
+        "verb",
+        "würde es dir etwas ausmachen|würde es ihnen etwas ausmachen|macht es dir etwas aus|"
+        "würde es dir was ausmachen",
+    ),
+    (
+        "noun",
+        "i need|we need|i would like|i'd like|i want|we would like|we'd like|i require|we require|can i have|"
+        "could i have|could we have|may i have|can i get|could i get|can we get|could we get|could i please get|"
+        "ich brauche|ich bräuchte|wir brauchen|wir bräuchten|ich benötige|wir benötigen|ich hätte gern|"
+        "ich hätte gerne|wir hätten gern|wir hätten gerne|ich hätte|könnte ich|kann ich|könnten wir|dürfte ich|"
+        "ich will|ich brauch|ich bräuchte dringend|kriege ich|bekomme ich|könnte ich bekommen|kann ich bekommen|"
+        "könnte ich haben|kann ich haben",
+    ),
 )
 """Turns of politeness that make a request of what follows: a verb, a gerund, or the thing wished for itself."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from cpa.core import language as lang
 from cpa.core.folding import allowed_edits, distance, fold, spellings
 
-Verbs = Mapping[str, Mapping[str, Sequence[str]]]
+Verbs = Mapping[str, Mapping[Any, Sequence[str]]]
 
 _CLASSES: tuple[tuple[str, str], ...] = (
     ("article", lang.ARTICLES),
@@ -70,7 +71,9 @@ class Lexicon:
                 choices.sort(key=lambda choice: (-len(choice[0]), choice))
         self._correctable = self._targets()
         tables = (self._phrases, self._split, self._frames)
-        parts = {part for table in tables for choices in table.values() for words_, _ in choices for part in words_}
+        parts = {
+            part for table in tables for choices in table.values() for words_, _ in choices for part in words_
+        }
         self._keep = parts | {fold(word) for word in lang.CONFUSABLE.split()}
         self.correct = lru_cache(maxsize=4096)(self._correct)
 
@@ -178,7 +181,9 @@ class Lexicon:
                     nearest, best = edits, [word]
                 elif edits == nearest and edits <= limit:
                     best.append(word)
-        meanings = {frozenset(tag.split(":")[1] if ":" in tag else tag for tag in self._tags.get(w, ())) for w in best}
+        meanings = {
+            frozenset(tag.split(":")[1] if ":" in tag else tag for tag in self._tags.get(w, ())) for w in best
+        }
         return best[0] if best and len(meanings) == 1 else ""
 
 

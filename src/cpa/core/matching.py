@@ -30,7 +30,9 @@ class Request:
     def of(cls, readings: Iterable[Reading], text: str) -> Request:
         readings = list(readings)
         marked = tuple(m for r in readings for m in r.marked)
-        return cls(marked, text, any(r.wish for r in readings) and not any(m.verb() for m in marked if not m.content))
+        return cls(
+            marked, text, any(r.wish for r in readings) and not any(m.verb() for m in marked if not m.content)
+        )
 
     def verbs(self) -> frozenset[str]:
         return frozenset(v for m in self.marked if not m.content and (v := m.verb()))
@@ -118,7 +120,9 @@ def match_regex(
     return replace(made, opens=all(m.filler for m in before))
 
 
-def _take(name: str, definition: ArgumentDefinition, inside: list[int], finder: Finder, filled: Filled) -> str:
+def _take(
+    name: str, definition: ArgumentDefinition, inside: list[int], finder: Finder, filled: Filled
+) -> str:
     """Read a named group's words as the argument's type; says what is wrong, or nothing."""
     marked = finder.marked
     if definition.type in (ArgumentType.EMAIL_LIST, ArgumentType.EMAIL):
@@ -170,7 +174,9 @@ def _is(item: Marked, name: str) -> bool:
         return False
     for tag in item.tags:
         kind, _, rest = tag.partition(":")
-        if (kind == "word" and rest == name) or (kind == "verb" and rest.split(":")[0] == name and not rest.endswith(":report")):
+        if (kind == "word" and rest == name) or (
+            kind == "verb" and rest.split(":")[0] == name and not rest.endswith(":report")
+        ):
             return True
     return item.token.kind == "word" and item.token.fold in spellings(name)
 
@@ -186,11 +192,7 @@ def _left_over(request: Request, filled: Filled, own: set[int]) -> list[str]:
                 continue
         elif item.tags & _STRONG:
             pass
-        elif item.filler or "genitive" in item.tags and _after_used(index, filled):
-            continue
-        elif item.tags & {"intensifier"} and "frame" in _all_tags(request):
-            continue
-        elif item.tags & {"addressed"} and (polite or request.verbs()):
+        elif item.filler or ("genitive" in item.tags and _after_used(index, filled)) or (item.tags & {"intensifier"} and "frame" in _all_tags(request)) or (item.tags & {"addressed"} and (polite or request.verbs())):
             continue
         left.append(item.token.text)
     return left

@@ -42,7 +42,9 @@ def compile_pattern(source: str) -> re.Pattern[str]:
         tree = _parser.parse(folded)
         compiled = re.compile(folded)
     except (re.error, OverflowError, RecursionError) as error:
-        raise UnsafePattern(str(error), "Mend the regular expression; a literal sign needs a backslash before it") from error
+        raise UnsafePattern(
+            str(error), "Mend the regular expression; a literal sign needs a backslash before it"
+        ) from error
     _check(tree)
     return compiled
 
@@ -84,14 +86,18 @@ def _check(tree: Any) -> None:
         if name in ("MAX_REPEAT", "MIN_REPEAT") and node[1][0] != node[1][1]:
             repeats += _open_ended(node)
             if inside:
-                raise UnsafePattern("a repeat inside a repeat", "Write the inner part without + or *, or the outer one")
+                raise UnsafePattern(
+                    "a repeat inside a repeat", "Write the inner part without + or *, or the outer one"
+                )
         elif name == "BRANCH" and inside and _begin_alike(node[1][1]):
             raise UnsafePattern(
-                "alternatives that begin alike inside a repeat", "Take the common beginning out of the brackets"
+                "alternatives that begin alike inside a repeat",
+                "Take the common beginning out of the brackets",
             )
     if repeats > MAX_REPEATS:
         raise UnsafePattern(
-            f"{repeats} open-ended repeats, more than {MAX_REPEATS}", "Split the pattern, or bound them as in {1,40}"
+            f"{repeats} open-ended repeats, more than {MAX_REPEATS}",
+            "Split the pattern, or bound them as in {1,40}",
         )
 
 

@@ -63,7 +63,8 @@ ASKS: dict[Reason, Localised] = {
         en="I did not understand all of it (unclear: {detail}). What is meant? For example: {examples}",
     ),
     Reason.TIE: Localised(
-        de="Das kann mehreres heißen: {detail}. Was davon?", en="That may mean several things: {detail}. Which one?"
+        de="Das kann mehreres heißen: {detail}. Was davon?",
+        en="That may mean several things: {detail}. Which one?",
     ),
     Reason.INVALID_ADDRESS: Localised(
         de="Keine gültige Mailadresse: {detail}. Wie lautet sie richtig?",

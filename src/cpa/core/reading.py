@@ -27,9 +27,20 @@ from cpa.core.utterance import Sentence, Token
 _POLITE = frozenset(("please", "courtesy"))
 _SKIPPED = frozenset(("please", "courtesy", "particle", "beneficiary", "intensifier", "comma"))
 _FILLERS = frozenset(
-    ("please", "courtesy", "article", "object", "beneficiary", "conjunction", "particle", "preposition", "comma", "frame")
+    (
+        "please",
+        "courtesy",
+        "article",
+        "object",
+        "beneficiary",
+        "conjunction",
+        "particle",
+        "preposition",
+        "comma",
+        "frame",
+    )
 )
-_PLEASE = frozenset("please bitte pls plz plese pleas pleaes biite freundlicherweise netterweise".split())
+_PLEASE = frozenset(["please", "bitte", "pls", "plz", "plese", "pleas", "pleaes", "biite", "freundlicherweise", "netterweise"])
 _CONTENT = (
     ("saying",),
     ("that", "says"),
@@ -136,13 +147,13 @@ def mark(sentence: Sentence, lexicon: Lexicon, *, eager: bool = False) -> tuple[
     for indices, tag in lexicon.split_verbs(folds):
         for index in indices:
             tags[index] = {t for t in tags[index] if not t.startswith("verb:")} | {tag}
-    marked = tuple(
-        Marked(token, frozenset(tags[i]), False, corrected[i]) for i, token in enumerate(tokens)
-    )
+    marked = tuple(Marked(token, frozenset(tags[i]), False, corrected[i]) for i, token in enumerate(tokens))
     return _mark_content(marked)
 
 
-_NAMED_BY = frozenset("of from for von für fuer by kunde kunden customer firma company supplier lieferant lieferanten".split())
+_NAMED_BY = frozenset(
+    ["of", "from", "for", "von", "für", "fuer", "by", "kunde", "kunden", "customer", "firma", "company", "supplier", "lieferant", "lieferanten"]
+)
 
 
 def _mark_content(marked: tuple[Marked, ...]) -> tuple[Marked, ...]:
@@ -217,7 +228,9 @@ def read(sentence: Sentence, lexicon: Lexicon, *, eager: bool = False) -> Readin
     mood, wish = _mood(sentence, marked, control, tags, verbs, frames)
     if aside_trouble:
         mood, verbs = Mood.NEGATED, verbs | aside_trouble
-    reading = Reading(sentence, marked, mood, verbs, wish, False, _lead_in(sentence, marked, tags, mood), addressed)
+    reading = Reading(
+        sentence, marked, mood, verbs, wish, False, _lead_in(sentence, marked, tags, mood), addressed
+    )
     return replace(reading, harmless=_harmless(reading, control, tags))
 
 
@@ -241,7 +254,7 @@ def _mood(
         return Mood.CONDITIONAL, False
     if "later" in tags:
         return Mood.LATER, False
-    if not control or all(m.filler or m.token.kind == "punct" for m in control) and not frames:
+    if not control or (all(m.filler or m.token.kind == "punct" for m in control) and not frames):
         return Mood.ASIDE, False
     if _asks(sentence, control, frames):
         if not verbs and ("proverb" in tags or all(m.filler or "addressed" in m.tags for m in control)):
@@ -257,7 +270,10 @@ def _asks(sentence: Sentence, control: Sequence[Marked], frames: Mapping[int, st
     if any(tag.endswith(":report") for m in control for tag in m.tags if tag.startswith("verb:")):
         if not any(m.verb() for m in control) and not frames:
             return False
-        if any(m.tags and all(t.endswith(":report") for t in m.tags if t.startswith("verb:")) and _is_verb(m) for m in control):
+        if any(
+            m.tags and all(t.endswith(":report") for t in m.tags if t.startswith("verb:")) and _is_verb(m)
+            for m in control
+        ):
             return False
     if frames:
         return True
@@ -290,7 +306,23 @@ def _subject(opening: Sequence[Marked]) -> bool:
     for index, item in enumerate(opening):
         if _is_verb(item):
             return False
-        if item.token.fold in ("i", "we", "ich", "wir", "you", "du", "he", "she", "they", "er", "man", "i'm", "i'll", "we'll", "who"):
+        if item.token.fold in (
+            "i",
+            "we",
+            "ich",
+            "wir",
+            "you",
+            "du",
+            "he",
+            "she",
+            "they",
+            "er",
+            "man",
+            "i'm",
+            "i'll",
+            "we'll",
+            "who",
+        ):
             return True
         if item.token.fold == "sie" and index + 1 < len(opening) and _has_form(opening[index + 1], "plain"):
             return True
@@ -337,14 +369,23 @@ def _mark_frames(marked: tuple[Marked, ...], lexicon: Lexicon) -> tuple[tuple[Ma
             for index in indices:
                 out[index] = replace(out[index], tags=frozenset(("frame",)))
             return tuple(out), {start: kind}
-        if not item.tags & _SKIPPED and not item.tags & {"conjunction", "aside"} and item.token.kind != "punct":
+        if (
+            not item.tags & _SKIPPED
+            and not item.tags & {"conjunction", "aside"}
+            and item.token.kind != "punct"
+        ):
             break
     return tuple(out), {}
 
 
 def _lead_in(sentence: Sentence, marked: Sequence[Marked], tags: frozenset[str], mood: Mood) -> bool:
     last = marked[-1]
-    return last.token.text == ":" and mood is not Mood.REQUEST and not last.content and "content_mark" not in last.tags
+    return (
+        last.token.text == ":"
+        and mood is not Mood.REQUEST
+        and not last.content
+        and "content_mark" not in last.tags
+    )
 
 
 def _harmless(reading: Reading, control: Sequence[Marked], tags: frozenset[str]) -> bool:
@@ -364,7 +405,9 @@ def _harmless(reading: Reading, control: Sequence[Marked], tags: frozenset[str])
     return reading.mood is not Mood.RETRACTED
 
 
-_QUERIES = frozenset("question questions fragen frage rueckfragen ruckfragen problem problems probleme unklar unclear".split())
+_QUERIES = frozenset(
+    ["question", "questions", "fragen", "frage", "rueckfragen", "ruckfragen", "problem", "problems", "probleme", "unklar", "unclear"]
+)
 _OWN_TROUBLE: frozenset[str] = frozenset()
 
 

@@ -17,7 +17,7 @@ from cpa.core.language import LEGAL_FORMS
 from cpa.core.reading import Marked
 
 _JOINERS = frozenset((",", "and", "und", "&", "sowie", "also", "as", "well", "+"))
-_OF_SENDER = frozenset("from von by bei vom off".split())
+_OF_SENDER = frozenset(["from", "von", "by", "bei", "vom", "off"])
 _LEGAL = frozenset(LEGAL_FORMS.split())
 _ME = frozenset(("me", "mir", "mich", "us", "uns"))
 _QUOTES = "\"'“”„«»‘’‚"
@@ -82,7 +82,11 @@ class Finder:
 
     def _quoted_content(self, name: str, found: Filled) -> None:
         """`Send bob@x "see you at six"`: a quoted string nobody else claims."""
-        quoted = [i for i, m in enumerate(self.marked) if m.token.kind == "quoted" and not m.tags and i not in found.used]
+        quoted = [
+            i
+            for i, m in enumerate(self.marked)
+            if m.token.kind == "quoted" and not m.tags and i not in found.used
+        ]
         if len(quoted) == 1:
             text = self.marked[quoted[0]].token.text
             found.values[name], found.words[name] = text.strip(_QUOTES).strip(), text
@@ -127,7 +131,7 @@ class Finder:
             token = self.marked[index].token
             if token.kind == "mail":
                 end = index + 1
-            elif not (token.fold in _JOINERS or token.fold in ("an", "to") and self._before_is_joiner(index)):
+            elif not (token.fold in _JOINERS or (token.fold in ("an", "to") and self._before_is_joiner(index))):
                 break
             index += 1
         return end
@@ -141,8 +145,12 @@ class Finder:
         while index >= 0:
             item = self.marked[index]
             if self._is(item, definition.after):
-                return item.token.fold not in _OF_SENDER or any(fold(w) in _OF_SENDER for w in definition.after)
-            if item.token.fold in _OF_SENDER or not (item.filler or item.token.text in ":(" or "genitive" in item.tags):
+                return item.token.fold not in _OF_SENDER or any(
+                    fold(w) in _OF_SENDER for w in definition.after
+                )
+            if item.token.fold in _OF_SENDER or not (
+                item.filler or item.token.text in ":(" or "genitive" in item.tags
+            ):
                 return False
             index -= 1
         return False
@@ -170,7 +178,9 @@ class Finder:
 
     def _explicit_me(self, definition: ArgumentDefinition) -> bool:
         pairs = zip(self.marked, self.marked[1:], strict=False)
-        return any(a.token.fold in ("to", "an") and b.token.fold in ("me", "mich", "uns", "us") for a, b in pairs)
+        return any(
+            a.token.fold in ("to", "an") and b.token.fold in ("me", "mich", "uns", "us") for a, b in pairs
+        )
 
     def _phrase(self, name: str, definition: ArgumentDefinition, found: Filled) -> None:
         """What follows the first of `after`, up to the next verb or address, or to "in <one of `before`>"."""
@@ -178,10 +188,16 @@ class Finder:
             start = index + 1
             while start < len(self.marked) and self._is(self.marked[start], definition.after):
                 start += 1
-            if index in found.used or not self._is(item, definition.after) or self._place_follows(start - 1, definition):
+            if (
+                index in found.used
+                or not self._is(item, definition.after)
+                or self._place_follows(start - 1, definition)
+            ):
                 continue
             end = start
-            while end < len(self.marked) and end not in found.used and self._may_name(start, end, Extent.PHRASE):
+            while (
+                end < len(self.marked) and end not in found.used and self._may_name(start, end, Extent.PHRASE)
+            ):
                 if end > start and self._place_follows(end, definition):
                     break
                 end += 1
@@ -233,7 +249,11 @@ class Finder:
                 return end
         if end - start > _LONGEST_NAME:
             return start
-        while end > start and self.marked[end - 1].token.kind == "punct" and self.marked[end - 1].token.text != ".":
+        while (
+            end > start
+            and self.marked[end - 1].token.kind == "punct"
+            and self.marked[end - 1].token.text != "."
+        ):
             end -= 1
         return end
 
@@ -247,7 +267,15 @@ class Finder:
             return index > start and item.token.text in ("&", "+", ".") and self._goes_on(index)
         if extent is Extent.PHRASE:
             bad = any(t.startswith("verb:") and not t.endswith(":report") for t in item.tags)
-            return not bad and not item.tags & {"negation", "condition", "later", "reporting", "frame", "comma", "please"}
+            return not bad and not item.tags & {
+                "negation",
+                "condition",
+                "later",
+                "reporting",
+                "frame",
+                "comma",
+                "please",
+            }
         if item.token.kind not in ("word", "number"):
             return False
         if not item.tags or item.token.fold in _LEGAL:
@@ -265,7 +293,9 @@ class Finder:
         """Words that show this run to be the argument; None when nothing does."""
         index = start - 1
         passed: set[int] = set()
-        while index >= 0 and ("article" in self.marked[index].tags or self._is(self.marked[index], ("company",))):
+        while index >= 0 and (
+            "article" in self.marked[index].tags or self._is(self.marked[index], ("company",))
+        ):
             passed.add(index)
             if self._is(self.marked[index], definition.after):
                 return passed

@@ -63,10 +63,12 @@ _TOKEN = re.compile(
     r"|(?P<word>[^\W_]+(?:[-_/.'’][^\W_]+)*)"
     r"|(?P<punct>[^\s\w])",
 )
-_MAIL = re.compile(r"(?!\.)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}(?<!\.)@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,63}")
+_MAIL = re.compile(
+    r"(?!\.)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}(?<!\.)@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,63}"
+)
 _CLITIC = re.compile(r"(.*[^\Wsxz_]|.*[sxz])(['’]s|['’])$", re.IGNORECASE)
 _ABBREVIATIONS = frozenset(
-    "nr no dr hr fr mr mrs ms st inc corp co ltd bzw ggf usw evtl ca z b zb u d e g i v eg ie etc vs tel str prof dept".split()
+    ["nr", "no", "dr", "hr", "fr", "mr", "mrs", "ms", "st", "inc", "corp", "co", "ltd", "bzw", "ggf", "usw", "evtl", "ca", "z", "b", "zb", "u", "d", "e", "g", "i", "v", "eg", "ie", "etc", "vs", "tel", "str", "prof", "dept"]
 )
 _ENDS = ".!?;"
 
@@ -180,7 +182,9 @@ def _joined_intro(lines: list[str], index: int) -> str:
 def _next_is_marked(lines: list[str], index: int) -> bool:
     for line in lines[index + 1 : index + 4]:
         if line.strip():
-            return line.lstrip().startswith(">") or (fold(line).rstrip().endswith(":") and _next_is_marked(lines, index + 1))
+            return line.lstrip().startswith(">") or (
+                fold(line).rstrip().endswith(":") and _next_is_marked(lines, index + 1)
+            )
     return False
 
 
@@ -189,7 +193,11 @@ def _without_signature(lines: list[str], removed: list[str]) -> list[str]:
     for index, line in enumerate(lines):
         plain = fold(line)
         footer = _FOOTER.match(plain)
-        closing = None if footer or index == 0 and len(lines) == 1 and not re.search(r"[.!?]", plain) else _CLOSING.search(plain)
+        closing = (
+            None
+            if footer or (index == 0 and len(lines) == 1 and not re.search(r"[.!?]", plain))
+            else _CLOSING.search(plain)
+        )
         if not footer and not closing:
             continue
         removed.append("signature")
@@ -288,7 +296,9 @@ def tokens_of(text: str, start: int, end: int) -> list[Token]:
         kind, word, at = str(match.lastgroup), match.group(), match.start()
         if kind == "mail":
             found.append(_address(word, at))
-        elif kind == "word" and not re.search(r"n['’]t$", word, re.IGNORECASE) and (cut := _CLITIC.match(word)):
+        elif (
+            kind == "word" and not re.search(r"n['’]t$", word, re.IGNORECASE) and (cut := _CLITIC.match(word))
+        ):
             stem = cut.group(1)
             found.append(Token(stem, fold(stem), at, at + len(stem), "word"))
             found.append(Token(word[len(stem) :], "'s", at + len(stem), match.end(), "clitic"))

@@ -43,8 +43,8 @@ from cpa.core.task_graph import TaskGraph, compile
 from cpa.core.utterance import is_address
 from cpa.errors import BadInput, InvalidDocument, UnknownIntent
 
-Offers = Callable[[str, TaskSpec], bool]
-"""(tenant, task) → whether some agent offers this action and capability."""
+Offers = Callable[[str, str], bool]
+"""(action, capability) → whether some agent offers both."""
 
 _EMPTY: tuple[Any, ...] = (None, "", [])
 
@@ -94,9 +94,9 @@ class Planner:
     def __init__(
         self,
         router: IntentRouter,
-        *,
-        values: Mapping[str, Any] | None = None,
         offers: Offers | None = None,
+        values: Mapping[str, Any] | None = None,
+        *,
         catalogue: ActionCatalogue = CATALOGUE,
     ) -> None:
         """`offers` None means: whatever the catalogue knows can be done."""
@@ -136,7 +136,8 @@ class Planner:
         if intent.unknown:
             reason = intent.reason.value if intent.reason else "not_understood"
             raise UnknownIntent(
-                f"the request was not understood: {reason}" + (f" ({intent.detail})" if intent.detail else ""),
+                f"the request was not understood: {reason}"
+                + (f" ({intent.detail})" if intent.detail else ""),
                 field="text",
                 value=request.text,
                 remedy=intent.question,
@@ -199,9 +200,13 @@ class Planner:
     ) -> Plan:
         own = definition.timeout if definition and definition.timeout else 0.0
         spec = compile(
-            graph, intent=name, description=request.text, context=request.context, timeout=request.timeout or own
+            graph,
+            intent=name,
+            description=request.text,
+            context=request.context,
+            timeout=request.timeout or own,
         )
-        self._check_offers(request.tenant, spec)
+        self._check_offers(spec)
         answer = definition.answer.in_(intent.locale) if definition and definition.answer and intent else ""
         return Plan(
             spec=spec,
@@ -215,9 +220,9 @@ class Planner:
             answer=answer,
         )
 
-    def _check_offers(self, tenant: str, spec: JobSpec) -> None:
+    def _check_offers(self, spec: JobSpec) -> None:
         for task in spec.tasks:
-            if self.offers is not None and not self.offers(tenant, task):
+            if self.offers is not None and not self.offers(task.action, task.capability):
                 what = f"{task.action} with {task.capability!r}" if task.capability else task.action
                 raise InvalidDocument(
                     f"no agent offers {what}",
@@ -230,7 +235,9 @@ class Planner:
 def _context(request: PlanRequest) -> RouteContext:
     locale = request.context.get("locale", "").replace("_", "-").split("-")[0].lower()
     known = cast(Literal["de", "en"], locale) if locale in ("de", "en") else None
-    return RouteContext(user=request.context.get("user", ""), locale=known, authenticated=request.authenticated)
+    return RouteContext(
+        user=request.context.get("user", ""), locale=known, authenticated=request.authenticated
+    )
 
 
 def _checked(name: str, definition: ArgumentDefinition, value: Any) -> Any:
@@ -238,12 +245,18 @@ def _checked(name: str, definition: ArgumentDefinition, value: Any) -> Any:
     kind = definition.type
     if kind in (ArgumentType.EMAIL_LIST, ArgumentType.EMAIL):
         parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-        if isinstance(parts, list) and parts and all(isinstance(part, str) and is_address(part) for part in parts):
+        if (
+            isinstance(parts, list)
+            and parts
+            and all(isinstance(part, str) and is_address(part) for part in parts)
+        ):
             if kind is ArgumentType.EMAIL_LIST:
                 return parts
             if len(parts) == 1:
                 return parts[0]
-        raise _not_a(name, value, "a mail address" if kind is ArgumentType.EMAIL else "a list of mail addresses")
+        raise _not_a(
+            name, value, "a mail address" if kind is ArgumentType.EMAIL else "a list of mail addresses"
+        )
     if kind is ArgumentType.NUMBER:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return value
@@ -263,7 +276,9 @@ def _checked(name: str, definition: ArgumentDefinition, value: Any) -> Any:
 
 
 def _not_a(name: str, value: object, wanted: str) -> BadInput:
-    return BadInput(f"{name} is not {wanted}", field=f"arguments.{name}", value=value, remedy=f"Give {wanted}.")
+    return BadInput(
+        f"{name} is not {wanted}", field=f"arguments.{name}", value=value, remedy=f"Give {wanted}."
+    )
 
 
 def _for_arguments(definition: IntentDefinition, intent: Intent) -> Any:
@@ -338,7 +353,9 @@ def _escaped_task(task: dict[str, Any], scope: references.Scope, tainted: Sequen
                 used = {str(r.path[0]) for r in references.references(value) if r.root == "arguments"}
                 if used & set(tainted):
                     touched.append(key)
-                safe = {name: escape(v) if isinstance(v, str) else v for name, v in scope["arguments"].items()}
+                safe = {
+                    name: escape(v) if isinstance(v, str) else v for name, v in scope["arguments"].items()
+                }
                 holder[key] = references.prefill(value, {**scope, "arguments": safe})
     if isinstance(given, Mapping):
         made["arguments"] = inner
@@ -350,7 +367,12 @@ def _escaped_task(task: dict[str, Any], scope: references.Scope, tainted: Sequen
 def _alone(value: str) -> bool:
     """A reference and nothing else: the argument is the whole address or selector."""
     text = value.strip()
-    return text.startswith("{{") and text.endswith("}}") and len(references.references(value)) == 1 and text.count("{{") == 1
+    return (
+        text.startswith("{{")
+        and text.endswith("}}")
+        and len(references.references(value)) == 1
+        and text.count("{{") == 1
+    )
 
 
 def _in_selector(text: str) -> str:
@@ -375,7 +397,12 @@ def _explained(error: InvalidDocument, intent: str) -> InvalidDocument:
 
 def _values_in(document: Any) -> tuple[str, ...]:
     tasks: Iterable[Any] = document.values() if isinstance(document, Mapping) else document
-    found = {r.text.removeprefix("values.") for task in tasks for r in references.references(task) if r.root == "values"}
+    found = {
+        r.text.removeprefix("values.")
+        for task in tasks
+        for r in references.references(task)
+        if r.root == "values"
+    }
     return tuple(sorted(found))
 
 
