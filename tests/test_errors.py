@@ -1,0 +1,63 @@
+"""Errors carry data, and whatever data that is, they can be told."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from cpa.errors import InvalidDocument, NotFound
+
+BOTTOMLESS: Any = []
+for _ in range(5_000):
+    BOTTOMLESS = [BOTTOMLESS]
+
+
+def test_a_problem_names_field_value_and_remedy() -> None:
+    error = InvalidDocument(
+        "no task 7", field="tasks[0].depends_on", value=7, remedy="Indices go from 0 to 1."
+    )
+
+    assert str(error) == "tasks[0].depends_on: no task 7 (Indices go from 0 to 1.)"
+    assert error.problem() == {
+        "type": "urn:cpa:error:invalid_document",
+        "title": "invalid document",
+        "status": 422,
+        "detail": "no task 7",
+        "code": "invalid_document",
+        "actor": "caller",
+        "retryable": False,
+        "field": "tasks[0].depends_on",
+        "value": "7",
+        "remedy": "Indices go from 0 to 1.",
+    }
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    assert {"field", "value", "remedy"}.isdisjoint(NotFound("no such job").problem())
+    assert str(NotFound("no such job")) == "no such job"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, None),
+        ("x" * 200, "x" * 200),
+        ("x" * 201, "x" * 199 + "…"),
+        ([1, "ü"], "[1, 'ü']"),
+        (10**5000, "<int>"),
+        (BOTTOMLESS, "<list>"),
+        ("\ud800", "\\ud800"),
+    ],
+    ids=["none", "fits", "long", "list", "huge", "bottomless", "half a pair"],
+)
+def test_the_value_is_shown_shortened(value: object, shown: str | None) -> None:
+    assert InvalidDocument("wrong", value=value).value == shown
+
+
+def test_an_error_about_broken_text_can_be_sent() -> None:
+    error = InvalidDocument("\ud800", field="a.\ud800", value="\ud800", remedy="\ud800")
+
+    assert json.dumps(error.problem(), ensure_ascii=False).encode()
+    assert str(error).encode()
