@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from cpa.core.assignment import find_agent_for_task
+
 
 @dataclass(slots=True)
 class Agent:
@@ -69,11 +71,8 @@ class AgentRegistry:
 
     def find_agent_for_task(self, applicant: Applicant) -> Agent | None:
         """The least busy suitable agent with a free slot (and session); it is taken. None if all are busy."""
-        best: Agent | None = None
-        for agent in self._suitable(applicant.action, applicant.capability):
-            free = agent.busy < agent.slots and self._has_session(agent, applicant)
-            if free and (best is None or agent.busy < best.busy):
-                best = agent
+        suitable = self._suitable(applicant.action, applicant.capability)
+        best = find_agent_for_task(agent for agent in suitable if self._has_session(agent, applicant))
         if best is not None:
             best.busy += 1
             if best.sessions and applicant.action.startswith(best.session_family):
