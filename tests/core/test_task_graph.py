@@ -194,6 +194,8 @@ for _ in range(40):
         ([noop(when="values.x == 1")], "tasks[0].when", "was not filled at planning"),
         ([noop(timeout=0)], "tasks[0].timeout", "greater than 0"),
         ([noop(timeout=float("inf"))], "tasks[0].timeout", "finite"),
+        ([noop(timeout=10**5000)], "tasks[0].timeout", "valid number"),
+        ({"\ud800": NOOP}, "tasks.\\ud800", "cannot be the name"),
         ([noop(effect="harmless")], "tasks[0].effect", "input should be"),
         ([noop(retry={"max_attempts": 0})], "tasks[0].retry.max_attempts", "greater than or equal to 1"),
         ([noop(retry={"attempts": 1})], "tasks[0].retry.attempts", "extra inputs"),
