@@ -92,7 +92,7 @@ def _same_file(attachments: list[tuple[str, object]], expected: Fetched) -> Proo
     content = attachments[0][1]
     same = content == expected.content
     found = digest(content)
-    evidence = f"SHA-256 {found} = {wanted}" if same else f"SHA-256 {found}, the portal's is {wanted}"
+    evidence = f"SHA-256 {found}" + (", on both sides" if same else f", the portal's is {wanted}")
     return Proof(same, claim, f"{len(content):,} bytes, {evidence}")
 
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -25,9 +26,10 @@ _LOOKS = {
     "skipped": ("↷", "bright_black"),
     "cancelled": ("–", "bright_black"),
 }
+_BUSY = ("assigned", "running")
 _ASCII = {"✔": "+", "✘": "x", "▶": ">", "▷": ">", "○": "o", "·": ".", "‖": "=", "↷": "-", "–": "-"}
-_BEGIN = "task_started"
-_END = ("task_succeeded", "task_failed")
+_BEGIN = ("agent_chosen", "task_started")
+_END = ("task_succeeded", "task_failed", "task_verified")
 
 
 class Progress:
@@ -79,11 +81,11 @@ class Progress:
                 Text(_note(task, before), style="bright_black", overflow="ellipsis", no_wrap=True),
             )
             before = task["id"]
-        return rows
+        return Padding(rows, (0, 0, 0, 2))
 
     def _sign(self, status: str) -> RenderableType:
         sign, colour = _LOOKS.get(status, ("·", ""))
-        if status == "running" and self._live is not None and self._live.is_started and not self._ascii:
+        if status in _BUSY and self._live is not None and self._live.is_started and not self._ascii:
             return Spinner("dots", style=colour)
         return Text(self.sign(sign), style=colour)
 
@@ -99,7 +101,7 @@ class Progress:
         task, moment = event.get("task"), datetime.fromisoformat(event["time"])
         if task is None:
             return
-        if event["type"] == _BEGIN:
+        if event["type"] in _BEGIN:
             self._begun[task] = moment
             self._took.pop(task, None)
         elif event["type"] in _END and task in self._begun:
@@ -109,7 +111,7 @@ class Progress:
         name = task["id"]
         if name in self._took:
             return f"{self._took[name]:.2f} s"
-        if task["status"] == "running" and name in self._begun:
+        if task["status"] in _BUSY and name in self._begun:
             return f"{max(0.0, (datetime.now(UTC) - self._begun[name]).total_seconds()):.1f} s"
         return ""
 

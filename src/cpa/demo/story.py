@@ -21,7 +21,7 @@ from cpa.demo.mailbox import Kind
 from cpa.demo.proof import Proof, fetch_latest_invoice, prove_delivery
 from cpa.demo.show import Progress
 from cpa.demo.stage import Stage, open_props, open_stage
-from cpa.errors import CPAError, InternalError, Unavailable
+from cpa.errors import BadInput, InternalError, Unavailable
 
 RECIPIENT = "billing@kunde.example"
 CUSTOMER = "ACME"
@@ -71,7 +71,7 @@ async def tell(
     keep_open: bool = False,
 ) -> int:
     """`run_demo` on a given console, inside a running loop. Leaves no process behind, also when cancelled."""
-    languages = tuple(SENTENCES) if language == "both" else (language,)
+    languages = tuple(SENTENCES) if language == "both" else (_known(language),)
     begin = time.monotonic()
     async with open_stage(folder, mail=mail) as stage:
         _introduce(console, stage, time.monotonic() - begin)
@@ -83,6 +83,17 @@ async def tell(
         if keep_open:
             await _until_interrupted()
     return 0 if holds else 1
+
+
+def _known(language: str) -> str:
+    if language not in SENTENCES:
+        raise BadInput(
+            "there is no sentence in this language",
+            field="language",
+            value=language,
+            remedy=f"choose {', '.join(SENTENCES)} or both",
+        )
+    return language
 
 
 async def _play(console: Console, stage: Stage, sentence: str) -> _Told:
@@ -123,7 +134,8 @@ async def _prove(stage: Stage, detail: Mapping[str, Any]) -> tuple[Proof, ...]:
     """What the job did, seen from outside; a job that failed is its own answer."""
     job = detail["job"]
     error = job.get("error") or {}
-    done = Proof(job["status"] == "done", "the job is done", error.get("message") or job["status"])
+    seen = error.get("message") or f"{len(detail['tasks'])} tasks, status {job['status']}"
+    done = Proof(job["status"] == "done", "the job is done", seen)
     if not done.holds:
         return (done,)
     sent = next(
@@ -143,7 +155,7 @@ async def _prove_trail(stage: Stage) -> Proof:
     return Proof(
         verdict["sound"] and verdict["leaves"] > 0,
         "the audit trail is what was written: every leaf hashes to its event",
-        f"{verdict['leaves']} leaves of {verdict['jobs']} jobs",
+        f"{verdict['leaves']} leaves checked",
     )
 
 
@@ -237,4 +249,4 @@ async def _until_interrupted() -> None:
         task.uncancel()
 
 
-__all__ = ["CPAError", "RECIPIENT", "SENTENCES", "run_demo", "serve_demo", "tell"]
+__all__ = ["RECIPIENT", "SENTENCES", "run_demo", "serve_demo", "tell"]
