@@ -45,7 +45,7 @@ from cpa.core.intents import (
 from cpa.core.lexicon import Lexicon
 from cpa.core.matching import Candidate, Request, match_keywords, match_regex
 from cpa.core.questions import ASKS, language_of
-from cpa.core.reading import Marked, Mood, Reading, read
+from cpa.core.reading import Marked, Mood, Reading, contrast, read
 from cpa.core.utterance import Sentence, Utterance, is_address
 from cpa.core.utterance import read as read_utterance
 from cpa.errors import InvalidDocument
@@ -107,7 +107,14 @@ class IntentRouter:
 
     def _attempt(self, utterance: Utterance, context: RouteContext, *, eager: bool) -> Intent:
         readings = _attributed(
-            _with_content(utterance, [read(s, self.lexicon, eager=eager) for s in utterance.sentences])
+            _with_content(
+                utterance,
+                [
+                    read(part, self.lexicon, eager=eager)
+                    for s in utterance.sentences
+                    for part in contrast(s, self.lexicon)
+                ],
+            )
         )
         text = _Text(utterance, tuple(readings), context.locale or language_of(utterance.text))
         requests = [r for r in readings if r.mood is Mood.REQUEST]

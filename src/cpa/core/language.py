@@ -123,7 +123,7 @@ PARTICLES: Final = (
     "all daraus online neu rein ein"
 )
 PREPOSITIONS: Final = (
-    "from of in on at to for via by with as into through under onto inside within "
+    "from of off in on at to for via by with as into through under onto inside within "
     "aus von vom im in am auf an bei beim mit per über als nach zu zum zur für unter ins durch innerhalb aufs"
 )
 COURTESY: Final = (
@@ -228,7 +228,7 @@ PROVERBS: Final = (
 CONFUSABLE: Final = (
     "spend spenden spende spendest expert import imports hold holds halte halten resend unsend blend lend lending bend "
     "spending detach verwende verwenden versenke versenken schenke schenken schenkst sprich experte exporteur molle "
-    "hohe hohen senkt senken sinken sende-sperre latent latents porter postal total invoiced involve reply mailand main "
+    "hohe hohen senkt senken sinken sende-sperre latent latents porter postal total invoiced involve invoices rechnungen bills portals reply mailand main "
     "maul letzter kreche rechne rechnen bezahlung bemerkung"
 )
 """Real words that look like a typing error of another: never corrected."""

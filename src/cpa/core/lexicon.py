@@ -194,4 +194,6 @@ def _plausible(written: str, meant: str, verb: bool) -> bool:
         return False
     if not verb:
         return written[0] == meant[0] or written[1:2] == meant[:1]
-    return len(written) != len(meant) and set(written) == set(meant) and written[0] == meant[0]
+    if len(written) == len(meant) or written[0] != meant[0]:
+        return False
+    return set(written) == set(meant) or min(len(written), len(meant)) >= 7

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from cpa.core.folding import fold
 from cpa.core.lexicon import Lexicon
 from cpa.core.utterance import Sentence, Token
 
@@ -40,7 +41,9 @@ _FILLERS = frozenset(
         "frame",
     )
 )
-_PLEASE = frozenset(["please", "bitte", "pls", "plz", "plese", "pleas", "pleaes", "biite", "freundlicherweise", "netterweise"])
+_PLEASE = frozenset(
+    ["please", "bitte", "pls", "plz", "plese", "pleas", "pleaes", "biite", "freundlicherweise", "netterweise"]
+)
 _CONTENT = (
     ("saying",),
     ("that", "says"),
@@ -127,13 +130,13 @@ class Reading:
 
 def mark(sentence: Sentence, lexicon: Lexicon, *, eager: bool = False) -> tuple[Marked, ...]:
     """Look every token up; `eager` also takes capitalised unknown words for typing errors of known ones."""
-    tokens = sentence.tokens
+    tokens = _split_compounds(sentence.tokens, lexicon)
     tags: list[set[str]] = [set() for _ in tokens]
     corrected = [""] * len(tokens)
     for index, token in enumerate(tokens):
         if token.kind in ("word", "clitic"):
             tags[index] |= lexicon.tags(token.fold)
-            if not tags[index] and token.kind == "word" and (eager or token.text[:1].islower()):
+            if not tags[index] and token.kind == "word" and (eager or not index or token.text[:1].islower()):
                 word = lexicon.correct(token.fold)
                 if word and not (index and tokens[index - 1].fold in _NAMED_BY and token.text[:1].isupper()):
                     corrected[index] = word
@@ -152,8 +155,75 @@ def mark(sentence: Sentence, lexicon: Lexicon, *, eager: bool = False) -> tuple[
 
 
 _NAMED_BY = frozenset(
-    ["of", "from", "for", "von", "für", "fuer", "by", "kunde", "kunden", "customer", "firma", "company", "supplier", "lieferant", "lieferanten"]
+    [
+        "of",
+        "from",
+        "for",
+        "von",
+        "für",
+        "fuer",
+        "by",
+        "kunde",
+        "kunden",
+        "customer",
+        "firma",
+        "company",
+        "supplier",
+        "lieferant",
+        "lieferanten",
+    ]
 )
+
+
+def _split_compounds(tokens: Sequence[Token], lexicon: Lexicon) -> list[Token]:
+    """ "ACME-Rechnung" as two words, when the second is one of the trade's."""
+    out: list[Token] = []
+    for token in tokens:
+        head, sign, tail = token.text.rpartition("-")
+        known = lexicon.tags(token.fold)
+        if (
+            token.kind == "word"
+            and sign
+            and head
+            and not known
+            and any(tag.startswith("word:") for tag in lexicon.tags(fold(tail)))
+        ):
+            cut = token.start + len(head)
+            out.append(Token(head, fold(head), token.start, cut, "word"))
+            out.append(Token(tail, fold(tail), cut + 1, token.end, "word"))
+        else:
+            out.append(token)
+    return out
+
+
+def contrast(sentence: Sentence, lexicon: Lexicon) -> list[Sentence]:
+    """A sentence as two where "…, but do not …" begins, so that each half has its own mood."""
+    marked = mark(sentence, lexicon)
+    for index in range(1, len(marked) - 1):
+        item = marked[index]
+        if item.content:
+            break
+        rest = [m for m in marked[index + 1 :] if not m.content]
+        if item.token.fold in _BUT:
+            splits = any("negation" in m.tags for m in rest)
+        else:
+            near = [m for m in rest[:2] if "please" not in m.tags]
+            splits = item.token.fold in ("and", "und") and any("negation" in m.tags for m in near)
+        if splits:
+            at = item.token.start
+            first = tuple(
+                t for t in sentence.tokens if t.start < at and not (t.text == "," and t.end >= at - 1)
+            )
+            second = tuple(t for t in sentence.tokens if t.start > at)
+            return (
+                [replace(sentence, tokens=first), replace(sentence, tokens=second)]
+                if first and second
+                else [sentence]
+            )
+    return [sentence]
+
+
+_BUT = frozenset(("but", "aber", "jedoch", "however", "allerdings", "though"))
 
 
 def _mark_content(marked: tuple[Marked, ...]) -> tuple[Marked, ...]:
@@ -275,12 +345,14 @@ def _asks(sentence: Sentence, control: Sequence[Marked], frames: Mapping[int, st
             for m in control
         ):
             return False
-    if frames:
+    if frames and set(frames.values()) != {"noun"}:
         return True
+    please = any(m.token.fold in _PLEASE for m in control)
+    if frames:
+        return please or not any(m.verb() for m in control)
     opening = [m for m in control if not m.tags & _SKIPPED and "conjunction" not in m.tags]
     if not opening:
         return False
-    please = any(m.token.fold in _PLEASE for m in control)
     first = opening[0]
     if "question" in first.tags and not _has_form(first, "order"):
         return False
@@ -368,6 +440,9 @@ def _mark_frames(marked: tuple[Marked, ...], lexicon: Lexicon) -> tuple[tuple[Ma
             indices, kind = found
             for index in indices:
                 out[index] = replace(out[index], tags=frozenset(("frame",)))
+            last = max((i for i, m in enumerate(out) if not m.content and m.token.kind == "word"), default=0)
+            if out[last].token.fold in _LAST_MODALS and last > max(indices):
+                out[last] = replace(out[last], tags=frozenset(("frame",)))
             return tuple(out), {start: kind}
         if (
             not item.tags & _SKIPPED
@@ -376,6 +451,12 @@ def _mark_frames(marked: tuple[Marked, ...], lexicon: Lexicon) -> tuple[tuple[Ma
         ):
             break
     return tuple(out), {}
+
+
+_LAST_MODALS = frozenset(
+    "koennten koenntest koennte kannst koennen wuerdest wuerden moechtest magst konnten konntest".split()
+)
+""" "… wenn Sie … schicken könnten" """
 
 
 def _lead_in(sentence: Sentence, marked: Sequence[Marked], tags: frozenset[str], mood: Mood) -> bool:
@@ -406,7 +487,19 @@ def _harmless(reading: Reading, control: Sequence[Marked], tags: frozenset[str])
 
 
 _QUERIES = frozenset(
-    ["question", "questions", "fragen", "frage", "rueckfragen", "ruckfragen", "problem", "problems", "probleme", "unklar", "unclear"]
+    [
+        "question",
+        "questions",
+        "fragen",
+        "frage",
+        "rueckfragen",
+        "ruckfragen",
+        "problem",
+        "problems",
+        "probleme",
+        "unklar",
+        "unclear",
+    ]
 )
 _OWN_TROUBLE: frozenset[str] = frozenset()
 

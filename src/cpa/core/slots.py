@@ -76,8 +76,11 @@ class Finder:
             return
         found.used |= set(inside)
         value = self.span(inside[0], inside[-1] + 1).strip()
+        end = self.marked[inside[-1]].token.end
+        if not wanted and self.text[end : end + 1] in (".", "!", "?"):
+            value += self.text[end]
         whole = [self.marked[i].token.kind for i in inside] == ["quoted"]
-        found.values[name] = value.strip(_QUOTES).strip() if whole else value
+        found.values[name] = self.marked[inside[0]].token.text.strip(_QUOTES) if whole else value
         found.words[name] = value
 
     def _quoted_content(self, name: str, found: Filled) -> None:
@@ -131,7 +134,9 @@ class Finder:
             token = self.marked[index].token
             if token.kind == "mail":
                 end = index + 1
-            elif not (token.fold in _JOINERS or (token.fold in ("an", "to") and self._before_is_joiner(index))):
+            elif not (
+                token.fold in _JOINERS or (token.fold in ("an", "to") and self._before_is_joiner(index))
+            ):
                 break
             index += 1
         return end
@@ -153,7 +158,8 @@ class Finder:
             ):
                 return False
             index -= 1
-        return False
+        # "Kannst du anna@x.example eine Mail schreiben": the verb comes later.
+        return "send" in definition.after and any(self._is(m, ("send", "write")) for m in self.marked[start:])
 
     def _is(self, item: Marked, names: Sequence[str]) -> bool:
         """Whether a word is one of these words or belongs to one of these groups."""
@@ -278,7 +284,7 @@ class Finder:
             }
         if item.token.kind not in ("word", "number"):
             return False
-        if not item.tags or item.token.fold in _LEGAL:
+        if not item.tags or (item.token.fold in _LEGAL and item.token.text[:1].isupper() and index > start):
             return True
         # A known word may be part of a name whose legal form stands behind it: "Deutsche Post AG".
         return index > start and item.token.text[:1].isupper() and self._legal_follows(index)
