@@ -71,10 +71,7 @@ class AuditQuery:
         index = await self._index(tenant, job, task)
         which = AuditFilter(job=job, task=index, actor=actor, types=types, since=since, until=until)
         found = await self._repository.slice(tenant, which, limit=limit, below=_place(cursor))
-        names = {row.job: () for row in found.rows if row.job}
-        plans: dict[str, tuple[str, ...]] = {
-            name: await self._repository.task_ids(tenant, name) for name in names
-        }
+        plans = await self._repository.task_ids(tenant, (row.job for row in found.rows if row.job))
         entries = tuple(_entry(row, plans.get(row.job, ())) for row in found.rows)
         return AuditPage(entries, _cursor(found.next))
 
@@ -83,7 +80,7 @@ class AuditQuery:
             return -1
         if not job:
             raise BadInput("a task is looked for within a job", field="task", remedy="name the job too")
-        ids = await self._repository.task_ids(tenant, job)
+        ids = (await self._repository.task_ids(tenant, (job,))).get(job, ())
         if task not in ids:
             raise NotFound(
                 f"job {job} has no task {task}",

@@ -9,6 +9,7 @@ Contract of all repositories:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
@@ -214,6 +215,6 @@ class AuditRepository(Protocol):
         """(job, number of its last event) in the order of job ids, after that id."""
         ...
 
-    async def task_ids(self, tenant: str, job: str) -> tuple[str, ...]:
-        """Ids of the tasks of a job's plan, by index; empty for an unknown job."""
+    async def task_ids(self, tenant: str, jobs: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """By job: the ids of the tasks of its plan, by index. Unknown jobs are left out."""
         ...

@@ -9,10 +9,10 @@ name these conditions literally: only then SQLite may use the partial indexes.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from cpa.ports.clock import Clock
 from cpa.ports.queue import Lease
@@ -28,11 +28,12 @@ _ENTER = text(
     "INSERT INTO queue (tenant, job, priority, not_before, enqueued) "
     "VALUES (:tenant, :job, :priority, :not_before, :now) ON CONFLICT (tenant, job) DO NOTHING"
 )
-_ANYTHING = text(
-    "SELECT EXISTS (SELECT 1 FROM queue WHERE not_before = 0 AND lease_until = 0)"
-    " OR EXISTS (SELECT 1 FROM queue WHERE not_before > 0 AND not_before <= :now)"
-    " OR EXISTS (SELECT 1 FROM queue WHERE lease_until > 0 AND lease_until <= :now)"
+_STATE = text(
+    "SELECT EXISTS (SELECT 1 FROM queue WHERE lease_until > 0 AND lease_until <= :now),"
+    " EXISTS (SELECT 1 FROM queue WHERE not_before > 0 AND not_before <= :now),"
+    " EXISTS (SELECT 1 FROM queue WHERE not_before = 0 AND lease_until = 0)"
 )
+"""Whether a lease ran out, a time has come, or a job is ready: an idle line is only read."""
 _EXPIRE = text(
     "UPDATE queue SET owner = '', token = '', lease_until = 0 WHERE (tenant, job) IN ("
     "SELECT tenant, job FROM queue WHERE lease_until > 0 AND lease_until <= :now LIMIT :limit)"
@@ -80,10 +81,12 @@ class SqlJobQueue(Control):
     async def dequeue(self, owner: str, limit: int = 1, lease_ms: int = 30_000) -> tuple[Lease, ...]:
         limit = self._checked(owner, limit, lease_ms)
         now = self._clock.now_ms()
-        if not await self._store.read(lambda c: c.scalar(_ANYTHING, {"now": now})):
+        expired, ripe, ready = await self._store.read(lambda c: c.execute(_STATE, {"now": now}).one())
+        if not (expired or ripe or ready):
             return ()
+        moves = [statement for statement, due in ((_EXPIRE, expired), (_RIPEN, ripe)) if due]
         take = {"owner": owner, "token": secrets.token_hex(16), "until": now + lease_ms, "limit": limit}
-        while (rows := await self._store.write(lambda c: _take(c, now, take))) is None:
+        while (rows := await self._store.write(lambda c: _take(c, moves, now, take))) is None:
             pass
         return tuple(
             Lease(tenant, job, priority, enqueued, owner, str(take["token"]), now + lease_ms)
@@ -111,14 +114,16 @@ class SqlJobQueue(Control):
         now = self._clock.now_ms()
         return {"tenant": lease.tenant, "job": lease.job, "token": lease.token, "now": now}
 
-    async def _change(self, statement: Any, values: dict[str, Any]) -> int:
+    async def _change(self, statement: TextClause, values: dict[str, Any]) -> int:
         return int(await self._store.write(lambda c: c.execute(statement, values).rowcount))
 
 
-def _take(connection: Connection, now: int, take: dict[str, Any]) -> list[Any] | None:
+def _take(
+    connection: Connection, moves: Sequence[TextClause], now: int, take: dict[str, Any]
+) -> list[Any] | None:
     """Lease the first ones; None when so much had to be moved first that it takes another transaction."""
     chunk = {"now": now, "limit": _MOVED_AT_ONCE}
-    for statement in (_EXPIRE, _RIPEN):
+    for statement in moves:
         if connection.execute(statement, chunk).rowcount == _MOVED_AT_ONCE:
             return None
     return list(connection.execute(_TAKE, take).all())
