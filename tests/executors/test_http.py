@@ -137,6 +137,14 @@ async def test_secret_reference_from_outside_is_never_filled_in(
     assert service.received == []
 
 
+async def test_own_header_takes_the_place_of_the_usual_one(service: WebService, http: HttpExecutor) -> None:
+    headers = {"accept": "text/csv", "idempotency-key": "mein-eigener", "X-Zahl": 7}
+    await http.execute(call(service.url("/ok"), headers=headers))
+    (got,) = service.received
+    assert (got.headers["accept"], got.headers["idempotency-key"]) == ("text/csv", "mein-eigener")
+    assert got.headers["x-zahl"] == "7"
+
+
 async def test_missing_secret_names_where_to_set_it(service: WebService, http: HttpExecutor) -> None:
     result = await http.execute(call(service.url("/ok"), headers={"X-Key": {"secret": "fehlt"}}))
     assert problem(result) == (FailureClass.BUSINESS, "not_found")

@@ -516,6 +516,21 @@ async def test_search_finds_umlauts_newest_first_and_reading_keeps_the_attachmen
     assert still.result["count"] == 3
 
 
+async def test_mail_that_is_only_html_is_read_as_text(
+    servers: MailServer, artifacts: FolderArtifacts
+) -> None:
+    user = f"{uuid4().hex}@kunde.example"
+    message = EmailMessage()
+    message["Subject"] = "Angebot"
+    message["From"] = OWN
+    page = "<head><title>T</title></head><p>Gr&uuml;&szlig;e<br>aus K&ouml;ln</p><script>x()</script>"
+    message.set_content(page, subtype="html")
+    async with opened(servers, mailbox=user) as port:
+        await port.send(message, sender=OWN, recipients=[user])
+        read = await executor(port, artifacts).execute(request("mail.read", uid="1"))
+    assert read.result["text"] == "Grüße\naus Köln"
+
+
 async def test_long_text_is_cut_and_kept_whole_as_artifact(
     servers: MailServer, artifacts: FolderArtifacts
 ) -> None:

@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import smtplib
 import ssl
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from email import message_from_bytes
 from pathlib import Path
@@ -47,6 +49,8 @@ class Faults:
     `answer` (message delivered, no answer)."""
     delay: float = 0.0
     """Seconds between the delivery and its 250."""
+    kill: int = 0
+    """The process that gets SIGKILL right after a message's 250 has left."""
     times: int = -1
     """How many messages or recipients the fault meets before it heals; -1 is all."""
 
@@ -154,6 +158,9 @@ class _Server(SMTP):
             cut(self)
             return
         await super().smtp_DATA(arg)
+        if faults.kill and handler.meets(faults):
+            with suppress(ProcessLookupError):
+                os.kill(faults.kill, signal.SIGKILL)
 
 
 def cut(server: SMTP) -> None:

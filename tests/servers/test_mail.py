@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import smtplib
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.ports import answers, wait_until
-from tests.servers.smtp import PASSWORD, USER, Faults, accepted, inject
+from tests.servers.smtp import PASSWORD, USER, Faults, SmtpServer, accepted, inject
 
 pytestmark = pytest.mark.mailserver
 
@@ -50,3 +51,21 @@ def test_separate_process_says_its_ports_counts_durably_and_ends_with_its_input(
     wait_until(
         lambda: not any(answers(where[name]) for name in ("smtp", "imap", "lmtp")), "all ports are closed"
     )
+
+
+def test_client_is_killed_right_after_its_message_was_accepted(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.stdin.readline();"
+        "from tests.servers.test_mail import send; send(int(sys.argv[1]), 'k@x'); sys.stdin.read()"
+    )
+    with SmtpServer(tmp_path) as smtp:
+        program = [sys.executable, "-c", code, str(smtp.port)]
+        with subprocess.Popen(program, cwd=ROOT, stdin=subprocess.PIPE, text=True) as client:
+            assert client.stdin is not None
+            smtp.inject(Faults(kill=client.pid, times=1))
+            client.stdin.write("go\n")
+            client.stdin.flush()
+            assert client.wait(20) == -signal.SIGKILL
+        assert smtp.accepted() == {"<k@x>": 1}
+        send(smtp.port, "l@x")
+        assert smtp.accepted() == {"<k@x>": 1, "<l@x>": 1}

@@ -186,13 +186,15 @@ def _pinned(
     pinned = httpx2.URL(url).copy_with(host=address, port=target.port, fragment=None)
     usual = {"http": 80, "https": 443}[target.scheme]
     shown = f"[{target.host}]" if ":" in target.host else target.host
-    headers = {
-        "User-Agent": f"cpa/{cpa.__version__}",
-        "Accept": "application/json, */*;q=0.8",
-        "Accept-Encoding": "identity",
-        **call.headers,
-        "Host": shown if target.port == usual else f"{shown}:{target.port}",
-    }
+    headers = httpx2.Headers(
+        {
+            "User-Agent": f"cpa/{cpa.__version__}",
+            "Accept": "application/json, */*;q=0.8",
+            "Accept-Encoding": "identity",
+        }
+    )
+    headers.update(call.headers)
+    headers["Host"] = shown if target.port == usual else f"{shown}:{target.port}"
     extensions: dict[str, Any] = {"trace": progress.trace}
     if target.scheme == "https" and target.host != address:
         extensions["sni_hostname"] = target.host

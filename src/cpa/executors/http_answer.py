@@ -29,6 +29,7 @@ MAX_CHECKED = 8 * 1024 * 1024
 MASK = "•••"
 
 _EXCERPT = 300
+_LOOKED_AT = 4096
 _TEXTUAL = re.compile(r"text/.*|application/(.*\+)?(xml|javascript|x-www-form-urlencoded|yaml)")
 _JSON = re.compile(r"application/(.*\+)?json|text/json")
 _SHOWN_HEADERS = 100
@@ -123,12 +124,12 @@ async def excerpt(response: httpx2.Response, secrets: Iterable[str]) -> str:
     try:
         async for chunk in response.aiter_bytes():
             content += chunk
-            if len(content) > MAX_INLINE:
+            if len(content) > _LOOKED_AT:
                 break
     except httpx2.HTTPError:
         # The status has arrived and says enough; the body is only for people.
         content = b""
-    said = re.sub(r"<[^>]*>", " ", _decoded(response, content[:MAX_INLINE]))
+    said = re.sub(r"<[^>]*>", " ", _decoded(response, content[:_LOOKED_AT]))
     return re.sub(r"[\s\x00-\x1f]+", " ", mask(said, secrets)).strip()[:_EXCERPT]
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from imap_tools import BaseMailBox, MailMessage
 
 _BULK = 50
+_MAX_HTML = 1024 * 1024
 _BREAK = re.compile(r"[\x00\r\n]")
 
 
@@ -193,7 +194,7 @@ def _received(message: MailMessage, folder: str, *, whole: bool = False) -> Rece
             )
             for each in message.attachments
         )
-        text = message.text or plain_text(message.html)
+        text = message.text or plain_text(message.html[:_MAX_HTML])
     identity = message.obj["Message-ID"] or ""
     return ReceivedMail(
         uid=message.uid or "",

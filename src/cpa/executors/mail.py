@@ -17,7 +17,7 @@ from email.headerregistry import Address
 from typing import Any, TypeVar
 
 from cpa.core.classes import FailureClass
-from cpa.errors import NotFound
+from cpa.errors import CPAError, NotFound
 from cpa.executors.arguments import (
     Stopped,
     attempt,
@@ -197,7 +197,7 @@ class MailExecutor(BaseExecutor):
             )
         try:
             found = await port.find(letter.identity)
-        except (MailRefused, MailTrouble) as error:
+        except (MailRefused, MailTrouble, CPAError) as error:
             return Verification(
                 verdict=Verdict.UNKNOWN,
                 evidence=f"The mailbox could not be searched: {error}",
