@@ -65,8 +65,11 @@ def find_browser(configured: str = "") -> str | None:
 class SharedBrowser:
     """Owns the driver process and the browser."""
 
-    def __init__(self, *, path: str = "", headless: bool = True) -> None:
+    def __init__(self, *, path: str = "", headless: bool = True, sandbox: bool | None = None) -> None:
+        """`sandbox`: whether the browser shuts its renderers in; None: wherever it can. Root cannot."""
         self._path = path
+        root = os.name == "posix" and os.getuid() == 0
+        self._sandbox = not root if sandbox is None else sandbox
         self._headless = headless
         self._playwright: Playwright | None = None
         self._browser: Browser | None = None
@@ -128,13 +131,12 @@ class SharedBrowser:
         from playwright.async_api import Error, async_playwright
 
         self._playwright = await async_playwright().start()
-        root = os.name == "posix" and os.getuid() == 0
         try:
             browser = await self._playwright.chromium.launch(
                 executable_path=path,
                 headless=self._headless,
-                # The sandbox needs a user that is not root; as root the browser would not start at all.
-                args=[*_ARGUMENTS, *(["--no-sandbox"] if root else [])],
+                args=list(_ARGUMENTS),
+                chromium_sandbox=self._sandbox,
                 # Ending on a signal is the caller's business: running steps may finish first.
                 handle_sigint=False,
                 handle_sigterm=False,

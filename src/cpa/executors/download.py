@@ -53,7 +53,7 @@ async def download(step: Step) -> dict[str, Any]:
         media_type = _media_type(head, found.suggested_filename)
         _check_content(step, head, media_type, found.url)
         artifact = await step.artifacts.put(
-            step.tenant, _chunks(path), name=found.suggested_filename, media_type=media_type
+            step.tenant, chunks(path), name=found.suggested_filename, media_type=media_type
         )
     finally:
         with suppress(Exception):  # the browser deletes it with the context at the latest
@@ -72,19 +72,20 @@ async def attach(page: Page, wanted: Attach) -> CDPSession:
         status = event.get("responseStatusCode") or 0
         headers = event.get("responseHeaders") or []
         names = {each["name"].lower(): each["value"] for each in headers}
-        changed: dict[str, Any] = {"requestId": event["requestId"]}
+        method, changed = "Fetch.continueRequest", {"requestId": event["requestId"]}
         media_type = names.get("content-type", "").partition(";")[0].strip().lower()
         inline = not names.get("content-disposition", "").lower().startswith("attachment")
         if 200 <= status < 300 and inline and gate.HEADER not in names and wanted(media_type):
             old = names.get("content-disposition", "inline").partition(";")[2]
             kept = [each for each in headers if each["name"].lower() != "content-disposition"]
             value = "attachment" + (f";{old}" if old else "")
+            method = "Fetch.continueResponse"
             changed |= {
                 "responseCode": status,
                 "responseHeaders": [*kept, {"name": "content-disposition", "value": value}],
             }
         with suppress(Error):  # the page may be closed meanwhile
-            await devtools.send("Fetch.continueResponse", changed)
+            await devtools.send(method, changed)
 
     devtools.on("Fetch.requestPaused", answer)
     pattern = {"urlPattern": "*", "resourceType": "Document", "requestStage": "Response"}
@@ -104,7 +105,9 @@ async def _by_url(step: Step) -> Download:
     try:
         await attach(page, lambda media_type: True)
         try:
-            response = await page.goto(url, wait_until="commit", timeout=step.deadline.milliseconds())
+            response = await page.goto(
+                url, wait_until="domcontentloaded", timeout=step.deadline.milliseconds()
+            )
         except TimeoutError:
             raise Trouble(
                 FailureClass.TECHNICAL, "timeout", f"{url} did not answer in time.", details={"url": url}
@@ -241,7 +244,8 @@ def _head(path: Path) -> bytes:
         return file.read(1024)
 
 
-async def _chunks(path: Path) -> AsyncIterator[bytes]:
+async def chunks(path: Path) -> AsyncIterator[bytes]:
+    """A file's content, read in threads."""
     file = await asyncio.to_thread(path.open, "rb")
     try:
         while chunk := await asyncio.to_thread(file.read, _CHUNK):

@@ -13,6 +13,8 @@ What is refused or unreachable is answered with the header `X-CPA-Gate` and reme
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 from urllib.parse import urlsplit
 
 from cpa.core.classes import FailureClass
@@ -92,9 +94,10 @@ class Gate:
         try:
             if tunnel:
                 writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                await _join(reader, upstream, _copy(upstream_reader, writer))
             else:
                 upstream.write(_rewritten(method, url, fields))
-            await _join(reader, writer, upstream_reader, upstream)
+                await _join(reader, upstream, _answer(upstream_reader, writer))
         finally:
             upstream.close()
 
@@ -159,31 +162,41 @@ def _rewritten(method: str, url: str, fields: list[str]) -> bytes:
     path = url[len(f"{parts.scheme}://{parts.netloc}") :] or "/"
     if not path.startswith("/"):
         path = "/" + path
-    kept = [text for text in fields if text.partition(":")[0].strip().lower() not in _HOP_BY_HOP]
-    upgrade = any(text.lower().startswith("upgrade:") for text in kept)
-    head = [f"{method} {path} HTTP/1.1", f"Host: {parts.netloc}", *kept]
-    head.append(f"Connection: {'Upgrade' if upgrade else 'close'}")
+    head = [f"{method} {path} HTTP/1.1", f"Host: {parts.netloc}", *_end_to_end(fields), "Connection: close"]
     return "\r\n".join([*head, "", ""]).encode("latin-1")
 
 
+def _end_to_end(fields: list[str]) -> list[str]:
+    return [text for text in fields if text.partition(":")[0].strip().lower() not in _HOP_BY_HOP]
+
+
 async def _join(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    upstream_reader: asyncio.StreamReader,
-    upstream: asyncio.StreamWriter,
+    reader: asyncio.StreamReader, upstream: asyncio.StreamWriter, down: Coroutine[Any, Any, None]
 ) -> None:
-    """Copy both ways until the server has said everything."""
-    upwards = asyncio.create_task(_copy(reader, upstream))
+    """Copy both ways until one side is done: the server has said everything, or the browser has left."""
+    ways = {asyncio.create_task(_copy(reader, upstream)), asyncio.create_task(down)}
     try:
-        await _copy(upstream_reader, writer)
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        upwards.cancel()
-        await asyncio.gather(upwards, return_exceptions=True)
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """The server's answer, marked as the last on its connection: otherwise the browser could send the next
+    request, for another host, to this server."""
+    while True:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        line, *fields = head[:-4].split("\r\n")
+        if not line.partition(" ")[2].startswith("1"):  # interim answers say nothing a browser needs
+            break
+    lines = [line, *_end_to_end(fields), "Connection: close", "", ""]
+    writer.write("\r\n".join(lines).encode("latin-1"))
+    await _copy(reader, writer)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while chunk := await reader.read(65536):
         writer.write(chunk)
         await writer.drain()
-    if writer.can_write_eof():
-        writer.write_eof()

@@ -57,15 +57,14 @@ def redact_zip(source: Path, target: Path, secrets: Iterable[str]) -> bool:
 def _spellings(character: str) -> bytes:
     """A regular expression for one character in every encoding that a trace may hold it in."""
     raw = character.encode("utf-8", "surrogatepass")
-    options = [re.escape(raw)]
     # Percent encoding, also of itself (a URL inside a URL).
-    options.append(b"".join(b"%%(?:25)*(?i:%02x)" % byte for byte in raw))
+    options = [b"".join(b"%%(?:25)*(?i:%02x)" % byte for byte in raw)]
     # JSON escapes, also of themselves (JSON inside JSON doubles the backslashes).
     units = character.encode("utf-16-be", "surrogatepass")
     options.append(
         b"".join(rb"\\+u(?i:%s)" % units[i : i + 2].hex().encode() for i in range(0, len(units), 2))
     )
-    short = {'"': b'"', "\\": b"", "/": b"/", "\n": b"n", "\t": b"t", "\r": b"r"}.get(character)
+    short = {'"': b'"', "/": b"/", "\n": b"n", "\t": b"t", "\r": b"r", "\f": b"f", "\b": b"b"}.get(character)
     if short is not None:
         options.append(rb"\\+" + short)
     if character == " ":
@@ -76,6 +75,9 @@ def _spellings(character: str) -> bytes:
     named = {"&": b"&amp;", "<": b"&lt;", ">": b"&gt;", '"': b"&quot;", "'": b"&apos;"}.get(character)
     if named:
         options.append(named)
+    # As it is, last: `&`, `%` and the backslash begin longer spellings of themselves. A backslash may stand
+    # doubled any number of times.
+    options.append(rb"\\+" if character == "\\" else re.escape(raw))
     return b"(?:" + b"|".join(options) + b")"
 
 

@@ -29,7 +29,7 @@ from cpa.core.classes import FailureClass
 from cpa.errors import CPAError
 from cpa.executors import steps
 from cpa.executors.browser import SharedBrowser
-from cpa.executors.download import download
+from cpa.executors.download import chunks, download
 from cpa.executors.pool import SessionPool
 from cpa.executors.resume import ResumeFiles, Saved
 from cpa.executors.session import Session
@@ -58,7 +58,6 @@ _PERFORM: dict[str, Callable[[Step], Awaitable[dict[str, Any]]]] = {
     "web.screenshot": steps.screenshot,
 }
 _DATA_SLOTS = frozenset({"text", "value"})
-_CHUNK = 1024 * 1024
 
 TraceKept = Callable[[str, str, Artifact], Awaitable[None]]
 
@@ -67,7 +66,8 @@ class PlaywrightExecutor(BaseExecutor):
     """Performs `web.*`. Needs the extra `web` and a Chromium; without one, steps fail with class ENVIRONMENT
     and the command that installs it.
 
-    `browser_path`: empty means the first one found. `max_contexts`: jobs in the browser at the same time.
+    `browser_path`: empty means the first one found. `sandbox`: the browser's own; None is on, but for root
+    (containers without user namespaces need False). `max_contexts`: jobs in the browser at the same time.
     `idle_minutes`: a context unused that long is closed. `state_dir`: where sessions are written so that they
     survive this process (mode 0600); None keeps them in memory only. `spare_seconds`: how long a context must
     be unused before a waiting job may have it (only with `state_dir`). `pictures`, `trace`: whether to take
@@ -84,6 +84,7 @@ class PlaywrightExecutor(BaseExecutor):
         *,
         browser_path: str = "",
         headless: bool = True,
+        sandbox: bool | None = None,
         max_contexts: int = 4,
         idle_minutes: float = 10.0,
         spare_seconds: float = 30.0,
@@ -98,7 +99,7 @@ class PlaywrightExecutor(BaseExecutor):
         self._pictures = pictures
         self._trace_kept = trace_kept
         self._resume = ResumeFiles(state_dir) if state_dir is not None else None
-        self._browser = SharedBrowser(path=browser_path, headless=headless)
+        self._browser = SharedBrowser(path=browser_path, headless=headless, sandbox=sandbox)
         self._pool = SessionPool(
             self._browser,
             addresses,
@@ -189,13 +190,11 @@ class PlaywrightExecutor(BaseExecutor):
         except Trouble as trouble:
             if step.dispatched and trouble.failure is FailureClass.ENVIRONMENT:
                 trouble.failure = FailureClass.UNKNOWN_OUTCOME
-            return trouble, {}
+            return _masked(trouble, session), {}
         except Error as error:
             if not await self._browser.probe():
                 session.browser = None  # opened anew by the next step
-            classed = of_browser(error, dispatched=step.dispatched)
-            classed.message = session.redact(classed.message)
-            return classed, {}
+            return _masked(of_browser(error, dispatched=step.dispatched), session), {}
         except CPAError as error:  # of the artifact store
             failure = FailureClass.ENVIRONMENT if error.retryable else FailureClass.BUSINESS
             return Trouble(failure, error.code, error.message, remedy=error.remedy or ""), {}
@@ -285,10 +284,9 @@ class PlaywrightExecutor(BaseExecutor):
             await self._keep_trace(session, clean)
 
     async def _keep_trace(self, session: Session, path: Path) -> None:
-        content = await asyncio.to_thread(path.read_bytes)
         try:
             artifact = await self._artifacts.put(
-                session.tenant, content, name="trace.zip", media_type="application/zip"
+                session.tenant, chunks(path), name="trace.zip", media_type="application/zip"
             )
         except CPAError as error:  # the job is over; its answer does not depend on its trace
             _log.warning("trace_not_kept", tenant=session.tenant, job=session.job, reason=error.message)
@@ -296,6 +294,14 @@ class PlaywrightExecutor(BaseExecutor):
         _log.info("trace_kept", tenant=session.tenant, job=session.job, artifact=artifact.digest)
         if self._trace_kept is not None:
             await self._trace_kept(session.tenant, session.job, artifact)
+
+
+def _masked(trouble: Trouble, session: Session) -> Trouble:
+    """Without the secrets that a page may echo."""
+    trouble.message = session.redact(trouble.message)
+    trouble.remedy = session.redact(trouble.remedy)
+    trouble.details = session.redact(trouble.details)
+    return trouble
 
 
 def _opens_a_page(request: ActionRequest) -> bool:
