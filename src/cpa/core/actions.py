@@ -127,11 +127,7 @@ _WEB = (
     ActionSpec(
         name="web.download",
         summary="Download the file behind a link or an address.",
-        arguments={
-            "selector": _control(),
-            "url": _control(),
-            "media_type": _control(),  # what the file must be: a sign-in page sent in its place is found out
-        },
+        arguments={"selector": _control(), "url": _control()},
         one_of=(("selector", "url"),),
         results=("file", "url"),
         timeout=120.0,
