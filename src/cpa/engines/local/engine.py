@@ -26,7 +26,7 @@ from cpa.errors import BadInput, Conflict, CPAError, Unavailable
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
 from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Receipt, StoredEvent, Submission
-from cpa.ports.steps import StepStore
+from cpa.ports.steps import StepBatch, StepStore
 from cpa.ports.transport import Attempt
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class LocalEngine:
         self._committer: asyncio.Task[None] | None = None
         self._loops: list[asyncio.Task[None]] = []
         orchestrator.connect(self._report, self._progress)
-        self._stepper.on_commit = self._watchers.committed
+        self._stepper.on_commit = self._committed
         self._stepper.on_timer = self._timers.earlier
         self._stepper.on_lost = self._recovery.lost
         self._stepper.on_rest = self._line.room
@@ -160,7 +160,6 @@ class LocalEngine:
         if decision.changes is None:
             raise _not_reopened(state, decision.reason)
         self._stepper.enqueue(state)
-        self._line.wake()
         return await self._durable(Outcome(True, state.head.number))
 
     async def drain(self, timeout: float) -> None:
@@ -271,8 +270,6 @@ class LocalEngine:
             submission = msgspec.structs.replace(submission, job=self._new_id())
         start = self._line.may_start(submission)
         job = self._stepper.submit(submission, start=start)
-        if not start:
-            self._line.wake(submission.not_before)
         future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         self._stepper.promise(future, Receipt(job.head.id, job.head.created, job.head.status))
         return future
@@ -309,6 +306,12 @@ class LocalEngine:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._stepper.promise(future, value)
         return await future
+
+    def _committed(self, batch: StepBatch) -> None:
+        self._watchers.committed(batch)
+        for row in batch.queue.values():
+            if row is not None:
+                self._line.wake(row[1])
 
     def _report(self, tenant: str, job: str, event: Event) -> None:
         state = self._stepper.jobs.get((tenant, job))

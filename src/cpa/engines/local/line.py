@@ -34,7 +34,7 @@ class Line:
         return free and submission.not_before <= self._stepper.now()
 
     def wake(self, not_before: int = 0) -> None:
-        """A job has come into the line."""
+        """A job stands in the line now, durably: only then the store shows it."""
         if not_before > self._stepper.now():
             self._later = min(self._later, not_before) if self._later else not_before
         else:
