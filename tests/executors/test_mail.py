@@ -27,7 +27,7 @@ from tests.servers.smtp import Faults, SmtpServer
 
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.core.classes import FailureClass
-from cpa.errors import BadInput
+from cpa.errors import BadInput, NotFound
 from cpa.executors.mail import MAX_INLINE, MailExecutor
 from cpa.executors.smtp import MailAccount, SmtpImapMail, parse_endpoint
 from cpa.ports.artifacts import Artifact
@@ -93,10 +93,10 @@ def executor(port: MailPort, artifacts: FolderArtifacts) -> MailExecutor:
 
 
 def request(action: str = "mail.send", *, job: str = "", **given: Any) -> ActionRequest:
-    """A request of a job of its own; `epoch`, `look` and `tainted` are the request's, the rest are
+    """A request of a job of its own; `epoch`, `look`, `age` and `tainted` are the request's, the rest are
     arguments."""
     own: dict[str, Any] = {"tenant": "default", "job": job or str(uuid4())}
-    own |= {key: given.pop(key) for key in ("epoch", "look", "tainted", "tenant") if key in given}
+    own |= {key: given.pop(key) for key in ("epoch", "look", "age", "tainted", "tenant") if key in given}
     return ActionRequest(task="send", action=action, arguments=given, **own)
 
 
@@ -419,17 +419,20 @@ async def test_lost_answer_is_proved_by_the_copy_to_the_sender(
     }
 
 
-async def test_absence_counts_only_at_the_second_look(
+async def test_absence_counts_only_after_the_settle_time(
     servers: MailServer, port: SmtpImapMail, artifacts: FolderArtifacts
 ) -> None:
     servers.smtp.inject(Faults(break_at="dot", times=1))
     sending = executor(port, artifacts)
     asked = letter(job="9d1f")
     assert problem(await sending.execute(asked))[0] is FailureClass.UNKNOWN_OUTCOME
-    first = await sending.verify(asked)
-    assert (first.verdict, first.look_again) == (Verdict.UNKNOWN, 60)
-    second = await sending.verify(letter(job="9d1f", to=asked.arguments["to"], look=1))
-    assert (second.verdict, second.look_again) == (Verdict.ABSENT, None)
+    for age, verdict, look_again in (
+        (0.0, Verdict.UNKNOWN, 60.0),
+        (59.5, Verdict.UNKNOWN, 0.5),
+        (60.0, Verdict.ABSENT, None),
+    ):
+        told = await sending.verify(letter(job="9d1f", to=asked.arguments["to"], look=7, age=age))
+        assert (told.verdict, told.look_again) == (verdict, look_again)
 
 
 async def test_second_attempt_finds_the_first_ones_mail_and_sends_nothing(
@@ -446,16 +449,17 @@ async def test_second_attempt_finds_the_first_ones_mail_and_sends_nothing(
     assert len(box(servers, first.arguments["to"])) == 1
 
 
+@pytest.mark.parametrize("copy_to", ["", "{user}"])
 async def test_recipients_own_mailbox_can_be_the_proof(
-    servers: MailServer, artifacts: FolderArtifacts
+    servers: MailServer, artifacts: FolderArtifacts, copy_to: str
 ) -> None:
     user = f"{uuid4().hex}@kunde.example"
-    async with opened(servers, proof="recipient", mailbox=user, copy_to=user) as port:
+    async with opened(servers, proof="recipient", mailbox=user, copy_to=copy_to.format(user=user)) as port:
         sending = executor(port, artifacts)
         asked = letter(to=user)
         assert (await sending.execute(asked)).success
         assert (await sending.verify(asked)).verdict is Verdict.HAPPENED
-        elsewhere = await sending.verify(letter(to="anderer@kunde.example"))
+        elsewhere = await sending.verify(letter(to="anderer@kunde.example", age=3600))
         assert (elsewhere.verdict, elsewhere.look_again) == (Verdict.UNKNOWN, None)
     assert port.proof_copy == ""
 
@@ -465,14 +469,14 @@ async def test_without_a_place_to_look_nothing_can_be_told(
 ) -> None:
     async with opened(servers, proof="none") as port:
         assert not port.can_prove_absence
-        for look in (0, 1):
-            told = await executor(port, artifacts).verify(letter(look=look))
+        for age in (0, 3600):
+            told = await executor(port, artifacts).verify(letter(age=age))
             assert (told.verdict, told.look_again) == (Verdict.UNKNOWN, None)
 
 
 async def test_mailbox_that_cannot_be_searched_leaves_it_unknown(artifacts: FolderArtifacts) -> None:
     port = nowhere()
-    told = await executor(port, artifacts).verify(letter(look=3))
+    told = await executor(port, artifacts).verify(letter(look=3, age=3600))
     assert (told.verdict, told.look_again) == (Verdict.UNKNOWN, 60)
     await port.close()
 
@@ -621,6 +625,25 @@ async def test_cancelled_send_leaves_no_connection_behind(
     with pytest.raises(asyncio.CancelledError):
         await sending
     assert (await executor(port, artifacts).verify(asked)).verdict is Verdict.HAPPENED
+
+
+async def test_password_is_asked_for_only_where_the_url_has_none(
+    servers: MailServer, artifacts: FolderArtifacts
+) -> None:
+    def password() -> str:
+        raise NotFound("the secret 'mail_password' is not set", remedy="set it")
+
+    bare = servers.smtp.url().replace(":secret@", "@")
+    imap = servers.dovecot.imap_url(OWN)
+    port = SmtpImapMail(MailAccount(smtp_url=bare, imap_url=imap, sender=OWN, password=password, timeout=5))
+    mail = executor(port, artifacts)
+    assert (await mail.execute(request("mail.search"))).success
+    assert problem(await mail.execute(letter())) == (FailureClass.BUSINESS, "not_found")
+    await port.close()
+    given = MailAccount(smtp_url=bare, sender=OWN, password=lambda: "secret", timeout=5)
+    port = SmtpImapMail(given)
+    assert (await executor(port, artifacts).execute(letter())).success
+    await port.close()
 
 
 # -- protection of the connection --------------------------------------------------------------------------------

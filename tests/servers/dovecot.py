@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -81,8 +82,9 @@ service stats {{
 class Dovecot:
     """Context manager; `imap_port` and `lmtp_port` answer inside the block, nothing runs after it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self) -> None:
+        self.folder = Path()
+        """Where it lives, inside the block; `mail/<user>` is that user's Maildir."""
         self.imap_port = free_port()
         self.lmtp_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -95,6 +97,7 @@ class Dovecot:
         program = shutil.which("dovecot", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
         if program is None:
             raise RuntimeError("dovecot is missing: apt-get install dovecot-imapd dovecot-lmtpd")
+        self.folder = Path(tempfile.mkdtemp(prefix="cpa-dovecot-"))
         configuration = self._configure()
         with (self.folder / "output").open("wb") as output:
             self._process = subprocess.Popen(
@@ -121,10 +124,7 @@ class Dovecot:
         for folder in (mail, run):
             folder.mkdir(parents=True, exist_ok=True)
         shutil.chown(mail, "nobody", "nogroup")
-        # The mail processes run as nobody and must get through to their folder.
-        for folder in (self.folder, *self.folder.parents):
-            with suppress(PermissionError):
-                folder.chmod(folder.stat().st_mode | 0o011)
+        self.folder.chmod(0o711)
         configuration = self.folder / "dovecot.conf"
         configuration.write_text(
             _CONFIGURATION.format(
@@ -158,3 +158,4 @@ class Dovecot:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
+        shutil.rmtree(self.folder, ignore_errors=True)

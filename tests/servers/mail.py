@@ -25,14 +25,13 @@ class MailServer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.dovecot = Dovecot(folder / "dovecot")
+        self.dovecot = Dovecot()
         self.smtp = SmtpServer(folder / "smtp", lmtp_port=self.dovecot.lmtp_port)
         self._stack = ExitStack()
 
     def __enter__(self) -> MailServer:
         with ExitStack() as stack:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "dovecot").mkdir(exist_ok=True)
             stack.enter_context(self.dovecot)
             stack.enter_context(self.smtp)
             self._stack = stack.pop_all()

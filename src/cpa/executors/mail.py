@@ -2,10 +2,8 @@
 
 How a sent message is proved (architecture, section 5). The Message-ID follows from the task, so it can be
 looked for where the mail transaction itself puts the message. Found there: it happened. Not found proves
-nothing until the server has had time to deliver, and this executor keeps no memory of when an attempt was
-made: it may run in another process after a crash. Its rule therefore counts looks, not seconds: the first
-look that finds nothing answers UNKNOWN and asks to be called again after the settle time; every later look
-follows the last attempt by at least that long, so nothing found then is ABSENT.
+nothing until the server has had time to deliver: before the request's `age` has reached the settle time the
+answer is UNKNOWN, with the rest of it as `look_again`; after that it is ABSENT.
 """
 
 from __future__ import annotations
@@ -209,11 +207,11 @@ class MailExecutor(BaseExecutor):
                 evidence=f"{letter.identity} lies in the folder {found.folder} (uid {found.uid}).",
                 result=letter.result,
             )
-        if request.look == 0:
+        if request.age < self._settle:
             return Verification(
                 verdict=Verdict.UNKNOWN,
                 evidence=f"{letter.identity} has not arrived yet; absence counts after {self._settle:g} s.",
-                look_again=self._settle,
+                look_again=self._settle - request.age,
             )
         return Verification(
             verdict=Verdict.ABSENT,

@@ -64,7 +64,7 @@ class MailAccount:
     imap_url: str = ""
     """`imap[s]://user[:password]@host[:port]`; `imap` means STARTTLS except on loopback."""
     password: Callable[[], str] | None = None
-    """Gives the password when a connection is made; None takes the one in the URL."""
+    """Gives the password when a connection is made, for each URL that names a user but no password."""
     proof: Literal["sender", "recipient", "none"] = "sender"
     proof_folder: str = "INBOX"
     copy_to: str = ""
@@ -82,7 +82,8 @@ class SmtpImapMail:
     def __init__(self, account: MailAccount) -> None:
         self._account = account
         self._smtp, smtp_password = parse_endpoint(account.smtp_url, "smtp", account.starttls)
-        self._password = account.password or (lambda: smtp_password)
+        self._password = _secret_of(account, smtp_password)
+        self._proved = account.copy_to
         self._mailbox: ImapMailbox | None = None
         self._own = parseaddr(account.sender)[1]
         if "@" not in self._own:
@@ -94,9 +95,10 @@ class SmtpImapMail:
             )
         if account.imap_url:
             endpoint, imap_password = parse_endpoint(account.imap_url, "imap", account.starttls)
+            self._proved = account.copy_to or endpoint.user
             self._mailbox = ImapMailbox(
                 endpoint,
-                account.password or (lambda: imap_password),
+                _secret_of(account, imap_password),
                 tls=account.tls,
                 timeout=account.timeout,
             )
@@ -120,7 +122,7 @@ class SmtpImapMail:
     def proves(self, recipients: Sequence[str]) -> bool:
         if not self.can_prove_absence:
             return False
-        wanted = self._account.copy_to.lower()
+        wanted = self._proved.lower()
         return self._account.proof == "sender" or wanted in {each.lower() for each in recipients}
 
     async def send(self, message: EmailMessage, *, sender: str, recipients: Sequence[str]) -> str:
@@ -278,6 +280,12 @@ class SmtpImapMail:
             await client.quit(timeout=_GOODBYE)
         client.close()  # Here, because a writer must not outlive its open transport.
         return f"{answer.code} {answer.message}"
+
+
+def _secret_of(account: MailAccount, in_url: str) -> Callable[[], str]:
+    if in_url or account.password is None:
+        return lambda: in_url
+    return account.password
 
 
 def parse_endpoint(url: str, kind: str, starttls: bool | None = None) -> tuple[Endpoint, str]:

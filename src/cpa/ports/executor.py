@@ -35,8 +35,8 @@ class ActionRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tainted: frozenset[str] = frozenset()
     """Names of the arguments whose value came from outside (mail, page, document, model)."""
     look: int = 0
-    """For `verify`: how often this attempt's effect was looked for before. A look that answered with
-    `look_again` is followed by the next one no earlier than that many seconds later."""
+    """For `verify`: how often this attempt's effect was looked for before. The next look may come earlier
+    than `look_again` asked for: time is told by `age`."""
     age: float = 0.0
     """For `verify`: seconds since the attempt can last have had an effect (its settle time)."""
     progress: Callable[[float, str], Awaitable[None]] | None = None
