@@ -17,8 +17,8 @@ async def test_noop_gives_its_value_back_unchanged(value: object) -> None:
     assert result.result == {"value": value}
 
 
-async def test_noop_without_a_value_gives_null() -> None:
-    assert (await FlowExecutor().execute(request())).result == {"value": None}
+async def test_noop_without_a_value_gives_nothing() -> None:
+    assert (await FlowExecutor().execute(request())).result == {}
 
 
 async def test_noop_never_had_an_effect() -> None:
