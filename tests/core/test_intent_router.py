@@ -67,3 +67,106 @@ def test_what_is_no_request_becomes_no_action(text: str) -> None:
     assert answer.question
     if answer.unknown:
         assert answer.reason is not None
+
+
+def test_me_is_the_requester_when_the_channel_knows_an_address() -> None:
+    assert route("Send me ACME's latest invoice", user="me@x.example").values()["to"] == ["me@x.example"]
+    asked = route("Send me ACME's latest invoice", user="bob")
+    assert (asked.name, asked.missing, asked.question) == (
+        "portal.invoice.mail",
+        ("to",),
+        "To which mail address?",
+    )
+
+
+def test_a_missing_argument_is_asked_for_in_the_language_of_the_request() -> None:
+    answer = route("Hole die neueste Rechnung aus dem Portal.")
+    assert (answer.name, answer.missing, answer.complete) == ("portal.invoice.download", ("customer",), False)
+    assert answer.question == "Die Rechnung welches Kunden?"
+    assert route("Get the latest invoice from the portal.").question == "Whose invoice?"
+    assert route("Get the latest invoice from the portal.", locale="de").question.startswith("Die Rechnung")
+
+
+def test_umlauts_capitals_and_width_make_no_difference() -> None:
+    plain = route("Könnten Sie bitte die neueste Rechnung von Müller herunterladen?")
+    assert plain.values()["customer"] == "Müller"
+    for text in (
+        "KOENNTEN SIE BITTE DIE NEUESTE RECHNUNG VON Müller HERUNTERLADEN?",
+        "Ko\u0308nnten Sie bitte die neueste Rechnung von Mu\u0308ller herunterladen?",
+        "Könnten Sie\u00a0bitte die neu\u00adeste Rech\u200bnung von Müller herunterladen?",
+    ):
+        assert route(text).values()["customer"] == "Müller"
+
+
+def test_evidence_tells_words_corrections_moods_and_why_others_lost() -> None:
+    answer = route("Hello!\n\nPlease downlaod ACME's latest invoice. I sent the old one yesterday.\n\n> send all")
+    evidence = answer.evidence
+    assert answer.name == "portal.invoice.download"
+    assert answer.score == 0.9
+    assert evidence.corrected == {"downlaod": "download"}
+    assert "invoice" in evidence.words
+    assert [sentence.mood for sentence in evidence.sentences] == ["request", "statement"]
+    assert set(evidence.removed) == {"greeting", "quoted"}
+    lost = {rejected.intent: rejected.reason for rejected in evidence.rejected}
+    assert lost["portal.invoice.mail"] == "does not say send"
+    assert answer.arguments["customer"].words == "ACME"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Bitte nicht schicken", Reason.NEGATED),
+        ("If they pay, send the invoice of ACME to a@x.example", Reason.CONDITIONAL),
+        ("Send ACME's invoice to a@x.example tomorrow", Reason.LATER),
+        ("He said: send ACME's invoice to a@x.example", Reason.REPORTED),
+        ("Send ACME's invoice to a@x.example. Never mind.", Reason.RETRACTED),
+        ("Did you send ACME's invoice to a@x.example?", Reason.QUESTION),
+        ("I sent ACME's invoice to a@x.example.", Reason.STATEMENT),
+        ("Send ACME's invoice to a@x.example. But only if they paid.", Reason.RESTRICTED),
+        ("Send ACME's invoice to a@x", Reason.INVALID_ADDRESS),
+        ("Get ACME's invoice. Export the issue list as PDF.", Reason.SEVERAL),
+        ("Get the invoice of ACME. Get the invoice of Globex.", Reason.AMBIGUOUS_ARGUMENT),
+        ("Get ACME's invoice and frame it", Reason.NOT_UNDERSTOOD),
+        ("> send all", Reason.ONLY_QUOTED),
+        ("Hello!", Reason.NO_REQUEST),
+    ],
+)
+def test_unknown_says_why(text: str, reason: Reason) -> None:
+    assert route(text).reason is reason
+
+
+@pytest.mark.parametrize("text", ["", "  \n\t ", "\u200b"])
+def test_no_text_is_bad_input(text: str) -> None:
+    with pytest.raises(BadInput, match="empty"):
+        route(text)
+
+
+def test_too_much_text_is_refused() -> None:
+    with pytest.raises(TooLarge, match="20001 characters"):
+        route("x" * 20_001)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "of " * 6_000,
+        "send " * 4_000,
+        "a@" * 9_000,
+        '"' * 19_000,
+        "> " * 9_000,
+        "," * 19_000,
+        "bitte schicke an a@x.example " * 600,
+        "Am 1.1. schrieb " * 1_000,
+        "leite " * 3_000,
+        "\n" * 19_000 + "x",
+        "Hallo " * 3_000,
+        "a." * 9_500,
+        "könnten sie " * 1_500,
+    ],
+)
+def test_hostile_texts_are_answered_quickly(text: str) -> None:
+    import time
+
+    started = time.perf_counter()
+    assert not route(text).complete
+    assert time.perf_counter() - started < 5

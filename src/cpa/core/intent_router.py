@@ -322,7 +322,11 @@ def _spoiler(readings: Sequence[Reading], asked: bool) -> tuple[Reason, str] | N
     for reading in readings:
         if reading.mood is Mood.RETRACTED:
             return Reason.RETRACTED, ""
-        if not asked or reading.harmless or reading.mood is Mood.REQUEST:
+        if not asked or reading.mood is Mood.REQUEST:
+            continue
+        if _names_address(reading) and reading.mood not in (Mood.QUESTION, Mood.REPORTED):
+            return Reason.RESTRICTED, " ".join(m.token.text for m in reading.marked)
+        if reading.harmless:
             continue
         if reading.mood is Mood.NEGATED and reading.verbs and "condition" not in _tags(reading):
             continue  # it forbids these verbs only
@@ -335,6 +339,11 @@ def _tags(reading: Reading) -> frozenset[str]:
     return frozenset(tag for m in reading.marked if not m.content for tag in m.tags)
 
 
+def _names_address(reading: Reading) -> bool:
+    """An address outside every request: it may correct the one in the request."""
+    return any(m.token.kind in ("mail", "badmail") and not m.content for m in reading.marked) and not reading.verbs
+
+
 def _opens_adversative(reading: Reading) -> bool:
     return not reading.harmless and reading.mood is not Mood.ASIDE
 
@@ -344,7 +353,7 @@ def _with_content(utterance: Utterance, readings: list[Reading]) -> list[Reading
     out: list[Reading] = []
     until = paragraph = -1
     for reading in readings:
-        if reading.sentence.tokens[0].start < until:
+        if reading.sentence.tokens[0].start < until and reading.mood is not Mood.RETRACTED:
             marked = tuple(Marked(t, content=True) for t in reading.sentence.tokens)
             last = out.pop()
             out.append(_extended(last, marked))

@@ -36,7 +36,7 @@ VERBS: Final[dict[str, dict[str, str]]] = {
         "verschicke übersende übermittle übermittele leite_weiter leit_weiter leitet_weiter",
         "plain": "send mail email e-mail forward schicken senden mailen emailen versenden verschicken übersenden "
         "übermitteln weiterleiten zusenden zuschicken zumailen weiterzuleiten zuzusenden zuzuschicken "
-        "weiterschicken rausschicken abschicken absenden abzuschicken rauszuschicken leiten_weiter",
+        "zusendung übersendung weiterleitung weiterschicken rausschicken abschicken absenden abzuschicken rauszuschicken leiten_weiter",
         "second": "schickst sendest mailst versendest verschickst übersendest weiterleitest zusendest zuschickst "
         "weiterschickst leitest_weiter",
         "gerund": "sending mailing emailing e-mailing forwarding",
@@ -65,13 +65,13 @@ VERBS: Final[dict[str, dict[str, str]]] = {
         "gezeigt suchte",
     },
     "export": {
-        "order": "export save print exportiere exportier exportiert speichere speicher sichere drucke druck erzeuge "
+        "order": "export save exportiere exportier exportiert speichere speicher sichere erzeuge "
         "erstelle generiere create generate make",
-        "plain": "export save print exportieren speichern sichern drucken erzeugen erstellen generieren create "
+        "plain": "export save exportieren speichern sichern erzeugen erstellen generieren create "
         "generate make abspeichern",
-        "second": "exportierst speicherst druckst erzeugst erstellst",
-        "gerund": "exporting saving printing creating generating making",
-        "report": "exported exports saved saves printed created generated made gespeichert gedruckt erzeugt "
+        "second": "exportierst speicherst erzeugst erstellst",
+        "gerund": "exporting saving creating generating making",
+        "report": "exported exports saved saves created generated made gespeichert erzeugt "
         "erstellt generiert exportierte",
     },
     "login": {
@@ -91,8 +91,8 @@ VERBS: Final[dict[str, dict[str, str]]] = {
         "report": "attached angehängt",
     },
     "remove": {
-        "order": "delete remove cancel shred pay lösche entferne storniere bezahle zahle überweise vernichte",
-        "plain": "delete remove cancel shred pay löschen entfernen stornieren bezahlen zahlen überweisen vernichten",
+        "order": "delete remove cancel shred pay print drucke druck lösche entferne storniere bezahle zahle überweise vernichte",
+        "plain": "delete remove cancel shred pay print drucken ausdrucken löschen entfernen stornieren bezahlen zahlen überweisen vernichten",
         "second": "löschst entfernst stornierst bezahlst überweist",
         "gerund": "deleting removing cancelling paying",
         "report": "deleted removed cancelled gelöscht entfernt storniert",
@@ -163,12 +163,15 @@ NEGATIONS: Final = (
 CONDITIONS: Final = (
     "if when whenever once unless provided providing suppose supposing should_they assuming until till before after upon "
     "as_soon_as in_case as_long_as only_if depending otherwise "
+    "eventuell evtl vielleicht notfalls ggf gegebenenfalls womöglich allenfalls höchstens bedarfsweise maybe perhaps possibly hypothetically "
+    "theoretically potentially "
     "falls wenn sobald sofern soweit vorausgesetzt angenommen bis bevor nachdem solange sollte sollten unter_der_bedingung "
     "es_sei_denn im_falle andernfalls sonst ansonsten je_nachdem erst_wenn"
 )
 LATER: Final = (
     "tomorrow later tonight monday tuesday wednesday thursday friday saturday sunday weekly daily monthly yearly every "
     "always regularly next_week next_month next_year in_future from_now_on someday eventually "
+    "um uhr o'clock pm am_montag freigabe "
     "morgen übermorgen später nachher demnächst montag dienstag mittwoch donnerstag freitag samstag sonntag "
     "täglich wöchentlich monatlich jährlich jeden jede jedes immer regelmäßig künftig zukünftig irgendwann "
     "nächste_woche nächsten_monat montags freitags morgens abends ab_sofort nächste nächsten"
@@ -198,6 +201,7 @@ QUESTIONS: Final = (
     "welcher welches ob"
 )
 RETRACTIONS: Final = (
+    "i_mean i_meant ich_meine ich_meinte correction korrektur oops ups ach_nein oh_nein oh_wait ach_ne rather_not besser_nicht "
     "never_mind nevermind forget_it forget_that forget_about_it scratch_that cancel_that ignore_that disregard "
     "disregard_that no_longer_needed already_done changed_my_mind on_second_thought "
     "vergiss_es vergiss_das vergessen_sie_es vergessen_sie_das hat_sich_erledigt schon_erledigt bereits_erledigt "
@@ -265,7 +269,7 @@ FRAMES: Final[tuple[tuple[str, str], ...]] = (
     (
         "verb",
         "would you be so kind as to|would you be so kind to|would you be so kind and|could you be so kind as to|"
-        "be so kind as to|would you be able to|i would like you to|i'd like you to|i want you to|i need you to|"
+        "be so kind as to|don't forget to|dont forget to|do not forget to|be sure to|make sure to|remember to|would you be able to|i would like you to|i'd like you to|i want you to|i need you to|"
         "we need you to|we would like you to|we'd like you to|i would ask you to|i'd ask you to|i ask you to|"
         "i am asking you to|i'd appreciate it if you could|i would appreciate it if you could|"
         "i'd appreciate it if you would|i would appreciate it if you would|i'd be grateful if you could|"
@@ -288,7 +292,7 @@ FRAMES: Final[tuple[tuple[str, str], ...]] = (
         "wäre super wenn sie|wäre nett wenn sie|wäre toll wenn sie|wäre schön wenn sie|"
         "ich wäre dir dankbar wenn du|ich wäre ihnen dankbar wenn sie|ich wäre dankbar wenn sie|ich wäre dankbar wenn du|"
         "wäre es möglich dass du|wäre es möglich dass sie|wäre es möglich|ist es möglich|tu mir den gefallen und|"
-        "tust du mir den gefallen und|ich bräuchte jemanden der",
+        "tust du mir den gefallen und|sei so gut und|seien sie so gut und|sei so nett und|sei so lieb und|kannste|könnteste|könntste|ich bitte um|bitte um|wir bitten um|vergiss nicht|vergessen sie nicht|vergiss bitte nicht|denk daran|denk dran|denken sie daran|denke daran|ich bräuchte jemanden der",
     ),
     (
         "verb",

@@ -203,23 +203,22 @@ def contrast(sentence: Sentence, lexicon: Lexicon) -> list[Sentence]:
         item = marked[index]
         if item.content:
             break
-        rest = [m for m in marked[index + 1 :] if not m.content]
-        if item.token.fold in _BUT:
-            splits = any("negation" in m.tags for m in rest)
+        word = item.token.fold
+        if word in _BUT:
+            splits = any("negation" in m.tags for m in marked[index + 1 :] if not m.content)
+        elif word in ("and", "und"):
+            near = [m for m in marked[index + 1 : index + 3] if not m.content and "please" not in m.tags]
+            splits = any("negation" in m.tags for m in near)
         else:
-            near = [m for m in rest[:2] if "please" not in m.tags]
-            splits = item.token.fold in ("and", "und") and any("negation" in m.tags for m in near)
+            splits = False
         if splits:
             at = item.token.start
             first = tuple(
                 t for t in sentence.tokens if t.start < at and not (t.text == "," and t.end >= at - 1)
             )
             second = tuple(t for t in sentence.tokens if t.start > at)
-            return (
-                [replace(sentence, tokens=first), replace(sentence, tokens=second)]
-                if first and second
-                else [sentence]
-            )
+            if first and second:
+                return [replace(sentence, tokens=first), replace(sentence, tokens=second)]
     return [sentence]
 
 
@@ -432,10 +431,12 @@ def _mark_asides(marked: tuple[Marked, ...]) -> tuple[tuple[Marked, ...], frozen
 def _mark_frames(marked: tuple[Marked, ...], lexicon: Lexicon) -> tuple[tuple[Marked, ...], dict[int, str]]:
     """The turn of politeness that opens the sentence, if one does."""
     out = list(marked)
+    folds = [m.token.fold for m in out]
+    skippable = [bool(m.tags & _SKIPPED) for m in out]
     for start, item in enumerate(out):
         if item.content:
             break
-        found = lexicon.frame([m.token.fold for m in out], start, [bool(m.tags & _SKIPPED) for m in out])
+        found = lexicon.frame(folds, start, skippable)
         if found:
             indices, kind = found
             for index in indices:
@@ -454,7 +455,7 @@ def _mark_frames(marked: tuple[Marked, ...], lexicon: Lexicon) -> tuple[tuple[Ma
 
 
 _LAST_MODALS = frozenset(
-    "koennten koenntest koennte kannst koennen wuerdest wuerden moechtest magst konnten konntest".split()
+    "koennten koenntest koennte kannst koennen wuerdest wuerden moechtest magst".split()
 )
 """ "… wenn Sie … schicken könnten" """
 

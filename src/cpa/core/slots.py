@@ -253,7 +253,8 @@ class Finder:
             end += 1
             if self.marked[end - 1].token.kind == "quoted":
                 return end
-        if end - start > _LONGEST_NAME:
+        end = self._capitalised_end(start, end)
+        if end - start > (_LONGEST_NAME if self._capital(start) else 3):
             return start
         while (
             end > start
@@ -261,6 +262,18 @@ class Finder:
             and self.marked[end - 1].token.text != "."
         ):
             end -= 1
+        return end
+
+    def _capital(self, index: int) -> bool:
+        text = self.marked[index].token.text[:1]
+        return text.isupper() or text.isdigit() or self.marked[index].token.kind == "quoted"
+
+    def _capitalised_end(self, start: int, end: int) -> int:
+        """A name that begins with a capital ends before the first word without: "ACME notfalls" is no name."""
+        for index in range(start + 1, end):
+            small = self.marked[index].token.kind == "word" and not self.marked[index].token.text[:1].isupper()
+            if small and self._capital(start) and self.marked[index].token.fold not in _LEGAL:
+                return index
         return end
 
     def _may_name(self, start: int, index: int, extent: Extent) -> bool:

@@ -1,0 +1,165 @@
+"""From a request to a checked plan, or to an error that says what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from cpa.config.intents import load_shipped, router_of
+from cpa.core.classes import EffectClass
+from cpa.errors import BadInput, CPAError, InvalidDocument, TooLarge, UnknownIntent
+from cpa.orchestrator.planning import Plan, Planner, PlanRequest
+
+VALUES = {
+    "portal": {"url": "http://127.0.0.1:8800", "user": "demo"},
+    "issues": {"url": "http://127.0.0.1:8900", "user": "admin"},
+}
+ROUTER = router_of([load_shipped()])
+PLANNER = Planner(ROUTER, values=VALUES)
+ENGLISH = "Get ACME's latest invoice from the portal and mail it to billing@kunde.example"
+GERMAN = "Hole die neueste Rechnung von ACME aus dem Portal und schicke sie an billing@kunde.example"
+
+
+def plan(text: str = "", **more: Any) -> Plan:
+    return PLANNER.plan_now(PlanRequest(text=text, **more))
+
+
+def arguments(made: Plan, task: str) -> dict[str, Any]:
+    return next(t.arguments for t in made.spec.tasks if t.id == task)
+
+
+async def test_the_sentence_becomes_a_job_that_mails_what_it_downloads() -> None:
+    made = await PLANNER.plan(PlanRequest(text=ENGLISH, context={"user": "bob"}))
+    assert made.spec.intent == "portal.invoice.mail"
+    assert made.spec.description == ENGLISH
+    assert made.spec.context == {"user": "bob"}
+    assert arguments(made, "open") == {"url": "http://127.0.0.1:8800/login"}
+    assert arguments(made, "password")["text"] == {"secret": "portal_password"}
+    assert arguments(made, "name")["text"] == "ACME"
+    sent = arguments(made, "send")
+    assert sent["to"] == ["billing@kunde.example"]
+    assert sent["attachments"] == ["{{ tasks.download.result.file }}"]
+    assert "cc" not in sent
+    assert made.batches[0] == ("open",)
+    assert made.batches[-1] == ("send",)
+    assert made.secrets == ("portal_password",)
+    assert made.values == ("portal.url", "portal.user")
+    assert made.answer == "The invoice has been mailed."
+    assert [risk.split(":")[0] for risk in made.risks] == ["send"]
+
+
+def test_the_mail_is_written_in_the_language_of_the_request() -> None:
+    assert arguments(plan(ENGLISH), "send")["subject"] == "Invoice"
+    assert arguments(plan(GERMAN), "send")["subject"] == "Rechnung"
+    assert arguments(plan(GERMAN, context={"locale": "en-GB"}), "send")["subject"] == "Invoice"
+
+
+def test_sign_in_may_be_repeated_and_mail_is_verified() -> None:
+    effects = {task.id: task.effect for task in plan(ENGLISH).spec.tasks}
+    assert effects["sign_in"] is EffectClass.IDEMPOTENT
+    assert effects["send"] is EffectClass.VERIFIABLE
+
+
+def test_every_shipped_example_becomes_a_plan() -> None:
+    for definition in ROUTER.definitions:
+        for example in definition.examples:
+            assert plan(example).spec.intent == definition.name
+
+
+def test_tasks_are_left_out_by_the_arguments_given() -> None:
+    one = plan("Export the issue list of project apollo as PDF")
+    assert arguments(one, "list")["url"] == "http://127.0.0.1:8900/projects/apollo/issues"
+    assert "list_all" not in {task.id for task in one.spec.tasks}
+    every = plan("Export the issue list as PDF")
+    assert arguments(every, "list_all")["url"] == "http://127.0.0.1:8900/issues"
+    place = {task.id: index for index, task in enumerate(every.spec.tasks)}
+    listed = every.spec.tasks[place["listed"]]
+    assert place["list_all"] in listed.needs
+
+
+def test_what_a_person_wrote_cannot_leave_its_place_in_an_address() -> None:
+    made = plan(intent="pdf.export", arguments={"project": "../admin?x=1#"})
+    assert arguments(made, "list")["url"].endswith("/projects/..%2Fadmin%3Fx%3D1%23/issues")
+
+
+def test_braces_in_a_text_stay_text() -> None:
+    made = plan('Send a mail to a@x.example saying "see {{ tasks.send.result.x }} and {{ values.portal.url }}"')
+    assert arguments(made, "send")["text"] == "see {{ tasks.send.result.x }} and {{ values.portal.url }}"
+    assert made.spec.tasks[0].references == ()  # nothing is filled at dispatch
+
+
+def test_a_named_intent_with_arguments_needs_no_text() -> None:
+    made = plan(intent="portal.invoice.mail", arguments={"customer": "ACME", "to": "a@x.example, b@y.example"})
+    assert arguments(made, "send")["to"] == ["a@x.example", "b@y.example"]
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "says"),
+    [
+        ({"customer": "ACME"}, "arguments.to", "needs to"),
+        ({"customer": "ACME", "to": "nobody"}, "arguments.to", "list of mail addresses"),
+        ({"customer": "ACME", "to": []}, "arguments.to", "needs to"),
+        ({"customer": 4, "to": "a@x.example"}, "arguments.customer", "not a text"),
+        ({"custmer": "ACME", "to": "a@x.example"}, "arguments.custmer", "no argument"),
+    ],
+)
+def test_wrong_arguments_are_named(given: dict[str, Any], field: str, says: str) -> None:
+    with pytest.raises(BadInput, match=says) as caught:
+        plan(intent="portal.invoice.mail", arguments=given)
+    assert caught.value.field == field
+    assert caught.value.remedy
+
+
+def test_unknown_intents_are_refused_with_a_question_in_the_language_of_the_request() -> None:
+    with pytest.raises(UnknownIntent, match="negated") as caught:
+        plan("Bitte schicke die Rechnung von ACME nicht an billing@kunde.example.")
+    assert caught.value.remedy is not None
+    assert caught.value.remedy.startswith("Ich habe verstanden, was nicht geschehen soll")
+    with pytest.raises(UnknownIntent, match="needs to") as missing:
+        plan("Get ACME's latest invoice and mail it")
+    assert missing.value.remedy == "To which mail address?"
+    with pytest.raises(UnknownIntent, match="no intent") as named:
+        plan(intent="portal.invoice.male")
+    assert named.value.remedy == "Did you mean portal.invoice.mail?"
+
+
+@pytest.mark.parametrize(("text", "error"), [("", BadInput), (" \n", BadInput), ("x" * 30_000, TooLarge)])
+def test_no_text_and_too_much_text_are_refused(text: str, error: type[CPAError]) -> None:
+    with pytest.raises(error) as caught:
+        plan(text)
+    assert caught.value.field == "text"
+    assert caught.value.remedy
+
+
+def test_a_missing_workspace_value_names_where_to_set_it() -> None:
+    with pytest.raises(InvalidDocument, match=r"portal\.invoice\.mail needs the value portal\.url") as caught:
+        Planner(ROUTER).plan_now(PlanRequest(text=ENGLISH))
+    assert caught.value.remedy == "Set portal.url under `values:` in cpa.yaml."
+
+
+def test_an_action_nobody_offers_is_named() -> None:
+    planner = Planner(ROUTER, lambda action, capability: not action.startswith("mail."), VALUES)
+    with pytest.raises(InvalidDocument, match=r"no agent offers mail\.send") as caught:
+        planner.plan_now(PlanRequest(text=ENGLISH))
+    assert caught.value.field == "tasks.send.action"
+
+
+def test_an_unconfirmed_requester_cannot_choose_recipients() -> None:
+    with pytest.raises(CPAError) as caught:
+        plan(ENGLISH, authenticated=False)
+    assert "to" in str(caught.value)
+
+
+def test_a_task_graph_is_checked_and_kept_as_it_is() -> None:
+    made = plan("two steps", task_graph={"a": {"action": "flow.noop"}, "b": {"action": "flow.noop", "depends_on": ["a"]}})
+    assert made.intent is None
+    assert made.spec.description == "two steps"
+    assert made.batches == (("a",), ("b",))
+    with pytest.raises(InvalidDocument, match="wait for each other"):
+        plan(task_graph=[{"action": "flow.noop", "depends_on": [1]}, {"action": "flow.noop", "depends_on": [0]}])
+
+
+def test_a_plan_can_be_stored() -> None:
+    assert msgspec.json.encode(plan(GERMAN).spec)
