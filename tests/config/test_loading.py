@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from cpa.config.intents import SHIPPED, check, check_file, explain_route, load_intents, load_shipped, router_of
+from cpa.config.intents import (
+    SHIPPED,
+    check,
+    check_file,
+    explain_route,
+    load_intents,
+    load_shipped,
+    router_of,
+)
 from cpa.config.loading import MAX_BYTES, ConfigError, load_file, load_text
 from cpa.errors import BadInput, NotFound, TooLarge
 
@@ -64,14 +72,26 @@ def test_an_own_file_with_own_verbs_and_a_regular_expression(tmp_path: Path) -> 
         ("    tasks:", "    tasks:\n    tasks:", 17, "already on line 16", "Remove one"),
         ("  room: [room", "  room: &x [room", 3, "anchor", "Write the value itself"),
         ("  room: [room", "  room: [*x, room", 3, "alias", "Write the value itself"),
-        ("description: Book a room.", "description: !!python/name:os.system", 8, "tag", "Write the value itself"),
+        (
+            "description: Book a room.",
+            "description: !!python/name:os.system",
+            8,
+            "tag",
+            "Write the value itself",
+        ),
         ("description: Book a room.", "description: [", 10, "", "Check indentation"),
         ("arguments.number }}", "arguments.nr }}", 17, "no argument 'nr'", "Declared are: number."),
         ("arguments.number }}", "arguments.number }", 17, "two opening braces", "Close the reference"),
         ("  room.book:", "  Room Book:", 7, "no name for an intent", "Write it like"),
         ("all: [book, room]", "all: [book, rooom]", 11, "'rooom' is no group", "Did you mean room?"),
-        (", question: {de: \"Welcher?\", en: \"Which one?\"}", "", 15, "needs a question", "Add question"),
-        ('"Bitte Raum 4 buchen"', '"Bitte Raum 4 buchen", "Sing a song"', 12, "becomes unknown", "Add a pattern"),
+        (', question: {de: "Welcher?", en: "Which one?"}', "", 15, "needs a question", "Add question"),
+        (
+            '"Bitte Raum 4 buchen"',
+            '"Bitte Raum 4 buchen", "Sing a song"',
+            12,
+            "becomes unknown",
+            "Add a pattern",
+        ),
         ('"Book room 4"', '"Book room"', 12, "leaves open: number", "Name every"),
         ('"Do not book room 4"', '"Book room 5"', 13, "and must not", "narrower"),
         ("type: number", "type: nummer", 15, "email_list", "Choose"),
@@ -110,7 +130,9 @@ def test_files_that_cannot_be_read_say_why(tmp_path: Path) -> None:
         load_file(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "- a", "just words", "a: b: c", "\t- x", "{a: 1", "? [x]\n: 1", "a: \x00", "[" * 5_000])
+@pytest.mark.parametrize(
+    "text", ["", "- a", "just words", "a: b: c", "\t- x", "{a: 1", "? [x]\n: 1", "a: \x00", "[" * 5_000]
+)
 def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     report = check_file(write(tmp_path, text))
     assert not report.ok

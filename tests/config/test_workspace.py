@@ -51,7 +51,9 @@ def test_own_intents_replace_shipped_ones_of_the_same_name(tmp_path: Path) -> No
     both = load_workspace(write(tmp_path, "version: 1\nintents: [own.yaml]\n")).intents
     assert len(both.definitions) == 6
     assert both.route("ping").name == "mail.send"
-    alone = load_workspace(write(tmp_path, "version: 1\nintents: [own.yaml]\nshipped_intents: false\n")).intents
+    alone = load_workspace(
+        write(tmp_path, "version: 1\nintents: [own.yaml]\nshipped_intents: false\n")
+    ).intents
     assert [definition.name for definition in alone.definitions] == ["mail.send"]
 
 

@@ -99,7 +99,9 @@ def test_umlauts_capitals_and_width_make_no_difference() -> None:
 
 
 def test_evidence_tells_words_corrections_moods_and_why_others_lost() -> None:
-    answer = route("Hello!\n\nPlease downlaod ACME's latest invoice. I sent the old one yesterday.\n\n> send all")
+    answer = route(
+        "Hello!\n\nPlease downlaod ACME's latest invoice. I sent the old one yesterday.\n\n> send all"
+    )
     evidence = answer.evidence
     assert answer.name == "portal.invoice.download"
     assert answer.score == 0.9

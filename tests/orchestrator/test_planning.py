@@ -85,13 +85,17 @@ def test_what_a_person_wrote_cannot_leave_its_place_in_an_address() -> None:
 
 
 def test_braces_in_a_text_stay_text() -> None:
-    made = plan('Send a mail to a@x.example saying "see {{ tasks.send.result.x }} and {{ values.portal.url }}"')
+    made = plan(
+        'Send a mail to a@x.example saying "see {{ tasks.send.result.x }} and {{ values.portal.url }}"'
+    )
     assert arguments(made, "send")["text"] == "see {{ tasks.send.result.x }} and {{ values.portal.url }}"
     assert made.spec.tasks[0].references == ()  # nothing is filled at dispatch
 
 
 def test_a_named_intent_with_arguments_needs_no_text() -> None:
-    made = plan(intent="portal.invoice.mail", arguments={"customer": "ACME", "to": "a@x.example, b@y.example"})
+    made = plan(
+        intent="portal.invoice.mail", arguments={"customer": "ACME", "to": "a@x.example, b@y.example"}
+    )
     assert arguments(made, "send")["to"] == ["a@x.example", "b@y.example"]
 
 
@@ -153,12 +157,20 @@ def test_an_unconfirmed_requester_cannot_choose_recipients() -> None:
 
 
 def test_a_task_graph_is_checked_and_kept_as_it_is() -> None:
-    made = plan("two steps", task_graph={"a": {"action": "flow.noop"}, "b": {"action": "flow.noop", "depends_on": ["a"]}})
+    made = plan(
+        "two steps",
+        task_graph={"a": {"action": "flow.noop"}, "b": {"action": "flow.noop", "depends_on": ["a"]}},
+    )
     assert made.intent is None
     assert made.spec.description == "two steps"
     assert made.batches == (("a",), ("b",))
     with pytest.raises(InvalidDocument, match="wait for each other"):
-        plan(task_graph=[{"action": "flow.noop", "depends_on": [1]}, {"action": "flow.noop", "depends_on": [0]}])
+        plan(
+            task_graph=[
+                {"action": "flow.noop", "depends_on": [1]},
+                {"action": "flow.noop", "depends_on": [0]},
+            ]
+        )
 
 
 def test_a_plan_can_be_stored() -> None:

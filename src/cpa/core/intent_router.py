@@ -341,7 +341,10 @@ def _tags(reading: Reading) -> frozenset[str]:
 
 def _names_address(reading: Reading) -> bool:
     """An address outside every request: it may correct the one in the request."""
-    return any(m.token.kind in ("mail", "badmail") and not m.content for m in reading.marked) and not reading.verbs
+    return (
+        any(m.token.kind in ("mail", "badmail") and not m.content for m in reading.marked)
+        and not reading.verbs
+    )
 
 
 def _opens_adversative(reading: Reading) -> bool:

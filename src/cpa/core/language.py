@@ -20,24 +20,32 @@ FORMS: Final = ("order", "plain", "second", "gerund", "report")
 
 VERBS: Final[dict[str, dict[str, str]]] = {
     "get": {
-        "order": "get fetch download grab retrieve pull obtain hole hol holt besorge besorg lade lad ladet downloade "
+        "order": "get fetch download grab retrieve pull obtain hole hol holt besorge besorg lade lad "
+        "ladet downloade "
         "beschaffe beschaff ziehe zieh rufe such_heraus such_raus suche_heraus suche_raus",
-        "plain": "get fetch download grab retrieve pull obtain holen besorgen laden herunterladen runterladen downloaden "
+        "plain": "get fetch download grab retrieve pull obtain holen besorgen laden herunterladen "
+        "runterladen downloaden "
         "beschaffen ziehen abrufen herunterzuladen runterzuladen abzurufen abholen rausholen herausholen "
         "heraussuchen raussuchen herauszusuchen rauszusuchen",
-        "second": "holst besorgst lädst herunterlädst runterlädst abrufst herunterladet herunterladest raussuchst "
+        "second": "holst besorgst lädst herunterlädst runterlädst abrufst herunterladet herunterladest "
+        "raussuchst "
         "heraussuchst downloadest beschaffst",
         "gerund": "getting fetching downloading grabbing retrieving pulling obtaining",
-        "report": "got gets gotten fetched fetches downloaded downloads grabbed retrieved retrieves pulled obtained holte "
+        "report": "got gets gotten fetched fetches downloaded downloads grabbed retrieved retrieves "
+        "pulled obtained holte "
         "geholt besorgt heruntergeladen runtergeladen gedownloadet abgerufen lädt lud beschafft abgeholt",
     },
     "send": {
-        "order": "send mail email e-mail forward schicke schick schickt sende sendet maile mailt emaile versende "
+        "order": "send mail email e-mail forward schicke schick schickt sende sendet maile mailt "
+        "emaile versende "
         "verschicke übersende übermittle übermittele leite_weiter leit_weiter leitet_weiter",
-        "plain": "send mail email e-mail forward schicken senden mailen emailen versenden verschicken übersenden "
+        "plain": "send mail email e-mail forward schicken senden mailen emailen versenden verschicken "
+        "übersenden "
         "übermitteln weiterleiten zusenden zuschicken zumailen weiterzuleiten zuzusenden zuzuschicken "
-        "zusendung übersendung weiterleitung weiterschicken rausschicken abschicken absenden abzuschicken rauszuschicken leiten_weiter",
-        "second": "schickst sendest mailst versendest verschickst übersendest weiterleitest zusendest zuschickst "
+        "zusendung übersendung weiterleitung weiterschicken rausschicken abschicken absenden "
+        "abzuschicken rauszuschicken leiten_weiter",
+        "second": "schickst sendest mailst versendest verschickst übersendest weiterleitest zusendest "
+        "zuschickst "
         "weiterschickst leitest_weiter",
         "gerund": "sending mailing emailing e-mailing forwarding",
         "report": "sent sends mailed emailed e-mailed forwarded forwards geschickt gesendet gesandt "
@@ -45,17 +53,21 @@ VERBS: Final[dict[str, dict[str, str]]] = {
         "sandte zugeschickt zugesandt abgeschickt rausgeschickt sendete",
     },
     "write": {
-        "order": "write compose draft tell inform notify schreibe schreib schreibt verfasse sag sage teile_mit teil_mit "
+        "order": "write compose draft tell inform notify schreibe schreib schreibt verfasse sag sage "
+        "teile_mit teil_mit "
         "informiere benachrichtige",
-        "plain": "write compose tell inform notify schreiben verfassen sagen mitteilen informieren benachrichtigen "
+        "plain": "write compose tell inform notify schreiben verfassen sagen mitteilen informieren "
+        "benachrichtigen "
         "mitzuteilen",
         "second": "schreibst verfasst sagst mitteilst informierst benachrichtigst",
         "gerund": "writing composing telling informing notifying",
-        "report": "wrote writes written told tells informed notified schrieb schrieben geschrieben gesagt sagte "
+        "report": "wrote writes written told tells informed notified schrieb schrieben geschrieben "
+        "gesagt sagte "
         "mitgeteilt informiert benachrichtigt",
     },
     "search": {
-        "order": "search find look_up look_for look show list suche such sucht finde find durchsuche durchsuch zeige zeig "
+        "order": "search find look_up look_for look show list suche such sucht finde find durchsuche "
+        "durchsuch zeige zeig "
         "liste_auf recherchiere schau sieh_nach guck",
         "plain": "search find look_up look_for look show list suchen finden durchsuchen zeigen auflisten "
         "recherchieren heraussuchen raussuchen nachsehen nachschauen schauen",
@@ -75,9 +87,11 @@ VERBS: Final[dict[str, dict[str, str]]] = {
         "erstellt generiert exportierte",
     },
     "login": {
-        "order": "log_in log_on login sign_in log_into melde_dich_an meld_dich_an logge_dich_ein melden_sie_sich_an "
+        "order": "log_in log_on login sign_in log_into melde_dich_an meld_dich_an logge_dich_ein "
+        "melden_sie_sich_an "
         "loggen_sie_sich_ein go gehe geh gehen_sie öffne open",
-        "plain": "log_in log_on login sign_in einloggen anmelden gehen öffnen open go dich_anmelden dich_einloggen "
+        "plain": "log_in log_on login sign_in einloggen anmelden gehen öffnen open go dich_anmelden "
+        "dich_einloggen "
         "sich_anmelden",
         "second": "einloggst anmeldest gehst öffnest",
         "gerund": "logging_in signing_in going opening",
@@ -91,8 +105,10 @@ VERBS: Final[dict[str, dict[str, str]]] = {
         "report": "attached angehängt",
     },
     "remove": {
-        "order": "delete remove cancel shred pay print drucke druck lösche entferne storniere bezahle zahle überweise vernichte",
-        "plain": "delete remove cancel shred pay print drucken ausdrucken löschen entfernen stornieren bezahlen zahlen überweisen vernichten",
+        "order": "delete remove cancel shred pay print drucke druck lösche entferne storniere bezahle "
+        "zahle überweise vernichte",
+        "plain": "delete remove cancel shred pay print drucken ausdrucken löschen entfernen stornieren "
+        "bezahlen zahlen überweisen vernichten",
         "second": "löschst entfernst stornierst bezahlst überweist",
         "gerund": "deleting removing cancelling paying",
         "report": "deleted removed cancelled gelöscht entfernt storniert",
@@ -101,8 +117,10 @@ VERBS: Final[dict[str, dict[str, str]]] = {
 """Verb classes. `a_b` is a form in two or more words that may have other words between its first and its last."""
 
 ARTICLES: Final = (
-    "a an the der die das den dem des ein eine einen einem einer eines my our your its mein meine meinen meinem meiner "
-    "unser unsere unseren unserem unserer dein deine deinen deinem deiner ihr ihre ihren ihrem ihrer eure euren "
+    "a an the der die das den dem des ein eine einen einem einer eines my our your its "
+    "mein meine meinen meinem meiner "
+    "unser unsere unseren unserem unserer dein deine deinen deinem deiner ihr ihre ihren "
+    "ihrem ihrer eure euren "
     "this that diese dieser dieses diesen diesem jene"
 )
 OBJECTS: Final = (
@@ -111,15 +129,18 @@ OBJECTS: Final = (
 BENEFICIARY: Final = "me mir mich us uns"
 ADDRESSED: Final = "you u du sie ihr dir euch dich yourself"
 CONJUNCTIONS: Final = (
-    "and und then dann anschließend danach daraufhin also auch sowie as_well_as afterwards after_that im_anschluss "
+    "and und then dann anschließend danach daraufhin also auch sowie as_well_as "
+    "afterwards after_that im_anschluss "
     "plus zusätzlich dazu hinterher gleich_danach next und_dann and_then zuerst erst first zunächst"
 )
 PARTICLES: Final = (
-    "mal doch kurz eben schnell gerade einfach just quickly simply now jetzt sofort gleich heute today asap directly direkt "
+    "mal doch kurz eben schnell gerade einfach just quickly simply now jetzt sofort "
+    "gleich heute today asap directly direkt "
     "noch once einmal again nochmal nochmals erneut wieder umgehend promptly immediately gerne gern zeitnah "
     "schnellstmöglich baldmöglichst rasch soon bald right away straight bitteschön schon freundlicherweise "
     "netterweise ok okay so mal_eben herunter runter heraus raus ab an auf weiter rüber over down up out "
-    "along hin here hier there dort dorthin too ebenfalls ebenso automatisch automatically her davon thereof kindly "
+    "along hin here hier there dort dorthin too ebenfalls ebenso automatisch "
+    "automatically her davon thereof kindly "
     "all daraus online neu rein ein"
 )
 PREPOSITIONS: Final = (
@@ -127,49 +148,70 @@ PREPOSITIONS: Final = (
     "aus von vom im in am auf an bei beim mit per über als nach zu zum zur für unter ins durch innerhalb aufs"
 )
 COURTESY: Final = (
-    "thanks thank_you thank_you_very_much many_thanks thanks_a_lot thanks_in_advance thank_you_in_advance cheers thx ty tia "
-    "danke danke_schön dankeschön vielen_dank herzlichen_dank besten_dank danke_im_voraus vielen_dank_im_voraus "
+    "thanks thank_you thank_you_very_much many_thanks thanks_a_lot thanks_in_advance "
+    "thank_you_in_advance cheers thx ty tia "
+    "danke danke_schön dankeschön vielen_dank herzlichen_dank besten_dank danke_im_voraus "
+    "vielen_dank_im_voraus "
     "danke_vorab vielen_dank_vorab danke_dir danke_ihnen in_advance im_voraus hello hi hey hallo moin servus "
     "guten_morgen guten_tag guten_abend grüezi good_morning good_afternoon good_evening dear liebe lieber "
     "as_soon_as_possible so_bald_wie_möglich sobald_wie_möglich so_schnell_wie_möglich so_schnell_es_geht "
-    "as_quickly_as_possible right_now right_away when_you_get_a_chance when_you_have_a_moment when_you_have_time "
-    "when_you_get_a_minute when_you_have_a_minute when_you_have_a_second if_you_have_time if_you_have_a_moment "
+    "as_quickly_as_possible right_now right_away when_you_get_a_chance "
+    "when_you_have_a_moment when_you_have_time "
+    "when_you_get_a_minute when_you_have_a_minute when_you_have_a_second if_you_have_time "
+    "if_you_have_a_moment "
     "if_you_get_a_chance whenever_you_have_time whenever_you_get_a_chance at_your_earliest_convenience "
-    "if_possible if_you_can if_you_could if_you_would if_you_dont_mind if_you_don't_mind if_you_do_not_mind if_it_is_possible "
+    "if_possible if_you_can if_you_could if_you_would if_you_dont_mind if_you_don't_mind "
+    "if_you_do_not_mind if_it_is_possible "
     "if_that_is_ok if_that's_ok if_that's_okay if_it's_not_too_much_trouble if_it's_no_trouble "
-    "wenn_möglich falls_möglich wenn_es_geht wenn_es_möglich_ist falls_es_möglich_ist wenn_du_zeit_hast wenn_sie_zeit_haben "
-    "wenn_du_kannst wenn_sie_können sobald_du_zeit_hast sobald_sie_zeit_haben sobald_du_kannst wenn_du_dazu_kommst "
+    "wenn_möglich falls_möglich wenn_es_geht wenn_es_möglich_ist falls_es_möglich_ist "
+    "wenn_du_zeit_hast wenn_sie_zeit_haben "
+    "wenn_du_kannst wenn_sie_können sobald_du_zeit_hast sobald_sie_zeit_haben "
+    "sobald_du_kannst wenn_du_dazu_kommst "
     "wenn_sie_dazu_kommen falls_du_zeit_hast falls_sie_zeit_haben wenn_es_keine_umstände_macht "
     "wenn_es_dir_nichts_ausmacht wenn_es_ihnen_nichts_ausmacht wenn_es_dir_recht_ist wenn_es_ihnen_recht_ist "
     "wenn_es_passt wenn_du_so_lieb_wärst wenn_du_so_nett_wärst bei_gelegenheit "
     "please bitte pls plz plese pleas pleaes biite bite_sehr bitte_sehr freundlichst nett lieb "
-    "bitte_danke that_would_be_great that'd_be_great das_wäre_super das_wäre_toll das_wäre_nett das_wäre_lieb wäre_super "
+    "bitte_danke that_would_be_great that'd_be_great das_wäre_super das_wäre_toll "
+    "das_wäre_nett das_wäre_lieb wäre_super "
     "wäre_nett wäre_toll would_be_great would_be_nice sehr_geehrte_damen_und_herren liebes_team dear_team "
-    "for_me für_mich for_us für_uns für_unsere_unterlagen für_meine_unterlagen for_our_records for_my_records "
-    "für_die_buchhaltung for_accounting for_our_accounting für_unsere_buchhaltung für_die_akten for_the_records "
-    "für_die_unterlagen für_die_steuer für_die_steuererklärung for_the_tax_return for_my_tax_return for_my_taxes "
+    "for_me für_mich for_us für_uns für_unsere_unterlagen für_meine_unterlagen "
+    "for_our_records for_my_records "
+    "für_die_buchhaltung for_accounting for_our_accounting für_unsere_buchhaltung "
+    "für_die_akten for_the_records "
+    "für_die_unterlagen für_die_steuer für_die_steuererklärung for_the_tax_return "
+    "for_my_tax_return for_my_taxes "
     "für_meine_steuererklärung for_our_files for_my_files for_the_files für_die_ablage"
 )
 NEGATIONS: Final = (
-    "not no never dont don't doesnt doesn't didnt didn't cannot cant can't won't wont wouldn't wouldnt shouldn't shouldnt "
-    "couldn't couldnt mustn't mustnt needn't neednt isn't isnt aren't arent wasn't wasnt weren't haven't havent hasn't hasnt "
-    "ain't nor neither none nobody nowhere nothing without instead rather avoid refrain stop abstain hold cease skip "
+    "not no never dont don't doesnt doesn't didnt didn't cannot cant can't won't wont "
+    "wouldn't wouldnt shouldn't shouldnt "
+    "couldn't couldnt mustn't mustnt needn't neednt isn't isnt aren't arent wasn't wasnt "
+    "weren't haven't havent hasn't hasnt "
+    "ain't nor neither none nobody nowhere nothing without instead rather avoid refrain "
+    "stop abstain hold cease skip "
     "forbid forbidden prohibit prevent nto donot dnot dont' "
-    "nicht nich nciht nihct nit net ned nix nichts nie niemals nimmer kein keine keinen keinem keiner keines kien keien niemand "
-    "niemanden niemandem nirgends keinesfalls keineswegs ohne statt anstatt stattdessen weder unterlasse unterlass unterlassen "
-    "unterlassen_sie vermeide vermeiden verzichte verzichten stopp halt lass lasse lassen verboten untersagt hör bloß hüte "
+    "nicht nich nciht nihct nit net ned nix nichts nie niemals nimmer kein keine keinen "
+    "keinem keiner keines kien keien niemand "
+    "niemanden niemandem nirgends keinesfalls keineswegs ohne statt anstatt stattdessen "
+    "weder unterlasse unterlass unterlassen "
+    "unterlassen_sie vermeide vermeiden verzichte verzichten stopp halt lass lasse lassen "
+    "verboten untersagt hör bloß hüte "
     "finger_weg untersteh unterstehe hands_off auf_keinen_fall wehe"
 )
 CONDITIONS: Final = (
-    "if when whenever once unless provided providing suppose supposing should_they assuming until till before after upon "
+    "if when whenever once unless provided providing suppose supposing should_they "
+    "assuming until till before after upon "
     "as_soon_as in_case as_long_as only_if depending otherwise "
-    "eventuell evtl vielleicht notfalls ggf gegebenenfalls womöglich allenfalls höchstens bedarfsweise maybe perhaps possibly hypothetically "
+    "eventuell evtl vielleicht notfalls ggf gegebenenfalls womöglich allenfalls höchstens "
+    "bedarfsweise maybe perhaps possibly hypothetically "
     "theoretically potentially "
-    "falls wenn sobald sofern soweit vorausgesetzt angenommen bis bevor nachdem solange sollte sollten unter_der_bedingung "
+    "falls wenn sobald sofern soweit vorausgesetzt angenommen bis bevor nachdem solange "
+    "sollte sollten unter_der_bedingung "
     "es_sei_denn im_falle andernfalls sonst ansonsten je_nachdem erst_wenn"
 )
 LATER: Final = (
-    "tomorrow later tonight monday tuesday wednesday thursday friday saturday sunday weekly daily monthly yearly every "
+    "tomorrow later tonight monday tuesday wednesday thursday friday saturday sunday "
+    "weekly daily monthly yearly every "
     "always regularly next_week next_month next_year in_future from_now_on someday eventually "
     "um uhr o'clock pm am_montag freigabe "
     "morgen übermorgen später nachher demnächst montag dienstag mittwoch donnerstag freitag samstag sonntag "
@@ -181,45 +223,61 @@ ASIDES: Final = (
 )
 ADVERSATIVES: Final = (
     "but however although though except only yet wait actually unless instead sorry "
-    "aber jedoch allerdings sondern außer ausgenommen nur lediglich obwohl warte moment stopp halt nein no nope nay nö ne nee "
+    "aber jedoch allerdings sondern außer ausgenommen nur lediglich obwohl warte moment "
+    "stopp halt nein no nope nay nö ne nee "
     "doch_nicht vielmehr besser lieber"
 )
 REPORTING: Final = (
-    "said says say asked asks told tells wrote writes read reads claims claimed demanded demands suggested suggests "
+    "said says say asked asks told tells wrote writes read reads claims claimed demanded "
+    "demands suggested suggests "
     "states stated requested requests instructed quote quoted "
     "sagte sagt meinte meint schrieb schreibt fragte fragt bat bittet forderte fordert behauptet behauptete "
     "steht stand heißt hieß lautet lautete verlangt verlangte wollte schlug zitat zitiert zitiere"
 )
 FORWARDED: Final = (
-    "fyi below following folgende folgendes untenstehende unten anbei zur_info zur_kenntnis zk weitergeleitet forwarded "
+    "fyi below following folgende folgendes untenstehende unten anbei zur_info "
+    "zur_kenntnis zk weitergeleitet forwarded "
     "message nachricht text instruction instructions anweisung anweisungen wording wortlaut"
 )
 QUESTIONS: Final = (
-    "did do does have has had was were is are am will shall should may might can't couldn't why how when where who what which "
-    "whose whether must hast habt haben hat hatte hattest hatten wurde wurden ist sind war waren bist seid wird werden soll "
-    "sollen sollst sollte sollten darf dürfen muss müssen warum wieso weshalb wie wann wo wohin wer wen wem was welche "
+    "did do does have has had was were is are am will shall should may might can't "
+    "couldn't why how when where who what which "
+    "whose whether must hast habt haben hat hatte hattest hatten wurde wurden ist sind "
+    "war waren bist seid wird werden soll "
+    "sollen sollst sollte sollten darf dürfen muss müssen warum wieso weshalb wie wann wo "
+    "wohin wer wen wem was welche "
     "welcher welches ob"
 )
 RETRACTIONS: Final = (
-    "i_mean i_meant ich_meine ich_meinte correction korrektur oops ups ach_nein oh_nein oh_wait ach_ne rather_not besser_nicht "
-    "never_mind nevermind forget_it forget_that forget_about_it scratch_that cancel_that ignore_that disregard "
+    "i_mean i_meant ich_meine ich_meinte correction korrektur oops ups ach_nein oh_nein "
+    "oh_wait ach_ne rather_not besser_nicht "
+    "never_mind nevermind forget_it forget_that forget_about_it scratch_that cancel_that "
+    "ignore_that disregard "
     "disregard_that no_longer_needed already_done changed_my_mind on_second_thought "
-    "vergiss_es vergiss_das vergessen_sie_es vergessen_sie_das hat_sich_erledigt schon_erledigt bereits_erledigt "
-    "lass_es lass_mal lass_gut_sein lassen_sie_es doch_nicht nicht_mehr_nötig nicht_mehr_nötig kommando_zurück "
+    "vergiss_es vergiss_das vergessen_sie_es vergessen_sie_das hat_sich_erledigt "
+    "schon_erledigt bereits_erledigt "
+    "lass_es lass_mal lass_gut_sein lassen_sie_es doch_nicht nicht_mehr_nötig "
+    "nicht_mehr_nötig kommando_zurück "
     "überlege_es_mir streich_das ziehe_zurück only_kidding just_kidding war_nur_spaß nur_spaß april_april"
 )
 TRIFLES: Final = (
     "let_me_know let_us_know call_me ring_me get_back_to_me drop_me_a_line confirm tell_me_when "
-    "gib_mir_bescheid gib_bescheid geben_sie_mir_bescheid sag_mir_bescheid sag_bescheid sagen_sie_mir_bescheid "
-    "melde_dich melden_sie_sich meld_dich ruf_mich_an rufen_sie_mich_an bestätige bestätigen_sie take_care see_you "
-    "have_a_nice have_a_good have_a_great schönen_tag schönes_wochenende schönen_abend schönen_feierabend bis_bald bis_dann "
-    "bis_später bis_morgen see_you_tomorrow excuse entschuldige entschuldigung entschuldigen verzeih sorry_for tut_mir_leid "
+    "gib_mir_bescheid gib_bescheid geben_sie_mir_bescheid sag_mir_bescheid sag_bescheid "
+    "sagen_sie_mir_bescheid "
+    "melde_dich melden_sie_sich meld_dich ruf_mich_an rufen_sie_mich_an bestätige "
+    "bestätigen_sie take_care see_you "
+    "have_a_nice have_a_good have_a_great schönen_tag schönes_wochenende schönen_abend "
+    "schönen_feierabend bis_bald bis_dann "
+    "bis_später bis_morgen see_you_tomorrow excuse entschuldige entschuldigung "
+    "entschuldigen verzeih sorry_for tut_mir_leid "
     "im_sorry i'm_sorry hope hoffe stehe_ich feel_free reach_out"
 )
 OWN_TROUBLE: Final = (
-    "can't cannot can could couldn't couldnt cant find found access reach log know remember have haven't had received got "
+    "can't cannot can could couldn't couldnt cant find found access reach log know "
+    "remember have haven't had received got "
     "work works working seem "
-    "kann konnte könnte finde fand habe hab haben hatte weiß komme kenne sehe bekomme bekommen erreiche gefunden erhalten "
+    "kann konnte könnte finde fand habe hab haben hatte weiß komme kenne sehe bekomme "
+    "bekommen erreiche gefunden erhalten "
     "weiss klappt funktioniert geht ging"
 )
 FIRST_PERSON: Final = "i we ich wir it es er"
@@ -230,24 +288,32 @@ PROVERBS: Final = (
     "do help tun machen helfen erledigen hilf help_me hilf_mir take_care_of_that look_into_that schaffst"
 )
 CONFUSABLE: Final = (
-    "spend spenden spende spendest expert import imports hold holds halte halten resend unsend blend lend lending bend "
-    "spending detach verwende verwenden versenke versenken schenke schenken schenkst sprich experte exporteur molle "
-    "hohe hohen senkt senken sinken sende-sperre latent latents porter postal total invoiced involve invoices rechnungen bills portals reply mailand main "
+    "spend spenden spende spendest expert import imports hold holds halte halten resend "
+    "unsend blend lend lending bend "
+    "spending detach verwende verwenden versenke versenken schenke schenken schenkst "
+    "sprich experte exporteur molle "
+    "hohe hohen senkt senken sinken sende-sperre latent latents porter postal total "
+    "invoiced involve invoices rechnungen bills portals reply mailand main "
     "maul letzter kreche rechne rechnen bezahlung bemerkung"
 )
 """Real words that look like a typing error of another: never corrected."""
 LEGAL_FORMS: Final = (
-    "gmbh ag kg ohg ug se eg ek kgaa mbh inc ltd llc llp plc corp corporation co sa sarl bv nv ab oy as spa srl "
+    "gmbh ag kg ohg ug se eg ek kgaa mbh inc ltd llc llp plc corp corporation co sa sarl "
+    "bv nv ab oy as spa srl "
     "gbr ev stiftung verein"
 )
 
 GERMAN: Final = (
-    "der die das den dem ein eine einen einem und oder nicht ich du sie wir mir mich bitte von aus an für mit auf zu "
-    "ist sind wird hole hol schick schicke schicken senden holen rechnung rechnungen neueste letzte suche finde "
-    "nach im zum zur vom könnten könntest kannst würden würdest möchte brauche exportiere als schreibe hallo danke"
+    "der die das den dem ein eine einen einem und oder nicht ich du sie wir mir mich "
+    "bitte von aus an für mit auf zu "
+    "ist sind wird hole hol schick schicke schicken senden holen rechnung rechnungen "
+    "neueste letzte suche finde "
+    "nach im zum zur vom könnten könntest kannst würden würdest möchte brauche exportiere "
+    "als schreibe hallo danke"
 )
 ENGLISH: Final = (
-    "the a an and or not i you we me my please from of to for with on at is are will get send mail fetch invoice invoices "
+    "the a an and or not i you we me my please from of to for with on at is are will get "
+    "send mail fetch invoice invoices "
     "latest newest last search find could would can like need export as write hello hi thanks it this that"
 )
 
@@ -255,49 +321,65 @@ FRAMES: Final[tuple[tuple[str, str], ...]] = (
     # (what follows, words) — `(bitte)`-like fillers between the words are skipped; longest first wins
     (
         "verb",
-        "could you|would you|can you|could u|can u|will you please|may i ask you to|might i ask you to|may i ask you",
+        "could you|would you|can you|could u|can u|will you please|may i ask you to|"
+        "might i ask you to|may i ask you",
     ),
     (
         "verb",
         "könnten sie|könntest du|könntet ihr|kannst du|können sie|könnt ihr|würdest du|würden sie|würdet ihr|"
-        "magst du|könnte jemand|kann jemand|dürfte ich dich bitten|dürfte ich sie bitten|darf ich dich bitten|"
+        "magst du|könnte jemand|kann jemand|dürfte ich dich bitten|dürfte ich sie bitten|"
+        "darf ich dich bitten|"
         "darf ich sie bitten|ich bitte dich|ich bitte sie|wir bitten sie|ich möchte dich bitten|"
-        "ich möchte sie bitten|ich wollte dich bitten|ich wollte sie bitten|wärst du so nett|wärst du so lieb|"
+        "ich möchte sie bitten|ich wollte dich bitten|ich wollte sie bitten|wärst du so nett|"
+        "wärst du so lieb|"
         "wären sie so nett|wären sie so freundlich|wärst du so freundlich|sei so nett|sei so lieb|"
         "seien sie so nett|seien sie so freundlich|bist du so lieb|bist du so nett",
     ),
     (
         "verb",
-        "would you be so kind as to|would you be so kind to|would you be so kind and|could you be so kind as to|"
-        "be so kind as to|don't forget to|dont forget to|do not forget to|be sure to|make sure to|remember to|would you be able to|i would like you to|i'd like you to|i want you to|i need you to|"
+        "would you be so kind as to|would you be so kind to|would you be so kind and|"
+        "could you be so kind as to|"
+        "be so kind as to|don't forget to|dont forget to|do not forget to|be sure to|"
+        "make sure to|remember to|would you be able to|i would like you to|i'd like you to|"
+        "i want you to|i need you to|"
         "we need you to|we would like you to|we'd like you to|i would ask you to|i'd ask you to|i ask you to|"
         "i am asking you to|i'd appreciate it if you could|i would appreciate it if you could|"
         "i'd appreciate it if you would|i would appreciate it if you would|i'd be grateful if you could|"
         "i would be grateful if you could|i was wondering if you could|i wonder if you could|"
-        "it would be great if you could|it would be nice if you could|it'd be great if you could|it'd be nice if you could|"
+        "it would be great if you could|it would be nice if you could|"
+        "it'd be great if you could|it'd be nice if you could|"
         "it would be lovely if you could|it would help if you could|it would be helpful if you could|"
-        "would be great if you could|would it be possible to|is it possible to|would it be possible for you to|"
+        "would be great if you could|would it be possible to|is it possible to|"
+        "would it be possible for you to|"
         "i'd love it if you could|we would appreciate it if you could|do me a favor and|do me a favour and|"
         "can i ask you to|could i ask you to|can i get you to|could i get you to",
     ),
     (
         "verb",
-        "ich möchte dass du|ich möchte dass sie|ich hätte gern dass du|ich hätte gerne dass du|ich will dass du|"
-        "ich würde mich freuen wenn du|ich würde mich freuen wenn sie|es wäre nett wenn du|es wäre nett wenn sie|"
+        "ich möchte dass du|ich möchte dass sie|ich hätte gern dass du|"
+        "ich hätte gerne dass du|ich will dass du|"
+        "ich würde mich freuen wenn du|ich würde mich freuen wenn sie|es wäre nett wenn du|"
+        "es wäre nett wenn sie|"
         "es wäre schön wenn du|es wäre schön wenn sie|es wäre toll wenn du|es wäre toll wenn sie|"
         "es wäre super wenn du|es wäre super wenn sie|es wäre lieb wenn du|es wäre lieb wenn sie|"
         "es wäre gut wenn du|es wäre gut wenn sie|es wäre hilfreich wenn du|es wäre hilfreich wenn sie|"
         "wäre super wenn du|wäre nett wenn du|wäre toll wenn du|wäre schön wenn du|wäre lieb wenn du|"
         "wäre klasse wenn du|es wäre klasse wenn du|"
         "wäre super wenn sie|wäre nett wenn sie|wäre toll wenn sie|wäre schön wenn sie|"
-        "ich wäre dir dankbar wenn du|ich wäre ihnen dankbar wenn sie|ich wäre dankbar wenn sie|ich wäre dankbar wenn du|"
-        "wäre es möglich dass du|wäre es möglich dass sie|wäre es möglich|ist es möglich|tu mir den gefallen und|"
-        "tust du mir den gefallen und|sei so gut und|seien sie so gut und|sei so nett und|sei so lieb und|kannste|könnteste|könntste|ich bitte um|bitte um|wir bitten um|vergiss nicht|vergessen sie nicht|vergiss bitte nicht|denk daran|denk dran|denken sie daran|denke daran|ich bräuchte jemanden der",
+        "ich wäre dir dankbar wenn du|ich wäre ihnen dankbar wenn sie|"
+        "ich wäre dankbar wenn sie|ich wäre dankbar wenn du|"
+        "wäre es möglich dass du|wäre es möglich dass sie|wäre es möglich|ist es möglich|"
+        "tu mir den gefallen und|"
+        "tust du mir den gefallen und|sei so gut und|seien sie so gut und|sei so nett und|"
+        "sei so lieb und|kannste|könnteste|könntste|ich bitte um|bitte um|wir bitten um|"
+        "vergiss nicht|vergessen sie nicht|vergiss bitte nicht|denk daran|denk dran|"
+        "denken sie daran|denke daran|ich bräuchte jemanden der",
     ),
     (
         "verb",
         "i would like to|i'd like to|i want to|we would like to|we'd like to|"
-        "ich möchte|ich möchte gern|ich möchte gerne|ich würde gern|ich würde gerne|wir möchten|wir würden gerne",
+        "ich möchte|ich möchte gern|ich möchte gerne|ich würde gern|ich würde gerne|"
+        "wir möchten|wir würden gerne",
     ),
     ("gerund", "would you mind|do you mind|mind"),
     (
@@ -308,10 +390,13 @@ FRAMES: Final[tuple[tuple[str, str], ...]] = (
     (
         "noun",
         "i need|we need|i would like|i'd like|i want|we would like|we'd like|i require|we require|can i have|"
-        "could i have|could we have|may i have|can i get|could i get|can we get|could we get|could i please get|"
+        "could i have|could we have|may i have|can i get|could i get|can we get|could we get|"
+        "could i please get|"
         "ich brauche|ich bräuchte|wir brauchen|wir bräuchten|ich benötige|wir benötigen|ich hätte gern|"
-        "ich hätte gerne|wir hätten gern|wir hätten gerne|ich hätte|könnte ich|kann ich|könnten wir|dürfte ich|"
-        "ich will|ich brauch|ich bräuchte dringend|kriege ich|bekomme ich|könnte ich bekommen|kann ich bekommen|"
+        "ich hätte gerne|wir hätten gern|wir hätten gerne|ich hätte|könnte ich|kann ich|"
+        "könnten wir|dürfte ich|"
+        "ich will|ich brauch|ich bräuchte dringend|kriege ich|bekomme ich|könnte ich bekommen|"
+        "kann ich bekommen|"
         "könnte ich haben|kann ich haben",
     ),
 )

@@ -192,7 +192,12 @@ def _left_over(request: Request, filled: Filled, own: set[int]) -> list[str]:
                 continue
         elif item.tags & _STRONG:
             pass
-        elif item.filler or ("genitive" in item.tags and _after_used(index, filled)) or (item.tags & {"intensifier"} and "frame" in _all_tags(request)) or (item.tags & {"addressed"} and (polite or request.verbs())):
+        elif (
+            item.filler
+            or ("genitive" in item.tags and _after_used(index, filled))
+            or (item.tags & {"intensifier"} and "frame" in _all_tags(request))
+            or (item.tags & {"addressed"} and (polite or request.verbs()))
+        ):
             continue
         left.append(item.token.text)
     return left

@@ -454,9 +454,7 @@ def _mark_frames(marked: tuple[Marked, ...], lexicon: Lexicon) -> tuple[tuple[Ma
     return tuple(out), {}
 
 
-_LAST_MODALS = frozenset(
-    "koennten koenntest koennte kannst koennen wuerdest wuerden moechtest magst".split()
-)
+_LAST_MODALS = frozenset(["koennten", "koenntest", "koennte", "kannst", "koennen", "wuerdest", "wuerden", "moechtest", "magst"])
 """ "… wenn Sie … schicken könnten" """
 
 

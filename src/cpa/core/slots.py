@@ -271,7 +271,9 @@ class Finder:
     def _capitalised_end(self, start: int, end: int) -> int:
         """A name that begins with a capital ends before the first word without: "ACME notfalls" is no name."""
         for index in range(start + 1, end):
-            small = self.marked[index].token.kind == "word" and not self.marked[index].token.text[:1].isupper()
+            small = (
+                self.marked[index].token.kind == "word" and not self.marked[index].token.text[:1].isupper()
+            )
             if small and self._capital(start) and self.marked[index].token.fold not in _LEGAL:
                 return index
         return end

@@ -68,7 +68,43 @@ _MAIL = re.compile(
 )
 _CLITIC = re.compile(r"(.*[^\Wsxz_]|.*[sxz])(['’]s|['’])$", re.IGNORECASE)
 _ABBREVIATIONS = frozenset(
-    ["nr", "no", "dr", "hr", "fr", "mr", "mrs", "ms", "st", "inc", "corp", "co", "ltd", "bzw", "ggf", "usw", "evtl", "ca", "z", "b", "zb", "u", "d", "e", "g", "i", "v", "eg", "ie", "etc", "vs", "tel", "str", "prof", "dept"]
+    [
+        "nr",
+        "no",
+        "dr",
+        "hr",
+        "fr",
+        "mr",
+        "mrs",
+        "ms",
+        "st",
+        "inc",
+        "corp",
+        "co",
+        "ltd",
+        "bzw",
+        "ggf",
+        "usw",
+        "evtl",
+        "ca",
+        "z",
+        "b",
+        "zb",
+        "u",
+        "d",
+        "e",
+        "g",
+        "i",
+        "v",
+        "eg",
+        "ie",
+        "etc",
+        "vs",
+        "tel",
+        "str",
+        "prof",
+        "dept",
+    ]
 )
 _ENDS = ".!?;"
 
