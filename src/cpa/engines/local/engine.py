@@ -176,10 +176,10 @@ class LocalEngine:
 
     async def wait(self, tenant: str, job: str, timeout: float) -> JobHead:
         head = (await self.load(tenant, job)).head
-        if not head.status.ended:
-            await self._watchers.end((tenant, job), timeout)
-            head = (await self.load(tenant, job)).head
-        return head
+        if head.status.ended and (tenant, job) not in self._stepper.jobs:
+            return head
+        # In memory a job may have ended a moment before its end is durable: that is waited for.
+        return await self._watchers.end((tenant, job), timeout) or (await self.load(tenant, job)).head
 
     async def list(
         self, tenant: str, *, status: JobStatus | None = None, limit: int = 50, offset: int = 0
@@ -225,7 +225,7 @@ class LocalEngine:
         """The job from memory, or from the store. An ended one is not kept in memory."""
         key = (tenant, job)
         while True:
-            known = self._stepper.jobs.get(key)
+            known = self._stepper.jobs.get(key) or self._stepper.recent.get(key)
             if known is not None:
                 return known
             loading = self._loading.get(key)

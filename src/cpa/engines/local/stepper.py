@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -36,6 +36,9 @@ from cpa.ports.steps import JobRows, StepBatch, StepStore
 
 _log = structlog.get_logger(__name__)
 _encode_spec = msgspec.json.Encoder().encode
+_RECENT = 500
+_SMALL = 100
+"""Tasks of a job that is worth remembering."""
 RETRY_COMMIT = 1.0
 """Seconds between tries while the store refuses to write."""
 
@@ -63,6 +66,8 @@ class Stepper:
         self.store = store
         self.clock = clock
         self.jobs: dict[Key, JobState] = {}
+        self.recent: OrderedDict[Key, JobState] = OrderedDict()
+        """Jobs that ended a while ago, durably: those who submitted them will ask."""
         self.busy = 0
         """Jobs of which something runs."""
         self.starting = True
@@ -210,7 +215,9 @@ class Stepper:
 
     def adopt_ended(self, job: JobState) -> JobState:
         """Take an ended job back into memory, to reopen it."""
-        return self.jobs.setdefault((job.head.tenant, job.head.id), job)
+        key = (job.head.tenant, job.head.id)
+        self.recent.pop(key, None)
+        return self.jobs.setdefault(key, job)
 
     def enqueue(self, job: JobState, not_before: int = 0) -> None:
         head = job.head
@@ -303,10 +310,17 @@ class Stepper:
             durable = group.batch.jobs[key].head
             if durable.status.ended and durable is job.head and self.jobs.get(key) is job:
                 del self.jobs[key]
+                self._remember(key, job)
                 self._orchestrator.job_ended(*key)
         if len(self.jobs) > self._keep:
             self._evict()
         self.on_commit(group.batch)
+
+    def _remember(self, key: Key, job: JobState) -> None:
+        if len(job.tasks) <= _SMALL:
+            self.recent[key] = job
+            if len(self.recent) > _RECENT:
+                self.recent.popitem(last=False)
 
     def _tell_timers(self, batch: StepBatch) -> None:
         entries = (entry for rows in batch.jobs.values() for entry in rows.outbox.values())

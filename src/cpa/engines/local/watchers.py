@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cpa.core.job import JobHead
 from cpa.engines.local.stepper import Key
 from cpa.ports.engine import LiveUpdate
 from cpa.ports.steps import StepBatch
@@ -44,21 +45,24 @@ class Follower:
 class Watchers:
     def __init__(self) -> None:
         self.closed = False
-        self._ends: dict[Key, list[asyncio.Future[None]]] = {}
+        self._ends: dict[Key, list[asyncio.Future[JobHead | None]]] = {}
         self._followers: dict[Key, list[Follower]] = {}
 
-    async def end(self, key: Key, timeout: float) -> None:
-        """Return when the job's run has ended durably, or after `timeout` seconds."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def end(self, key: Key, timeout: float) -> JobHead | None:
+        """The head at the durable end of the job's run; None after `timeout` seconds, or when the engine stops."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[JobHead | None] = loop.create_future()
         self._ends.setdefault(key, []).append(future)
+        timer = loop.call_later(max(timeout, 0), _resolve, future, None)
         try:
-            await asyncio.wait([future], timeout=max(timeout, 0))
+            return await future
         finally:
+            timer.cancel()
             waiting = self._ends.get(key, [])
             if future in waiting:
                 waiting.remove(future)
-            if not waiting:
-                self._ends.pop(key, None)
+                if not waiting:
+                    del self._ends[key]
 
     @contextmanager
     def follow(self, key: Key) -> Iterator[Follower]:
@@ -78,7 +82,7 @@ class Watchers:
                 for follower in self._followers.get(key, ()):
                     follower.notify()
                 if rows.head.status.ended:
-                    self._wake(key)
+                    self._wake(key, rows.head)
 
     def live(self, key: Key, update: LiveUpdate) -> None:
         for follower in self._followers.get(key, ()):
@@ -91,9 +95,13 @@ class Watchers:
             for follower in followers:
                 follower.notify()
         for key in list(self._ends):
-            self._wake(key)
+            self._wake(key, None)
 
-    def _wake(self, key: Key) -> None:
+    def _wake(self, key: Key, head: JobHead | None) -> None:
         for future in self._ends.pop(key, ()):
-            if not future.done():
-                future.set_result(None)
+            _resolve(future, head)
+
+
+def _resolve(future: asyncio.Future[JobHead | None], head: JobHead | None) -> None:
+    if not future.done():
+        future.set_result(head)
