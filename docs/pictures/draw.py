@@ -16,7 +16,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
-from cpa.demo.portal import create_portal, serve
+from cpa.demo.portal import create_portal
+from cpa.demo.serving import serve
 from cpa.demo.story import tell
 
 HERE = Path(__file__).parent

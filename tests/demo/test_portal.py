@@ -11,7 +11,8 @@ import pytest
 from pypdf import PdfReader
 
 from cpa.demo.invoices import CUSTOMERS, INVOICES, invoice_pdf, invoices_of
-from cpa.demo.portal import create_portal, serve
+from cpa.demo.portal import create_portal
+from cpa.demo.serving import serve
 
 PASSWORD = "Grüße-42"
 

@@ -13,8 +13,9 @@ import pytest
 
 from cpa.demo.invoices import CUSTOMERS, invoice_pdf, invoices_of
 from cpa.demo.mailbox import Mailbox, open_mailbox
-from cpa.demo.portal import create_portal, serve
+from cpa.demo.portal import create_portal
 from cpa.demo.proof import Fetched, fetch_latest_invoice, prove_delivery
+from cpa.demo.serving import serve
 from cpa.errors import Unavailable
 
 RECIPIENT = "billing@kunde.example"

@@ -2,22 +2,16 @@
 
 It stands for the many portals CPA has to work with, so it behaves like one: rendered on the server, a session
 cookie, redirects to the sign-in page, downloads as attachments. Its data never changes
-(`cpa.demo.invoices`). It knows nothing of CPA. `serve` runs it, or any other ASGI application, inside the
-running event loop.
+(`cpa.demo.invoices`). It knows nothing of CPA.
 """
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated
 
-import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Form, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
@@ -179,28 +173,3 @@ def _same(given: str, expected: str) -> bool:
 def _own_path(target: str) -> str:
     """Where to go after signing in: a path of this portal, never another site."""
     return target if target.startswith("/") and not target.startswith(("//", "/\\")) else "/"
-
-
-class _Server(uvicorn.Server):
-    """A server inside somebody else's event loop: signals are the owner's business."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-@asynccontextmanager
-async def serve(app: Any, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """Run an ASGI application while the block runs; gives its base URL. Port 0 takes a free one.
-
-    Open connections are closed at the end of the block, after at most two seconds.
-    """
-    with socket.create_server((host, port)) as listener:
-        config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=2)
-        server = _Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]), name="portal")
-        try:
-            yield f"http://{host}:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await serving

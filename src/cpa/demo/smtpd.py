@@ -14,6 +14,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from cpa.api.server import listen
+from cpa.demo.serving import HOST
+
 Deliver = Callable[[str, Sequence[str], bytes], Awaitable[None]]
 """Takes (sender, recipients, message). Returning means: every recipient has it."""
 
@@ -49,17 +52,15 @@ class _Handler:
 
 
 @asynccontextmanager
-async def serve_smtp(
-    user: str, password: str, deliver: Deliver, *, host: str = "127.0.0.1", port: int = 0
-) -> AsyncIterator[Account]:
-    """Listen while the block runs; port 0 takes a free one. `OSError` when the port is taken."""
+async def serve_smtp(user: str, password: str, deliver: Deliver, *, port: int = 0) -> AsyncIterator[Account]:
+    """Listen while the block runs; port 0 takes a free one, `Unavailable` when the port is taken."""
     # aiosmtpd logs each step of each conversation, and a warning for every AUTH without TLS.
     logging.getLogger("mail.log").setLevel(logging.ERROR)
     factory = _protocol_factory(_Handler(deliver), user, password)
-    server = await asyncio.get_running_loop().create_server(factory, host, port)
+    server = await asyncio.get_running_loop().create_server(factory, sock=listen(HOST, port))
     try:
         bound: int = server.sockets[0].getsockname()[1]
-        yield Account(host=host, port=bound, user=user, password=password)
+        yield Account(host=HOST, port=bound, user=user, password=password)
     finally:
         server.close()
         await server.wait_closed()

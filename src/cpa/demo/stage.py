@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -20,7 +20,8 @@ from cpa.api.app import create_app
 from cpa.api.server import Server, listen
 from cpa.bootstrap import Scheduler, open_engine, services_of
 from cpa.demo.mailbox import SENDER, Kind, Mailbox, open_mailbox
-from cpa.demo.portal import create_portal, serve
+from cpa.demo.portal import create_portal
+from cpa.demo.serving import HOST, Guest, running, serve
 from cpa.demo.smtpd import Account
 from cpa.errors import Unavailable
 from cpa.executors.browser import find_browser
@@ -116,27 +117,30 @@ async def _open_scheduler(props: Props) -> AsyncIterator[Stage]:
     props.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (
         (props.folder / "cpa.log").open("a", encoding="utf-8") as log,
-        closing(listen("127.0.0.1", 0)) as bound,
+        ExitStack() as log_to,
+        closing(listen(HOST, 0)) as bound,
     ):
+        # The file is closed after this block; whoever logs then logs to standard error again.
+        log_to.callback(configure, "WARNING")
         configure(settings.log_level, stream=log)
         async with open_engine(settings) as scheduler:
             store = SqlKeyStore(scheduler.database)
             await ensure_admin_key(store, settings.data, now=scheduler.clock.now_ms())
             keys = Authenticator(store, Hasher.of(settings.data), scheduler.clock)
-            url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             app = create_app(services_of(scheduler, keys))
-            server = Server(app, bound, shutdown_seconds=settings.shutdown_seconds, ready=url.set_result)
-            serving = asyncio.create_task(server.serve(sockets=[bound]), name="api")
-            try:
+            url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            server = _Api(app, bound, shutdown_seconds=settings.shutdown_seconds, ready=url.set_result)
+            async with running(server, sockets=[bound]):
                 yield Stage(
                     props=props,
                     api=await url,
                     key=(settings.data / "admin.key").read_text("utf-8").strip(),
                     sqlite=await _sqlite(scheduler),
                 )
-            finally:
-                server.should_exit = True
-                await serving
+
+
+class _Api(Guest, Server):
+    """The API's server as a guest of this event loop."""
 
 
 async def _sqlite(scheduler: Scheduler) -> str:

@@ -8,8 +8,10 @@ HTTP API alone; portal and mailbox are real servers. The end is believed only wh
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from cpa.demo.mailbox import Kind
 from cpa.demo.proof import Proof, fetch_latest_invoice, prove_delivery
 from cpa.demo.show import Progress
 from cpa.demo.stage import Stage, open_props, open_stage
-from cpa.errors import BadInput, InternalError, Unavailable
+from cpa.errors import BadInput, CPAError, InternalError, Unavailable
 
 RECIPIENT = "billing@kunde.example"
 CUSTOMER = "ACME"
@@ -31,6 +33,8 @@ SENTENCES: Mapping[str, str] = {
 }
 FOLDER = Path("demo-data")
 _LONGEST_JOB = 120.0
+_TERMINATED = 143
+"""Exit code of a program that SIGTERM ended, as shells count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ def run_demo(
     stay until Ctrl-C.
     """
     console = Console(highlight=False)
-    return asyncio.run(tell(console, language=language, folder=folder, mail=mail, keep_open=keep_open))
+    return _run(tell(console, language=language, folder=folder, mail=mail, keep_open=keep_open))
 
 
 def serve_demo(
@@ -59,7 +63,34 @@ def serve_demo(
 ) -> int:
     """Only portal and mailbox, on fixed ports, until Ctrl-C: a playground for one's own automations."""
     console = Console(highlight=False)
-    return asyncio.run(_serve_props(console, folder, mail, portal_port, smtp_port))
+    return _run(_serve_props(console, folder, mail, portal_port, smtp_port))
+
+
+def _run(play: Coroutine[Any, Any, int]) -> int:
+    """`asyncio.run`, with everything closed in order on SIGTERM and SIGHUP as on Ctrl-C."""
+
+    async def guarded() -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        for name in ("SIGTERM", "SIGHUP"):
+            with suppress(NotImplementedError, AttributeError):  # Windows
+                asyncio.get_running_loop().add_signal_handler(getattr(signal, name), task.cancel)
+        return await play
+
+    try:
+        return asyncio.run(guarded())
+    except asyncio.CancelledError:
+        return _TERMINATED
+    except BaseExceptionGroup as group:
+        expected, rest = group.split(CPAError)
+        if expected is None or rest is not None:
+            raise
+        raise _first(expected) from None
+
+
+def _first(group: BaseExceptionGroup[CPAError]) -> CPAError:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
 
 
 async def tell(

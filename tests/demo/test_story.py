@@ -1,0 +1,136 @@
+"""The whole demo, with a real browser, portal, mail server and scheduler."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cpa.demo.proof import Fetched
+from cpa.demo.stage import open_props, open_stage
+from cpa.demo.story import SENTENCES, tell
+from cpa.errors import BadInput, Unavailable
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+
+def console() -> tuple[Console, io.StringIO]:
+    out = io.StringIO()
+    return Console(file=out, width=160, highlight=False), out
+
+
+@pytest.mark.mailserver
+async def test_both_sentences_end_in_a_proved_mail_through_dovecot(tmp_path: Path) -> None:
+    shown, out = console()
+    code = await tell(shown, folder=tmp_path, mail="dovecot")
+    text = out.getvalue()
+
+    assert code == 0, text
+    assert text.count("byte for byte") == 2
+    assert "✘" not in text
+    assert "read back by IMAP" in text
+    assert all(sentence in text for sentence in SENTENCES.values())
+    assert len(list((tmp_path / "mail" / "billing@kunde.example").glob("*/*"))) >= 2
+
+
+async def test_the_embedded_mail_server_does_as_well_whatever_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:////nowhere/of/yours.db")
+    monkeypatch.setenv("CPA_SMTP_URL", "smtp://somebody@real.example:25")
+    monkeypatch.setenv("CPA_LOG_LEVEL", "LOUD")
+    shown, out = console()
+    code = await tell(shown, language="de", folder=tmp_path, mail="embedded")
+
+    assert code == 0, out.getvalue()
+    assert "writing a Maildir" in out.getvalue()
+    assert SENTENCES["en"] not in out.getvalue()
+
+
+async def test_an_effect_that_is_not_as_it_should_be_fails_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def another(*_: str) -> Fetched:
+        return Fetched("invoice-2026-0377.pdf", b"%PDF-1.4 another one")
+
+    monkeypatch.setattr("cpa.demo.story.fetch_latest_invoice", another)
+    shown, out = console()
+    code = await tell(shown, language="en", folder=tmp_path, mail="embedded")
+
+    assert code == 1
+    assert "✘ its one attachment is the portal's" in out.getvalue()
+    assert "Not proved" in out.getvalue()
+
+
+async def test_an_unknown_language_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="choose en, de or both"):
+        await tell(console()[0], language="fr", folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_props_stay_where_they_are_asked_to_and_say_so_when_they_cannot(tmp_path: Path) -> None:
+    async with open_props(tmp_path / "a", mail="embedded", password="demo") as first:
+        port = int(first.portal.rsplit(":", 1)[1])
+        assert first.password == first.mail.smtp.password == "demo"
+        with pytest.raises(Unavailable) as refused:
+            async with open_props(tmp_path / "b", mail="embedded", portal_port=port):
+                pass
+        assert refused.value.value == f"127.0.0.1:{port}"
+        with pytest.raises(Unavailable) as refused:
+            async with open_props(tmp_path / "b", mail="embedded", smtp_port=first.mail.smtp.port):
+                pass
+        assert refused.value.value == f"127.0.0.1:{first.mail.smtp.port}"
+
+
+async def test_the_workspace_holds_no_secret(tmp_path: Path) -> None:
+    async with open_stage(tmp_path, mail="embedded") as stage:
+        written = (stage.props.workspace / "cpa.yaml").read_text("utf-8")
+        vault = stage.props.data / "secrets"
+
+        assert stage.props.password not in written
+        assert stage.props.mail.smtp.password not in written
+        assert json.loads(written)["values"]["portal"]["url"] == stage.props.portal
+        assert {path.name: path.stat().st_mode & 0o777 for path in vault.iterdir()} == {
+            "portal_password": 0o600,
+            "mail_password": 0o600,
+        }
+
+
+@pytest.mark.mailserver
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_everything(tmp_path: Path, sent: signal.Signals) -> None:
+    script = "import sys; from pathlib import Path; from cpa.demo.story import run_demo; "
+    script += "sys.exit(run_demo(language='en', folder=Path(sys.argv[1]), mail='dovecot'))"
+    program = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": str(tmp_path)},
+        start_new_session=True,
+    )
+    assert program.stdout is not None
+    with program:
+        for line in program.stdout:
+            if "open " in line and "web.goto" in line:
+                break
+        program.send_signal(sent)
+        program.stdout.read()
+        program.wait(30)
+
+    assert program.returncode != 0
+    assert _left_behind(program.pid, tmp_path) == []
+    assert list(tmp_path.glob("cpa-mail-*")) == []
+
+
+def _left_behind(leader: int, folder: Path) -> list[str]:
+    """Processes of the program's session, and whatever else names its folder (Dovecot has a session of its own)."""
+    listed = subprocess.run(["ps", "-eo", "sid=,args="], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if line.split()[0] == str(leader) or str(folder) in line]
