@@ -2,15 +2,17 @@
 
 What counts
 -----------
-1. Only requests said now and in the writer's own name are looked at (`core.utterance`, `core.reading`). Whatever is
-   quoted, negated, conditional, meant for later, reported, asked about or told never becomes an intent.
-2. **Every word counts.** A pattern covers the requests of a text only if each of their words is one of the pattern's
-   words, part of an argument, or a mere particle ("please", "the", "und"). One word left over and the pattern loses:
-   "get the invoice and shred it" is not "get the invoice".
-3. All requests of a text must be covered by one intent. Two things asked for at once are unknown, and so is one thing
-   understood beside one that is not.
-4. What is said elsewhere in the text may take back: a forbidden verb ("do not send it") rules out every intent that
-   would do it; a restriction that names no verb ("not to the customer!", "only if they paid") rules out all.
+1. Only requests said now and in the writer's own name are looked at (`core.utterance`, `core.reading`).
+   Whatever is quoted, negated, conditional, meant for later, reported, asked about or told never becomes
+   an intent.
+2. **Every word counts.** A pattern covers the requests of a text only if each of their words is one of
+   the pattern's words, part of an argument, or a mere particle ("please", "the", "und"). One word left
+   over and the pattern loses: "get the invoice and shred it" is not "get the invoice".
+3. All requests of a text must be covered by one intent. Two things asked for at once are unknown, and so
+   is one thing understood beside one that is not.
+4. What is said elsewhere in the text may take back: a forbidden verb ("do not send it") rules out every
+   intent that would do it; a restriction that names no verb ("not to the customer!", "only if they paid")
+   rules out all.
 
 Score and ties
 --------------
@@ -27,6 +29,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cpa.core.classes import Source
+from cpa.core.discourse import attributed, spoiler_of, with_content
 from cpa.core.intents import (
     UNKNOWN,
     ArgumentType,
@@ -43,9 +46,10 @@ from cpa.core.intents import (
     Vocabulary,
 )
 from cpa.core.lexicon import Lexicon
+from cpa.core.marking import contrast
 from cpa.core.matching import Candidate, Request, match_keywords, match_regex
 from cpa.core.questions import ASKS, language_of
-from cpa.core.reading import Marked, Mood, Reading, contrast, read
+from cpa.core.reading import Mood, Reading, read
 from cpa.core.utterance import Sentence, Utterance, is_address
 from cpa.core.utterance import read as read_utterance
 from cpa.errors import InvalidDocument
@@ -64,7 +68,6 @@ _MOOD_REASON = {
     Mood.STATEMENT: Reason.STATEMENT,
     Mood.ASIDE: Reason.NO_REQUEST,
 }
-_SPOILING = (Mood.RETRACTED, Mood.CONDITIONAL, Mood.LATER, Mood.NEGATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +109,8 @@ class IntentRouter:
         return first if second.unknown else second
 
     def _attempt(self, utterance: Utterance, context: RouteContext, *, eager: bool) -> Intent:
-        readings = _attributed(
-            _with_content(
+        readings = attributed(
+            with_content(
                 utterance,
                 [
                     read(part, self.lexicon, eager=eager)
@@ -119,7 +122,7 @@ class IntentRouter:
         text = _Text(utterance, tuple(readings), context.locale or language_of(utterance.text))
         requests = [r for r in readings if r.mood is Mood.REQUEST]
         requests = [r for r in requests if not all(m.filler for m in r.marked)]
-        spoiler = _spoiler(readings, bool(requests))
+        spoiler = spoiler_of(readings, bool(requests))
         if spoiler:
             return self._unknown(text, spoiler[0], spoiler[1])
         if not requests:
@@ -315,95 +318,6 @@ def _arguments(
 
 def _question(question: Localised | None, locale: Locale) -> str:
     return question.in_(locale) if question else ""
-
-
-def _spoiler(readings: Sequence[Reading], asked: bool) -> tuple[Reason, str] | None:
-    """What takes every request of the text back, whatever it is."""
-    for reading in readings:
-        if reading.mood is Mood.RETRACTED:
-            return Reason.RETRACTED, ""
-        if not asked or reading.mood is Mood.REQUEST:
-            continue
-        if _names_address(reading) and reading.mood not in (Mood.QUESTION, Mood.REPORTED):
-            return Reason.RESTRICTED, " ".join(m.token.text for m in reading.marked)
-        if reading.harmless:
-            continue
-        if reading.mood is Mood.NEGATED and reading.verbs and "condition" not in _tags(reading):
-            continue  # it forbids these verbs only
-        if reading.mood in _SPOILING or _opens_adversative(reading):
-            return Reason.RESTRICTED, " ".join(m.token.text for m in reading.marked)
-    return None
-
-
-def _tags(reading: Reading) -> frozenset[str]:
-    return frozenset(tag for m in reading.marked if not m.content for tag in m.tags)
-
-
-def _names_address(reading: Reading) -> bool:
-    """An address outside every request: it may correct the one in the request."""
-    return (
-        any(m.token.kind in ("mail", "badmail") and not m.content for m in reading.marked)
-        and not reading.verbs
-    )
-
-
-def _opens_adversative(reading: Reading) -> bool:
-    return not reading.harmless and reading.mood is not Mood.ASIDE
-
-
-def _with_content(utterance: Utterance, readings: list[Reading]) -> list[Reading]:
-    """After a colon the content goes on to the end of its paragraph, or of the text if the colon ends its line."""
-    out: list[Reading] = []
-    until = paragraph = -1
-    for reading in readings:
-        if reading.sentence.tokens[0].start < until and reading.mood is not Mood.RETRACTED:
-            marked = tuple(Marked(t, content=True) for t in reading.sentence.tokens)
-            last = out.pop()
-            out.append(_extended(last, marked))
-            continue
-        out.append(reading)
-        colon = _content_colon(reading)
-        if reading.mood is Mood.REQUEST and colon is not None:
-            paragraph = reading.sentence.end
-            rest = utterance.text[colon + 1 :]
-            until = (
-                len(utterance.text)
-                if rest.startswith("\n") or not rest[: paragraph - colon - 1].strip()
-                else paragraph
-            )
-    return out
-
-
-def _extended(reading: Reading, marked: tuple[Marked, ...]) -> Reading:
-    return Reading(
-        reading.sentence,
-        reading.marked + marked,
-        reading.mood,
-        reading.verbs,
-        reading.wish,
-        reading.harmless,
-        False,
-        reading.addressed,
-    )
-
-
-def _content_colon(reading: Reading) -> int | None:
-    for item in reading.marked:
-        if "content_mark" in item.tags and item.token.text == ":":
-            return item.token.start
-    return None
-
-
-def _attributed(readings: list[Reading]) -> list[Reading]:
-    """What follows "he said:" is his, to the end of the text."""
-    for index, reading in enumerate(readings):
-        if reading.lead_in and ("reporting" in _tags(reading) or "forwarded" in _tags(reading)):
-            theirs = [
-                Reading(r.sentence, r.marked, Mood.REPORTED, r.verbs, harmless=True)
-                for r in readings[index + 1 :]
-            ]
-            return [*readings[: index + 1], *theirs]
-    return readings
 
 
 def _left_over(request: Request, rejected: Sequence[Rejected]) -> str:

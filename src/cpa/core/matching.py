@@ -9,8 +9,9 @@ from typing import Any
 
 from cpa.core.folding import spellings
 from cpa.core.intents import ArgumentDefinition, ArgumentType, Extent, IntentDefinition, Keywords
+from cpa.core.marking import Marked
 from cpa.core.patterns import MAX_CLAUSE
-from cpa.core.reading import Marked, Reading
+from cpa.core.reading import Reading
 from cpa.core.slots import Filled, Finder
 from cpa.core.utterance import is_address
 

@@ -7,7 +7,6 @@ most): a repeat inside a repeat, alternatives that begin alike inside a repeat, 
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +18,8 @@ MAX_CLAUSE = 500
 """Longest request, in folded characters, that a pattern is tried on."""
 MAX_REPEATS = 3
 
-_parser: Any = importlib.import_module("re._parser")
+_parser: Any = re._parser  # type: ignore[attr-defined]
+"""Python's own reader of patterns: what is checked is what will run."""
 _OPEN = 1_000
 """A repeat that may go beyond this counts as open-ended."""
 

@@ -23,7 +23,8 @@ ASKS: dict[Reason, Localised] = {
         en="I find no request in it. What shall I do? For example: {examples}",
     ),
     Reason.NEGATED: Localised(
-        de="Ich habe verstanden, was nicht geschehen soll, und tue nichts. Soll stattdessen etwas anderes geschehen?",
+        de="Ich habe verstanden, was nicht geschehen soll, und tue nichts. "
+        "Soll stattdessen etwas anderes geschehen?",
         en="I understood what is not to happen, and do nothing. Is something else to be done instead?",
     ),
     Reason.CONDITIONAL: Localised(

@@ -14,7 +14,7 @@ from typing import Any
 from cpa.core.folding import fold, spellings
 from cpa.core.intents import ArgumentDefinition, ArgumentType, Extent
 from cpa.core.language import LEGAL_FORMS
-from cpa.core.reading import Marked
+from cpa.core.marking import Marked
 
 _JOINERS = frozenset((",", "and", "und", "&", "sowie", "also", "as", "well", "+"))
 _OF_SENDER = frozenset(["from", "von", "by", "bei", "vom", "off"])

@@ -1,8 +1,8 @@
 """Reading a mail or a chat line down to the sentences that its writer says in their own name, now.
 
 Taken away, because nobody asks for anything there: quoted replies (`>` lines, "On … wrote:", "-----Original
-Message-----", "Von: … Gesendet: …" and everything below), forwarded messages, fenced blocks, the signature from its
-closing phrase on, the greeting, a leading subject line. A postscript after the signature is kept.
+Message-----", "Von: … Gesendet: …" and everything below), forwarded messages, fenced blocks, the signature
+from its closing phrase on, the greeting, a leading subject line. A postscript after the signature is kept.
 
 What is left becomes tokens (words, mail addresses, links, quoted strings, punctuation) in sentences. A dot inside an
 address, number, date or abbreviation ends no sentence; a quoted string is one opaque token.
@@ -22,35 +22,46 @@ MAX_TEXT = 20_000
 _HEADER = re.compile(r"\s*\*?(von|from|de)\s*:\*?\s*\S")
 _HEADER_NEXT = re.compile(r"\s*\*?(gesendet|sent|datum|date|an|to|betreff|subject|cc)\s*:")
 _REST_QUOTED = re.compile(
-    r"\s*(?:[-_=*~]{2,}\s*(?:\w[\w ]{0,20} )?(?:original(?:e|nal)?[ -]?(?:message|nachricht|mail)|urspruengliche nachricht|"
-    r"forwarded (?:message|mail|by)|weitergeleitete (?:nachricht|mail)|original appointment|message transfere)"
-    r"|begin forwarded message|anfang der weitergeleiteten|(?:urspruengliche|weitergeleitete) nachricht\s*:?\s*$"
+    r"\s*(?:[-_=*~]{2,}\s*(?:\w[\w ]{0,20} )?(?:original(?:e|nal)?[ -]?(?:message|nachricht|mail)|"
+    r"urspruengliche nachricht|"
+    r"forwarded (?:message|mail|by)|weitergeleitete (?:nachricht|mail)|original appointment|"
+    r"message transfere)"
+    r"|begin forwarded message|anfang der weitergeleiteten|(?:urspruengliche|"
+    r"weitergeleitete) nachricht\s*:?\s*$"
     r"|(?:original|forwarded) message\s*:?\s*$)"
 )
 _WROTE = re.compile(
-    r"\s*(?:(?:am|on|le|den)\b.{0,200}?\b(?:schrieb|wrote|schreibt|writes|hat geschrieben|a ecrit)\b.{0,120}:?\s*$"
+    r"\s*(?:(?:am|on|le|den)\b.{0,200}?\b(?:schrieb|wrote|schreibt|writes|hat geschrieben|"
+    r"a ecrit)\b.{0,120}:?\s*$"
     r"|[^.!?]{1,120}\b(?:schrieb|wrote|schreibt|writes)\b(?: am| on)?[^.!?]{0,80}:\s*$)"
 )
 _CLOSING = re.compile(
-    r"(?:^|(?<=[.!?,;:)])|(?<=\bdanke)|(?<=\bthanks))\s*(?:(?:mit|mfg|m\.f\.g\.|vielen dank und|danke und|thanks and)\s*)?"
-    r"(?:(?:freundlich\w*|viel\w*|lieb\w*|best\w*|schoen\w*|herzlich\w*|nett\w*|sonnig\w*|kollegial\w*) gru(?:ess|ss|s)\w*"
+    r"(?:^|(?<=[.!?,;:)])|(?<=\bdanke)|(?<=\bthanks))\s*(?:(?:mit|mfg|m\.f\.g\.|vielen dank und|"
+    r"danke und|thanks and)\s*)?"
+    r"(?:(?:freundlich\w*|viel\w*|lieb\w*|best\w*|schoen\w*|herzlich\w*|nett\w*|sonnig\w*|"
+    r"kollegial\w*) gru(?:ess|ss|s)\w*"
     r"|hochachtungsvoll|mfg|gruss|gruesse|schoene gruesse|lg|vg|bg|sg|"
     r"(?:best|kind|warm|kindest|warmest|many|with best|with kind) (?:regards|wishes)|regards|"
-    r"sincerely|yours (?:sincerely|faithfully|truly)|cordially|br|cheers|best)(?=\s*(?:[,!.\n-]|$)|\s+(?:aus\s|[a-z.\- ]{1,40}$))"
+    r"sincerely|yours (?:sincerely|faithfully|truly)|cordially|br|cheers|best)(?=\s*(?:[,!.\n-]|$)|"
+    r"\s+(?:aus\s|[a-z.\- ]{1,40}$))"
 )
 _FOOTER = re.compile(
-    r"\s*(?:--\s*$|__+\s*$|sent from my\b|von meinem \S+ gesendet|gesendet (?:von|mit)\b|get outlook|diese e-?mail (?:ist|kann|enthaelt)|"
+    r"\s*(?:--\s*$|__+\s*$|sent from my\b|von meinem \S+ gesendet|gesendet (?:von|mit)\b|get outlook|"
+    r"diese e-?mail (?:ist|kann|enthaelt)|"
     r"this (?:e-?mail|message) (?:is|may|and|contains)|confidentiality|disclaimer|sent via\b|sent with\b)"
 )
 _POSTSCRIPT = re.compile(r"\s*(?:p\.?\s?s\.?|n\.?b\.?|nachtrag|update|edit)\s*[:.]?\s", re.IGNORECASE)
 _SUBJECT = re.compile(r"\s*(?:subject|betreff|re|aw|wg|fwd?|fw)\s*:")
 _GREETING = re.compile(
-    r"\s*(?:hallo|hi|hey|hello|dear|liebe[rs]?|sehr geehrte[rs]?|guten? (?:tag|morgen|abend)|good (?:morning|afternoon|evening|day)|"
-    r"moin(?: moin)?|servus|gruess gott|greetings|gruezi|hiya|salut|werte[rs]?|to whom it may concern|ahoi|tach)\b"
+    r"\s*(?:hallo|hi|hey|hello|dear|liebe[rs]?|sehr geehrte[rs]?|guten? (?:tag|morgen|abend)|"
+    r"good (?:morning|afternoon|evening|day)|"
+    r"moin(?: moin)?|servus|gruess gott|greetings|gruezi|hiya|salut|werte[rs]?|to whom it may concern|"
+    r"ahoi|tach)\b"
     r"[^,!:\n?@]{0,60}?(?:[,!:\n]| -+ |$)"
 )
 _NO_GREETING = re.compile(
-    r"\b(?:bitte|please|pl[sz]|could|can|would|koenn\w+|kannst|wuerd\w+|hol\w*|schick\w*|send\w*|get|fetch|such\w*|"
+    r"\b(?:bitte|please|pl[sz]|could|can|would|koenn\w+|kannst|wuerd\w+|hol\w*|schick\w*|send\w*|get|"
+    r"fetch|such\w*|"
     r"search|find\w*|export\w*|i|ich|wir|we|mail\w*|download\w*|lad\w*|not|nicht|don't|keine?)\b"
 )
 _BULLET = re.compile(r"\s*(?:[-*•·–]|\d{1,2}[.)])\s+")

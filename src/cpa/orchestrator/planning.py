@@ -7,11 +7,6 @@
 Arguments read from a text are trusted, because the requester wrote them and the channel vouches for the requester;
 without that (`authenticated=False`) they are tainted, and the graph refuses them in every control slot.
 
-A template may leave tasks out by which arguments are there: `given: [project]`, `not_given: [project]`. Whoever
-depended on a task left out depends on what that one needed. A task's argument that is nothing but a reference to
-an argument nobody gave, and that has an empty default, is left out too. What a person wrote is escaped where it
-stands inside a selector or an address, so a quotation mark in a name cannot end the selector.
-
 The plan names the secrets it will use and never holds their values.
 """
 
@@ -21,9 +16,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
-from urllib.parse import quote
 
-from cpa.core import references
 from cpa.core.actions import CATALOGUE
 from cpa.core.catalogue import ActionCatalogue
 from cpa.core.classes import EffectClass, Source
@@ -42,11 +35,10 @@ from cpa.core.slots import iso_date
 from cpa.core.task_graph import TaskGraph, compile
 from cpa.core.utterance import is_address
 from cpa.errors import BadInput, InvalidDocument, UnknownIntent
+from cpa.orchestrator.templates import EMPTY, escaped, for_arguments, values_in
 
 Offers = Callable[[str, str], bool]
 """(action, capability) → whether some agent offers both."""
-
-_EMPTY: tuple[Any, ...] = (None, "", [])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,14 +114,14 @@ class Planner:
         intent = self._given(request) if request.intent else self._understood(request)
         definition = self._definition(intent.name)
         tainted = () if request.authenticated else tuple(definition.arguments)
-        document = _for_arguments(definition, intent)
+        document = for_arguments(definition, intent)
         scope = {"arguments": intent.values(), "values": self.values}
         try:
-            filled = _escaped(document, scope, tainted)
+            filled = escaped(document, scope, tainted)
             graph = TaskGraph.from_template(filled, scope, tainted=tainted, catalogue=self.catalogue)
         except InvalidDocument as error:
             raise _explained(error, definition.name) from error
-        return self._finish(request, graph, intent, definition, intent.name, _values_in(document))
+        return self._finish(request, graph, intent, definition, intent.name, values_in(document))
 
     def _understood(self, request: PlanRequest) -> Intent:
         intent = self.router.route(request.text, _context(request))
@@ -167,7 +159,7 @@ class Planner:
         values: dict[str, ArgumentValue] = {}
         for name, argument in definition.arguments.items():
             value = request.arguments.get(name)
-            if value not in _EMPTY:
+            if value not in EMPTY:
                 values[name] = ArgumentValue(value=_checked(name, argument, value), source=source)
             elif argument.required:
                 question = argument.question.in_(locale) if argument.question else ""
@@ -281,108 +273,6 @@ def _not_a(name: str, value: object, wanted: str) -> BadInput:
     )
 
 
-def _for_arguments(definition: IntentDefinition, intent: Intent) -> Any:
-    """The template without the tasks and task arguments that the request's arguments rule out."""
-    values = intent.values()
-    there = {name for name, value in values.items() if value not in _EMPTY}
-    if not isinstance(definition.tasks, dict):
-        return [_task_for(task, values) for task in definition.tasks if _wanted(task, there)]
-    kept = {name: task for name, task in definition.tasks.items() if _wanted(task, there)}
-    dropped = {name: task for name, task in definition.tasks.items() if name not in kept}
-    out = {}
-    for name, task in kept.items():
-        made = _task_for(task, values)
-        if "depends_on" in made:
-            made["depends_on"] = list(dict.fromkeys(_needs(made["depends_on"], dropped)))
-        out[name] = made
-    return out
-
-
-def _wanted(task: Mapping[str, Any], there: set[str]) -> bool:
-    return set(_listed(task.get("given"))) <= there and not there & set(_listed(task.get("not_given")))
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
-
-
-def _needs(names: Any, dropped: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:
-    """Dependencies, those on dropped tasks replaced by what these needed."""
-    for name in _listed(names):
-        if isinstance(name, str) and name in dropped:
-            rest = {key: task for key, task in dropped.items() if key != name}
-            yield from _needs(dropped[name].get("depends_on"), rest)
-        else:
-            yield name
-
-
-def _task_for(task: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    made = {key: value for key, value in task.items() if key not in ("given", "not_given")}
-    given = made.get("arguments")
-    if isinstance(given, Mapping):
-        made["arguments"] = {key: value for key, value in given.items() if not _void(value, values)}
-    return made
-
-
-def _void(value: Any, values: Mapping[str, Any]) -> bool:
-    """Whether this is one reference alone, to an argument that is empty."""
-    if not isinstance(value, str):
-        return False
-    found = references.references(value)
-    alone = len(found) == 1 and value.strip().startswith("{{") and value.strip().endswith("}}")
-    name = str(found[0].path[0]) if alone and found[0].root == "arguments" and len(found[0].path) == 1 else ""
-    return bool(name) and name in values and values[name] in _EMPTY
-
-
-def _escaped(document: Any, scope: references.Scope, tainted: Sequence[str]) -> Any:
-    """Selectors and addresses filled first, with what a person wrote escaped for the place it takes."""
-    if isinstance(document, dict):
-        return {name: _escaped_task(task, scope, tainted) for name, task in document.items()}
-    return [_escaped_task(task, scope, tainted) for task in document]
-
-
-def _escaped_task(task: dict[str, Any], scope: references.Scope, tainted: Sequence[str]) -> dict[str, Any]:
-    made = dict(task)
-    given = made.get("arguments")
-    inner = dict(given) if isinstance(given, Mapping) else {}
-    touched: list[str] = []
-    for holder in (made, inner):
-        for key, escape in (("selector", _in_selector), ("url", _in_address)):
-            value = holder.get(key)
-            if isinstance(value, str) and "{{" in value and not _alone(value):
-                used = {str(r.path[0]) for r in references.references(value) if r.root == "arguments"}
-                if used & set(tainted):
-                    touched.append(key)
-                safe = {
-                    name: escape(v) if isinstance(v, str) else v for name, v in scope["arguments"].items()
-                }
-                holder[key] = references.prefill(value, {**scope, "arguments": safe})
-    if isinstance(given, Mapping):
-        made["arguments"] = inner
-    if touched:
-        made["tainted"] = [*_listed(made.get("tainted")), *touched]
-    return made
-
-
-def _alone(value: str) -> bool:
-    """A reference and nothing else: the argument is the whole address or selector."""
-    text = value.strip()
-    return (
-        text.startswith("{{")
-        and text.endswith("}}")
-        and len(references.references(value)) == 1
-        and text.count("{{") == 1
-    )
-
-
-def _in_selector(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
-
-
-def _in_address(text: str) -> str:
-    return quote(text, safe="")
-
-
 def _explained(error: InvalidDocument, intent: str) -> InvalidDocument:
     """A missing workspace value is named as such."""
     if error.value and error.value.startswith("values."):
@@ -393,17 +283,6 @@ def _explained(error: InvalidDocument, intent: str) -> InvalidDocument:
             remedy=f"Set {path} under `values:` in cpa.yaml.",
         )
     return error
-
-
-def _values_in(document: Any) -> tuple[str, ...]:
-    tasks: Iterable[Any] = document.values() if isinstance(document, Mapping) else document
-    found = {
-        r.text.removeprefix("values.")
-        for task in tasks
-        for r in references.references(task)
-        if r.root == "values"
-    }
-    return tuple(sorted(found))
 
 
 def _risks(tasks: Iterable[TaskSpec]) -> Iterator[str]:

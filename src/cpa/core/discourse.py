@@ -1,0 +1,101 @@
+"""How the sentences of one text bear on each other: what belongs to whom, and what takes a request back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cpa.core.intents import Reason
+from cpa.core.marking import Marked
+from cpa.core.reading import Mood, Reading
+from cpa.core.utterance import Utterance
+
+_SPOILING = (Mood.RETRACTED, Mood.CONDITIONAL, Mood.LATER, Mood.NEGATED)
+
+
+def spoiler_of(readings: Sequence[Reading], asked: bool) -> tuple[Reason, str] | None:
+    """What takes every request of the text back, whatever it is."""
+    for reading in readings:
+        if reading.mood is Mood.RETRACTED:
+            return Reason.RETRACTED, ""
+        if not asked or reading.mood is Mood.REQUEST:
+            continue
+        if _names_address(reading) and reading.mood not in (Mood.QUESTION, Mood.REPORTED):
+            return Reason.RESTRICTED, " ".join(m.token.text for m in reading.marked)
+        if reading.harmless:
+            continue
+        if reading.mood is Mood.NEGATED and reading.verbs and "condition" not in _tags(reading):
+            continue  # it forbids these verbs only
+        if reading.mood in _SPOILING or _opens_adversative(reading):
+            return Reason.RESTRICTED, " ".join(m.token.text for m in reading.marked)
+    return None
+
+
+def _tags(reading: Reading) -> frozenset[str]:
+    return frozenset(tag for m in reading.marked if not m.content for tag in m.tags)
+
+
+def _names_address(reading: Reading) -> bool:
+    """An address outside every request: it may correct the one in the request."""
+    return (
+        any(m.token.kind in ("mail", "badmail") and not m.content for m in reading.marked)
+        and not reading.verbs
+    )
+
+
+def _opens_adversative(reading: Reading) -> bool:
+    return not reading.harmless and reading.mood is not Mood.ASIDE
+
+
+def with_content(utterance: Utterance, readings: list[Reading]) -> list[Reading]:
+    """After a colon the content goes on to the end of its paragraph, or of the text if the colon ends its line."""
+    out: list[Reading] = []
+    until = paragraph = -1
+    for reading in readings:
+        if reading.sentence.tokens[0].start < until and reading.mood is not Mood.RETRACTED:
+            marked = tuple(Marked(t, content=True) for t in reading.sentence.tokens)
+            last = out.pop()
+            out.append(_extended(last, marked))
+            continue
+        out.append(reading)
+        colon = _content_colon(reading)
+        if reading.mood is Mood.REQUEST and colon is not None:
+            paragraph = reading.sentence.end
+            rest = utterance.text[colon + 1 :]
+            until = (
+                len(utterance.text)
+                if rest.startswith("\n") or not rest[: paragraph - colon - 1].strip()
+                else paragraph
+            )
+    return out
+
+
+def _extended(reading: Reading, marked: tuple[Marked, ...]) -> Reading:
+    return Reading(
+        reading.sentence,
+        reading.marked + marked,
+        reading.mood,
+        reading.verbs,
+        reading.wish,
+        reading.harmless,
+        False,
+        reading.addressed,
+    )
+
+
+def _content_colon(reading: Reading) -> int | None:
+    for item in reading.marked:
+        if "content_mark" in item.tags and item.token.text == ":":
+            return item.token.start
+    return None
+
+
+def attributed(readings: list[Reading]) -> list[Reading]:
+    """What follows "he said:" is his, to the end of the text."""
+    for index, reading in enumerate(readings):
+        if reading.lead_in and ("reporting" in _tags(reading) or "forwarded" in _tags(reading)):
+            theirs = [
+                Reading(r.sentence, r.marked, Mood.REPORTED, r.verbs, harmless=True)
+                for r in readings[index + 1 :]
+            ]
+            return [*readings[: index + 1], *theirs]
+    return readings

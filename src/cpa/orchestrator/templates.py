@@ -1,0 +1,131 @@
+"""An intent's task template made ready for the arguments of one request.
+
+A template may leave tasks out by which arguments are there: `given: [project]`, `not_given: [project]`. Whoever
+depended on a task left out depends on what that one needed. A task's argument that is nothing but a reference to
+an argument nobody gave, and that has an empty default, is left out too. What a person wrote is escaped where it
+stands inside a selector or an address, so a quotation mark in a name cannot end the selector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from cpa.core import references
+from cpa.core.intents import Intent, IntentDefinition
+
+EMPTY: tuple[Any, ...] = (None, "", [])
+
+
+def for_arguments(definition: IntentDefinition, intent: Intent) -> Any:
+    """The template without the tasks and task arguments that the request's arguments rule out."""
+    values = intent.values()
+    there = {name for name, value in values.items() if value not in EMPTY}
+    if not isinstance(definition.tasks, dict):
+        return [_task_for(task, values) for task in definition.tasks if _wanted(task, there)]
+    kept = {name: task for name, task in definition.tasks.items() if _wanted(task, there)}
+    dropped = {name: task for name, task in definition.tasks.items() if name not in kept}
+    out = {}
+    for name, task in kept.items():
+        made = _task_for(task, values)
+        if "depends_on" in made:
+            made["depends_on"] = list(dict.fromkeys(_needs(made["depends_on"], dropped)))
+        out[name] = made
+    return out
+
+
+def _wanted(task: Mapping[str, Any], there: set[str]) -> bool:
+    return set(_listed(task.get("given"))) <= there and not there & set(_listed(task.get("not_given")))
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
+
+
+def _needs(names: Any, dropped: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:
+    """Dependencies, those on dropped tasks replaced by what these needed."""
+    for name in _listed(names):
+        if isinstance(name, str) and name in dropped:
+            rest = {key: task for key, task in dropped.items() if key != name}
+            yield from _needs(dropped[name].get("depends_on"), rest)
+        else:
+            yield name
+
+
+def _task_for(task: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    made = {key: value for key, value in task.items() if key not in ("given", "not_given")}
+    given = made.get("arguments")
+    if isinstance(given, Mapping):
+        made["arguments"] = {key: value for key, value in given.items() if not _void(value, values)}
+    return made
+
+
+def _void(value: Any, values: Mapping[str, Any]) -> bool:
+    """Whether this is one reference alone, to an argument that is empty."""
+    if not isinstance(value, str):
+        return False
+    found = references.references(value)
+    alone = len(found) == 1 and value.strip().startswith("{{") and value.strip().endswith("}}")
+    name = str(found[0].path[0]) if alone and found[0].root == "arguments" and len(found[0].path) == 1 else ""
+    return bool(name) and name in values and values[name] in EMPTY
+
+
+def escaped(document: Any, scope: references.Scope, tainted: Sequence[str]) -> Any:
+    """Selectors and addresses filled first, with what a person wrote escaped for the place it takes."""
+    if isinstance(document, dict):
+        return {name: _escaped_task(task, scope, tainted) for name, task in document.items()}
+    return [_escaped_task(task, scope, tainted) for task in document]
+
+
+def _escaped_task(task: dict[str, Any], scope: references.Scope, tainted: Sequence[str]) -> dict[str, Any]:
+    made = dict(task)
+    given = made.get("arguments")
+    inner = dict(given) if isinstance(given, Mapping) else {}
+    touched: list[str] = []
+    for holder in (made, inner):
+        for key, escape in (("selector", _in_selector), ("url", _in_address)):
+            value = holder.get(key)
+            if isinstance(value, str) and "{{" in value and not _alone(value):
+                used = {str(r.path[0]) for r in references.references(value) if r.root == "arguments"}
+                if used & set(tainted):
+                    touched.append(key)
+                safe = {
+                    name: escape(v) if isinstance(v, str) else v for name, v in scope["arguments"].items()
+                }
+                holder[key] = references.prefill(value, {**scope, "arguments": safe})
+    if isinstance(given, Mapping):
+        made["arguments"] = inner
+    if touched:
+        made["tainted"] = [*_listed(made.get("tainted")), *touched]
+    return made
+
+
+def _alone(value: str) -> bool:
+    """A reference and nothing else: the argument is the whole address or selector."""
+    text = value.strip()
+    return (
+        text.startswith("{{")
+        and text.endswith("}}")
+        and len(references.references(value)) == 1
+        and text.count("{{") == 1
+    )
+
+
+def _in_selector(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+
+
+def _in_address(text: str) -> str:
+    return quote(text, safe="")
+
+
+def values_in(document: Any) -> tuple[str, ...]:
+    tasks: Iterable[Any] = document.values() if isinstance(document, Mapping) else document
+    found = {
+        r.text.removeprefix("values.")
+        for task in tasks
+        for r in references.references(task)
+        if r.root == "values"
+    }
+    return tuple(sorted(found))
