@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 from tests.api.fake_engine import FakeEngine
@@ -123,10 +124,12 @@ class FakeTrail:
             last[row.job] = row.number
         return tuple(sorted(item for item in last.items() if item[0] > after))[:limit]
 
-    async def task_ids(self, tenant: str, job: str) -> tuple[str, ...]:
-        if job not in {row.job for row in self._rows(tenant)}:
-            return ()
-        return tuple(task.id for task in (await self._engine.query(tenant, job)).spec.tasks)
+    async def task_ids(self, tenant: str, jobs: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        known = {row.job for row in self._rows(tenant)}
+        return {
+            job: tuple(task.id for task in (await self._engine.query(tenant, job)).spec.tasks)
+            for job in set(jobs) & known
+        }
 
 
 ECHO = IntentDefinition.model_validate(

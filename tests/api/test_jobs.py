@@ -13,7 +13,7 @@ from cpa.core.classes import FailureClass
 from cpa.core.events import TaskFailed, TaskSucceeded
 from cpa.ports.keys import Scope
 
-HANGING = {"id": "wait", "action": "web.goto", "arguments": {"url": "http://127.0.0.1:1/"}}
+HANGING = {"id": "wait", "action": "file.read", "arguments": {"path": "/daten/x"}}
 
 
 async def create(api: httpx2.AsyncClient, *tasks: dict[str, Any], **body: Any) -> str:
@@ -69,13 +69,13 @@ async def test_waiting_ends_after_its_time_with_the_job_as_it_is(api: httpx2.Asy
 
 async def test_waiting_ends_with_the_run(door: Door, api: httpx2.AsyncClient) -> None:
     job = await create(api, HANGING)
+    await settle(door, job)
     waiting = asyncio.create_task(api.get(f"/jobs/{job}", params={"wait": 60}))
     async with asyncio.timeout(5):
         while not door.engine.watchers:
             await asyncio.sleep(0)
-    await door.engine.send(
-        "default", job, TaskSucceeded(time=0, task=0, epoch=1, result={"url": "x", "title": "y"})
-    )
+    fact = TaskSucceeded(time=0, task=0, epoch=1, result={"text": "x"})
+    assert (await door.engine.send("default", job, fact)).changed
 
     assert (await waiting).json()["status"] == "done"
 

@@ -202,19 +202,14 @@ async def test_a_defect_shows_nothing_but_the_correlation_id(
     assert (defect["level"], defect["correlation"]) == ("error", "spur-1")
 
 
-async def test_every_request_leaves_one_line_with_its_correlation_id(
+async def test_a_refusal_leaves_one_line_with_its_correlation_id(
     api: httpx2.AsyncClient, lines: io.StringIO
 ) -> None:
-    await api.get("/jobs", headers={"X-Correlation-ID": "spur-3"})
-    await api.get("/health")
+    await api.get("/jobs/x", headers={"X-Correlation-ID": "spur-3"})
+    await api.get("/jobs")
 
     (line,) = map(json.loads, lines.getvalue().splitlines())
-    assert (line["correlation"], line["method"], line["path"], line["status"]) == (
-        "spur-3",
-        "GET",
-        "/jobs",
-        200,
-    )
+    assert (line["correlation"], line["path"], line["status"]) == ("spur-3", "/jobs/x", 404)
 
 
 async def test_a_broken_invariant_shows_nothing_of_the_inside(

@@ -14,11 +14,12 @@ from cpa.api.bodies import check_length
 from cpa.api.caller import Fetcher, Speaker
 from cpa.api.problems import WrongMediaType
 from cpa.api.render import answer, problems
+from cpa.api.route import DirectRoute
 from cpa.api.services import Services
 from cpa.errors import BadInput
 from cpa.ports.artifacts import Artifact
 
-router = APIRouter(prefix="/artifacts", tags=["artifacts"])
+router = APIRouter(prefix="/artifacts", tags=["artifacts"], route_class=DirectRoute)
 
 
 class ArtifactReference(BaseModel):

@@ -10,12 +10,13 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from cpa.api.caller import Administrator, Reader
 from cpa.api.render import answer, problems
+from cpa.api.route import DirectRoute
 from cpa.api.services import Services
 from cpa.api.times import milliseconds
 from cpa.core.audit import AuditEntry
 from cpa.core.views import Timestamp, rfc3339
 
-router = APIRouter(prefix="/audit", tags=["audit"])
+router = APIRouter(prefix="/audit", tags=["audit"], route_class=DirectRoute)
 
 
 class Break(BaseModel):

@@ -10,11 +10,12 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from cpa.api.render import answer
+from cpa.api.route import DirectRoute
 from cpa.api.services import Condition, PartHealth, Probe, Services
 from cpa.errors import CPAError
 
 log = structlog.stdlib.get_logger("cpa.api")
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=DirectRoute)
 _PATIENCE: Final = 2.0
 """Seconds a part has to say how it is."""
 

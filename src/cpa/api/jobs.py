@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from cpa.api.caller import Reader, Submitter
 from cpa.api.render import answer, problems, view
+from cpa.api.route import DirectRoute
 from cpa.api.services import ApiServices, Services
 from cpa.core.explain import Actor, Reason, explain
 from cpa.core.job import JobHead, JobStatus, TaskStatus
@@ -28,7 +29,7 @@ from cpa.core.views import (
 from cpa.errors import NotFound
 from cpa.ports.engine import Outcome, StoredEvent
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=DirectRoute)
 
 LONGEST_WAIT: Final = 300.0
 """Seconds one request may wait; ask again to wait longer."""

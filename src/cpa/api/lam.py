@@ -8,12 +8,13 @@ from pydantic import BaseModel, Field
 from cpa.api.bodies import decode, read_json
 from cpa.api.caller import Speaker
 from cpa.api.render import answer, problems
+from cpa.api.route import DirectRoute
 from cpa.api.services import Services
 from cpa.core.lam_protocol import parse
 from cpa.errors import InvalidDocument
 from cpa.security.auth import require_tenant
 
-router = APIRouter(prefix="/lam", tags=["lam"])
+router = APIRouter(prefix="/lam", tags=["lam"], route_class=DirectRoute)
 
 
 class Acknowledged(BaseModel):

@@ -11,6 +11,7 @@ from cpa.api.bodies import Body, read
 from cpa.api.caller import Reader, Submitter
 from cpa.api.jobs import known
 from cpa.api.render import answer, body_schema, problems, view
+from cpa.api.route import DirectRoute
 from cpa.api.services import Services
 from cpa.core.events import QuestionAnswered
 from cpa.core.job import JobStatus
@@ -18,7 +19,7 @@ from cpa.core.views import Question, questions
 from cpa.errors import BadInput, Conflict, NotFound
 from cpa.ports.engine import Engine
 
-router = APIRouter(prefix="/questions", tags=["questions"])
+router = APIRouter(prefix="/questions", tags=["questions"], route_class=DirectRoute)
 _PAGE = 200
 
 

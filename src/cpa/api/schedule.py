@@ -19,6 +19,7 @@ from cpa.api.bodies import Body, read
 from cpa.api.caller import Submitter
 from cpa.api.problems import KeyReused, NotOffered
 from cpa.api.render import answer, body_schema, problems
+from cpa.api.route import DirectRoute
 from cpa.api.services import ApiServices, Services
 from cpa.api.times import milliseconds
 from cpa.core.lam_protocol import RequestMessage, parse
@@ -29,7 +30,7 @@ from cpa.ports.engine import Submission
 from cpa.ports.keys import Caller
 from cpa.security.auth import require_tenant
 
-router = APIRouter(tags=["requests"])
+router = APIRouter(tags=["requests"], route_class=DirectRoute)
 
 _LONGEST_TEXT: Final = 200_000
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 
 from cpa.api.shutdown import Shutdown
@@ -67,4 +67,9 @@ def services_of(connection: HTTPConnection) -> ApiServices:
     return services
 
 
-Services = Annotated[ApiServices, Depends(services_of)]
+async def provide_services(request: Request) -> ApiServices:
+    """Marks where a route takes the services; see `route`."""
+    return services_of(request)
+
+
+Services = Annotated[ApiServices, Depends(provide_services)]
