@@ -89,10 +89,16 @@ def _content_colon(reading: Reading) -> int | None:
     return None
 
 
+_SHOWN = frozenset("following folgende folgendes folgenden untenstehende phishing spam scam".split())
+"""Who says so of a text shows it, and does not ask for what it says."""
+
+
 def attributed(readings: list[Reading]) -> list[Reading]:
     """What follows "he said:" is his, to the end of the text."""
     for index, reading in enumerate(readings):
-        if reading.lead_in and ("reporting" in _tags(reading) or "forwarded" in _tags(reading)):
+        shows = reading.mood is not Mood.REQUEST and any(m.token.fold in _SHOWN for m in reading.marked)
+        said = reading.lead_in and {"reporting", "forwarded"} & _tags(reading)
+        if said or shows:
             theirs = [
                 Reading(r.sentence, r.marked, Mood.REPORTED, r.verbs, harmless=True)
                 for r in readings[index + 1 :]

@@ -4,8 +4,8 @@ Taken away, because nobody asks for anything there: quoted replies (`>` lines, "
 Message-----", "Von: … Gesendet: …" and everything below), forwarded messages, fenced blocks, the signature
 from its closing phrase on, the greeting, a leading subject line. A postscript after the signature is kept.
 
-What is left becomes tokens (words, mail addresses, links, quoted strings, punctuation) in sentences. A dot inside an
-address, number, date or abbreviation ends no sentence; a quoted string is one opaque token.
+What is left becomes tokens (words, mail addresses, links, quoted strings, punctuation) in sentences. A dot
+inside an address, number, date or abbreviation ends no sentence; a quoted string is one opaque token.
 """
 
 from __future__ import annotations
