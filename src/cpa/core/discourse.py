@@ -89,7 +89,9 @@ def _content_colon(reading: Reading) -> int | None:
     return None
 
 
-_SHOWN = frozenset("following folgende folgendes folgenden untenstehende phishing spam scam".split())
+_SHOWN = frozenset(
+    ["following", "folgende", "folgendes", "folgenden", "untenstehende", "phishing", "spam", "scam"]
+)
 """Who says so of a text shows it, and does not ask for what it says."""
 
 
