@@ -37,6 +37,7 @@ from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.orchestrator.planning import Planner
 from cpa.ports.artifacts import Artifact, ArtifactStore
 from cpa.ports.mail import MailPort
+from cpa.ports.secrets import SecretsManager
 from cpa.repository.audit import SqlAuditRepository
 from cpa.repository.database import Database
 from cpa.repository.keys import SqlKeyStore
@@ -88,6 +89,7 @@ class Scheduler:
     executors: ExecutorRegistry
     agents: AgentRegistry
     audit: AuditLog
+    secrets: SecretsManager
     clock: SystemClock
 
 
@@ -104,7 +106,8 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
         artifacts = FolderArtifacts(settings.data / "artifacts", settings.max_artifact_bytes)
         stack.push_async_callback(artifacts.close)
         audit = AuditLog(SqlAuditRepository(database), clock)
-        executors = _executors(settings, workspace, artifacts, audit)
+        vault = EnvironmentAndFileSecrets(settings.data / "secrets")
+        executors = _executors(settings, workspace, artifacts, vault, audit)
         stack.push_async_callback(executors.close)
 
         agents = AgentRegistry()
@@ -126,6 +129,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
             executors=executors,
             agents=agents,
             audit=audit,
+            secrets=vault,
             clock=clock,
         )
         await engine.drain(settings.shutdown_seconds)
@@ -152,9 +156,12 @@ def _register(
 
 
 def _executors(
-    settings: Settings, workspace: Workspace, artifacts: ArtifactStore, audit: AuditLog
+    settings: Settings,
+    workspace: Workspace,
+    artifacts: ArtifactStore,
+    vault: SecretsManager,
+    audit: AuditLog,
 ) -> ExecutorRegistry:
-    vault = EnvironmentAndFileSecrets(settings.data / "secrets")
     guard = AddressGuard((*settings.allow_private, *workspace.allow_private))
 
     async def trace_kept(tenant: str, job: str, trace: Artifact) -> None:
@@ -165,6 +172,7 @@ def _executors(
         vault,
         guard,
         browser_path=settings.browser,
+        sandbox=settings.browser_sandbox,
         max_contexts=settings.max_browsers,
         state_dir=settings.data / "sessions",
         trace_kept=trace_kept,
@@ -180,21 +188,23 @@ def _executors(
     )
 
 
-def _mail(
-    settings: Settings, workspace: Workspace, vault: EnvironmentAndFileSecrets
-) -> Mapping[str, MailPort]:
+def _mail(settings: Settings, workspace: Workspace, vault: SecretsManager) -> Mapping[str, MailPort]:
     """The one mail account of the settings or the workspace; none without an SMTP server."""
     smtp_url = settings.smtp_url or workspace.smtp_url
     if not smtp_url:
         return {}
-    parts = urlsplit(smtp_url)
-    keeps_password = bool(parts.username) and not parts.password
+    imap_url = settings.imap_url or workspace.imap_url
+    # A password in the URL counts; without one it is the secret `mail_password`, looked up when it is needed.
+    named = [urlsplit(url) for url in (smtp_url, imap_url) if url]
+    in_url = any(parts.password for parts in named)
+    needed = any(parts.username for parts in named) and not in_url
     account = MailAccount(
         smtp_url=smtp_url,
         sender=settings.mail_from or workspace.mail_from,
-        imap_url=settings.imap_url or workspace.imap_url,
-        password=(lambda: vault.resolve(TENANT, "mail_password")) if keeps_password else None,
+        imap_url=imap_url,
+        password=(lambda: vault.resolve(TENANT, "mail_password")) if needed else None,
         proof=settings.mail_proof,
+        proof_folder=settings.mail_proof_folder,
     )
     return {"default": SmtpImapMail(account)}
 
@@ -247,6 +257,7 @@ async def serve(settings: Settings, *, ready: Callable[[str], None] | None = Non
     bound = listen(settings.host, settings.port)
     with closing(bound):
         async with open_engine(settings) as scheduler:
+            configure(settings.log_level, known=lambda: scheduler.secrets.known(TENANT))
             store, clock = SqlKeyStore(scheduler.database), scheduler.clock
             fixed = settings.api_key.get_secret_value()
             await ensure_admin_key(store, settings.data, now=clock.now_ms())

@@ -70,6 +70,12 @@ class Settings(BaseSettings):
     mail_settle: float = Field(
         default=60.0, ge=0, description="Seconds after which a mail that is not there counts as not sent."
     )
+    mail_proof_folder: str = Field(
+        default="INBOX", description="Folder in which the mail that proves a sending is looked for."
+    )
+    browser_sandbox: bool | None = Field(
+        default=None, description="Chromium's sandbox; empty is on, except for root, where it cannot work."
+    )
     browser: str = Field(default="", description="Path of a Chromium; empty means the first one found.")
     shutdown_seconds: float = Field(
         default=20.0, ge=0, description="How long running attempts may end on SIGTERM."

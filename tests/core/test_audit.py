@@ -25,7 +25,7 @@ PLAIN: tuple[facts.Event, ...] = (
     facts.AgentChosen(time=T, task=0, epoch=1, agent="agent://web/eins"),
     facts.DispatchDeferred(time=T, task=0, epoch=1, reason="no_agent", after=500),
     facts.TaskStarted(time=T, task=0, epoch=1),
-    facts.TaskRefused(time=T, task=0, epoch=1, reason="busy"),
+    facts.TaskRefused(time=T, task=0, epoch=1),
     facts.LeaseLost(time=T, task=0, epoch=1, reason="gone"),
     facts.TimerFired(time=T, key="t0:1:retry"),
     facts.JobReopened(time=T, by="key_1"),
@@ -41,6 +41,7 @@ PERSONAL: tuple[facts.Event, ...] = (
         time=T, task=1, epoch=2, failure=FailureClass.BUSINESS, code="login_refused", message="Müller: nein."
     ),
     facts.TaskVerified(time=T, task=1, epoch=2, verdict="happened", evidence="Inbox", result={"id": 1}),
+    facts.TaskRefused(time=T, task=1, epoch=2, reason="Frau Jäger hat den Bildschirm gesperrt"),
     facts.QuestionAnswered(time=T, task=1, epoch=2, yes=True, by="key_1", note="passt"),
     facts.CancelRequested(time=T, by="key_1", reason="Irrtum von Frau Jäger"),
     ActionLogged(
@@ -174,7 +175,7 @@ def test_an_event_of_newer_code_is_refused() -> None:
 
 
 def test_the_word_schema_in_a_value_is_not_a_number_of_one() -> None:
-    event = facts.TaskRefused(time=T, task=0, epoch=1, reason='"schema":99')
+    event = facts.LeaseLost(time=T, task=0, epoch=1, reason='"schema":99')
     assert unseal(seal(event).body) == event
 
 

@@ -92,7 +92,13 @@ class FolderArtifacts:
     async def open(self, tenant: str, digest: str) -> AsyncIterator[bytes]:
         """The last chunk is held back until the digest is checked: rotten bytes never look complete."""
         path = self._path(tenant, digest)
-        file = await self._disk(_open, path, digest)
+        opening = asyncio.ensure_future(self._disk(_open, path, digest))
+        try:
+            file = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread may still open it; nobody else would close it then.
+            opening.add_done_callback(_close_opened)
+            raise
         try:
             found = hashlib.sha256()
             held = b""
@@ -227,6 +233,11 @@ def _shortened(name: str, limit: int = 255) -> str:
         stem, extension = name, ""
     tail = dot + extension if extension else ""
     return stem.encode()[: limit - len(tail.encode())].decode(errors="ignore").rstrip() + tail
+
+
+def _close_opened(opening: asyncio.Future[IO[bytes]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 async def _in_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -154,6 +154,7 @@ AnyEvent = (
 )
 
 PERSONAL: dict[type[Event], tuple[str, ...]] = {
+    TaskRefused: ("reason",),
     TaskSucceeded: ("result",),
     TaskFailed: ("message", "remedy"),
     TaskVerified: ("evidence", "result"),

@@ -175,6 +175,13 @@ class PlaywrightExecutor(BaseExecutor):
                 f"{request.action}: `{chosen[0]}` comes from outside and must not decide what is touched.",
                 remedy="Write it in the plan, or let the requester give it.",
             )
+        if any(isinstance(request.arguments.get(name), dict) for name in request.tainted):
+            raise Trouble(
+                FailureClass.POLICY,
+                "tainted_secret",
+                f"{request.action}: a value from outside must not name a secret.",
+                remedy="Name the secret in the plan.",
+            )
 
     async def _perform(
         self, request: ActionRequest, session: Session, deadline: Deadline, whole: Deadline
