@@ -41,12 +41,12 @@ PERSONAL: tuple[facts.Event, ...] = (
         time=T, task=1, epoch=2, failure=FailureClass.BUSINESS, code="login_refused", message="Müller: nein."
     ),
     facts.TaskVerified(time=T, task=1, epoch=2, verdict="happened", evidence="Inbox", result={"id": 1}),
-    facts.TaskRefused(time=T, task=1, epoch=2, reason="Frau Jäger hat den Bildschirm gesperrt"),
     facts.QuestionAnswered(time=T, task=1, epoch=2, yes=True, by="key_1", note="passt"),
     facts.CancelRequested(time=T, by="key_1", reason="Irrtum von Frau Jäger"),
     ActionLogged(
         time=T, tenant="acme", actor="key_1", action="auth.refused", details={"mail": "a@b.example"}
     ),
+    facts.TaskRefused(time=T, task=1, epoch=2, reason="Frau Jäger hat den Bildschirm gesperrt"),
 )
 
 
