@@ -6,7 +6,7 @@ changes nothing and the decision says why.
 
 Who settles what happened to an attempt:
 
-    succeeded, effect verifiable   -> looked for first: "the agent says done" is not enough
+    succeeded, effect verifiable   -> looked for first: "the agent says done" is not enough, however late or often
     succeeded, otherwise           -> done
     technical                      -> tried again after a backoff, while the retry policy has attempts left
     environment, lease lost        -> tried again without burning an attempt, bounded by `environment_wait`
@@ -128,10 +128,16 @@ def _task_refused(job: JobState, event: events.TaskRefused) -> Decision:
 def _task_succeeded(job: JobState, event: events.TaskSucceeded) -> Decision:
     step = Step(job, event)
     run = step.task(event.task)
-    if step.spec(event.task).effect is EffectClass.VERIFIABLE and run.status is not TaskStatus.IN_DOUBT:
-        step.look(step.doubt(run, "proving", result=event.result))
-    else:
+    if step.spec(event.task).effect is not EffectClass.VERIFIABLE:
         step.succeed(run, event.result)
+    elif run.status is not TaskStatus.IN_DOUBT:
+        step.look(step.doubt(run, "proving", result=event.result, error=None))
+    elif run.reason == "proving":
+        return Decision(reason="duplicate")
+    elif run.reason == "doubt":
+        step.succeed(run, event.result, "unproved")
+    else:
+        step.claim(run, event.result)
     return step.decide()
 
 
@@ -175,7 +181,8 @@ def _again(step: Step, run: TaskRun, error: TaskError, asked: int = 0, *, lost: 
         if waited > step.job.spec.environment_wait:
             step.fail(run, error)
         else:
-            step.hold(run, error.code, wait, error=error, waited=waited)
+            reason = "lease_lost" if lost else "environment"
+            step.hold(run, reason, wait, error=error, waited=waited)
     elif run.attempts + 1 < spec.retry.max_attempts:
         attempts = run.attempts + 1
         wait = backoff(spec.retry, attempts, asked, step.job.head.id, run.index)

@@ -73,7 +73,8 @@ class Step:
         self._seldom: dict[str, Any] = {}
         """Fields of the head that few events change."""
         self._moved: dict[int, TaskRun] = {}
-        self._closed: list[str] = []
+        self._closed: dict[str, None] = {}
+        """Keys in the order in which they were closed; each once."""
         self._commands: list[Command] = []
         self._ready: list[int] = []
         self._released: dict[int, int] | None = None
@@ -97,7 +98,7 @@ class Step:
 
     def close(self, key: str) -> None:
         if key in self.job.open:
-            self._closed.append(key)
+            self._closed[key] = None
 
     # -- moving tasks --------------------------------------------------------------------------------------
 
@@ -137,6 +138,10 @@ class Step:
         )
         self._moved[run.index] = moved
         return moved
+
+    def claim(self, run: TaskRun, result: dict[str, Any] | None) -> None:
+        """The agent's word came while its effect is being looked for: the look now proves it."""
+        self._moved[run.index] = replace(run, reason="proving", result=result, error=None)
 
     def look(self, run: TaskRun) -> None:
         """Have the effect of this attempt looked for."""
@@ -356,5 +361,5 @@ class Step:
         """Nothing is left to wait for: the run has its end, and no command stays open."""
         self._status = ending
         self._seldom["ended"] = self.time
-        self._closed = list(self.job.open)
+        self._closed = dict.fromkeys(self.job.open)
         self._commands.clear()
