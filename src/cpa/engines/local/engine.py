@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from cpa.core.events import CancelRequested, Event, JobReopened
+from cpa.core.events import CancelRequested, Event, JobReopened, JobSubmitted
 from cpa.core.job import Decision, Graph, JobHead, JobState, JobStatus, Snapshot
 from cpa.engines.local.line import Line
 from cpa.engines.local.recovery import Recovery
-from cpa.engines.local.stepper import Key, Stepper
+from cpa.engines.local.stepper import Key, Stepper, digest_of
 from cpa.engines.local.timers import Timers
 from cpa.engines.local.watchers import Watchers
 from cpa.errors import BadInput, Conflict, CPAError, Unavailable
@@ -155,12 +155,28 @@ class LocalEngine:
 
     async def reopen(self, tenant: str, job: str, event: JobReopened) -> Outcome:
         """Open the next run and put it into the line."""
-        state = self._stepper.adopt_ended(await self.load(tenant, job))
+        self._stepper.recent.pop((tenant, job), None)
+        state = await self.load(tenant, job)
+        if state.head.status.ended:
+            await self._check_whole(state)
+            state = self._stepper.adopt_ended(state)
         decision = self._stepper.step(state, event)
         if decision.changes is None:
             raise _not_reopened(state, decision.reason)
         self._stepper.enqueue(state)
         return await self._durable(Outcome(True, state.head.number))
+
+    async def _check_whole(self, job: JobState) -> None:
+        """Refuse to run a job again whose plan is not what was submitted: its personal data was erased."""
+        head = job.head
+        submitted = (await self.read(self._store.events, head.tenant, head.id, 0, 1))[0].event
+        if isinstance(submitted, JobSubmitted) and submitted.spec != digest_of(job.spec):
+            raise Conflict(
+                "the personal data of this job was erased, and with it what it was to do",
+                field="job",
+                value=head.id,
+                remedy="submit the request anew",
+            )
 
     async def drain(self, timeout: float) -> None:
         self._draining = True

@@ -57,6 +57,11 @@ class _Group:
     touched: dict[Key, JobState] = field(default_factory=dict)
 
 
+def digest_of(spec: JobSpec) -> str:
+    """SHA-256 of the stored form, hexadecimal."""
+    return hashlib.sha256(_encode_spec(spec)).hexdigest()
+
+
 class Stepper:
     """Owns the jobs in memory. All methods but `run` are synchronous and belong to the loop's thread."""
 
