@@ -24,13 +24,13 @@ from cpa.audit.log import AuditLog
 from cpa.audit.query import AuditQuery
 from cpa.config.workspace import Workspace, load_workspace
 from cpa.engines.local.engine import LocalEngine
-from cpa.executors.files import FileExecutor
+from cpa.executors.files.executor import FileExecutor
 from cpa.executors.flow import FlowExecutor
-from cpa.executors.http import HttpExecutor
-from cpa.executors.mail import MailExecutor
+from cpa.executors.http.executor import HttpExecutor
+from cpa.executors.mail.executor import MailExecutor
+from cpa.executors.mail.smtp import MailAccount, SmtpImapMail
 from cpa.executors.registry import ExecutorRegistry
-from cpa.executors.smtp import MailAccount, SmtpImapMail
-from cpa.executors.web import PlaywrightExecutor
+from cpa.executors.web.executor import PlaywrightExecutor
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
 from cpa.orchestrator.messages import Messages
 from cpa.orchestrator.orchestrator import Orchestrator

@@ -11,13 +11,13 @@ from .source import ROOT, Module, below, modules
 
 HOMES: dict[str, tuple[str, ...]] = {
     "aiosmtpd": ("demo", "testing"),
-    "aiosmtplib": ("executors.smtp",),
+    "aiosmtplib": ("executors.mail.smtp",),
     "alembic": ("repository",),
     "anyio": ("",),
     "fastapi": ("api", "demo"),
     "httpx2": ("cli.client", "executors.http", "transport.http", "demo", "testing"),
-    "idna": ("security", "executors.message"),
-    "imap_tools": ("executors.imap", "demo", "testing"),
+    "idna": ("security", "executors.mail.message"),
+    "imap_tools": ("executors.mail.imap", "demo", "testing"),
     "jsonschema": ("executors.http", "orchestrator", "core"),
     "msgspec": ("",),
     "playwright": ("executors.web", "demo"),
@@ -37,7 +37,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "websockets": ("cli.client",),
     "yaml": ("config",),
 }
-"""Library → where it may be imported (`executors.web` covers `web_page` too); "" is everywhere."""
+"""Library → where it may be imported (`executors.web` covers what is in that room); "" is everywhere."""
 
 
 @pytest.mark.parametrize("module", modules(), ids=lambda module: module.name or "cpa")

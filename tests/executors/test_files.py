@@ -14,8 +14,8 @@ import pytest
 
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.core.classes import FailureClass
-from cpa.executors.files import MAX_INLINE, FileExecutor
-from cpa.executors.folders import Folders, parent, replacement
+from cpa.executors.files.executor import MAX_INLINE, FileExecutor
+from cpa.executors.files.folders import Folders, parent, replacement
 from cpa.ports.executor import ActionRequest, ExecutionResult, Verdict
 
 NFD = unicodedata.normalize("NFD", "Größe.txt")

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from cpa.core.classes import FailureClass
-from cpa.executors.gate import Gate
+from cpa.executors.web.gate import Gate
 from cpa.security.addresses import AddressGuard
 
 

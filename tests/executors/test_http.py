@@ -17,8 +17,8 @@ from tests.servers.ports import free_port
 
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.core.classes import EffectClass, FailureClass
-from cpa.executors.http import HttpExecutor
-from cpa.executors.http_answer import MAX_INLINE, retry_after
+from cpa.executors.http.answer import MAX_INLINE, retry_after
+from cpa.executors.http.executor import HttpExecutor
 from cpa.ports.executor import ActionRequest, ExecutionResult, Verdict
 from cpa.security.addresses import AddressGuard
 from cpa.security.secrets import EnvironmentAndFileSecrets

@@ -28,8 +28,8 @@ from tests.servers.smtp import Faults, SmtpServer
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.core.classes import FailureClass
 from cpa.errors import BadInput, NotFound
-from cpa.executors.mail import MAX_INLINE, MailExecutor
-from cpa.executors.smtp import MailAccount, SmtpImapMail, parse_endpoint
+from cpa.executors.mail.executor import MAX_INLINE, MailExecutor
+from cpa.executors.mail.smtp import MailAccount, SmtpImapMail, parse_endpoint
 from cpa.ports.artifacts import Artifact
 from cpa.ports.executor import ActionRequest, ExecutionResult, Verdict
 from cpa.ports.mail import MailPort, MailQuery, MailRefused, MailTrouble

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cpa.executors.arguments import Stopped
-from cpa.executors.message import POLICY, compose, header_text, message_id, parse_addresses, safe_name
+from cpa.executors.mail.message import POLICY, compose, header_text, message_id, parse_addresses, safe_name
 from cpa.ports.mail import MailAttachment
 
 HEADERS = ["From", "To", "Subject", "Message-ID", "Date", "Auto-Submitted"]

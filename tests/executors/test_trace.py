@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpa.executors.trace import MASK, redact_text, redact_zip
+from cpa.executors.web.trace import MASK, redact_text, redact_zip
 
 SECRETS = st.text(st.characters(exclude_categories=["Cs"]), min_size=4, max_size=30)
 

@@ -30,9 +30,9 @@ import pytest_asyncio
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.core.classes import FailureClass
 from cpa.errors import NotFound
-from cpa.executors.browser import find_browser
 from cpa.executors.registry import ExecutorRegistry
-from cpa.executors.web import PlaywrightExecutor
+from cpa.executors.web.browser import find_browser
+from cpa.executors.web.executor import PlaywrightExecutor
 from cpa.ports.artifacts import Artifact
 from cpa.ports.executor import ActionError, ActionRequest, ExecutionResult, Verdict
 from cpa.security.addresses import AddressGuard

@@ -24,7 +24,7 @@ from cpa.demo.portal import create_portal
 from cpa.demo.serving import HOST, Guest, running, serve
 from cpa.demo.smtpd import Account
 from cpa.errors import Unavailable
-from cpa.executors.browser import find_browser
+from cpa.executors.web.browser import find_browser
 from cpa.repository.keys import SqlKeyStore
 from cpa.security.auth import Authenticator, Hasher, ensure_admin_key
 from cpa.settings import Settings

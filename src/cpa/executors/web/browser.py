@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cpa.core.classes import FailureClass
-from cpa.executors.trouble import Deadline, Trouble
+from cpa.executors.web.trouble import Deadline, Trouble
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Playwright

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Literal, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 from cpa.errors import BadInput
-from cpa.executors.imap import Endpoint, ImapMailbox
-from cpa.executors.message import POLICY
+from cpa.executors.mail.imap import Endpoint, ImapMailbox
+from cpa.executors.mail.message import POLICY
 from cpa.ports.mail import MailQuery, MailRefused, MailTrouble, ReceivedMail
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from cpa.core.classes import FailureClass
-from cpa.executors.browser import SharedBrowser
-from cpa.executors.resume import Saved
-from cpa.executors.session import Session
-from cpa.executors.trouble import Deadline, Trouble
+from cpa.executors.web.browser import SharedBrowser
+from cpa.executors.web.resume import Saved
+from cpa.executors.web.session import Session
+from cpa.executors.web.trouble import Deadline, Trouble
 
 if TYPE_CHECKING:
     from cpa.ports.addresses import OutboundAddresses

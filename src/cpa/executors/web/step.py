@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from cpa.core.classes import FailureClass
 from cpa.errors import CPAError
-from cpa.executors.selectors import hints, locate, parse
-from cpa.executors.session import Navigation, Session
-from cpa.executors.trouble import Deadline, Trouble, bad_argument, network_error
+from cpa.executors.web.selectors import hints, locate, parse
+from cpa.executors.web.session import Navigation, Session
+from cpa.executors.web.trouble import Deadline, Trouble, bad_argument, network_error
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page

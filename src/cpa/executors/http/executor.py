@@ -36,8 +36,8 @@ from cpa.executors.arguments import (
     refuse_tainted,
     technical,
 )
-from cpa.executors.http_answer import AnswerReader, excerpt, retry_after
-from cpa.executors.http_call import Call, read_call
+from cpa.executors.http.answer import AnswerReader, excerpt, retry_after
+from cpa.executors.http.call import Call, read_call
 from cpa.ports.addresses import OutboundAddresses, Target
 from cpa.ports.artifacts import ArtifactStore
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification

@@ -29,7 +29,7 @@ from cpa.executors.arguments import (
     text,
     uninterrupted,
 )
-from cpa.executors.folders import (
+from cpa.executors.files.folders import (
     CHUNK,
     Folders,
     Place,

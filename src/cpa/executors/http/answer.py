@@ -18,7 +18,7 @@ from typing import Any
 import httpx2
 
 from cpa.executors.arguments import Stopped, business
-from cpa.executors.http_call import Call
+from cpa.executors.http.call import Call
 from cpa.ports.artifacts import ArtifactStore
 from cpa.ports.executor import ExecutionResult
 

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 from cpa.core.classes import FailureClass
 from cpa.errors import CPAError
-from cpa.executors import gate
-from cpa.executors.resume import Input
-from cpa.executors.selectors import locate
-from cpa.executors.step import Step, act, check_answer, follow, load_trouble, ready_to_click, within
-from cpa.executors.trouble import Trouble, bad_argument
+from cpa.executors.web import gate
+from cpa.executors.web.resume import Input
+from cpa.executors.web.selectors import locate
+from cpa.executors.web.step import Step, act, check_answer, follow, load_trouble, ready_to_click, within
+from cpa.executors.web.trouble import Trouble, bad_argument
 
 INLINE_BYTES = 16 * 1024
 """Larger results become artifacts (architecture, section 1)."""

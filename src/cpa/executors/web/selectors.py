@@ -10,7 +10,7 @@ import difflib
 import re
 from typing import TYPE_CHECKING, Any
 
-from cpa.executors.trouble import bad_argument
+from cpa.executors.web.trouble import bad_argument
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page

@@ -28,7 +28,7 @@ from cpa.executors.arguments import (
     technical,
     text,
 )
-from cpa.executors.message import compose, header_text, message_id, parse_addresses, safe_name
+from cpa.executors.mail.message import compose, header_text, message_id, parse_addresses, safe_name
 from cpa.ports.artifacts import Artifact, ArtifactStore
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 from cpa.ports.mail import (

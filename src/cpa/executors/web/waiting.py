@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cpa.core.classes import FailureClass
-from cpa.executors.selectors import locate, parse
-from cpa.executors.step import Step, missing
-from cpa.executors.trouble import Trouble, bad_argument, is_gone, of_browser
+from cpa.executors.web.selectors import locate, parse
+from cpa.executors.web.step import Step, missing
+from cpa.executors.web.trouble import Trouble, bad_argument, is_gone, of_browser
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page

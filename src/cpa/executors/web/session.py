@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpa.core.classes import FailureClass
-from cpa.executors.gate import HEADER, Gate
-from cpa.executors.resume import Input, Saved
-from cpa.executors.trace import SHORTEST, redact_text
-from cpa.executors.trouble import Trouble
+from cpa.executors.web.gate import HEADER, Gate
+from cpa.executors.web.resume import Input, Saved
+from cpa.executors.web.trace import SHORTEST, redact_text
+from cpa.executors.web.trouble import Trouble
 
 if TYPE_CHECKING:
     from playwright.async_api import (

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from cpa.core.classes import FailureClass
 from cpa.errors import CPAError, Unavailable
-from cpa.executors.trouble import Trouble
+from cpa.executors.web.trouble import Trouble
 from cpa.ports.addresses import OutboundAddresses, Target
 
 HEADER = "x-cpa-gate"

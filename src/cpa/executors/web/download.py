@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from cpa.core.classes import FailureClass
 from cpa.errors import CPAError
-from cpa.executors import gate
-from cpa.executors.step import Step, check_answer, gate_trouble, ready_to_click
-from cpa.executors.trouble import Trouble, bad_argument, network_error
+from cpa.executors.web import gate
+from cpa.executors.web.step import Step, check_answer, gate_trouble, ready_to_click
+from cpa.executors.web.trouble import Trouble, bad_argument, network_error
 
 if TYPE_CHECKING:
     from playwright.async_api import CDPSession, Download, Page

@@ -27,16 +27,16 @@ import structlog
 
 from cpa.core.classes import FailureClass
 from cpa.errors import CPAError
-from cpa.executors import steps
-from cpa.executors.browser import SharedBrowser
-from cpa.executors.download import chunks, download
-from cpa.executors.pool import SessionPool
-from cpa.executors.resume import ResumeFiles, Saved
-from cpa.executors.session import Session
-from cpa.executors.step import Step
-from cpa.executors.trace import redact_zip
-from cpa.executors.trouble import Deadline, Trouble, of_browser
-from cpa.executors.waiting import wait_for
+from cpa.executors.web import steps
+from cpa.executors.web.browser import SharedBrowser
+from cpa.executors.web.download import chunks, download
+from cpa.executors.web.pool import SessionPool
+from cpa.executors.web.resume import ResumeFiles, Saved
+from cpa.executors.web.session import Session
+from cpa.executors.web.step import Step
+from cpa.executors.web.trace import redact_zip
+from cpa.executors.web.trouble import Deadline, Trouble, of_browser
+from cpa.executors.web.waiting import wait_for
 from cpa.ports.artifacts import Artifact
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 
