@@ -13,7 +13,6 @@ HOMES: dict[str, tuple[str, ...]] = {
     "aiosmtpd": ("demo", "testing"),
     "aiosmtplib": ("executors.mail.smtp",),
     "alembic": ("repository",),
-    "anyio": ("",),
     "fastapi": ("api", "demo"),
     "httpx2": ("cli.client", "executors.http", "transport.http", "demo", "testing"),
     "idna": ("security", "executors.mail.message"),

@@ -72,9 +72,9 @@ async def follow_job(socket: WebSocket, job_id: str) -> None:
         await _refuse(socket, error)
     except WebSocketDisconnect:
         log.debug("client left", path=socket.url.path)
-    except Exception:
+    except Exception as error:
         log.exception("unexpected error", path=socket.url.path)
-        await _refuse(socket, InternalError("unexpected"))
+        await _refuse(socket, InternalError(f"unexpected {type(error).__name__}"))
 
 
 @router.websocket("/{path:path}")
