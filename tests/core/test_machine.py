@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.core.situations import START, UNSAFE, VERIFIABLE, Story, task
 
 from cpa.core import events
 from cpa.core.classes import EffectClass, FailureClass
@@ -10,7 +11,6 @@ from cpa.core.commands import AskPerson, CancelAttempt, RequestTask, StartTimer,
 from cpa.core.events import Event
 from cpa.core.job import JobStatus, RetryPolicy, TaskError, TaskStatus
 from cpa.core.retry import LOST_LEASE, MOST_LOOKS
-from tests.core.situations import START, UNSAFE, VERIFIABLE, Story, task
 
 TECHNICAL, ENVIRONMENT = FailureClass.TECHNICAL, FailureClass.ENVIRONMENT
 UNKNOWN = FailureClass.UNKNOWN_OUTCOME

@@ -303,9 +303,13 @@ class Step:
                 self._release(index)
 
     def stop(self, ending: JobStatus, cause: str, reason: str, *, cancel: bool = False) -> None:
-        """Nothing new starts. With `cancel` running attempts are told to stop, else they may finish."""
-        self._ending = ending
-        self._seldom |= {"cause": cause, "reason": reason}
+        """Nothing new starts. With `cancel` running attempts are told to stop, else they may finish.
+
+        In a run that is ending already only a person's cancel changes how it ends.
+        """
+        if self._ending is None or ending is JobStatus.CANCELLED:
+            self._ending = ending
+            self._seldom |= {"cause": cause, "reason": reason}
         self._ready.clear()
         for index in self.job.line:
             self.drop(self.task(index))

@@ -13,13 +13,13 @@ from cpa.core.job import JobStatus, TaskStatus
 J, T = JobStatus, TaskStatus
 
 JOB_MOVES: dict[JobStatus, frozenset[JobStatus]] = {
-    J.PENDING: frozenset((J.RUNNING, J.CANCELLED, J.FAILED)),
+    J.PENDING: frozenset((J.RUNNING, J.DONE, J.CANCELLED, J.FAILED)),
     J.RUNNING: frozenset((J.DONE, J.FAILED, J.CANCELLED)),
     J.DONE: frozenset(),
     J.FAILED: frozenset((J.PENDING,)),
     J.CANCELLED: frozenset((J.PENDING,)),
 }
-"""Where a job may go. From its ends only `JobReopened` leads on."""
+"""Where one event may take a job: at its start it may be done already. From its ends only `JobReopened` leads on."""
 
 TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
     T.WAITING: frozenset((T.READY, T.HELD, T.SKIPPED)),
