@@ -10,13 +10,15 @@ batch is never written. Events and leaves are all written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, NamedTuple
 
 import msgspec
 
-from cpa.core.audit import kind, unseal
+from cpa.core.audit import unseal
 from cpa.core.commands import AnyCommand, Command
+from cpa.core.events import Event
 from cpa.core.job import JobHead, JobSpec, JobStatus, TaskRun
 from cpa.errors import Conflict, NotFound
 from cpa.ports.engine import StoredEvent
@@ -32,29 +34,55 @@ _SHOWN = 200
 """Characters of the request that lists show; the whole stands in the spec, written once."""
 _CHUNKS = (256, 64, 16, 4, 1)
 
-_EVENTS = "INSERT INTO events(tenant, job, number, time, type, body, private, leaf) VALUES "
-_SPECS = "INSERT INTO job_specs(tenant, job, digest, spec) VALUES "
-_JOBS = (
-    "INSERT INTO jobs(tenant, id, status, priority, created, updated, ended, run, number, dead, intent, "
-    "description, head) VALUES "
+
+class _Write(NamedTuple):
+    """A statement that writes many rows at once."""
+
+    head: str
+    row: str
+    tail: str = ""
+
+    @property
+    def columns(self) -> int:
+        return self.row.count("?")
+
+
+_EVENTS = _Write(
+    "INSERT INTO events(tenant, job, number, time, type, body, private, leaf) VALUES ",
+    "(?, ?, ?, ?, ?, ?, nullif(?, ''), ?)",
 )
-_JOBS_TAIL = (
+_SPECS = _Write("INSERT INTO job_specs(tenant, job, digest, spec) VALUES ", "(?, ?, ?, ?)")
+_JOBS = _Write(
+    "INSERT INTO jobs(tenant, id, status, priority, created, updated, ended, run, number, dead, intent, "
+    "description, head) VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     " ON CONFLICT(tenant, id) DO UPDATE SET status = excluded.status, updated = excluded.updated, "
     "ended = excluded.ended, run = excluded.run, number = excluded.number, dead = excluded.dead, "
-    "head = excluded.head"
+    "head = excluded.head",
 )
-_RUNS = "INSERT OR REPLACE INTO task_runs(tenant, job, idx, status, epoch, body) VALUES "
-_OUTBOX = "INSERT OR REPLACE INTO outbox(tenant, job, key, kind, due, body) VALUES "
-_UNBOX = "DELETE FROM outbox WHERE (tenant, job, key) IN (VALUES "
-_QUEUE = "INSERT OR REPLACE INTO queue(tenant, job, priority, not_before, enqueued) VALUES "
+_RUNS = _Write(
+    "INSERT OR REPLACE INTO task_runs(tenant, job, idx, status, epoch, body) VALUES ", "(?, ?, ?, ?, ?, ?)"
+)
+_OUTBOX = _Write(
+    "INSERT OR REPLACE INTO outbox(tenant, job, key, kind, due, body) VALUES ", "(?, ?, ?, ?, ?, ?)"
+)
+_UNBOX = _Write("DELETE FROM outbox WHERE (tenant, job, key) IN (VALUES ", "(?, ?, ?)", ")")
+_QUEUE = _Write(
+    "INSERT OR REPLACE INTO queue(tenant, job, priority, not_before, enqueued) VALUES ", "(?, ?, ?, ?, ?)"
+)
 _RIPEN = (
     "UPDATE queue SET not_before = 0 WHERE (tenant, job) IN (SELECT tenant, job FROM queue "
     "WHERE not_before > 0 AND not_before <= ? LIMIT 5000)"
 )
-_UNQUEUE = "DELETE FROM queue WHERE (tenant, job) IN (VALUES "
-_INBOX = "INSERT INTO inbox(tenant, sender, message_id, job, digest, received) VALUES "
-_COUNTS = "INSERT INTO job_counts(tenant, status, jobs) VALUES "
-_COUNTS_TAIL = " ON CONFLICT(tenant, status) DO UPDATE SET jobs = jobs + excluded.jobs"
+_UNQUEUE = _Write("DELETE FROM queue WHERE (tenant, job) IN (VALUES ", "(?, ?)", ")")
+_INBOX = _Write(
+    "INSERT INTO inbox(tenant, sender, message_id, job, digest, received) VALUES ", "(?, ?, ?, ?, ?, ?)"
+)
+_COUNTS = _Write(
+    "INSERT INTO job_counts(tenant, status, jobs) VALUES ",
+    "(?, ?, ?)",
+    " ON CONFLICT(tenant, status) DO UPDATE SET jobs = jobs + excluded.jobs",
+)
 
 
 class SqlSteps:
@@ -65,7 +93,7 @@ class SqlSteps:
         self._writer = database.connect()
         self._writer.execute("PRAGMA wal_autocheckpoint=4000")
         self._reader = database.connect(query_only=True)
-        self._statements: dict[tuple[str, int, int, str], str] = {}
+        self._statements: dict[tuple[str, int], str] = {}
 
     def close(self) -> None:
         self._reader.close()
@@ -101,33 +129,35 @@ class SqlSteps:
 
     def _write(self, batch: StepBatch) -> None:
         rows = _Flat(batch)
-        self._rows(_EVENTS, 8, rows.events)
-        self._rows(_SPECS, 4, batch.specs)
-        self._rows(_JOBS, 13, rows.jobs, _JOBS_TAIL)
-        self._rows(_RUNS, 6, rows.runs)
-        self._rows(_UNBOX, 3, rows.unbox, ")")
-        self._rows(_OUTBOX, 6, rows.outbox)
-        self._rows(_UNQUEUE, 2, [key for key, row in batch.queue.items() if row is None], ")")
-        self._rows(_QUEUE, 5, [(*key, *row) for key, row in batch.queue.items() if row is not None])
+        self._rows(_EVENTS, rows.events)
+        self._rows(_SPECS, rows.specs)
+        self._rows(_JOBS, rows.jobs)
+        self._rows(_RUNS, rows.runs)
+        self._rows(_UNBOX, rows.unbox)
+        self._rows(_OUTBOX, rows.outbox)
+        self._rows(_UNQUEUE, rows.unqueue)
+        self._rows(_QUEUE, rows.queue)
         if batch.ripe:
             self._writer.execute(_RIPEN, (batch.ripe,))
-        self._rows(_INBOX, 6, batch.inbox)
-        self._rows(_COUNTS, 3, rows.counts(), _COUNTS_TAIL)
+        self._rows(_INBOX, [value for row in batch.inbox for value in row])
+        self._rows(_COUNTS, rows.counts())
 
-    def _rows(self, insert: str, columns: int, rows: Sequence[tuple[Any, ...]], tail: str = "") -> None:
-        done, total = 0, len(rows)
+    def _rows(self, write: _Write, values: list[Any]) -> None:
+        """Write rows whose values stand one after the other."""
+        columns, done = write.columns, 0
+        left = len(values) // columns
         for size in _CHUNKS:
-            while total - done >= size:
-                values = [value for row in rows[done : done + size] for value in row]
-                self._writer.execute(self._statement(insert, columns, size, tail), values)
-                done += size
+            while left >= size:
+                chunk = values[done : done + size * columns]
+                self._writer.execute(self._statement(write, size), chunk)
+                done += size * columns
+                left -= size
 
-    def _statement(self, insert: str, columns: int, size: int, tail: str) -> str:
-        key = (insert, columns, size, tail)
-        statement = self._statements.get(key)
+    def _statement(self, write: _Write, size: int) -> str:
+        statement = self._statements.get((write.head, size))
         if statement is None:
-            row = "(" + ", ".join("?" * columns) + ")"
-            statement = self._statements[key] = insert + ", ".join([row] * size) + tail
+            statement = write.head + ", ".join([write.row] * size) + write.tail
+            self._statements[write.head, size] = statement
         return statement
 
     # -- reading -------------------------------------------------------------------------------------------
@@ -232,47 +262,72 @@ class SqlSteps:
 
 
 class _Flat:
-    """The batch as rows of each table."""
+    """The batch as values for each table, row after row.
+
+    Bytes become `bytearray`s and a missing private part an empty text: for `bytes` and None the driver looks for
+    an adapter every time, finds none, and that costs several times the rest of the row.
+    """
 
     def __init__(self, batch: StepBatch) -> None:
-        self.events: list[tuple[Any, ...]] = []
-        self.jobs: list[tuple[Any, ...]] = []
-        self.runs: list[tuple[Any, ...]] = []
-        self.outbox: list[tuple[Any, ...]] = []
-        self.unbox: list[tuple[Any, ...]] = []
+        self.events: list[Any] = []
+        self.specs: list[Any] = []
+        self.jobs: list[Any] = []
+        self.runs: list[Any] = []
+        self.outbox: list[Any] = []
+        self.unbox: list[Any] = []
+        self.queue: list[Any] = []
+        self.unqueue: list[Any] = []
         self._counts: dict[tuple[str, str], int] = {}
+        for tenant, job, digest, spec in batch.specs:
+            self.specs += (tenant, job, digest, bytearray(spec))
         for key, rows in batch.jobs.items():
             self._job(*key, rows)
+        for key, place in batch.queue.items():
+            if place is None:
+                self.unqueue += key
+            else:
+                self.queue += (*key, *place)
 
     def _job(self, tenant: str, job: str, rows: JobRows) -> None:
+        self._steps(tenant, job, rows)
         head, spec = rows.head, rows.spec
-        number = head.number - len(rows.events)
-        for event, sealed in rows.events:
-            number += 1
-            self.events.append(
-                (tenant, job, number, event.time, kind(event), sealed.body, sealed.private, sealed.leaf)
-            )
-        for index, run in rows.runs.items():
-            self.runs.append((tenant, job, index, run.status.value, run.epoch, _encode(run)))
-        for key, entry in rows.outbox.items():
-            if entry is None:
-                self.unbox.append((tenant, job, key))
-            else:
-                command, due = entry
-                tag = str(command.__struct_config__.tag)
-                self.outbox.append((tenant, job, key, tag, due, _encode(command)))
-        status = head.status.value
+        status = head.status._value_
         dead = int(head.status is JobStatus.FAILED and head.run >= spec.max_retries)
         times, counts = (head.created, head.time, head.ended), (head.run, head.number, dead)
         words = (spec.intent, spec.description[:_SHOWN])
-        self.jobs.append((tenant, job, status, head.priority, *times, *counts, *words, _encode(head)))
-        if rows.before is not head.status:
+        self.jobs += (tenant, job, status, head.priority, *times, *counts, *words, bytearray(_encode(head)))
+        before = rows.before
+        if before is not head.status:
             self._count(tenant, status, 1)
-            if rows.before is not None:
-                self._count(tenant, rows.before.value, -1)
+            if before is not None:
+                self._count(tenant, before._value_, -1)
+
+    def _steps(self, tenant: str, job: str, rows: JobRows) -> None:
+        """Events, task runs and open commands."""
+        events, number = self.events, rows.head.number - len(rows.events)
+        for event, sealed in rows.events:
+            number += 1
+            private = bytearray(sealed.private) if sealed.private else ""
+            body, leaf = bytearray(sealed.body), bytearray(sealed.leaf)
+            events += (tenant, job, number, event.time, _kind(type(event)), body, private, leaf)
+        runs = self.runs
+        for index, run in rows.runs.items():
+            runs += (tenant, job, index, run.status._value_, run.epoch, bytearray(_encode(run)))
+        for key, entry in rows.outbox.items():
+            if entry is None:
+                self.unbox += (tenant, job, key)
+            else:
+                command, due = entry
+                self.outbox += (tenant, job, key, _kind(type(command)), due, bytearray(_encode(command)))
 
     def _count(self, tenant: str, status: str, change: int) -> None:
         self._counts[tenant, status] = self._counts.get((tenant, status), 0) + change
 
-    def counts(self) -> list[tuple[str, str, int]]:
-        return [(*key, change) for key, change in self._counts.items() if change]
+    def counts(self) -> list[Any]:
+        return [value for key, change in self._counts.items() if change for value in (*key, change)]
+
+
+@cache
+def _kind(struct: type[Event] | type[Command]) -> str:
+    """The stored name of an event's or command's type."""
+    return str(struct.__struct_config__.tag)
