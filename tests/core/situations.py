@@ -96,9 +96,7 @@ class Story:
         self.chosen(index)
         return self.succeeded(index, **result)
 
-    def failed(
-        self, index: int = 0, failure: FailureClass = FailureClass.TECHNICAL, **more: Any
-    ) -> Decision:
+    def failed(self, index: int = 0, failure: FailureClass = FailureClass.TECHNICAL, **more: Any) -> Decision:
         more = {"code": "http_503", "message": "the portal is down"} | more
         return self.tell(events.TaskFailed(**self.attempt(index), failure=failure, **more))
 

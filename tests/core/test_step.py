@@ -265,7 +265,11 @@ def test_a_sibling_that_fails_technically_in_an_ending_run_is_not_tried_again() 
 
 def test_what_waits_for_a_time_an_answer_or_an_agent_is_dropped_when_the_run_is_ending() -> None:
     story = Story(
-        task("a"), task("held"), task("asked", approval=True), task("dispatched"), task("doubt", effect=UNSAFE)
+        task("a"),
+        task("held"),
+        task("asked", approval=True),
+        task("dispatched"),
+        task("doubt", effect=UNSAFE),
     )
     story.begun(0)
     story.begun(1)

@@ -41,7 +41,8 @@ class JobStatus(StrEnum):
         return self in ENDED
 
 
-ENDED = frozenset((JobStatus.DONE, JobStatus.FAILED, JobStatus.CANCELLED))
+# Tuples, not sets: members are compared by identity, a hash of one is a call of its own.
+ENDED = (JobStatus.DONE, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
 class TaskStatus(StrEnum):
@@ -63,8 +64,8 @@ class TaskStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-TERMINAL = frozenset((TaskStatus.DONE, TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED))
-SATISFIED = frozenset((TaskStatus.DONE, TaskStatus.SKIPPED))
+TERMINAL = (TaskStatus.DONE, TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED)
+SATISFIED = (TaskStatus.DONE, TaskStatus.SKIPPED)
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):

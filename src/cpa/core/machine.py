@@ -25,7 +25,7 @@ from cpa.core import events
 from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.commands import CancelAttempt, RequestTask, StartTimer, VerifyTask
 from cpa.core.events import Event
-from cpa.core.job import Decision, JobState, JobStatus, TaskError, TaskRun, TaskStatus
+from cpa.core.job import ENDED, Decision, JobState, JobStatus, TaskError, TaskRun, TaskStatus
 from cpa.core.retry import LOST_LEASE, MOST_LOOKS, backoff, environment_wait, look_wait
 from cpa.core.step import Step
 from cpa.core.transitions import ACCEPTS
@@ -37,7 +37,7 @@ def decide(job: JobState, event: Event) -> Decision:
     A decision without changes carries the reason: `ended`, `no_such_task`, `stale_epoch`, `duplicate`,
     `not_expected`, `not_open`, `not_pending`, `not_ended`, `retries_used_up`, `exists`.
     """
-    if job.head.status.ended and type(event) is not events.JobReopened:
+    if job.head.status in ENDED and type(event) is not events.JobReopened:
         return Decision(reason="ended")
     return _HANDLERS[type(event)](job, event)
 

@@ -37,7 +37,19 @@ from cpa.core.job import (
 CANCEL_GRACE = 15_000
 """Milliseconds a cancelled attempt has to answer; then its outcome counts as unknown."""
 
-SLOT = frozenset((TaskStatus.ASSIGNED, TaskStatus.RUNNING))
+# Looking a member up on its class costs more than comparing it. Bare names are those of tasks.
+WAITING = TaskStatus.WAITING
+READY = TaskStatus.READY
+ASSIGNED = TaskStatus.ASSIGNED
+RUNNING = TaskStatus.RUNNING
+HELD = TaskStatus.HELD
+IN_DOUBT = TaskStatus.IN_DOUBT
+DONE = TaskStatus.DONE
+FAILED = TaskStatus.FAILED
+SKIPPED = TaskStatus.SKIPPED
+CANCELLED = TaskStatus.CANCELLED
+
+SLOT = (ASSIGNED, RUNNING)
 
 
 class Step:
@@ -105,7 +117,7 @@ class Step:
     def assign(self, run: TaskRun, agent: str) -> None:
         index, epoch = run.index, run.epoch
         self.close(f"dispatch:{index}:{epoch}")
-        self._moved[index] = replace(run, status=TaskStatus.ASSIGNED, agent=agent, since=self.time, reason="")
+        self._moved[index] = replace(run, status=ASSIGNED, agent=agent, since=self.time, reason="")
         timeout = self.spec(index).timeout
         self.issue(
             RequestTask(
@@ -118,13 +130,13 @@ class Step:
         )
 
     def begin(self, run: TaskRun) -> None:
-        self._moved[run.index] = replace(run, status=TaskStatus.RUNNING, since=self.time)
+        self._moved[run.index] = replace(run, status=RUNNING, since=self.time)
 
     def hold(self, run: TaskRun, reason: str, after: int, **changed: Any) -> None:
         """Give the slot back and wait for a time."""
         self._leave(run)
         self._moved[run.index] = replace(
-            run, status=TaskStatus.HELD, since=self.time, reason=reason, agent="", **changed
+            run, status=HELD, since=self.time, reason=reason, agent="", **changed
         )
         key = f"retry:{run.index}:{run.epoch}"
         self.issue(StartTimer(key=key, task=run.index, after=after))
@@ -134,7 +146,7 @@ class Step:
         self._leave(run)
         self._unsettled += 1
         moved = replace(
-            run, status=TaskStatus.IN_DOUBT, since=self.time, reason=reason, verified=0, **changed
+            run, status=IN_DOUBT, since=self.time, reason=reason, verified=0, **changed
         )
         self._moved[run.index] = moved
         return moved
@@ -163,19 +175,19 @@ class Step:
         self._ready.append(run.index)
 
     def succeed(self, run: TaskRun, result: dict[str, Any] | None, reason: str = "") -> None:
-        self._finish(run, TaskStatus.DONE, result=result, reason=reason, error=None)
+        self._finish(run, DONE, result=result, reason=reason, error=None)
         self._release(run.index)
 
     def fail(self, run: TaskRun, error: TaskError) -> None:
         """The task failed for good: nothing new starts; under a cancel it counts as cancelled."""
         cancelled = self._ending is JobStatus.CANCELLED
-        self._finish(run, TaskStatus.CANCELLED if cancelled else TaskStatus.FAILED, error=error)
+        self._finish(run, CANCELLED if cancelled else FAILED, error=error)
         if self._ending is None:
             self.stop(JobStatus.FAILED, f"task:{self.spec(run.index).id}", error.message)
 
     def drop(self, run: TaskRun) -> None:
         """The task will not be done in this run."""
-        self._finish(run, TaskStatus.CANCELLED)
+        self._finish(run, CANCELLED)
 
     def _finish(self, run: TaskRun, status: TaskStatus, reason: str = "", **changed: Any) -> None:
         self._leave(run)
@@ -191,10 +203,10 @@ class Step:
             self._busy -= 1
             self.close(f"request:{run.index}:{run.epoch}")
             self.close(f"cancel:{run.index}:{run.epoch}")
-        elif status is TaskStatus.READY and not run.line:
+        elif status is READY and not run.line:
             self._busy -= 1
             self.close(f"dispatch:{run.index}:{run.epoch}")
-        elif status is TaskStatus.IN_DOUBT:
+        elif status is IN_DOUBT:
             self._unsettled -= 1
             for kind in ("verify", "look", "ask"):
                 self.close(f"{kind}:{run.index}:{run.epoch}")
@@ -220,14 +232,14 @@ class Step:
     def offer(self, index: int) -> bool:
         """Make a task whose dependencies are satisfied ready or held; False when it is skipped instead."""
         run, spec = self.task(index), self.spec(index)
-        if any(self.task(need).status is TaskStatus.SKIPPED for need in spec.references):
+        if any(self.task(need).status is SKIPPED for need in spec.references):
             self._skip(run, "dependency_skipped")
             return False
         if spec.when and not self._holds(index):
             self._skip(run, "condition_false")
             return False
         if spec.approval and not run.approved:
-            held = replace(run, status=TaskStatus.HELD, since=self.time)
+            held = replace(run, status=HELD, since=self.time)
             self._moved[index] = held
             self.ask(held, "approval")
         else:
@@ -240,13 +252,13 @@ class Step:
         found = results(self.job, ids.values())
         for name, need in ids.items():
             moved = self._moved.get(need)
-            if moved is not None and moved.status is TaskStatus.DONE:
+            if moved is not None and moved.status is DONE:
                 found[name] = moved.result or {}
         return condition.evaluate({"tasks": {name: {"result": value} for name, value in found.items()}})
 
     def _skip(self, run: TaskRun, reason: str) -> None:
         self._open -= 1
-        self._moved[run.index] = replace(run, status=TaskStatus.SKIPPED, since=self.time, reason=reason)
+        self._moved[run.index] = replace(run, status=SKIPPED, since=self.time, reason=reason)
 
     def _fill(self) -> None:
         """Dispatch as many ready tasks as there are slots: those in line first, then those just made ready."""
@@ -259,17 +271,17 @@ class Step:
                 self._dispatch(index)
         for index in self._ready:
             run = self.task(index)
-            if run.status is not TaskStatus.READY:
+            if run.status is not READY:
                 # Moved last, so that the line grows in the order in which it is rebuilt from rows.
                 self._moved.pop(index, None)
-                self._moved[index] = replace(run, status=TaskStatus.READY, line=self.number, since=self.time)
+                self._moved[index] = replace(run, status=READY, line=self.number, since=self.time)
 
     def _dispatch(self, index: int) -> None:
         run = self.task(index)
         epoch = run.epoch + 1
         self._busy += 1
         self._moved[index] = replace(
-            run, status=TaskStatus.READY, epoch=epoch, line=0, verified=0, since=self.time
+            run, status=READY, epoch=epoch, line=0, verified=0, since=self.time
         )
         self.issue(DispatchTask(key=f"dispatch:{index}:{epoch}", task=index, epoch=epoch))
 
@@ -287,7 +299,7 @@ class Step:
             if run.status in SATISFIED:
                 continue
             self._open += 1
-            if run.status is not TaskStatus.WAITING:
+            if run.status is not WAITING:
                 self._moved[index] = TaskRun(index, epoch=run.epoch, since=self.time)
 
     def start(self) -> None:
@@ -298,7 +310,7 @@ class Step:
             self.issue(StartTimer(key="timeout", after=spec.timeout))
         waiting = self.job.waiting
         for index in range(len(spec.tasks)):
-            new = waiting[index] == 0 and self.task(index).status is TaskStatus.WAITING
+            new = waiting[index] == 0 and self.task(index).status is WAITING
             if new and not self.offer(index):
                 self._release(index)
 
@@ -318,9 +330,9 @@ class Step:
 
     def _withdraw(self, command: Command, *, cancel: bool) -> None:
         if isinstance(command, DispatchTask):
-            self._drop_if(command.task, TaskStatus.READY)
+            self._drop_if(command.task, READY)
         elif isinstance(command, StartTimer | AskPerson) and command.task >= 0:
-            if self._drop_if(command.task, TaskStatus.HELD):
+            if self._drop_if(command.task, HELD):
                 self.close(command.key)
         elif isinstance(command, RequestTask) and cancel and self.task(command.task).status in SLOT:
             self.close(command.key)

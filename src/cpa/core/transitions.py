@@ -19,7 +19,7 @@ JOB_MOVES: dict[JobStatus, frozenset[JobStatus]] = {
     J.FAILED: frozenset((J.PENDING,)),
     J.CANCELLED: frozenset((J.PENDING,)),
 }
-"""Where one event may take a job: at its start it may be done already. From its ends only `JobReopened` leads on."""
+"""Where one event may take a job (at its start it may be done). From its ends only `JobReopened` leads on."""
 
 TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
     T.WAITING: frozenset((T.READY, T.HELD, T.SKIPPED)),
@@ -35,15 +35,15 @@ TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
 }
 """Where a task run may go. From failed and cancelled only a new run leads on."""
 
-ACCEPTS: dict[type[Event], frozenset[TaskStatus]] = {
-    events.AgentChosen: frozenset((T.READY,)),
-    events.DispatchDeferred: frozenset((T.READY,)),
-    events.TaskStarted: frozenset((T.ASSIGNED,)),
-    events.TaskRefused: frozenset((T.ASSIGNED,)),
-    events.TaskSucceeded: frozenset((T.ASSIGNED, T.RUNNING, T.IN_DOUBT)),
-    events.TaskFailed: frozenset((T.ASSIGNED, T.RUNNING)),
-    events.LeaseLost: frozenset((T.ASSIGNED, T.RUNNING)),
-    events.TaskVerified: frozenset((T.IN_DOUBT,)),
-    events.QuestionAnswered: frozenset((T.HELD, T.IN_DOUBT)),
+ACCEPTS: dict[type[Event], tuple[TaskStatus, ...]] = {
+    events.AgentChosen: (T.READY,),
+    events.DispatchDeferred: (T.READY,),
+    events.TaskStarted: (T.ASSIGNED,),
+    events.TaskRefused: (T.ASSIGNED,),
+    events.TaskSucceeded: (T.ASSIGNED, T.RUNNING, T.IN_DOUBT),
+    events.TaskFailed: (T.ASSIGNED, T.RUNNING),
+    events.LeaseLost: (T.ASSIGNED, T.RUNNING),
+    events.TaskVerified: (T.IN_DOUBT,),
+    events.QuestionAnswered: (T.HELD, T.IN_DOUBT),
 }
 """In which states of its task an event about an attempt counts."""
