@@ -28,6 +28,9 @@ class Agent:
     holders: set[tuple[str, str]] = field(default_factory=set)
     """Jobs (tenant, id) that hold a session."""
 
+    def needs_session(self, action: str) -> bool:
+        return self.sessions > 0 and action.startswith(self.session_family)
+
 
 class Applicant(NamedTuple):
     """A task that asks for an agent."""
@@ -51,6 +54,8 @@ class AgentRegistry:
     def __init__(self) -> None:
         self._agents: dict[str, Agent] = {}
         self._by_action: dict[str, list[Agent]] = {}
+        self._in_session: set[str] = set()
+        """Actions that need a session at some agent."""
         self._lines: dict[tuple[str, str], deque[Applicant]] = {}
         """Waiting tasks by (action, capability): within one kind the first is the first to be served."""
 
@@ -58,9 +63,12 @@ class AgentRegistry:
         """Add or replace an agent."""
         self._agents[agent.address] = agent
         self._by_action.clear()
+        self._in_session.clear()
         for known in self._agents.values():
             for action in known.actions:
                 self._by_action.setdefault(action, []).append(known)
+                if known.needs_session(action):
+                    self._in_session.add(action)
 
     def get(self, address: str) -> Agent | None:
         return self._agents.get(address)
@@ -72,11 +80,14 @@ class AgentRegistry:
     def find_agent_for_task(self, applicant: Applicant) -> Agent | None:
         """The least busy suitable agent with a free slot (and session); it is taken. None if all are busy."""
         suitable = self._suitable(applicant.action, applicant.capability)
-        best = find_agent_for_task(agent for agent in suitable if self._has_session(agent, applicant))
+        if applicant.action not in self._in_session:
+            best = find_agent_for_task(suitable)
+        else:
+            best = find_agent_for_task(agent for agent in suitable if self._has_session(agent, applicant))
+            if best is not None and best.needs_session(applicant.action):
+                best.holders.add((applicant.tenant, applicant.job))
         if best is not None:
             best.busy += 1
-            if best.sessions and applicant.action.startswith(best.session_family):
-                best.holders.add((applicant.tenant, applicant.job))
         return best
 
     def verifier(self, action: str, capability: str) -> Agent | None:
@@ -135,6 +146,6 @@ class AgentRegistry:
 
     @staticmethod
     def _has_session(agent: Agent, applicant: Applicant) -> bool:
-        if not agent.sessions or not applicant.action.startswith(agent.session_family):
+        if not agent.needs_session(applicant.action):
             return True
         return (applicant.tenant, applicant.job) in agent.holders or len(agent.holders) < agent.sessions

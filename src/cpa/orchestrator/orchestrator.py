@@ -32,6 +32,8 @@ from cpa.ports.transport import Answer, Attempt, Transport
 NO_AGENT_WAIT = 5_000
 """Milliseconds until a task without any suitable agent is offered again."""
 
+_NOTHING: frozenset[str] = frozenset()
+
 Report = Callable[[str, str, Event], None]
 Progress = Callable[[Attempt, str, float, str], None]
 
@@ -153,7 +155,7 @@ class Orchestrator:
         attempt = self._attempt(job, command.task, command.epoch)
         spec = job.spec.tasks[command.task]
         age = (self._clock.now_ms() - job.task(command.task).since) / 1000
-        request = self._action(job, command.task, attempt, age=max(age, 0.0), look=command.look)
+        request = self._action(job, command.task, attempt, max(age, 0.0), command.look)
         verifier = self._agents.verifier(spec.action, spec.capability)
         if verifier is None:
             event = TaskVerified(
@@ -168,7 +170,9 @@ class Orchestrator:
             return
         self._transport.verify(verifier.address, attempt, request)
 
-    def _action(self, job: JobState, index: int, attempt: Attempt, **more: Any) -> ActionRequest:
+    def _action(
+        self, job: JobState, index: int, attempt: Attempt, age: float = 0.0, look: int = 0
+    ) -> ActionRequest:
         spec, head = job.spec.tasks[index], job.head
         arguments: Mapping[str, Any] = spec.arguments
         if spec.references:
@@ -187,9 +191,10 @@ class Orchestrator:
             run=head.run,
             epoch=attempt.epoch,
             effect=spec.effect,
-            tainted=frozenset(spec.tainted),
+            tainted=frozenset(spec.tainted) if spec.tainted else _NOTHING,
             progress=None if progress is None else partial(_tell, progress, attempt, spec.id),
-            **more,
+            age=age,
+            look=look,
         )
 
 

@@ -49,8 +49,12 @@ class Line:
         if self._someone:
             self._news.set()
 
-    async def run(self) -> None:
+    async def open(self) -> None:
+        """Learn who stands in the line before anybody new is let in: with an empty line a new job need not queue."""
+        self._someone = bool(await self._engine.read(self._stepper.store.line, 1))
         self._later = await self._engine.read(self._stepper.store.next_start)
+
+    async def run(self) -> None:
         while True:
             self._news.clear()
             while self._someone and self._stepper.busy < self._max_running and not self._stopped:

@@ -25,9 +25,8 @@ from msgspec.structs import force_setattr
 from cpa.core.audit import seal
 from cpa.core.commands import Command, DispatchTask
 from cpa.core.events import PERSONAL, AgentChosen, Event, JobSubmitted
-from cpa.core.job import Decision, Graph, JobSpec, JobState
+from cpa.core.job import Decision, Graph, JobHead, JobSpec, JobState
 from cpa.core.machine import decide
-from cpa.core.replay import opened
 from cpa.errors import CPAError
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
@@ -121,9 +120,9 @@ class Stepper:
                     self._step(waiting, choice)
 
     def _step(self, job: JobState, event: Event, *, fact: bool = False) -> Decision:
-        before = job.head
+        before, now = job.head, self.clock.now_ms()
         # The event is ours alone until it is stored: stamping it in place saves a copy.
-        force_setattr(event, "time", max(self.clock.now_ms(), before.time))
+        force_setattr(event, "time", now if now > before.time else before.time)
         decision = decide(job, event)
         changes = decision.changes
         if changes is None:
@@ -147,7 +146,8 @@ class Stepper:
                 group.commands.append((job, command))
         if fact:
             group.facts.append((head.tenant, head.id, event))
-        self._keep_count(key, job, before.busy, head.busy)
+        if bool(before.busy) != bool(head.busy):
+            self._keep_count(key, head)
         self._dirty.set()
         return decision
 
@@ -158,14 +158,15 @@ class Stepper:
             self._salts = [drawn[start : start + 16] for start in range(0, len(drawn), 16)]
         return self._salts.pop()
 
-    def _keep_count(self, key: Key, job: JobState, before: int, now: int) -> None:
-        if bool(before) == bool(now):
+    def _keep_count(self, key: Key, head: JobHead) -> None:
+        """The job came to work or to rest."""
+        if head.busy:
+            self.busy += 1
             return
-        self.busy += 1 if now else -1
-        if not now:
-            self.on_rest()
-            if not job.head.status.ended:
-                self._orchestrator.job_idle(*key)
+        self.busy -= 1
+        self.on_rest()
+        if not head.status.ended:
+            self._orchestrator.job_idle(*key)
 
     def check(self) -> None:
         """Raise why the store does not write; once in a while somebody gets through, to find out anew."""
@@ -177,7 +178,7 @@ class Stepper:
         graph, spec, digest = self._graph(submission.spec)
         now = self.clock.now_ms()
         key = (submission.tenant, submission.job)
-        job = JobState(opened(*key, submission.spec, now).head, graph)
+        job = JobState(JobHead(*key, now), graph)
         self.jobs[key] = job
         batch = self._group.batch
         batch.specs.append((*key, digest, spec))
@@ -328,8 +329,11 @@ class Stepper:
                 self.recent.popitem(last=False)
 
     def _tell_timers(self, batch: StepBatch) -> None:
-        entries = (entry for rows in batch.jobs.values() for entry in rows.outbox.values())
-        earliest = min((entry[1] for entry in entries if entry is not None and entry[1]), default=0)
+        earliest = 0
+        for rows in batch.jobs.values():
+            for entry in rows.outbox.values():
+                if entry is not None and entry[1] and (entry[1] < earliest or not earliest):
+                    earliest = entry[1]
         if earliest:
             self.on_timer(earliest)
 
