@@ -50,7 +50,7 @@ class Line:
             self._news.set()
 
     async def open(self) -> None:
-        """Learn who stands in the line before anybody new is let in: with an empty line a new job need not queue."""
+        """Learn who stands in the line before anybody is let in: if nobody does, a new job need not queue."""
         self._someone = bool(await self._engine.read(self._stepper.store.line, 1))
         self._later = await self._engine.read(self._stepper.store.next_start)
 
