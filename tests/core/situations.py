@@ -36,6 +36,8 @@ class Story:
         self.spec = JobSpec(tasks, **spec)
         self.job: JobState = opened("default", "job-1", self.spec, START)
         self.time = START
+        self.history: list[Event] = []
+        """The events that counted."""
         self.first = self.tell(
             events.JobSubmitted(
                 time=START,
@@ -62,6 +64,7 @@ class Story:
         assert self.job.head.time == event.time
         assert violations(self.job) == []
         assert same(self.job, rebuilt(self.job))
+        self.history.append(event)
         return decision
 
     def ignored(self, event: Event) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.core.situations import START, UNSAFE, VERIFIABLE, Story, task
 
@@ -16,7 +18,7 @@ TECHNICAL, ENVIRONMENT = FailureClass.TECHNICAL, FailureClass.ENVIRONMENT
 UNKNOWN = FailureClass.UNKNOWN_OUTCOME
 
 
-def in_doubt(effect: EffectClass, **spec: object) -> Story:
+def in_doubt(effect: EffectClass, **spec: Any) -> Story:
     """A job whose only task ended with an unknown outcome."""
     story = Story(task("a", effect=effect), **spec)
     story.begun()
@@ -24,7 +26,7 @@ def in_doubt(effect: EffectClass, **spec: object) -> Story:
     return story
 
 
-def proving(**spec: object) -> Story:
+def proving(**spec: Any) -> Story:
     """A job whose only task is said to be done and not yet proved."""
     story = Story(task("a", effect=VERIFIABLE), **spec)
     story.begun()
@@ -730,7 +732,7 @@ def test_a_second_cancel_changes_nothing() -> None:
 
 
 def attempt_events(story: Story, index: int, epoch: int) -> list[Event]:
-    place = {"time": story.time, "task": index, "epoch": epoch}
+    place: dict[str, Any] = {"time": story.time, "task": index, "epoch": epoch}
     return [
         events.AgentChosen(**place, agent="a"),
         events.DispatchDeferred(**place, reason="no_agent", after=1),
