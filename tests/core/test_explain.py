@@ -1,0 +1,216 @@
+"""Every task that has not ended says why it is not running, what helps, and who can act."""
+
+from __future__ import annotations
+
+from tests.core.simulation import Seen, World
+from tests.core.situations import UNSAFE, VERIFIABLE, Story, task
+
+from cpa.core import events
+from cpa.core.classes import FailureClass
+from cpa.core.explain import Actor, Explanation, Reason, explain
+from cpa.core.job import TERMINAL, JobStatus, TaskStatus
+
+
+def why(story: Story, index: int = 0) -> Explanation:
+    """The explanation of one task."""
+    name = story.spec.tasks[index].id
+    return next(each for each in explain(story.job.snapshot()) if each.task == name)
+
+
+def test_a_job_that_has_not_started_stands_in_line() -> None:
+    story = Story(task("a"), task("b", 0), start=False)
+
+    found = explain(story.job.snapshot())
+
+    assert [(each.task, each.reason, each.actor) for each in found] == [
+        ("a", Reason.JOB_PENDING, Actor.NOBODY),
+        ("b", Reason.JOB_PENDING, Actor.NOBODY),
+    ]
+    assert found[0].status is TaskStatus.WAITING
+
+
+def test_a_waiting_task_names_what_it_waits_for() -> None:
+    story = Story(task("a"), task("b"), task("c", 0, 1))
+    story.done(0)
+
+    assert why(story, 2).reason is Reason.DEPENDENCY
+    assert why(story, 2).evidence == "It waits for b (ready)."
+
+
+def test_of_many_dependencies_five_are_named() -> None:
+    story = Story(*(task(f"t{index}") for index in range(7)), task("join", *range(7)))
+    names = "t0 (ready), t1 (ready), t2 (ready), t3 (ready), t4 (ready)"
+
+    assert why(story, 7).evidence == f"It waits for {names} and 2 more."
+    story.done(0)
+    story.done(1)
+    assert why(story, 7).evidence.endswith("t6 (ready).")
+
+
+def test_a_skipped_dependency_is_not_waited_for() -> None:
+    story = Story(task("a", when="false"), task("b"), task("c", 0, 1))
+
+    assert why(story, 2).evidence == "It waits for b (ready)."
+
+
+def test_a_task_in_line_waits_for_a_slot() -> None:
+    story = Story(task("a"), task("b"), max_parallel=1)
+
+    assert why(story, 1).reason is Reason.SLOT
+    assert why(story, 1).evidence == "1 of at most 1 tasks of this job run at the same time."
+
+
+def test_a_dispatched_task_waits_for_an_agent() -> None:
+    assert why(Story(task("a"))).reason is Reason.AGENT
+    assert why(Story(task("a"))).evidence == "All agents that do flow.noop are busy."
+
+
+def test_a_task_no_agent_does_is_the_operators() -> None:
+    story = Story(task("a"))
+    story.deferred()
+
+    assert (why(story).reason, why(story).actor) == (Reason.NO_AGENT, Actor.OPERATOR)
+    assert why(story).evidence == "No agent does flow.noop."
+
+
+def test_an_assigned_or_running_task_names_its_agent() -> None:
+    story = Story(task("a"))
+    story.chosen(agent="agent-7")
+
+    assert why(story).reason is Reason.AT_WORK
+    assert why(story).evidence == "Agent agent-7 works on it (attempt 1)."
+    story.tell(events.TaskStarted(**story.attempt(0)))
+    assert (why(story).reason, why(story).remedy) == (Reason.AT_WORK, "Wait for its answer.")
+
+
+def test_a_running_task_of_an_ending_run_is_stopping_and_what_waits_will_not_start() -> None:
+    story = Story(task("a"), task("b", 0))
+    story.begun()
+    story.cancelled()
+
+    assert (why(story).reason, why(story).remedy) == (Reason.STOPPING, "The run ends after it.")
+    assert why(story, 1).reason is Reason.STOPPING
+    assert why(story, 1).evidence == "The run is ending (cancel); nothing new starts."
+
+
+def test_a_task_between_two_attempts_tells_the_failure() -> None:
+    story = Story(task("a"))
+    story.begun()
+    story.failed(message="das Portal ist zu.")
+
+    assert why(story).reason is Reason.RETRY
+    assert why(story).evidence == (
+        "Attempt 1 failed with technical http_503 (das Portal ist zu); the next one is waiting for its time."
+    )
+    assert why(story).remedy == "Wait for the next attempt."
+
+
+def test_a_remedy_the_executor_knows_is_handed_on() -> None:
+    story = Story(task("a"))
+    story.begun()
+    story.failed(message="", remedy="Renew the certificate.")
+
+    assert why(story).remedy == "Renew the certificate."
+    assert "failed with technical http_503;" in why(story).evidence
+
+
+def test_an_unready_place_is_the_operators() -> None:
+    story = Story(task("a"))
+    story.begun()
+    story.failed(failure=FailureClass.ENVIRONMENT, code="desktop_locked", message="locked")
+
+    assert (why(story).reason, why(story).actor) == (Reason.ENVIRONMENT, Actor.OPERATOR)
+    assert why(story).evidence == (
+        "The place where it is done is not ready with environment desktop_locked (locked)."
+    )
+
+
+def test_a_task_put_off_without_any_failure_has_no_failure_to_tell() -> None:
+    story = Story(task("a"))
+    story.deferred(reason="rate_limited")
+
+    assert why(story).evidence == "The place where it is done is not ready."
+    assert why(story).remedy == "Wait; it is tried again."
+
+
+def test_an_approval_is_the_approvers() -> None:
+    story = Story(task("a", approval=True))
+
+    assert (why(story).reason, why(story).actor) == (Reason.APPROVAL, Actor.APPROVER)
+
+
+def test_a_success_that_is_being_proved_says_so() -> None:
+    story = Story(task("a", effect=VERIFIABLE))
+    story.done()
+
+    assert why(story).reason is Reason.PROVING
+    assert "the first look is under way" in why(story).evidence
+    story.verified("unknown", look_again=9)
+    assert "looked 1 times so far" in why(story).evidence
+
+
+def test_an_unknown_outcome_that_is_looked_for_says_so() -> None:
+    story = Story(task("a", effect=VERIFIABLE))
+    story.begun()
+    story.lost()
+
+    assert (why(story).reason, why(story).actor) == (Reason.UNKNOWN_OUTCOME, Actor.NOBODY)
+    assert "unknown_outcome lease_lost (agent gone)" in why(story).evidence
+
+
+def test_a_doubt_is_the_requesters() -> None:
+    story = Story(task("a", effect=UNSAFE))
+    story.begun()
+    story.lost()
+
+    assert (why(story).reason, why(story).actor) == (Reason.QUESTION, Actor.REQUESTER)
+
+
+def test_a_failed_run_explains_the_tasks_that_failed_and_no_others() -> None:
+    story = Story(task("a"), task("b", 0), task("c"))
+    story.deferred(2)
+    story.begun()
+    story.failed(failure=FailureClass.BUSINESS, code="login_refused", message="wrong password")
+
+    found = explain(story.job.snapshot())
+
+    assert [(each.task, each.reason, each.actor) for each in found] == [("a", Reason.FAILED, Actor.REQUESTER)]
+    assert found[0].evidence == "Attempt 1 failed with business login_refused (wrong password)."
+    assert found[0].remedy == "Mend the cause, then `cpa retry`."
+
+
+def test_a_failed_task_hands_the_executors_remedy_on() -> None:
+    story = Story(task("a"))
+    story.begun()
+    story.failed(failure=FailureClass.POLICY, remedy="Allow the folder.")
+
+    assert why(story).remedy == "Allow the folder."
+
+
+def test_a_done_job_has_nothing_to_explain() -> None:
+    story = Story(task("a"))
+    story.done()
+
+    assert explain(story.job.snapshot()) == ()
+
+
+class Explained(World):
+    """A world in which everything is asked why, after every event."""
+
+    def tell(self, event: events.Event) -> None:
+        super().tell(event)
+        snapshot = self.job.snapshot()
+        found = explain(snapshot)
+        if snapshot.head.status.ended:
+            wanted = [run.index for run in snapshot.tasks if run.status is TaskStatus.FAILED]
+        else:
+            wanted = [run.index for run in snapshot.tasks if run.status not in TERMINAL]
+        assert [each.task for each in found] == [self.spec.tasks[index].id for index in wanted]
+        assert all(each.evidence and each.remedy for each in found)
+        if snapshot.head.status is JobStatus.RUNNING and snapshot.head.ending is None:
+            assert Reason.JOB_PENDING not in {each.reason for each in found}
+
+
+def test_every_open_task_of_any_job_has_an_explanation() -> None:
+    for seed in range(120):
+        Explained(seed, Seen()).live()

@@ -1,0 +1,224 @@
+"""What the world sees of a job."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from tests.core.situations import START, UNSAFE, Story, task
+
+from cpa.core import events
+from cpa.core.classes import FailureClass
+from cpa.core.job import TaskRun
+from cpa.core.views import (
+    event_view,
+    job_detail,
+    job_view,
+    moment,
+    question_id,
+    questions,
+    rfc3339,
+    task_ids,
+    task_views,
+)
+
+
+class Row:
+    """A stored event as the trail hands it out."""
+
+    job, number, leaf = "job-1", 4, "ab" * 32
+
+    def __init__(self, event: events.Event) -> None:
+        self.event = event
+
+
+def test_times_are_utc_with_milliseconds() -> None:
+    assert moment(1_500) == datetime(1970, 1, 1, 0, 0, 1, 500_000, tzinfo=UTC)
+    assert rfc3339(0) == "1970-01-01T00:00:00.000Z"
+    assert rfc3339(1_795_509_000_123) == "2026-11-24T08:30:00.123Z"
+
+
+def test_a_job_in_a_list_shows_its_head() -> None:
+    story = Story(task("a"), start=False, priority=4, due=START + 60_000)
+
+    view = job_view(story.job.head, "portal.invoice", "Hol die Rechnung für Müller")
+
+    assert view.model_dump(mode="json", exclude_none=True) == {
+        "id": "job-1",
+        "status": "pending",
+        "intent": "portal.invoice",
+        "description": "Hol die Rechnung für Müller",
+        "context": {},
+        "priority": 4,
+        "created_at": "1970-01-01T00:16:40.000Z",
+        "updated_at": "1970-01-01T00:16:40.000Z",
+        "deadline": "1970-01-01T00:17:40.000Z",
+        "retry_count": 0,
+        "last_seq": 1,
+        "open_tasks": 1,
+        "dead_letter": False,
+    }
+
+
+def test_a_job_that_never_had_an_event_was_last_touched_when_it_was_made() -> None:
+    head = Story(task("a")).job.head
+    bare = type(head)(head.tenant, head.id, START + 7)
+
+    assert job_view(bare, "", "").updated_at == moment(START + 7)
+
+
+def test_a_running_job_shows_when_it_started_and_an_ended_one_when_and_why() -> None:
+    story = Story(task("a"))
+    running = job_view(story.job.head, "", "")
+    assert (running.started_at, running.ended_at, running.reason) == (moment(START), None, None)
+    story.begun()
+
+    story.later(9).failed(failure=FailureClass.BUSINESS, message="wrong password")
+
+    ended = job_view(story.job.head, "", "")
+    assert (ended.ended_at, ended.reason) == (moment(START + 9), "wrong password")
+
+
+def test_an_end_without_a_reason_names_its_cause() -> None:
+    story = Story(task("a"))
+    story.cancelled("")
+
+    assert job_view(story.job.head, "", "").reason == "cancel"
+
+
+def test_the_detail_of_a_job_has_its_plan_and_every_task() -> None:
+    story = Story(
+        task("a", arguments={"value": "ä"}, timeout=1_500),
+        task("b", 0),
+        description="Bitte",
+        intent="x.y",
+        context={"user": "Jörg"},
+        max_retries=2,
+    )
+    story.begun()
+
+    detail = job_detail(story.job.snapshot())
+
+    job = detail.job
+    assert (job.description, job.intent, job.context) == ("Bitte", "x.y", {"user": "Jörg"})
+    assert (job.max_retries, job.dead_letter, job.error) == (2, False, None)
+    assert detail.status == job.status == "running"
+    assert detail.tasks[0].model_dump(mode="json") == {
+        "id": "a",
+        "index": 0,
+        "action": "flow.noop",
+        "status": "running",
+        "depends_on": [],
+        "arguments": {"value": "ä"},
+        "timeout": 1.5,
+        "effect": "idempotent",
+        "attempts": 0,
+        "epoch": 1,
+        "agent": "agent-1",
+        "since": "1970-01-01T00:16:40.000Z",
+        "reason": None,
+        "result": None,
+        "error": None,
+    }
+    waiting = detail.tasks[1]
+    assert (waiting.depends_on, waiting.since, waiting.agent) == (["a"], None, None)
+
+
+def test_the_error_of_a_failed_job_is_that_of_the_task_that_failed_first() -> None:
+    story = Story(task("a"), task("b"), max_retries=0)
+    story.begun(0)
+    story.begun(1)
+    story.failed(1, FailureClass.BUSINESS, code="no", message="nein", remedy="ask")
+    story.later(5).failed(0, FailureClass.POLICY)
+
+    detail = job_detail(story.job.snapshot())
+
+    assert detail.job.error is not None
+    assert detail.job.error.model_dump() == {
+        "failure": "business",
+        "code": "no",
+        "message": "nein",
+        "remedy": "ask",
+    }
+    assert detail.tasks[0].error is not None
+    assert detail.job.dead_letter
+
+
+def test_of_two_tasks_that_failed_at_the_same_time_the_first_of_the_plan_is_told() -> None:
+    story = Story(task("a"), task("b"))
+    story.begun(0)
+    story.begun(1)
+    story.failed(1, FailureClass.BUSINESS, code="second")
+    story.failed(0, FailureClass.BUSINESS, code="first")
+
+    error = job_detail(story.job.snapshot()).job.error
+
+    assert error is not None
+    assert error.code == "first"
+
+
+def test_a_job_that_failed_at_its_deadline_has_no_tasks_error() -> None:
+    story = Story(task("a"), start=False, due=START + 5)
+    story.fired("deadline")
+
+    assert job_detail(story.job.snapshot()).job.error is None
+
+
+def test_tasks_are_shown_a_page_at_a_time() -> None:
+    snapshot = Story(*(task(name) for name in "abcde")).job.snapshot()
+
+    assert [view.id for view in task_views(snapshot)] == list("abcde")
+    assert [view.id for view in task_views(snapshot, offset=1, limit=2)] == ["b", "c"]
+    assert [view.id for view in task_views(snapshot, offset=4, limit=9)] == ["e"]
+    assert task_ids(snapshot.spec) == tuple("abcde")
+
+
+def test_an_event_is_told_in_a_line() -> None:
+    row = Row(events.AgentChosen(time=START, task=1, epoch=2, agent="agent-7"))
+
+    view = event_view(row, ("a", "mail"))
+
+    assert (view.seq, view.type, view.time) == (4, "agent_chosen", moment(START))
+    assert (view.task, view.agent, view.epoch, view.leaf) == ("mail", "agent-7", 2, "ab" * 32)
+    assert "mail" in view.summary
+    assert view.artifacts == []
+
+
+def test_an_event_about_no_task_names_none() -> None:
+    view = event_view(Row(events.JobStarted(time=START)), ("a",))
+
+    assert (view.task, view.agent, view.epoch) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "text"),
+    [
+        ({"approval": True}, "approval", "May task mail do flow.noop?"),
+        ({"effect": UNSAFE}, "doubt", "Did flow.noop of task mail happen? Its outcome is unknown."),
+    ],
+)
+def test_an_open_question_shows_what_must_be_known_to_answer_it(
+    spec: dict[str, Any], kind: str, text: str
+) -> None:
+    story = Story(task("other"), task("mail", arguments={"to": "jörg@example"}, **spec))
+    if kind == "doubt":
+        story.begun(1)
+        story.lost(1)
+
+    [question] = questions(story.job.snapshot())
+
+    epoch = story[1].epoch
+    assert question.id == question_id("job-1", 1, epoch) == f"job-1.1.{epoch}"
+    assert (question.job, question.task, question.kind, question.text) == ("job-1", "mail", kind, text)
+    assert question.arguments == {"to": "jörg@example"}
+    assert question.since == moment(START)
+
+
+def test_a_question_about_a_task_without_a_time_has_none() -> None:
+    story = Story(task("mail", approval=True))
+    story.job.tasks[0] = TaskRun(0)
+
+    [question] = questions(story.job.snapshot())
+
+    assert question.since is None
