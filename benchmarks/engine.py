@@ -35,7 +35,7 @@ from typing import Any
 import msgspec
 from pysqlite3 import dbapi2 as sqlite
 
-from cpa.bootstrap import open_engine, tune
+from cpa.bootstrap import open_engine, run, tune
 from cpa.core.job import JobHead, JobSpec, JobStatus, TaskSpec
 from cpa.ports.engine import Engine, Submission
 from cpa.settings import Settings
@@ -307,7 +307,7 @@ def measure(name: str, jobs: int | None, rounds: int) -> list[Figure]:
     figure = Figure(name.upper())
     figures = [figure]
     for _ in range(rounds):
-        figure.add(**asyncio.run(in_process(name, jobs or default)))
+        figure.add(**run(in_process(name, jobs or default)))
     if name == "w3":
         over_http = Figure("W3 HTTP")
         figures.append(over_http)

@@ -3,15 +3,18 @@ is closed in reverse, whatever happens in between."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from cpa.agents.runtime import AgentRuntime
@@ -51,6 +54,7 @@ from cpa.settings import Settings
 from cpa.telemetry.logs import configure
 from cpa.transport.inprocess import InProcessTransport
 
+T = TypeVar("T")
 TENANT = "default"
 SWITCH_INTERVAL = 0.0005
 """Seconds a thread may keep the interpreter from another that wants it. The store's writer asks for it a few times
@@ -219,6 +223,20 @@ def tune() -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     sys.setswitchinterval(SWITCH_INTERVAL)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` for a server: on uvloop where that is installed (extra `fast`)."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(main)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if find_spec("uvloop") is None:
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
 
 
 def services_of(scheduler: Scheduler, keys: Authenticator) -> ApiServices:

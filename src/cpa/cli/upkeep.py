@@ -56,13 +56,14 @@ class History(msgspec.Struct, frozen=True):
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; one line on standard output when requests are answered."""
+    from cpa.bootstrap import run
     from cpa.bootstrap import serve as serve_forever
 
     def ready(url: str) -> None:
         typer.echo(f"cpa is ready at {url}, data in {settings.data.absolute()}")
 
     try:
-        asyncio.run(serve_forever(settings, ready=ready))
+        run(serve_forever(settings, ready=ready))
     except* CPAError as group:
         raise _first(group) from None
 
