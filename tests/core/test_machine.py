@@ -440,7 +440,8 @@ def test_an_effect_nobody_can_see_becomes_a_question() -> None:
 
 def test_looking_comes_to_an_end() -> None:
     story = in_doubt(VERIFIABLE)
-    for _ in range(MOST_LOOKS - 1):
+    assert MOST_LOOKS == 12
+    for _ in range(11):
         story.verified("unknown", look_again=10)
         story.fired("look:0:1")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from tests.core.simulation import REASONS, Seen, World
 
@@ -9,7 +11,7 @@ from cpa.core import events
 from cpa.core.job import JobStatus, TaskStatus
 from cpa.core.transitions import ACCEPTS, JOB_MOVES, TASK_MOVES
 
-WORLDS = 1_500
+WORLDS = int(os.environ.get("CPA_SIMULATED_WORLDS", "1500"))
 """Seeds 0 to WORLDS - 1. A failure names its seed: World(seed, Seen()).live() shows it again."""
 
 

@@ -259,7 +259,8 @@ def _timer_fired(job: JobState, event: events.TimerFired) -> Decision:
             step.look(run)
     elif isinstance(command, VerifyTask):
         _weigh(step, step.task(command.task), "unknown", None, 1)
-    elif isinstance(command, RequestTask | CancelAttempt):
+    else:
+        assert isinstance(command, RequestTask | CancelAttempt)
         error = TaskError(FailureClass.UNKNOWN_OUTCOME, "timeout", "no answer in time")
         _settle(step, step.task(command.task), error)
     return step.decide()
