@@ -261,7 +261,7 @@ def tested(mutant: Mutant | None) -> int:
 
     os.environ["CPA_SIMULATED_WORLDS"] = WORLDS
     sys.meta_path.insert(0, Finder(mutant))
-    quiet = ["-q", "-x", "--tb=no", "--no-header", "-p", "no:cacheprovider", "-W", "error"]
+    quiet = ["-q", "-x", "--tb=no", "--no-header", "-p", "no:cacheprovider", "--assert=plain", "-W", "error"]
     plain = ["-c", os.devnull, f"--rootdir={ROOT}", "--import-mode=importlib"]
     return int(pytest.main([*quiet, *plain, *(f"{ROOT}/tests/core/{test}" for test in TESTS)]))
 

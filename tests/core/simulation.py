@@ -114,7 +114,9 @@ def plan(chance: random.Random) -> JobSpec:
                 when=when.format(needs[0]) if needs else chance.choice(("", "", "", "false")),
                 effect=chance.choice(list(EffectClass)),
                 approval=chance.random() < 0.15,
-                retry=RetryPolicy(max_attempts=chance.randint(1, 4), first_delay=chance.randint(0, 2_000)),
+                retry=RetryPolicy(
+                    max_attempts=chance.randint(1, 4), first_delay=chance.choice((0, 1, 500, 2_000))
+                ),
             )
         )
     return JobSpec(
@@ -255,7 +257,7 @@ class World:
         if self.has("unseen"):
             if self.chance.random() < 0.3:
                 return events.TaskSucceeded(**self.of(command), result={"x": 1})
-            again = self.chance.choice((0, 10, 90_000))
+            again = self.chance.choice((0, -5, 10, 90_000))
             return events.TaskVerified(**self.of(command), verdict="unknown", look_again=again)
         verdict = "absent" if self.has("absent") else "happened"
         return events.TaskVerified(**self.of(command), verdict=verdict, result={"x": 1})

@@ -8,7 +8,7 @@ import msgspec
 
 from cpa.core import events
 from cpa.core.classes import EffectClass, FailureClass
-from cpa.core.commands import Command
+from cpa.core.commands import CancelAttempt, Command, RequestTask, StartTimer, VerifyTask
 from cpa.core.events import Event
 from cpa.core.invariants import outstanding, rebuilt, violations
 from cpa.core.job import Decision, JobSpec, JobState, RetryPolicy, TaskRun, TaskSpec
@@ -17,6 +17,9 @@ from cpa.core.replay import opened
 
 START = 1_000_000
 """When every story begins, in milliseconds."""
+
+TIMED = (StartTimer, RequestTask, CancelAttempt, VerifyTask)
+"""Commands that nothing but time may end: without a time they would wait for ever."""
 
 VERIFIABLE, UNSAFE = EffectClass.VERIFIABLE, EffectClass.UNSAFE
 
@@ -158,7 +161,8 @@ def check(job: JobState, decision: Decision) -> None:
     assert not set(issued) & set(job.open), f"issued, but open: {issued}"
     moved = [run.index for run in decision.changes.tasks]
     assert len(set(moved)) == len(moved), f"moved twice: {moved}"
-    assert all(command.after >= 0 for command in decision.commands)
+    for command in decision.commands:
+        assert command.after > 0 if isinstance(command, TIMED) else command.after == 0, command
 
 
 def same(one: JobState, other: JobState) -> bool:

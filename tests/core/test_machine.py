@@ -438,6 +438,24 @@ def test_an_effect_nobody_can_see_becomes_a_question() -> None:
     assert story.open == ["ask:0:1"]
 
 
+def test_a_verifier_that_names_a_time_before_now_names_none() -> None:
+    story = in_doubt(VERIFIABLE)
+
+    story.verified("unknown", look_again=-5)
+
+    assert story.open == ["ask:0:1"]
+
+
+def test_a_task_without_a_delay_between_tries_comes_back() -> None:
+    story = Story(task("a", retry=RetryPolicy(max_attempts=2, first_delay=0)))
+    story.begun()
+    story.fired("request:0:1")
+
+    assert story.command("retry:0:1").after == 1
+    story.fired("retry:0:1")
+    assert story.open == ["dispatch:0:2"]
+
+
 def test_looking_comes_to_an_end() -> None:
     story = in_doubt(VERIFIABLE)
     assert MOST_LOOKS == 12

@@ -34,6 +34,11 @@ def test_a_target_is_never_asked_before_the_time_it_named() -> None:
     assert backoff(POLICY, 1, 10, "job", 1) >= 900
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_next_try_always_has_a_time_for_no_time_is_never(first: int) -> None:
+    assert backoff(RetryPolicy(first_delay=first), 1, 0, "job", 1) == 1
+
+
 def test_the_jitter_follows_from_job_task_and_attempt() -> None:
     assert backoff(POLICY, 1, 0, "job", 1) == backoff(POLICY, 1, 0, "job", 1) == 1_090
     flat = RetryPolicy(first_delay=1_000, factor=1.0)

@@ -8,9 +8,23 @@ from tests.core.situations import START, UNSAFE, VERIFIABLE, Story, task
 from cpa.core import events
 from cpa.core.classes import FailureClass
 from cpa.core.commands import StartTimer
-from cpa.core.job import JobStatus, TaskRun, TaskStatus
+from cpa.core.job import JobSpec, JobStatus, TaskRun, TaskStatus
+from cpa.core.machine import decide
+from cpa.core.replay import opened
 
 BUSINESS = FailureClass.BUSINESS
+
+
+# -- submission ----------------------------------------------------------------------------------------------
+
+
+def test_a_job_is_created_when_its_submission_was_accepted_however_long_before_it_was_opened() -> None:
+    job = opened("default", "job-1", JobSpec((task("a"),)), START - 5)
+
+    decision = decide(job, events.JobSubmitted(time=START, tenant="default", job="job-1", spec="", tasks=1))
+
+    assert decision.changes is not None
+    assert decision.changes.head.created == START
 
 
 # -- dependencies --------------------------------------------------------------------------------------------

@@ -92,12 +92,12 @@ def _refusal(job: JobState, event: Any) -> str:
     if not 0 <= event.task < len(job.spec.tasks):
         return "no_such_task"
     run = job.task(event.task)
-    if event.epoch != run.epoch:
-        return "stale_epoch" if event.epoch < run.epoch else "not_expected"
+    if event.epoch < run.epoch:
+        return "stale_epoch"
+    if event.epoch > run.epoch or run.line:
+        return "not_expected"
     if run.status not in ACCEPTS[type(event)]:
         return "duplicate" if run.status in (TaskStatus.DONE, TaskStatus.FAILED) else "not_expected"
-    if run.status is TaskStatus.READY and run.line:
-        return "not_expected"
     return ""
 
 
@@ -214,7 +214,7 @@ def _weigh(step: Step, run: TaskRun, verdict: str, result: dict[str, Any] | None
         )
         error = run.error or absent
         _again(step, replace(run, result=None), error, lost=error.code == "lease_lost")
-    elif look_again and run.verified + 1 < MOST_LOOKS:
+    elif look_again > 0 and run.verified + 1 < MOST_LOOKS:
         step.look_later(run, look_wait(run.verified, look_again))
     elif claimed:
         step.succeed(run, run.result, "unproved")

@@ -20,11 +20,14 @@ MOST_LOOKS = 12
 
 
 def backoff(policy: RetryPolicy, attempts: int, asked: int, *seed: str | int) -> int:
-    """Milliseconds before the next try after `attempts` tries; at least what the target asked for."""
+    """Milliseconds before the next try after `attempts` tries; at least what the target asked for.
+
+    Never less than one: a timer without a time never fires.
+    """
     exponent = min(attempts - 1, 60)
     delay = min(policy.first_delay * policy.factor**exponent, float(policy.max_delay))
     jittered = delay * (0.9 + 0.2 * fraction(*seed, attempts))
-    return max(int(jittered), asked)
+    return max(int(jittered), asked, 1)
 
 
 def environment_wait(waited: int, asked: int) -> int:

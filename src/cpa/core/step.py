@@ -117,7 +117,7 @@ class Step:
     def assign(self, run: TaskRun, agent: str) -> None:
         index, epoch = run.index, run.epoch
         self.close(f"dispatch:{index}:{epoch}")
-        self._moved[index] = replace(run, status=ASSIGNED, agent=agent, since=self.time, reason="")
+        self._moved[index] = replace(run, status=ASSIGNED, agent=agent, since=self.time)
         timeout = self.spec(index).timeout
         self.issue(
             RequestTask(
@@ -145,9 +145,7 @@ class Step:
         """The effect is uncertain: no slot, but the run cannot end before this is settled."""
         self._leave(run)
         self._unsettled += 1
-        moved = replace(
-            run, status=IN_DOUBT, since=self.time, reason=reason, verified=0, **changed
-        )
+        moved = replace(run, status=IN_DOUBT, since=self.time, reason=reason, **changed)
         self._moved[run.index] = moved
         return moved
 
@@ -280,9 +278,7 @@ class Step:
         run = self.task(index)
         epoch = run.epoch + 1
         self._busy += 1
-        self._moved[index] = replace(
-            run, status=READY, epoch=epoch, line=0, verified=0, since=self.time
-        )
+        self._moved[index] = replace(run, status=READY, epoch=epoch, line=0, verified=0, since=self.time)
         self.issue(DispatchTask(key=f"dispatch:{index}:{epoch}", task=index, epoch=epoch))
 
     # -- the run -------------------------------------------------------------------------------------------
