@@ -318,7 +318,6 @@ class Step:
         if self._ending is None or ending is JobStatus.CANCELLED:
             self._ending = ending
             self._seldom |= {"cause": cause, "reason": reason}
-        self._ready.clear()
         for index in self.job.line:
             self.drop(self.task(index))
         for command in list(self.job.open.values()):
@@ -330,7 +329,7 @@ class Step:
         elif isinstance(command, StartTimer | AskPerson) and command.task >= 0:
             if self._drop_if(command.task, HELD):
                 self.close(command.key)
-        elif isinstance(command, RequestTask) and cancel and self.task(command.task).status in SLOT:
+        elif isinstance(command, RequestTask) and cancel:
             self.close(command.key)
             index, epoch, agent = command.task, command.epoch, command.agent
             key = f"cancel:{index}:{epoch}"
@@ -348,13 +347,13 @@ class Step:
         before = self.job.head
         ending = self._ending
         if ending is None:
-            if (self._ready or self.job.line) and self._status is JobStatus.RUNNING:
+            if self._ready or self.job.line:
                 self._fill()
             elif self._open == 0:
                 ending = JobStatus.DONE
         if ending is not None and self._busy == 0 and self._unsettled == 0 and before.ended == 0:
             self._end(ending)
-        if self._seldom or changed:
+        if self._seldom:
             changed |= self._seldom
             changed |= {"status": self._status, "ending": self._ending}
         head = replace(
