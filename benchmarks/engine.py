@@ -2,13 +2,17 @@
 
     W1  N jobs, each a chain a -> b -> c of no-op tasks, one submit call per job, at most 1,000 open at once
     W2  one job of 1,000 independent no-op tasks and a join
-    W3  one one-task job at a time, submit -> done; in process, and over the HTTP API (POST, then GET ?wait)
+    W3  one one-task job at a time, submit -> done; in process, and over the HTTP API (POST, then GET ?wait) on a
+        connection kept open
     W4  idle for a while: CPU and memory of `cpa serve`
     W5  N one-task jobs submitted in bulk, until the last completion is stored
 
 After each workload another connection opens the store and checks it: every job done, an event per transition with
 numbers from 1 without gap, a leaf per event that is the SHA-256 of its bytes, an empty outbox and an empty line. If
 that does not hold, no figure is printed and the exit code is 1.
+
+Before each round the same work is done by `sketch.py`, the least such an engine could be: beside every figure
+stands what the machine gave at that moment. CPU is that of all threads, the clients' part of the loop included.
 
     uv run python benchmarks/engine.py [w1 w2 w3 w4 w5] [--rounds 3] [--jobs N] [--json]
 """
@@ -21,7 +25,6 @@ import hashlib
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -72,7 +75,7 @@ class Figure:
 
     def lines(self) -> list[str]:
         return [
-            f"{self.name:<9}{unit:<22}{statistics.median(found):>12,.2f}   "
+            f"{self.name:<10}{unit:<22}{statistics.median(found):>12,.2f}   "
             f"({min(found):,.2f} .. {max(found):,.2f}, {len(found)} rounds)"
             for unit, found in self.values.items()
         ]
@@ -85,34 +88,34 @@ def check(store: Path, jobs: int, tasks: int) -> None:
     """Raise SystemExit unless the store proves that all of it happened, each event once."""
     connection = sqlite.connect(f"{store.as_uri()}?mode=ro", uri=True)
     heads = connection.execute("SELECT id, status, number, head FROM jobs").fetchall()
-    _require(len(heads) == jobs, f"{len(heads)} jobs instead of {jobs}")
+    require(len(heads) == jobs, f"{len(heads)} jobs instead of {jobs}")
     for job, status, number, head in heads:
         stored = msgspec.json.decode(head, type=JobHead)
-        _require(status == "done" and stored.status == "done", f"job {job} is {status}")
-        _require(number == stored.number, f"job {job} says two last numbers")
+        require(status == "done" and stored.status == "done", f"job {job} is {status}")
+        require(number == stored.number, f"job {job} says two last numbers")
     numbers: dict[str, int] = {}
     rows = connection.execute("SELECT job, number, body, leaf FROM events ORDER BY job, number")
     for job, number, body, leaf in rows:
-        _require(number == numbers.get(job, 0) + 1, f"job {job} has a gap before event {number}")
-        _require(
+        require(number == numbers.get(job, 0) + 1, f"job {job} has a gap before event {number}")
+        require(
             hashlib.sha256(body).digest() == leaf, f"job {job} event {number}: the leaf is of other bytes"
         )
         numbers[job] = number
-    _require(len(numbers) == jobs, "a job has no event")
+    require(len(numbers) == jobs, "a job has no event")
     kinds = dict(connection.execute("SELECT type, count(*) FROM events GROUP BY type").fetchall())
     # A job that found no room at once has one event more: its start from the line.
-    _require(kinds.pop("job_started", 0) <= jobs, "a job started twice")
+    require(kinds.pop("job_started", 0) <= jobs, "a job started twice")
     expected = {"job_submitted": jobs, "agent_chosen": jobs * tasks, "task_succeeded": jobs * tasks}
-    _require(kinds == expected, f"not one event per transition: {kinds}")
+    require(kinds == expected, f"not one event per transition: {kinds}")
     done = connection.execute("SELECT count(*) FROM task_runs WHERE status = 'done'").fetchone()[0]
-    _require(done == jobs * tasks, f"{done} task runs done instead of {jobs * tasks}")
+    require(done == jobs * tasks, f"{done} task runs done instead of {jobs * tasks}")
     for table in ("outbox", "queue"):
         left = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-        _require(left == 0, f"{left} rows left in the {table}")
+        require(left == 0, f"{left} rows left in the {table}")
     connection.close()
 
 
-def _require(holds: bool, otherwise: str) -> None:
+def require(holds: bool, otherwise: str) -> None:
     if not holds:
         raise SystemExit(f"no figure: {otherwise}")
 
@@ -123,7 +126,7 @@ def _require(holds: bool, otherwise: str) -> None:
 async def run_to_end(engine: Engine, spec: JobSpec) -> None:
     receipt = await engine.submit(Submission(tenant=TENANT, spec=spec))
     head = await engine.wait(TENANT, receipt.job, 120)
-    _require(head.status == "done", f"job {receipt.job} is {head.status}")
+    require(head.status == "done", f"job {receipt.job} is {head.status}")
 
 
 async def w1(engine: Engine, jobs: int) -> dict[str, float]:
@@ -141,7 +144,7 @@ async def w1(engine: Engine, jobs: int) -> dict[str, float]:
     return {
         "jobs/s": jobs / seconds,
         "tasks/s": 3 * jobs / seconds,
-        "CPU ms/task": (time.process_time() - cpu) * 1000 / (3 * jobs),
+        "CPU us/job": (time.process_time() - cpu) * 1e6 / jobs,
     }
 
 
@@ -165,14 +168,15 @@ async def w3(engine: Engine, jobs: int) -> dict[str, float]:
 
 async def w5(engine: Engine, jobs: int) -> dict[str, float]:
     spec, bulk = chain(1), 1000
-    began = time.perf_counter()
+    cpu, began = time.process_time(), time.perf_counter()
     for start in range(0, jobs, bulk):
         many = [Submission(tenant=TENANT, spec=spec) for _ in range(min(bulk, jobs - start))]
         receipts = await engine.submit_many(many)
     await engine.wait(TENANT, receipts[-1].job, 120)
     while (await engine.list(TENANT, status=JobStatus.DONE, limit=1)).total < jobs:
         await asyncio.sleep(0.002)
-    return {"jobs/s": jobs / (time.perf_counter() - began)}
+    seconds = time.perf_counter() - began
+    return {"jobs/s": jobs / seconds, "CPU us/job": (time.process_time() - cpu) * 1e6 / jobs}
 
 
 def _latency(times: list[float]) -> dict[str, float]:
@@ -191,21 +195,34 @@ _IN_PROCESS: dict[str, tuple[Callable[[Engine, int], Awaitable[dict[str, float]]
 
 async def in_process(name: str, jobs: int) -> dict[str, float]:
     work, _, tasks = _IN_PROCESS[name]
+    # What earlier rounds needed at most is forgotten.
+    Path("/proc/self/clear_refs").write_text("5")
     with tempfile.TemporaryDirectory(prefix="cpa-bench-") as folder:
         async with open_engine(Settings(data=Path(folder))) as scheduler:
             tune()
             found = await work(scheduler.engine, jobs)
         check(Path(folder) / "cpa.db", jobs, tasks)
-    return found | {"peak RSS MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return found | {"peak RSS MiB": memory("self", "VmHWM")}
+
+
+def sketched(name: str, jobs: int | None) -> dict[str, float]:
+    """The same work by the yardstick, in a process of its own."""
+    count = [] if jobs is None else ["--jobs", str(jobs)]
+    command = [sys.executable, str(Path(__file__).with_name("sketch.py")), name, "--json", *count]
+    found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)[
+        name
+    ]
+    return found
 
 
 # -- over HTTP, and idle -------------------------------------------------------------------------------------
 
 
 class Served:
-    """`cpa serve` as a process of its own."""
+    """`cpa serve` as a process of its own; `seconds` is how long it took to be ready."""
 
     def __init__(self, folder: Path) -> None:
+        began = time.perf_counter()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CPA_")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "cpa", "serve", "--data", str(folder), "--port", "0"],
@@ -216,6 +233,7 @@ class Served:
         )
         assert self.process.stdout is not None
         self.url = next(word for word in self.process.stdout.readline().split() if word.startswith("http"))
+        self.seconds = time.perf_counter() - began
         self.url = self.url.rstrip(",")
         self.key = (folder / "admin.key").read_text().strip()
 
@@ -237,7 +255,7 @@ def w3_http(jobs: int) -> dict[str, float]:
                     job = client.post("/jobs", json=plan).json()["job_id"]
                     answer = client.get(f"/jobs/{job}", params={"wait": 30}).json()
                     times.append((time.perf_counter() - began) * 1000)
-                    _require(answer["status"] == "done", f"job {job} is {answer['status']}")
+                    require(answer["status"] == "done", f"job {job} is {answer['status']}")
         finally:
             served.stop()
         check(Path(folder) / "cpa.db", jobs, 1)
@@ -252,10 +270,10 @@ def w4(seconds: int) -> dict[str, float]:
             before = _cpu(served.process.pid)
             time.sleep(seconds)
             share = (_cpu(served.process.pid) - before) / seconds * 100
-            memory = _memory(served.process.pid)
+            resident = memory(str(served.process.pid), "VmRSS")
         finally:
             served.stop()
-    return {"% of a core": share, "RSS MiB": memory}
+    return {"% of a core": share, "RSS MiB": resident}
 
 
 def _cpu(pid: int) -> float:
@@ -263,9 +281,9 @@ def _cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _memory(pid: int) -> float:
+def memory(pid: str, field: str) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
     raise SystemExit("no figure: the kernel tells no memory size")
 
@@ -291,7 +309,7 @@ def commits_per_second(seconds: float = 1.0) -> float:
 def machine() -> dict[str, Any]:
     return {
         "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
+        "load": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "sqlite": sqlite.sqlite_version,
         "commits/s": round(commits_per_second()),
@@ -304,16 +322,13 @@ def measure(name: str, jobs: int | None, rounds: int) -> list[Figure]:
         figure.add(**w4(jobs or 30))
         return [figure]
     default = _IN_PROCESS[name][1]
-    figure = Figure(name.upper())
-    figures = [figure]
+    figure, sketch, over_http = Figure(name.upper()), Figure(f"{name.upper()} sketch"), Figure("W3 HTTP")
     for _ in range(rounds):
+        sketch.add(**sketched(name, jobs))
         figure.add(**run(in_process(name, jobs or default)))
-    if name == "w3":
-        over_http = Figure("W3 HTTP")
-        figures.append(over_http)
-        for _ in range(rounds):
+        if name == "w3":
             over_http.add(**w3_http(jobs or default))
-    return figures
+    return [figure, *([over_http] if over_http.values else []), sketch]
 
 
 def main() -> None:
@@ -330,6 +345,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps({"machine": about, "figures": {each.name: each.values for each in figures}}))
         return
+    about["load after"] = round(os.getloadavg()[0], 2)
     print(" ".join(f"{name}={value}" for name, value in about.items()))
     for figure in figures:
         print("\n".join(figure.lines()))

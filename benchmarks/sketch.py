@@ -4,7 +4,7 @@ A pure step function, an event table and an outbox on SQLite (WAL, synchronous=F
 agents, leases, timers, policies, tenants, audit or lists: a bound for this machine at this moment, not a product.
 `engine.py` runs it between its own rounds, so that a figure can be read beside what the machine gave just then.
 
-    uv run python benchmarks/sketch.py [w1 w2 w3 w5] [--jobs N]
+    uv run python benchmarks/sketch.py [w1 w2 w3 w5] [--jobs N] [--json]
 """
 
 from __future__ import annotations
@@ -245,10 +245,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("workloads", nargs="*", default=list(WORKLOADS))
     parser.add_argument("--jobs", type=int)
+    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    for name in arguments.workloads:
-        figures = asyncio.run(run(name, arguments.jobs))
-        print(name.upper(), " ".join(f"{unit}={value:,.2f}" for unit, value in figures.items()))
+    figures = {name: asyncio.run(run(name, arguments.jobs)) for name in arguments.workloads}
+    if arguments.json:
+        print(json.dumps(figures))
+        return
+    for name, found in figures.items():
+        print(name.upper(), " ".join(f"{unit}={value:,.2f}" for unit, value in found.items()))
 
 
 if __name__ == "__main__":
