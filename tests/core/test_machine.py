@@ -576,6 +576,31 @@ def test_a_late_success_of_an_unsafe_task_answers_the_question() -> None:
     assert story.status == "done"
 
 
+def test_a_question_is_closed_by_a_late_success_while_the_job_goes_on() -> None:
+    story = Story(task("a", effect=UNSAFE), task("b"))
+    story.begun(0)
+    story.lost(0)
+
+    story.succeeded(0)
+
+    assert story.open == ["dispatch:1:1"]
+
+
+def test_every_attempt_is_looked_for_from_the_beginning() -> None:
+    story = in_doubt(VERIFIABLE)
+    story.verified("unknown", look_again=60_000)
+    story.fired("look:0:1")
+    story.verified("absent")
+    story.fired("retry:0:1")
+    story.begun()
+
+    story.lost()
+
+    verify = story.command("verify:0:2")
+    assert isinstance(verify, VerifyTask)
+    assert verify.look == story[0].verified == 0
+
+
 # -- answers of people ---------------------------------------------------------------------------------------
 
 

@@ -166,6 +166,19 @@ def test_a_condition_over_a_task_without_a_result_reads_nothing() -> None:
     assert story[1].status is TaskStatus.SKIPPED
 
 
+def test_a_done_task_has_a_result_even_if_it_said_nothing_and_a_skipped_one_has_none() -> None:
+    story = Story(
+        task("a"),
+        task("b", when="false"),
+        task("c", 0, when="exists(tasks.a.result)"),
+        task("d", 1, when="exists(tasks.b.result)"),
+    )
+
+    story.done(0)
+
+    assert story.tasks == ["done", "skipped", "ready", "skipped"]
+
+
 def test_a_condition_reads_nothing_of_a_skipped_task() -> None:
     story = Story(
         task("a", when="false"),

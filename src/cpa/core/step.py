@@ -206,8 +206,7 @@ class Step:
             self.close(f"dispatch:{run.index}:{run.epoch}")
         elif status is IN_DOUBT:
             self._unsettled -= 1
-            for kind in ("verify", "look", "ask"):
-                self.close(f"{kind}:{run.index}:{run.epoch}")
+            self.close(f"ask:{run.index}:{run.epoch}")
 
     # -- the graph -----------------------------------------------------------------------------------------
 
@@ -236,10 +235,8 @@ class Step:
         if spec.when and not self._holds(index):
             self._skip(run, "condition_false")
             return False
-        if spec.approval and not run.approved:
-            held = replace(run, status=HELD, since=self.time)
-            self._moved[index] = held
-            self.ask(held, "approval")
+        if spec.approval:
+            self.ask(replace(run, status=HELD, since=self.time), "approval")
         else:
             self._ready.append(index)
         return True
@@ -261,17 +258,14 @@ class Step:
     def _fill(self) -> None:
         """Dispatch as many ready tasks as there are slots: those in line first, then those just made ready."""
         self._ready.sort()
-        free = max(self.job.spec.max_parallel - self._busy, 0)
-        if free:
-            for index in list(islice(self.job.line, free)):
-                self._dispatch(index)
-            for index in self._ready[: max(self.job.spec.max_parallel - self._busy, 0)]:
-                self._dispatch(index)
+        most = self.job.spec.max_parallel
+        for index in list(islice(self.job.line, max(most - self._busy, 0))):
+            self._dispatch(index)
+        for index in self._ready[: max(most - self._busy, 0)]:
+            self._dispatch(index)
         for index in self._ready:
             run = self.task(index)
             if run.status is not READY:
-                # Moved last, so that the line grows in the order in which it is rebuilt from rows.
-                self._moved.pop(index, None)
                 self._moved[index] = replace(run, status=READY, line=self.number, since=self.time)
 
     def _dispatch(self, index: int) -> None:
