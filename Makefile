@@ -45,9 +45,11 @@ format: env ## put imports and layout in order
 	$(RUN) ruff check --fix-only --select I .
 	$(RUN) ruff format .
 
-bench: env ## the figures of the core and the engine on this machine (ARGS=--json)
+bench: env ## the figures of this machine: core, engine, a large store, peers (ARGS=--json)
 	$(PYTHON) benchmarks/core.py $(ARGS)
 	$(PYTHON) benchmarks/engine.py $(ARGS)
+	$(PYTHON) benchmarks/store.py $(ARGS)
+	UV_PROJECT_ENVIRONMENT=.cache/peers uv run --frozen --group bench python benchmarks/peers.py $(ARGS)
 
 chaos: setup ## more kills than the tests do: KILLS=500 by default
 	CPA_CHAOS_KILLS=$${KILLS:-500} $(PYTHON) -m pytest -m chaos --timeout=5400 -s tests
