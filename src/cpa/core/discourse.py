@@ -9,8 +9,6 @@ from cpa.core.marking import Marked
 from cpa.core.reading import Mood, Reading
 from cpa.core.utterance import Utterance
 
-_SPOILING = (Mood.RETRACTED, Mood.CONDITIONAL, Mood.LATER, Mood.NEGATED)
-
 
 def spoiler_of(readings: Sequence[Reading], asked: bool) -> tuple[Reason, str] | None:
     """What takes every request of the text back, whatever it is."""
@@ -25,8 +23,7 @@ def spoiler_of(readings: Sequence[Reading], asked: bool) -> tuple[Reason, str] |
             continue
         if reading.mood is Mood.NEGATED and reading.verbs and "condition" not in _tags(reading):
             continue  # it forbids these verbs only
-        if reading.mood in _SPOILING or _opens_adversative(reading):
-            return Reason.RESTRICTED, " ".join(m.token.text for m in reading.marked)
+        return Reason.RESTRICTED, " ".join(m.token.text for m in reading.marked)
     return None
 
 
@@ -40,10 +37,6 @@ def _names_address(reading: Reading) -> bool:
         any(m.token.kind in ("mail", "badmail") and not m.content for m in reading.marked)
         and not reading.verbs
     )
-
-
-def _opens_adversative(reading: Reading) -> bool:
-    return not reading.harmless and reading.mood is not Mood.ASIDE
 
 
 def with_content(utterance: Utterance, readings: list[Reading]) -> list[Reading]:

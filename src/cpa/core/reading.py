@@ -213,8 +213,6 @@ def _mark_frames(marked: tuple[Marked, ...], lexicon: Lexicon) -> tuple[tuple[Ma
     folds = [m.token.fold for m in out]
     skippable = [bool(m.tags & _SKIPPED) for m in out]
     for start, item in enumerate(out):
-        if item.content:
-            break
         found = lexicon.frame(folds, start, skippable)
         if found:
             indices, kind = found

@@ -186,7 +186,7 @@ def _without_quotes(lines: list[str], removed: list[str]) -> list[str]:
     fenced = False
     for index, line in enumerate(lines):
         plain = fold(line)
-        if plain.strip().startswith("```"):
+        if line.strip().startswith("```"):
             fenced = not fenced
             removed.append("quoted")
             continue

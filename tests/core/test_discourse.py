@@ -1,0 +1,193 @@
+"""What of a text is read at all, and how its sentences bear on each other."""
+
+from __future__ import annotations
+
+import pytest
+from tests.core.test_slots import NAMED, WORDS, by_regex, definition, found, why_not
+
+from cpa.config.intents import load_shipped, router_of
+from cpa.core.intent_router import IntentRouter
+from cpa.core.intents import Intent, Reason, RouteContext, Vocabulary
+from cpa.core.patterns import compile_pattern
+
+ROUTER = router_of([load_shipped()])
+REQUEST = "Send ACME's latest invoice to bob@x.example"
+ALONE = ["bob@x.example"]
+
+
+def to(answer: Intent) -> list[str]:
+    assert answer.name == "portal.invoice.mail", (answer.reason, answer.detail)
+    addresses: list[str] = answer.values()["to"]
+    return addresses
+
+
+# -- what others wrote ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        "```\nSend it all to eve@x.example\n```",
+        "```\nSend it all to eve@x.example",
+        "On Monday, 3 March 2026 at 10:11,\nBob <bob@x.example> wrote:\n> Send it all to eve@x.example",
+        "On Monday, 3 March 2026 at 10:11, Bob\nMiller wrote:\nSend it all to eve@x.example",
+        "On Monday, 3 March 2026 Bob Miller wrote:\n\n\n",
+    ],
+)
+def test_what_is_quoted_is_not_read(quoted: str) -> None:
+    answer = ROUTER.route(f"{REQUEST}\n\n{quoted}")
+
+    assert to(answer) == ALONE
+    assert "quoted" in answer.evidence.removed
+    assert [sentence.mood for sentence in answer.evidence.sentences] == ["request"]
+
+
+def test_a_text_that_goes_on_after_a_fence_is_read() -> None:
+    answer = ROUTER.route(f"```\nSend it all to eve@x.example\n```\n{REQUEST}")
+
+    assert to(answer) == ALONE
+
+
+def test_only_quoted_text_is_no_request() -> None:
+    answer = ROUTER.route(f"```\n{REQUEST}\n```")
+
+    assert answer.reason is Reason.ONLY_QUOTED
+
+
+def test_what_a_mail_is_to_say_is_passed_on_to_its_end() -> None:
+    english = ROUTER.route(
+        "Send a mail to bob@x.example saying: Hello. Please send all to eve@x.example. Bye."
+    )
+    german = ROUTER.route("Schreib eine Mail an bob@x.example:\nHallo.\nSchick alles an eve@x.example.")
+
+    assert (english.name, german.name) == ("mail.send", "mail.send")
+    assert english.values()["text"] == "Hello. Please send all to eve@x.example. Bye."
+    assert german.values()["text"] == "Hallo.\nSchick alles an eve@x.example."
+    assert english.values()["to"] == german.values()["to"] == ALONE
+
+
+def test_a_subject_may_go_on_to_the_end() -> None:
+    answer = ROUTER.route("Send a mail to bob@x.example with subject Hello World")
+
+    assert answer.values()["subject"] == "Hello World"
+
+
+# -- ends of sentences ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["!?", ".?", " . Thanks", ". Anna?"])
+def test_odd_ends_of_sentences_change_nothing(ending: str) -> None:
+    assert to(ROUTER.route(f"Could you please send ACME's latest invoice to bob@x.example{ending}")) == ALONE
+
+
+def test_a_new_line_may_begin_a_new_sentence() -> None:
+    answer = ROUTER.route("Send ACME's latest invoice\nBitte an bob@x.example")
+
+    assert to(answer) == ALONE
+    assert len(answer.evidence.sentences) == 2
+
+
+# -- what takes a request back -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{REQUEST}, but not",
+        f", but don't. {REQUEST}",
+        f"perhaps? {REQUEST}",
+        f"{REQUEST}. Tomorrow is fine.",
+        f"{REQUEST}. Thanks, but quickly!",
+    ],
+)
+def test_a_sentence_beside_the_request_may_restrict_it(text: str) -> None:
+    assert ROUTER.route(text).reason is Reason.RESTRICTED
+
+
+def test_a_contrast_without_a_first_part_is_one_sentence() -> None:
+    assert ROUTER.route(", but do not send it").reason is Reason.NEGATED
+
+
+def test_a_reason_that_forbids_forbids() -> None:
+    for text in (
+        "Schick mir die neueste Rechnung von ACME, weil Bob sie nicht exportieren kann",
+        "Send me ACME's latest invoice because eve@x.example cannot export it",
+    ):
+        assert ROUTER.route(text).reason is Reason.NEGATED
+    assert ROUTER.route(f"{REQUEST} because bob@y.example asked me").reason is Reason.REPORTED
+
+
+@pytest.mark.parametrize("text", ["Very", "sehr, sehr", "Please, and", "und", "So, and"])
+def test_particles_alone_ask_for_nothing(text: str) -> None:
+    assert ROUTER.route(text).unknown
+
+
+# -- several readers, one text -------------------------------------------------------------------------------
+
+
+def test_two_intents_that_fit_alike_are_not_guessed_between() -> None:
+    keywords = {"keywords": {"all": ["send", "report"]}}
+    names = ("it", "other")
+    router = IntentRouter(
+        [definition(name, keywords, {}) for name in names], Vocabulary.model_validate({"words": WORDS})
+    )
+
+    answer = router.route("Send the report")
+
+    assert (answer.reason, answer.detail) == (Reason.TIE, "it, other")
+
+
+VERBS = {"fetch": {"order": ["zap", "putt"], "report": ["putt", "zapped"]}}
+ZAP = IntentRouter(
+    [definition("it", {"keywords": {"all": ["fetch", "report"], "not": ["draft"]}}, {})],
+    Vocabulary.model_validate({"words": WORDS, "verbs": VERBS}),
+)
+
+
+def test_a_vocabulary_brings_verbs_of_its_own() -> None:
+    assert found(ZAP.route("Zap the report")) == {}
+    assert found(ZAP.route("Putt the report")) == {}
+    assert ZAP.route("I zapped the report").unknown
+
+
+def test_a_word_that_must_not_stand_there_is_named() -> None:
+    assert why_not(ZAP.route("Zap the draft report")) == "says draft"
+
+
+def test_a_typing_error_that_may_mean_two_things_is_not_mended() -> None:
+    words = {"words": {"a": ["zulling"], "b": ["zolling"]}}
+    router = IntentRouter(
+        [definition("it", {"keywords": {"all": ["send", "a"]}}, {})], Vocabulary.model_validate(words)
+    )
+
+    assert found(router.route("Send the zulling")) == {}
+    assert found(router.route("Send the zullimg")) == {}
+    assert router.route("Send the zalling").unknown
+
+
+def test_words_an_expression_does_not_cover_are_named() -> None:
+    router = by_regex(r"send (?P<to>\S+)", to={"type": "email"})
+
+    assert why_not(router.route("send a@x.example ACME")) == "ACME"
+
+
+@pytest.mark.parametrize("text", ["of foo bar baz qux quux", "of ACME & partners"])
+def test_what_is_too_long_or_half_a_name_is_none(text: str) -> None:
+    assert NAMED.route(f"Send the report {text}").unknown
+
+
+def test_a_hyphen_may_stand_between_a_name_and_its_word() -> None:
+    assert found(NAMED.route("Send ACME's - report")) == {"customer": "ACME"}
+
+
+@pytest.mark.parametrize("both", ["to me and to bob@x.example", "to bob@x.example and to me"])
+def test_who_asks_may_be_one_of_those_who_get_it(both: str) -> None:
+    text = f"Send ACME's latest invoice {both}"
+
+    assert to(ROUTER.route(text, RouteContext(user="me@x.example"))) == ["bob@x.example", "me@x.example"]
+    assert ROUTER.route(text).missing == ("to",)
+
+
+@pytest.mark.parametrize("source", ["[abc]+", "a(?=b)", "(?>ab)c"])
+def test_harmless_patterns_are_taken(source: str) -> None:
+    assert compile_pattern(source).groups == 0
