@@ -43,7 +43,9 @@ class AgentChosen(Event, tag="agent_chosen", frozen=True, gc=False, omit_default
     agent: str
 
 
-class DispatchDeferred(Event, tag="dispatch_deferred", frozen=True, gc=False, omit_defaults=True, kw_only=True):
+class DispatchDeferred(
+    Event, tag="dispatch_deferred", frozen=True, gc=False, omit_defaults=True, kw_only=True
+):
     """No agent can take the task now."""
 
     task: int
@@ -108,7 +110,9 @@ class TaskVerified(Event, tag="task_verified", frozen=True, gc=False, omit_defau
     """Milliseconds after which looking again may tell more; 0 is never."""
 
 
-class QuestionAnswered(Event, tag="question_answered", frozen=True, gc=False, omit_defaults=True, kw_only=True):
+class QuestionAnswered(
+    Event, tag="question_answered", frozen=True, gc=False, omit_defaults=True, kw_only=True
+):
     """A person answered the open question of a task: approval (yes/no) or doubt (it happened / it did not)."""
 
     task: int

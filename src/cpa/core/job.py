@@ -90,7 +90,7 @@ class TaskSpec(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     when: str = ""
     """A condition over earlier results (`core.conditions`); empty is always true."""
     approval: bool = False
-    """A person must say yes before each dispatch."""
+    """A person must say yes, once in each run, before the first dispatch."""
     capability: str = ""
     """A free tag the agent must offer besides the action."""
     tainted: tuple[str, ...] = ()
