@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from cpa.core.classes import FailureClass
 from cpa.executors.registry import ExecutorRegistry
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 from cpa.ports.transport import Answer, Attempt, Reply
+
+T = TypeVar("T")
 
 
 class AgentRuntime:
@@ -40,11 +42,10 @@ class AgentRuntime:
         executor = self._executors.find(request.action)
         if executor is not None and type(executor).job_ended is not BaseExecutor.job_ended:
             self._kept.add((attempt.tenant, attempt.job))
-        work = self._execute(attempt, request)
         if executor is not None and executor.instant:
-            _run_now(work)
+            self._reply(attempt, _run_now(self._executors.dispatch(request)))
         else:
-            self._spawn((attempt, "execute"), work)
+            self._spawn((attempt, "execute"), self._execute(attempt, request))
 
     def verify(self, attempt: Attempt, request: ActionRequest) -> None:
         self._spawn((attempt, "verify"), self._verify(attempt, request))
@@ -91,11 +92,12 @@ class AgentRuntime:
         self._reply(key[0], answer)
 
 
-def _run_now(work: Coroutine[Any, Any, None]) -> None:
+def _run_now(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine that never waits to its end; RuntimeError if it does wait."""
     try:
         work.send(None)
-    except StopIteration:
-        return
+    except StopIteration as end:
+        result: T = end.value
+        return result
     work.close()
     raise RuntimeError("an executor that calls itself instant waited for something")

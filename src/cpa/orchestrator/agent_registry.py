@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import NamedTuple
+
+import msgspec
 
 from cpa.core.assignment import find_agent_for_task
 
@@ -32,7 +33,7 @@ class Agent:
         return self.sessions > 0 and action.startswith(self.session_family)
 
 
-class Applicant(NamedTuple):
+class Applicant(msgspec.Struct, frozen=True, gc=False):
     """A task that asks for an agent."""
 
     tenant: str

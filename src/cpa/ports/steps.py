@@ -61,18 +61,18 @@ class JobRows:
         self.events.append((event, sealed))
         for run in changes.tasks:
             self.runs[run.index] = run
-        outbox, fresh = self.outbox, self.fresh
+        outbox = self.outbox
         for key in changes.closed:
-            if key in fresh:
-                fresh.remove(key)
+            if key in self.fresh:
+                self.fresh.remove(key)
                 del outbox[key]
             else:
                 outbox[key] = None
         for command in commands:
-            key = command.key
+            key, after = command.key, command.after
             if key not in outbox:
-                fresh.add(key)
-            outbox[key] = (command, event.time + command.after if command.after else 0)
+                self.fresh.add(key)
+            outbox[key] = (command, event.time + after if after else 0)
 
 
 @dataclass(slots=True)
