@@ -169,6 +169,6 @@ def test_too_much_text_is_refused() -> None:
 def test_hostile_texts_are_answered_quickly(text: str) -> None:
     import time
 
-    started = time.perf_counter()
+    started = time.process_time()
     assert not route(text).complete
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
