@@ -2,13 +2,10 @@
 
 A step is decided and applied at once, in memory, and joins the batch that is being filled; while one batch is
 written (in a thread, fsync included) the next one fills. Nothing is acknowledged or performed before the batch
-of its step is durable. What follows from a durable batch is done in slices: as soon as that has filled the next
-batch enough to be worth a commit, the next one is written beside it, so that loop and disk are busy both.
-
-If a commit fails, all jobs of that batch and of the one being filled are dropped from memory, because their
-later steps rest on the lost ones; those who wait are told; facts that came from agents are kept and given
-again; what was open is performed again from the stored state. An error nobody foresaw ends the stepper: what
-rests on the batch it hit is not written.
+of its step is durable. If a commit fails, all jobs of that batch and of the one being filled are dropped from
+memory, because their later steps rest on the lost ones; those who wait are told; facts that came from agents
+are kept and given again; what was open is performed again from the stored state. An error nobody foresaw ends
+the stepper: what rests on the batch it hit is never written.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ import asyncio
 import hashlib
 import os
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,8 +39,6 @@ _encode_spec = msgspec.json.Encoder().encode
 _RECENT = 500
 _SMALL = 100
 """Tasks of a job that is worth remembering."""
-_SLICE = 128
-"""Commands performed at a stretch, and steps worth a commit while there are more to perform."""
 RETRY_COMMIT = 1.0
 """Seconds between tries while the store refuses to write."""
 
@@ -60,7 +55,6 @@ class _Group:
     commands: list[tuple[JobState, Command]] = field(default_factory=list)
     facts: list[tuple[str, str, Event]] = field(default_factory=list)
     touched: dict[Key, JobState] = field(default_factory=dict)
-    steps: int = 0
 
 
 def digest_of(spec: JobSpec) -> str:
@@ -93,10 +87,6 @@ class Stepper:
         self._orchestrator = orchestrator
         self._keep = keep
         self._group = _Group()
-        self._flight: tuple[_Group, asyncio.Future[None] | None] | None = None
-        """The group that is being written, and its outcome (None when there is nothing to write)."""
-        self._settling: Iterator[None] = iter(())
-        """What is left to do of the group that is durable."""
         self._salts: list[bytes] = []
         self._dirty = asyncio.Event()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-step")
@@ -143,7 +133,6 @@ class Stepper:
         job.apply(changes, decision.commands)
         head = changes.head
         group, key = self._group, (head.tenant, head.id)
-        group.steps += 1
         sealed = seal(event, self._salt() if type(event) in PERSONAL else b"")
         rows = group.batch.jobs.get(key)
         if rows is None:
@@ -269,78 +258,61 @@ class Stepper:
 
     async def run(self) -> None:
         """Commit group after group until cancelled; what is pending then is still committed."""
+        loop = asyncio.get_running_loop()
         try:
             while True:
-                if self._flight is None:
-                    await self._dirty.wait()
-                    self._take_off()
-                await self._land()
+                await self._dirty.wait()
+                self._dirty.clear()
+                group, self._group = self._group, _Group()
+                await self._commit(loop, group)
         except asyncio.CancelledError:
-            await self._wind_up()
+            self._last()
             raise
         finally:
             self._writer.shutdown()
 
-    def _take_off(self) -> None:
-        """Begin to write what has gathered."""
-        self._dirty.clear()
-        group, self._group = self._group, _Group()
-        write = None
-        if not group.batch.empty:
-            loop = asyncio.get_running_loop()
-            write = loop.run_in_executor(self._writer, self.store.commit, group.batch)
-        self._flight = group, write
-
-    async def _land(self) -> None:
-        """Wait for what is being written and see to what follows from it."""
-        assert self._flight is not None
-        group, write = self._flight
+    async def _commit(self, loop: asyncio.AbstractEventLoop, group: _Group) -> None:
         try:
-            if write is not None:
+            if not group.batch.empty:
+                commit = loop.run_in_executor(self._writer, self.store.commit, group.batch)
                 # A cancelled loop must not leave a group half way: what is being written gets its outcome.
-                await asyncio.shield(write)
+                await asyncio.shield(commit)
+        except asyncio.CancelledError:
+            await asyncio.wait([commit])
+            self._settle(group, commit.exception())
+            raise
         except CPAError as error:
-            self._flight = None
-            self._lost(group, error)
+            self._settle(group, error)
             await asyncio.sleep(0 if not error.retryable else RETRY_COMMIT)
         else:
-            self._flight, self._settling = None, self._durable(group)
-            for _ in self._settling:
-                if self._flight is None and self._group.steps >= _SLICE:
-                    self._take_off()
-                await asyncio.sleep(0)
+            self._settle(group, None)
 
-    async def _wind_up(self) -> None:
-        """The end: what is durable is settled, what is being written and what has gathered is committed."""
-        _exhaust(self._settling)
-        if self._flight is None:
-            self._take_off()
-        while self._flight is not None:
-            (group, write), self._flight = self._flight, None
-            if write is not None:
-                await asyncio.wait([write])
-            error = None if write is None else write.exception()
-            if error is None:
-                _exhaust(self._durable(group))
-            elif isinstance(error, CPAError):
-                self._lost(group, error)
-            else:
-                raise error
-            if self._group.promised or not self._group.batch.empty:
-                self._take_off()
+    def _last(self) -> None:
+        group, self._group = self._group, _Group()
+        try:
+            if not group.batch.empty:
+                self.store.commit(group.batch)
+        except CPAError as error:
+            self._settle(group, error)
+        else:
+            self._settle(group, None)
 
-    def _durable(self, group: _Group) -> Iterator[None]:
-        """See to what follows from a group that is stored; gives way after every slice of commands."""
-        self.trouble = None
+    def _settle(self, group: _Group, error: BaseException | None) -> None:
+        if error is None:
+            self.trouble = None
+            self._durable(group)
+        elif isinstance(error, CPAError):
+            self._lost(group, error)
+        else:
+            raise error
+
+    def _durable(self, group: _Group) -> None:
         for future, value in group.promised:
             if not future.done():
                 future.set_result(value)
-        perform = self._orchestrator.perform
-        for number, (job, command) in enumerate(group.commands, 1):
+        for job, command in group.commands:
             if command.key in job.open and self.starting:
-                perform(job, command)
-            if number % _SLICE == 0:
-                yield
+                self._orchestrator.perform(job, command)
         self._tell_timers(group.batch)
         for key, job in group.touched.items():
             # Performing a command may have stepped the job on: it may go once its last step is durable.
@@ -391,20 +363,13 @@ class Stepper:
 
     def _evict(self) -> None:
         """Forget jobs that only wait; they are loaded again when something happens to them."""
-        filling = self._group.touched
-        writing = self._flight[0].touched if self._flight is not None else filling
         idle = [
             key
             for key, job in self.jobs.items()
-            if not job.head.busy and not job.head.unsettled and key not in filling and key not in writing
+            if not job.head.busy and not job.head.unsettled and key not in self._group.touched
         ]
         for key in idle[: len(self.jobs) - self._keep]:
             del self.jobs[key]
-
-
-def _exhaust(steps: Iterator[None]) -> None:
-    for _ in steps:
-        pass
 
 
 def _nobody(_: Any) -> None: ...
