@@ -59,7 +59,7 @@ def chain(length: int) -> JobSpec:
 def fan(width: int) -> JobSpec:
     tasks = [TaskSpec(id=f"t{index}", action="flow.noop") for index in range(width)]
     join = TaskSpec(id="join", action="flow.noop", needs=tuple(range(width)))
-    return JobSpec((*tasks, join))
+    return JobSpec((*tasks, join), max_parallel=width)
 
 
 @dataclass

@@ -101,8 +101,7 @@ class LocalEngine:
         """See `ports.engine`."""
         if submission.dedupe:
             return await self._submit_once(submission)
-        future = self._submit(submission)
-        return await future
+        return await self._durable(self._submit(submission))
 
     async def submit_many(self, submissions: Sequence[Submission]) -> list[Receipt]:
         if len(submissions) > _MANY:
@@ -114,8 +113,8 @@ class LocalEngine:
             )
         if any(submission.dedupe for submission in submissions):
             return [await self.submit(submission) for submission in submissions]
-        futures = [self._submit(submission) for submission in submissions]
-        return [await future for future in futures]
+        # One promise for all: they enter the same commit.
+        return await self._durable([self._submit(submission) for submission in submissions])
 
     async def send(
         self, tenant: str, job: str, event: Event | None, *, message: tuple[str, str] | None = None
@@ -279,7 +278,8 @@ class LocalEngine:
 
     # -- inside --------------------------------------------------------------------------------------------
 
-    def _submit(self, submission: Submission) -> asyncio.Future[Receipt]:
+    def _submit(self, submission: Submission) -> Receipt:
+        """Step the first event; the receipt is true once that is durable."""
         if self._draining:
             raise Unavailable("the scheduler is stopping", remedy="submit again after the restart")
         self._stepper.check()
@@ -287,15 +287,13 @@ class LocalEngine:
             submission = msgspec.structs.replace(submission, job=self._new_id())
         start = self._line.may_start(submission)
         job = self._stepper.submit(submission, start=start)
-        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self._stepper.promise(future, Receipt(job.head.id, job.head.created, job.head.status))
-        return future
+        return Receipt(job.head.id, job.head.created, job.head.status)
 
     async def _submit_once(self, submission: Submission) -> Receipt:
         async with self._once(submission.tenant, submission.sender, submission.dedupe) as known:
             if known is not None:
                 return self._repeated(submission, *known)
-            return await self._submit(submission)
+            return await self._durable(self._submit(submission))
 
     @asynccontextmanager
     async def _once(self, *key: str) -> AsyncIterator[tuple[str, str, int] | None]:
