@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
@@ -19,6 +23,7 @@ __all__ = ["GOING_AWAY", "Server", "listen", "serve"]
 _FRAME: Final = 64 * 1024
 """Bytes of the largest WebSocket message taken from a client; ours are larger, theirs only greet."""
 _GRACE: Final = 0.05
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 _LINE: Final = 2048
 
 
@@ -68,6 +73,28 @@ class Server(uvicorn.Server):
                 ws_per_message_deflate=False,  # Frames are small; a compressor per socket costs more than it saves.
             )
         )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The first SIGTERM or SIGINT ends serving, and no more: uvicorn would raise it again at the end, before
+        the engine has drained and the store is closed. A second one ends the process as it always does."""
+        loop = asyncio.get_running_loop()
+        if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+            with super().capture_signals():
+                yield
+            return
+        for each in _ENDING:
+            loop.add_signal_handler(each, self._ask_to_end, each)
+        try:
+            yield
+        finally:
+            for each in _ENDING:
+                loop.remove_signal_handler(each)
+
+    def _ask_to_end(self, number: int) -> None:
+        for each in _ENDING:
+            asyncio.get_running_loop().remove_signal_handler(each)
+        self.handle_exit(number, None)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -102,6 +102,10 @@ def match_regex(
     if len(line) > MAX_CLAUSE:
         return f"longer than {MAX_CLAUSE} characters"
     match = pattern.search(line)
+    if match is None:
+        # A word of this expression may look like a typing error to somebody else's vocabulary.
+        line, starts = _line(marked, as_written=True)
+        match = pattern.search(line)
     if match is None or match.end() == match.start():
         return "the expression does not match"
     covered = {i for i, (a, b) in enumerate(starts) if a < match.end() and b > match.start()}
@@ -153,13 +157,14 @@ def _is_sign(item: Marked) -> bool:
     return item.token.kind == "punct" and item.token.text in ",;!?-–()"
 
 
-def _line(marked: Sequence[Marked]) -> tuple[str, list[tuple[int, int]]]:
-    """The folded words in a row, and where each stands in it; a genitive 's joins the word before it."""
+def _line(marked: Sequence[Marked], *, as_written: bool = False) -> tuple[str, list[tuple[int, int]]]:
+    """The folded words in a row, and where each stands in it; a genitive 's joins the word before it. Typing errors
+    are corrected, unless the words are wanted `as_written`."""
     pieces: list[str] = []
     starts: list[tuple[int, int]] = []
     length = 0
     for item in marked:
-        word = item.corrected or item.token.fold
+        word = item.token.fold if as_written else item.corrected or item.token.fold
         if pieces and item.token.kind != "clitic":
             pieces.append(" ")
             length += 1

@@ -1,0 +1,30 @@
+"""docs/api.md: its commands, run in their order against a real server."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+from tests.servers.scheduler import clean_environment, serving
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "api.md"
+
+
+def test_every_command_on_the_page_works(tmp_path: Path) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
+    assert len(blocks) >= 9
+
+    with serving(tmp_path) as server:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", "\n".join(blocks)],
+            cwd=tmp_path,
+            env=clean_environment(CPA_URL=server.url),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert '"status":"done"' in done.stdout
