@@ -186,7 +186,7 @@ def plan(answer: Mapping[str, Any]) -> None:
 
 def explanations(answer: Mapping[str, Any]) -> None:
     """Why a job stands where it stands: each task that is not done, with reason, evidence, remedy, actor."""
-    found = answer["explanations"]
+    found = answer["tasks"]
     if not found:
         line(f"the job is {answer['status']}: nothing is open")
     for entry in found:
@@ -212,7 +212,7 @@ def audit(page: Mapping[str, Any]) -> None:
         (
             clock(entry["time"]),
             entry.get("actor") or entry.get("agent") or "-",
-            shorten(entry.get("summary") or entry["what"], 70),
+            shorten(entry["text"], 70),
             f"{entry['job']}/{entry['number']}" if entry.get("job") else "-",
             f"{len(entry['pictures'])}" if entry.get("pictures") else "-",
             entry["leaf"][:12],

@@ -1,0 +1,287 @@
+"""The command line against a real server: from `cpa serve` to `cpa replay`."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.servers.scheduler import Scheduler, clean_environment, serving
+
+GRAPH = {
+    "tasks": [
+        {"id": "öffnen", "action": "flow.noop", "arguments": {"value": "Grüße"}},
+        {"id": "schließen", "action": "flow.noop", "depends_on": ["öffnen"]},
+    ]
+}
+APPROVED = {"tasks": [{"id": "frage", "action": "flow.noop", "approval": True}]}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scheduler]:
+    with serving(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+def cpa(server: Scheduler, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in the server's folder, where it finds the key by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "cpa", *arguments],
+        cwd=server.data.parent,
+        env=clean_environment(CPA_URL=server.url) | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def submitted(server: Scheduler, graph: Any, *options: str) -> str:
+    (server.data.parent / "plan.json").write_text(json.dumps(graph))
+    done = cpa(server, "submit", "--graph", "plan.json", *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_ready_line_names_address_and_folder(server: Scheduler) -> None:
+    assert server.url in server.line
+    assert str(server.data) in server.line
+
+
+def test_the_first_key_is_for_its_owner_alone(server: Scheduler) -> None:
+    assert stat.S_IMODE((server.data / "admin.key").stat().st_mode) == 0o600
+
+
+def test_a_graph_is_submitted_watched_and_listed(server: Scheduler) -> None:
+    job = submitted(server, GRAPH)
+    watched = cpa(server, "job", job, "--watch")
+
+    assert watched.returncode == 0, watched.stderr
+    assert "Task schließen done" in watched.stdout
+    assert "\x1b" not in watched.stdout
+
+    page = json.loads(cpa(server, "jobs", "--json").stdout)
+
+    assert job in [each["id"] for each in page["jobs"]]
+    assert job in cpa(server, "jobs", "--status", "done").stdout
+
+
+def test_waiting_ends_with_the_job(server: Scheduler) -> None:
+    (server.data.parent / "plan.json").write_text(json.dumps(GRAPH))
+    done = cpa(server, "submit", "--graph", "plan.json", "--wait", "--json")
+
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["status"] == "done"
+
+
+def test_the_same_idempotency_key_is_the_same_job(server: Scheduler) -> None:
+    first = submitted(server, GRAPH, "--idempotency-key", "bestellung-1")
+
+    assert submitted(server, GRAPH, "--idempotency-key", "bestellung-1") == first
+
+
+def test_a_dry_run_stores_nothing(server: Scheduler) -> None:
+    before = json.loads(cpa(server, "jobs", "--json").stdout)["total"]
+    shown = submitted(server, GRAPH, "--dry-run")
+
+    assert "schließen" in shown
+    assert json.loads(cpa(server, "jobs", "--json").stdout)["total"] == before
+
+
+def test_an_approval_is_asked_explained_and_answered(server: Scheduler) -> None:
+    job = submitted(server, APPROVED)
+    question = question_of(server, job)
+    explained = cpa(server, "explain", job)
+
+    assert "frage" in explained.stdout
+    assert "remedy" in explained.stdout
+    assert question in cpa(server, "questions").stdout
+
+    answered = cpa(server, "answer", question, "yes", "--note", "geprüft")
+
+    assert answered.returncode == 0, answered.stderr
+    assert cpa(server, "job", job, "--wait").returncode == 0
+    assert cpa(server, "answer", question, "no").returncode == 1
+
+
+def test_a_cancelled_job_ends_with_exit_code_one(server: Scheduler) -> None:
+    job = submitted(server, APPROVED)
+    question_of(server, job)
+
+    assert cpa(server, "cancel", job).returncode == 0
+    assert cpa(server, "job", job, "--wait").returncode == 1
+    assert cpa(server, "cancel", job).returncode == 1
+
+
+def test_a_done_job_cannot_be_retried(server: Scheduler) -> None:
+    job = submitted(server, GRAPH)
+    cpa(server, "job", job, "--wait")
+    done = cpa(server, "retry", job)
+
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [["job"], ["explain"], ["cancel"], ["retry"], ["job", "--watch"]])
+def test_an_unknown_job_is_bad_input(command: list[str], server: Scheduler) -> None:
+    done = cpa(server, *command, "gibt-es-nicht")
+
+    assert done.returncode == 2
+    assert "there is no such job" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_cycle_is_named(server: Scheduler) -> None:
+    tasks = [{"id": name, "action": "flow.noop", "depends_on": [other]} for name, other in ("ab", "ba")]
+    (server.data.parent / "plan.json").write_text(json.dumps({"tasks": tasks}))
+    done = cpa(server, "submit", "--graph", "plan.json")
+
+    assert done.returncode == 2
+    assert "a → b → a" in done.stderr
+
+
+def test_a_sentence_nobody_understands_is_a_negative_answer(server: Scheduler) -> None:
+    done = cpa(server, "submit", "Wie wird das Wetter morgen in Wien?")
+
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_wrong_key_is_not_allowed(server: Scheduler) -> None:
+    done = cpa(server, "jobs", CPA_API_KEY="falsch")
+
+    assert done.returncode == 4
+    assert "not accepted" in done.stderr
+
+
+def test_keys_are_made_and_revoked_beside_the_running_server(server: Scheduler) -> None:
+    key = cpa(server, "keys", "add", "späher", "--scope", "read", "--days", "1").stdout.strip()
+
+    assert cpa(server, "jobs", CPA_API_KEY=key).returncode == 0
+    assert cpa(server, "cancel", "0198c2a0-0000-7000-8000-000000000000", CPA_API_KEY=key).returncode == 4
+
+    listed = json.loads(cpa(server, "keys", "list", "--json").stdout)
+    ours = next(each for each in listed if each["name"] == "späher")
+    assert ours["state"] == "active"
+    assert ours["scopes"] == "read"
+    assert key not in json.dumps(listed)
+
+    assert cpa(server, "keys", "revoke", ours["id"]).returncode == 0
+    assert cpa(server, "keys", "revoke", ours["id"]).returncode == 2
+    assert poll(lambda: cpa(server, "jobs", CPA_API_KEY=key).returncode == 4)
+
+
+def test_a_scope_that_is_none_is_bad_input(server: Scheduler) -> None:
+    done = cpa(server, "keys", "add", "bot", "--scope", "everything")
+
+    assert done.returncode == 2
+    assert "admin, submit, read, agent" in done.stderr
+
+
+def test_the_trail_is_shown_and_proves_itself_beside_the_running_server(server: Scheduler) -> None:
+    job = submitted(server, GRAPH)
+    cpa(server, "job", job, "--wait")
+
+    assert job in cpa(server, "audit", "--job", job).stdout
+
+    proof = cpa(server, "audit", "--verify", "--json")
+
+    assert proof.returncode == 0, proof.stdout
+    assert json.loads(proof.stdout)["leaves"] >= 5
+
+
+def test_a_job_replays_to_its_stored_state_beside_the_running_server(server: Scheduler) -> None:
+    job = submitted(server, GRAPH)
+    cpa(server, "job", job, "--wait")
+    done = cpa(server, "replay", job)
+
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"equal: \d+ events lead to the stored state, done", done.stdout)
+
+
+def test_a_second_server_on_the_same_folder_is_refused(server: Scheduler) -> None:
+    done = cpa(server, "serve", "--port", "0", "--data", str(server.data))
+
+    assert done.returncode == 3
+    assert f"in use by process {server.process.pid}" in done.stderr
+
+
+def test_a_port_that_is_taken_is_said(server: Scheduler, tmp_path: Path) -> None:
+    port = server.url.rpartition(":")[2]
+    done = cpa(server, "serve", "--port", port, "--data", str(tmp_path / "data"))
+
+    assert done.returncode == 3
+    assert "cannot listen" in done.stderr
+
+
+def test_ctrl_c_ends_watching_cleanly(server: Scheduler) -> None:
+    job = submitted(server, APPROVED)
+    question_of(server, job)
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "cpa", "job", job, "--watch"],
+        cwd=server.data.parent,
+        env=clean_environment(CPA_URL=server.url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert watching.stdout is not None
+    assert watching.stdout.readline()
+    watching.send_signal(signal.SIGINT)
+    _, errors = watching.communicate(timeout=30)
+
+    assert watching.returncode == 130
+    assert "Traceback" not in errors
+    assert cpa(server, "cancel", job).returncode == 0
+
+
+def test_a_folder_is_served_again_with_everything_in_it(tmp_path: Path) -> None:
+    with serving(tmp_path) as first:
+        job = submitted(first, GRAPH)
+        assert cpa(first, "job", job, "--wait").returncode == 0
+    with serving(tmp_path) as second:
+        assert second.key == first.key
+        assert cpa(second, "job", job).returncode == 0
+        assert cpa(second, "migrate", "--data", str(second.data)).returncode == 3
+    assert cpa(second, "migrate", "--data", str(second.data)).returncode == 0
+
+
+def test_output_into_a_closed_pipe_is_no_traceback(server: Scheduler) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m cpa jobs --json | true"],
+        cwd=server.data.parent,
+        env=clean_environment(CPA_URL=server.url),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert "Traceback" not in done.stderr
+
+
+def question_of(server: Scheduler, job: str) -> str:
+    """The job's open question, once it asks."""
+
+    def asking() -> list[str]:
+        answer = json.loads(cpa(server, "questions", "--json").stdout)
+        return [each["id"] for each in answer["questions"] if each["job"] == job]
+
+    found = poll(asking)
+    assert isinstance(found, list)
+    return str(found[0])
+
+
+def poll(condition: Any, tries: int = 30) -> Any:
+    """Ask until the answer is true; each ask is a process and takes its time."""
+    for _ in range(tries):
+        if found := condition():
+            return found
+    raise AssertionError("it did not become true")
