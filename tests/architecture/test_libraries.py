@@ -30,7 +30,6 @@ HOMES: dict[str, tuple[str, ...]] = {
     "starlette": ("api", "demo"),
     "structlog": ("",),
     "typer": ("cli",),
-    "typing_extensions": ("",),
     "uvicorn": ("bootstrap", "api", "demo", "testing"),
     "uvloop": ("bootstrap",),
     "websockets": ("cli.client",),

@@ -126,7 +126,11 @@ def test_an_action_cannot_be_redefined() -> None:
         ("web.download", {"selector", "url", "media_type"}, set()),
         ("web.screenshot", {"selector", "full_page"}, set()),
         ("mail.send", {"to", "cc", "bcc", "account"}, {"subject", "text", "attachments"}),
-        ("mail.search", {"folder", "unseen", "limit", "account"}, {"subject", "sender", "to", "text", "since"}),
+        (
+            "mail.search",
+            {"folder", "unseen", "limit", "account"},
+            {"subject", "sender", "to", "text", "since"},
+        ),
         ("mail.read", {"folder", "account"}, {"uid"}),
         ("file.read", {"path"}, set()),
         ("file.write", {"path"}, {"text", "file"}),

@@ -1,7 +1,7 @@
 """The README's first automation, followed word for word: every command, in its order, in one folder.
 
-Blocks marked `terminal=…` go on running in the background, as the page says; the others run one after the other in one
-shell that keeps its folder.
+Blocks marked `terminal=…` go on running in the background, as the page says; the others run one after the
+other in one shell that keeps its folder.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from tests.api.fakes import MemoryKeys
 
 from cpa.errors import Forbidden, Unauthorized, Unavailable
 from cpa.ports.keys import IMPLIED, Caller, Scope
@@ -20,7 +21,6 @@ from cpa.security.auth import (
     require_tenant,
     well_formed,
 )
-from tests.api.fakes import MemoryKeys
 
 NOW = 1_795_000_000_000
 
@@ -54,8 +54,12 @@ def clock() -> Clock:
     return Clock()
 
 
-async def make(keys: MemoryKeys, hasher: Hasher, *scopes: Scope, tenant: str = "default", expires: int = 0) -> str:
-    key, stored = issue(hasher, name="probe", scopes=frozenset(scopes), now=NOW, tenant=tenant, expires=expires)
+async def make(
+    keys: MemoryKeys, hasher: Hasher, *scopes: Scope, tenant: str = "default", expires: int = 0
+) -> str:
+    key, stored = issue(
+        hasher, name="probe", scopes=frozenset(scopes), now=NOW, tenant=tenant, expires=expires
+    )
     await keys.add(stored)
     return key
 
@@ -87,7 +91,9 @@ def test_the_stored_key_holds_no_part_of_the_key(hasher: Hasher) -> None:
     assert stored.hash != Hasher(b"\x08" * 32).hash(key)
 
 
-async def test_a_good_key_gives_its_tenant_and_identity(keys: MemoryKeys, hasher: Hasher, clock: Clock) -> None:
+async def test_a_good_key_gives_its_tenant_and_identity(
+    keys: MemoryKeys, hasher: Hasher, clock: Clock
+) -> None:
     key = await make(keys, hasher, Scope.SUBMIT, tenant="nord")
 
     caller = await Authenticator(keys, hasher, clock).identify(key)
@@ -105,14 +111,18 @@ async def test_every_other_key_is_refused_in_the_same_words(
         await Authenticator(keys, hasher, clock).identify(key)
 
 
-async def test_a_key_with_a_wrong_checksum_costs_no_query(keys: MemoryKeys, hasher: Hasher, clock: Clock) -> None:
+async def test_a_key_with_a_wrong_checksum_costs_no_query(
+    keys: MemoryKeys, hasher: Hasher, clock: Clock
+) -> None:
     with pytest.raises(Unauthorized):
         await Authenticator(keys, hasher, clock).identify("cpa_" + "0" * 43 + "zzzzzz")
 
     assert keys.asked == 0
 
 
-async def test_an_expired_key_is_refused_from_that_moment(keys: MemoryKeys, hasher: Hasher, clock: Clock) -> None:
+async def test_an_expired_key_is_refused_from_that_moment(
+    keys: MemoryKeys, hasher: Hasher, clock: Clock
+) -> None:
     key = await make(keys, hasher, Scope.READ, expires=NOW + 10)
     door = Authenticator(keys, hasher, clock)
     await door.identify(key)
@@ -122,7 +132,9 @@ async def test_an_expired_key_is_refused_from_that_moment(keys: MemoryKeys, hash
         await door.identify(key)
 
 
-async def test_a_busy_client_costs_one_query_per_period(keys: MemoryKeys, hasher: Hasher, clock: Clock) -> None:
+async def test_a_busy_client_costs_one_query_per_period(
+    keys: MemoryKeys, hasher: Hasher, clock: Clock
+) -> None:
     key = await make(keys, hasher, Scope.READ)
     door = Authenticator(keys, hasher, clock)
     for _ in range(100):
@@ -131,7 +143,9 @@ async def test_a_busy_client_costs_one_query_per_period(keys: MemoryKeys, hasher
     assert keys.asked == 1
 
 
-async def test_a_revoked_key_stops_working_within_a_second(keys: MemoryKeys, hasher: Hasher, clock: Clock) -> None:
+async def test_a_revoked_key_stops_working_within_a_second(
+    keys: MemoryKeys, hasher: Hasher, clock: Clock
+) -> None:
     key = await make(keys, hasher, Scope.READ)
     door = Authenticator(keys, hasher, clock)
     await door.identify(key)
@@ -197,7 +211,9 @@ def test_a_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
         Hasher.of(tmp_path)
 
 
-async def test_the_first_start_writes_an_admin_key_that_works(keys: MemoryKeys, clock: Clock, tmp_path: Path) -> None:
+async def test_the_first_start_writes_an_admin_key_that_works(
+    keys: MemoryKeys, clock: Clock, tmp_path: Path
+) -> None:
     path = await ensure_admin_key(keys, tmp_path, now=NOW)
 
     assert path == tmp_path / "admin.key"
@@ -222,7 +238,9 @@ async def test_an_admin_key_put_away_by_its_owner_is_not_replaced(keys: MemoryKe
     assert not (tmp_path / "admin.key").exists()
 
 
-async def test_a_crash_between_file_and_store_is_mended(keys: MemoryKeys, clock: Clock, tmp_path: Path) -> None:
+async def test_a_crash_between_file_and_store_is_mended(
+    keys: MemoryKeys, clock: Clock, tmp_path: Path
+) -> None:
     await ensure_admin_key(keys, tmp_path, now=NOW)
     keys.kept.clear()
 

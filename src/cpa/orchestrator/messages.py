@@ -21,7 +21,6 @@ from cpa.ports.engine import Engine, LiveUpdate, Submission
 from cpa.ports.keys import Caller
 from cpa.ports.repository import MessageRepository, StoredMessage
 
-
 _HELD_BY_AGENT = (TaskStatus.ASSIGNED, TaskStatus.RUNNING, TaskStatus.IN_DOUBT)
 
 

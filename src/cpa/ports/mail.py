@@ -46,7 +46,7 @@ class MailQuery:
     limit: int = 50
 
 
-class MailRefused(Exception):  # noqa: N818
+class MailRefused(Exception):
     """The server said no for good (5xx, wrong credentials, unknown recipient): asking again will not help."""
 
     def __init__(self, code: str, message: str, *, remedy: str = "", recipients: Sequence[str] = ()) -> None:
@@ -54,7 +54,7 @@ class MailRefused(Exception):  # noqa: N818
         self.code, self.remedy, self.recipients = code, remedy, tuple(recipients)
 
 
-class MailTrouble(Exception):  # noqa: N818
+class MailTrouble(Exception):
     """A fault on the way. `sent_unknown` is True when the data was handed over and no answer came back."""
 
     def __init__(self, code: str, message: str, *, sent_unknown: bool = False) -> None:
