@@ -133,7 +133,17 @@ def stores(arguments: argparse.Namespace) -> Iterator[dict[str, Path]]:
             fill(large, arguments.ended, arguments.waiting)
         else:
             os.link(arguments.store, large)
+            # Whoever served it before kept the key; the next server makes a new one.
+            _run_sql(large, "DELETE FROM api_keys")
         yield folders
+        # A write-ahead log belongs to the name it was written under: leave none behind.
+        _run_sql(large, "PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _run_sql(store: Path, statement: str) -> None:
+    connection = sqlite.connect(str(store), isolation_level=None)
+    connection.execute(statement).fetchall()
+    connection.close()
 
 
 def measure(arguments: argparse.Namespace) -> list[Figure]:
