@@ -20,6 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 JUNIT = ROOT / ".cache" / "junit"
 DOORS = ("tests/api", "tests/cli", "tests/docs")
+BACKENDS = ("tests/artifacts", "tests/queue")
+"""Where the suites of `tests/contracts` are applied."""
 NO_TESTS = 5
 """pytest's exit status when it collected nothing."""
 
@@ -41,10 +43,8 @@ class Group:
 
 PLAIN = "not browser and not mailserver and not redmine and not chaos"
 GROUPS = (
-    Group(
-        "unit", "the core and every room by itself", PLAIN, without=("tests/contracts", "tests/e2e", *DOORS)
-    ),
-    Group("contracts", "one suite per port, all its backends", PLAIN, ("tests/contracts",)),
+    Group("unit", "the core and every room by itself", PLAIN, without=("tests/e2e", *BACKENDS, *DOORS)),
+    Group("contracts", "one suite per port, all its backends", PLAIN, BACKENDS),
     Group("doors", "API, CLI and the documents' examples", PLAIN, DOORS),
     Group("browser", "a real Chromium", "browser and not redmine and not chaos", without=("tests/e2e",)),
     Group(
