@@ -172,5 +172,5 @@ def test_a_wrong_password_is_a_business_failure_that_names_the_remedy(
     assert detail["status"] == "failed"
     assert (error["failure"], error["code"]) == ("business", "login_refused")
     assert "redmine_password" in error["remedy"]
-    assert task(detail, "signed_in")["attempts"] == 1
+    assert task(detail, "signed_in")["epoch"] == 1
     assert mail.smtp.accepted().total() == before
