@@ -92,8 +92,11 @@ class LocalEngine:
         await asyncio.gather(*self._loops, return_exceptions=True)
         if self._committer is not None:
             self._committer.cancel()
-        await self._group.__aexit__(None, None, None)
-        self._readers.shutdown()
+        try:
+            await self._group.__aexit__(None, None, None)
+        finally:
+            # Whoever closes the store next must find no thread inside it.
+            self._readers.shutdown()
 
     # -- port: changing ------------------------------------------------------------------------------------
 

@@ -34,8 +34,8 @@ class Recovery:
         after: Key = ("", "")
         while page := await self._engine.read(self._stepper.store.open_jobs, _KINDS, after, _PAGE):
             for tenant, name in page:
-                if (tenant, name) not in self._stepper.jobs:
-                    self.revive(await self._engine.load(tenant, name))
+                # Also what is in memory by now: somebody may have asked for it before its turn came.
+                self.revive(await self._engine.load(tenant, name))
             after = page[-1]
             await self._engine.flush()
 

@@ -1,0 +1,95 @@
+"""A whole scheduler around a real store file, with an effect ledger that outlives it, and a store that crashes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import ClassVar
+from uuid import uuid4
+
+from cpa.agents.runtime import AgentRuntime
+from cpa.bootstrap import SystemClock, job_id
+from cpa.engines.local.engine import LocalEngine
+from cpa.executors.flow import FlowExecutor
+from cpa.executors.registry import ExecutorRegistry
+from cpa.orchestrator.agent_registry import Agent, AgentRegistry
+from cpa.orchestrator.orchestrator import Orchestrator
+from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
+from cpa.ports.steps import StepBatch
+from cpa.repository.database import Database
+from cpa.repository.steps import SqlSteps
+from cpa.transport.inprocess import InProcessTransport
+
+
+class Crash(Exception):
+    """The process ends here; nothing after it is written."""
+
+
+class CrashingSteps(SqlSteps):
+    """Ends the process at its n-th commit, before it is written or right after; 0 is never."""
+
+    def __init__(self, database: Database, at: int, *, after: bool) -> None:
+        super().__init__(database)
+        self.commits = 0
+        self._at, self._after = at, after
+
+    def commit(self, batch: StepBatch) -> None:
+        self.commits += 1
+        if self._at and self.commits > self._at:
+            raise Crash
+        if self.commits == self._at:
+            if self._after:
+                super().commit(batch)
+            raise Crash
+        super().commit(batch)
+
+
+class Ledger(BaseExecutor):
+    """Has effects outside: `mark.verifiable` and `mark.unsafe` count under (job, task)."""
+
+    actions: ClassVar[tuple[str, ...]] = ("mark.verifiable", "mark.unsafe")
+
+    def __init__(self, effects: Counter[tuple[str, str]]) -> None:
+        self.effects = effects
+
+    async def execute(self, request: ActionRequest) -> ExecutionResult:
+        self.effects[request.job, request.task] += 1
+        return ExecutionResult(success=True, result={"job": request.job})
+
+    async def verify(self, request: ActionRequest) -> Verification:
+        happened = self.effects[request.job, request.task] > 0
+        return Verification(
+            verdict=Verdict.HAPPENED if happened else Verdict.ABSENT, result={"job": request.job}
+        )
+
+
+@asynccontextmanager
+async def life(
+    folder: Path,
+    effects: Counter[tuple[str, str]],
+    *,
+    crash_at: int = 0,
+    after: bool = False,
+    max_running: int = 100,
+    slots: int = 100,
+) -> AsyncIterator[tuple[LocalEngine, CrashingSteps, AgentRegistry]]:
+    """One life of the process on the store in `folder`."""
+    database = Database.open(folder / "cpa.db")
+    steps = CrashingSteps(database, crash_at, after=after)
+    try:
+        agents, hands = AgentRegistry(), dict[str, AgentRuntime]()
+        clock = SystemClock()
+        orchestrator = Orchestrator(agents, InProcessTransport(hands), clock)
+        executors = ExecutorRegistry([FlowExecutor(), Ledger(effects)])
+        runtime = AgentRuntime(executors, orchestrator.handle_agent_response)
+        address = f"agent://test/{uuid4().hex[:8]}"
+        hands[address] = runtime
+        agents.register(Agent(address, frozenset(executors.actions), slots=slots))
+        engine = LocalEngine(steps, orchestrator, clock, job_id, max_running=max_running)
+        async with engine, runtime:
+            yield engine, steps, agents
+    finally:
+        steps.close()
+        database.close()
