@@ -10,8 +10,8 @@ from cpa.core.job import RetryPolicy
 
 FIRST_WAIT = 1_000
 LONGEST_WAIT = 60_000
-LOST_LEASE = 180_000
-"""What one lost lease counts against the job's `environment_wait`: 20 in an hour, so that a task which kills its
+LOST_LEASE = 60_000
+"""What one lost lease counts against the job's `environment_wait`: 60 in an hour, so that a task which kills its
 agents comes to an end."""
 FIRST_LOOK = 500
 LONGEST_LOOK = 30_000
