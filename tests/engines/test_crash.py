@@ -1,7 +1,7 @@
 """The process ends before and after every commit of a scenario; the next life brings every accepted job to its end.
 
-The engine, the orchestrator, the agent and the SQLite store are the real ones; only the ledger of effects and the moment
-of the crash come from the test.
+The engine, the orchestrator, the agent and the SQLite store are the real ones; only the ledger of effects and
+the moment of the crash come from the test.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.engines.world import Crash, life
 
 from cpa.core.classes import EffectClass
 from cpa.core.invariants import outstanding, violations
@@ -21,6 +20,7 @@ from cpa.engines.local.engine import LocalEngine
 from cpa.ports.engine import Submission
 from cpa.repository.database import Database
 from cpa.repository.steps import SqlSteps
+from tests.engines.world import Crash, life
 
 TENANT = "default"
 V, U = EffectClass.VERIFIABLE, EffectClass.UNSAFE

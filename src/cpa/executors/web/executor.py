@@ -122,7 +122,12 @@ class PlaywrightExecutor(BaseExecutor):
             async with self._pool.hold(
                 request.tenant, request.job, deadline, fresh=_opens_a_page(request)
             ) as session:
-                trouble, result = await self._perform(request, session, deadline, whole)
+                if session.done is not None and session.done[0] == request.idempotency_key:
+                    # Done in an earlier life of the process, which ended before its answer was stored.
+                    trouble, result = None, session.done[1]
+                else:
+                    trouble, result = await self._perform(request, session, deadline, whole)
+                    session.done = (request.idempotency_key, result) if trouble is None else session.done
                 pictures = await self._wind_up(request, session, whole)
         except Trouble as early:
             trouble, result = early, {}

@@ -138,6 +138,7 @@ class SessionPool:
                 await self._slot(session)
                 await self._begin(session, saved, deadline)
                 if saved is not None and not fresh:
+                    session.done = saved.done
                     await self._restore(session, saved, deadline)
         except TimeoutError:
             trouble = self._late(session)

@@ -42,6 +42,9 @@ class Saved:
     inputs: tuple[Input, ...] = ()
     masks: tuple[str, ...] = field(default=())
     """Selectors of the fields that held a secret, to be covered on pictures."""
+    done: tuple[str, dict[str, Any]] | None = None
+    """Idempotency key and result of the step that led here. Asked for again, because its answer was lost with the
+    process, it is not done again: its page is gone, and the button with it."""
 
 
 class ResumeFiles:
@@ -63,6 +66,7 @@ class ResumeFiles:
                 {"kind": each.kind, "selector": each.selector, "value": each.value} for each in saved.inputs
             ],
             "masks": list(saved.masks),
+            "done": list(saved.done) if saved.done is not None else None,
         }
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -80,13 +84,15 @@ class ResumeFiles:
             body = json.loads(self._path(tenant, job).read_bytes())
             if body["schema"] != _SCHEMA:
                 return None
+            done = body.get("done")
             return Saved(
                 url=str(body["url"]),
                 storage=dict(body["storage"]),
                 inputs=tuple(Input(**each) for each in body["inputs"]),
                 masks=tuple(map(str, body["masks"])),
+                done=(str(done[0]), dict(done[1])) if done else None,
             )
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError):
             return None
 
     def drop(self, tenant: str, job: str) -> None:

@@ -70,6 +70,8 @@ class Session:
         self.inputs: list[Input] = []
         self.masks: dict[str, None] = {}
         self.secrets: set[str] = set()
+        self.done: tuple[str, dict[str, Any]] | None = None
+        """Idempotency key and result of the last step that succeeded."""
         self._own_pages = False
 
     @property
@@ -174,7 +176,11 @@ class Session:
             return None
         storage: Any = await self.context.storage_state()
         return Saved(
-            url=self.page.url, storage=dict(storage), inputs=tuple(self.inputs), masks=tuple(self.masks)
+            url=self.page.url,
+            storage=dict(storage),
+            inputs=tuple(self.inputs),
+            masks=tuple(self.masks),
+            done=self.done,
         )
 
     async def picture(

@@ -1,0 +1,199 @@
+"""kill -9 at drawn moments while jobs run, life after life on one folder, until every job has ended.
+
+Four kinds of death, drawn from one seed:
+
+    starting    before the server is ready: in the middle of opening the store, or of recovery
+    recovering  in the first moments after it is ready, when lost attempts are being sorted out
+    working     somewhere in the next seconds
+    mailing     by the mail server, between its 250 to a message and the scheduler's next commit
+
+The web service's pace is tied to the number of kills, so that work lasts as long as the storm does, on any machine.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.e2e.kill.client import Client
+from tests.e2e.kill.ledger import Count, Ledger
+from tests.e2e.kill.orders import Wish, wishes
+from tests.e2e.kill.victim import Victim
+from tests.e2e.kill.world import World
+
+KINDS = {"starting": 2, "recovering": 2, "working": 10, "mailing": 2}
+"""Kind of death to its weight."""
+LONGEST_END = 240.0
+"""Seconds after the last kill within which all jobs must end."""
+MAX_RUNNING = 36
+"""Jobs at work at the same time; the others stand in the durable line."""
+
+
+@dataclass(frozen=True)
+class Death:
+    """One kill, and what the store held just after it."""
+
+    kind: str
+    seconds: float
+    """After the start (starting) or after it was ready."""
+    count: Count
+    in_gap: tuple[str, ...] = ()
+    """Message-IDs the mail server took of which the store does not know yet."""
+
+    @property
+    def hit(self) -> bool:
+        """Whether something was under way."""
+        return self.count.under_way > 0
+
+
+@dataclass
+class Report:
+    """What happened, for people and for assertions."""
+
+    seed: int
+    wishes: list[Wish]
+    deaths: list[Death] = field(default_factory=list)
+    starts: list[float] = field(default_factory=list)
+    acknowledged: dict[str, str] = field(default_factory=dict)
+    repeated: int = 0
+    """Submissions that had to be sent again."""
+    broken: list[str] = field(default_factory=list)
+    end: Count = field(default_factory=Count)
+    seconds: float = 0.0
+    exit_code: int = -1
+    relatives: dict[int, str] = field(default_factory=dict)
+    """Processes of dead lives that are still there at the end."""
+
+    def lines(self) -> list[str]:
+        kinds = {kind: sum(death.kind == kind for death in self.deaths) for kind in KINDS}
+        hit = sum(death.hit for death in self.deaths)
+        gap = sum(bool(death.in_gap) for death in self.deaths)
+        starts = sorted(self.starts)
+        return [
+            f"seed {self.seed}, {self.seconds:.0f} s, {len(self.wishes)} jobs, {self.end.ended} ended",
+            f"{len(self.deaths)} kills {kinds}; {hit} with work under way, {gap} between 250 and commit",
+            f"{self.end.lost} leases lost, {self.end.verified} verifications, "
+            f"{self.end.happened} lost mails found delivered, {self.repeated} submissions repeated",
+            f"start to ready: p50 {quantile(starts, 0.5):.2f} s, p99 {quantile(starts, 0.99):.2f} s "
+            f"({len(starts)} starts)",
+        ]
+
+
+def quantile(ordered: list[float], share: float) -> float:
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
+
+
+class Storm:
+    """`run` gives the report; the world and the store are left for whoever checks them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        world: World,
+        *,
+        seed: int,
+        kills: int,
+        lights: int,
+        browsers: int,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.world = world
+        self.victim = Victim(folder, world.environment | {"CPA_MAX_RUNNING": str(MAX_RUNNING)})
+        self.ledger = Ledger(self.victim.data / "cpa.db")
+        self._kills = kills
+        self._say = say
+        self._draw = random.Random(seed)
+        self.report = Report(seed, wishes(lights, browsers, world.orders_url))
+        self._orders = sum(len(wish.orders) for wish in self.report.wishes)
+        world.write_workspace(folder)
+
+    def run(self) -> Report:
+        begun = time.monotonic()
+        report = self.report
+        client = Client(self.victim, report.wishes, report.seed, room=200)
+        with client:
+            for number in range(self._kills):
+                self._pace(number)
+                death = self._live()
+                report.deaths.append(death)
+                client.ended = death.count.ended
+                if number % 10 == 9:
+                    self._say(f"  {number + 1} kills: {death.count}")
+            self.world.spare()
+            self.world.pace(self._orders)
+            self.victim.start()
+            self.victim.wait_ready()
+            self._await_end(client)
+            self._repeat(client)
+        report.acknowledged, report.repeated = client.acknowledged, client.repeated
+        report.broken, report.starts = client.broken, self.victim.starts
+        report.exit_code = self.victim.stop()
+        report.end = self.ledger.count()
+        report.relatives = self.victim.relatives()
+        report.seconds = time.monotonic() - begun
+        return report
+
+    # -- inside ----------------------------------------------------------------------------------------------
+
+    def _pace(self, number: int) -> None:
+        """As many orders in all as have their turn by this kill; the last ones come after the last kill."""
+        self.world.pace(round(self._orders * (number + 1) / (self._kills + 2)))
+
+    def _live(self) -> Death:
+        """One life and its end."""
+        kind = self._draw.choices(list(KINDS), list(KINDS.values()))[0]
+        known = self.world.accepted()
+        self.victim.start()
+        if kind == "starting":
+            seconds = self._draw.uniform(0.1, 1.8)
+            self.victim.wait_dead(seconds)
+            self.victim.kill()
+        else:
+            self.victim.wait_ready()
+            kind, seconds = self._die(kind)
+        took = set(self.world.accepted()) - set(known)
+        return Death(kind, seconds, self.ledger.count(), tuple(sorted(took - self._recorded())))
+
+    def _die(self, kind: str) -> tuple[str, float]:
+        begun = time.monotonic()
+        if kind == "mailing":
+            self.world.kill_after_mail(self.victim.pid)
+            dead = self.victim.wait_dead(6.0)
+            self.world.spare()
+            if dead:
+                return kind, time.monotonic() - begun
+            kind = "working"
+        else:
+            wait = self._draw.uniform(0.0, 0.2) if kind == "recovering" else self._draw.uniform(0.2, 3.0)
+            if self.victim.wait_dead(wait):
+                raise AssertionError(f"the server ended of itself:\n{self.victim.log.read_text()[-6000:]}")
+        self.victim.kill()
+        return kind, time.monotonic() - begun
+
+    def _recorded(self) -> set[str]:
+        """Message-IDs of which the store knows that they were sent."""
+        return self.ledger.sent()
+
+    def _await_end(self, client: Client) -> None:
+        deadline = time.monotonic() + LONGEST_END
+        wanted = len(self.report.wishes)
+        while time.monotonic() < deadline:
+            count = self.ledger.count()
+            client.ended = count.ended
+            if len(client.acknowledged) == wanted and count.ended >= wanted:
+                return
+            if self.victim.wait_dead(0.25):
+                raise AssertionError(f"the server ended of itself:\n{self.victim.log.read_text()[-6000:]}")
+        self._say(f"  not all ended: {self.ledger.count()}, {len(client.acknowledged)} acknowledged")
+
+    def _repeat(self, client: Client) -> None:
+        """Every request once more: it must be the same job."""
+        with client.open() as api:
+            for wish in self.report.wishes:
+                first = client.acknowledged.get(wish.name)
+                again = client.submit(api, wish)
+                if first != again:
+                    client.broken.append(f"{wish.name} was job {first}, then job {again}")

@@ -1,0 +1,126 @@
+"""`cpa serve` that may be killed at any moment: before it is ready, after, or by somebody else."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from tests.servers.scheduler import clean_environment
+
+READY = 60.0
+"""Seconds a start may take on a busy machine."""
+_URL = re.compile(r"https?://[^\s,]+")
+
+
+class Victim:
+    """One folder, one life after the other. `starts` holds how long each start took that was let be."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.data = folder / "cpa-data"
+        self.log = folder / "server.log"
+        self.starts: list[float] = []
+        self._folder = folder
+        self._mark = f"CPA_TEST_MARK={uuid.uuid4().hex}"
+        name, _, value = self._mark.partition("=")
+        self._environment = clean_environment(**environment, **{name: value})
+        self._process: subprocess.Popen[str] | None = None
+        self._url = ""
+        self._answered = threading.Event()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def url(self) -> str:
+        """Where it answers; empty while it does not."""
+        return self._url
+
+    @property
+    def key(self) -> str:
+        return (self.data / "admin.key").read_text().strip()
+
+    def start(self) -> None:
+        """Begin a life; `wait_ready` tells when it answers."""
+        self._answered = threading.Event()
+        command = [sys.executable, "-m", "cpa", "serve", "--data", str(self.data), "--port", "0"]
+        with self.log.open("a") as log:
+            self._process = subprocess.Popen(
+                [*command, "--workspace", str(self._folder)],
+                cwd=self._folder,
+                env=self._environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        reader = threading.Thread(target=self._listen, args=(self._process, self._answered), daemon=True)
+        reader.start()
+
+    def _listen(self, process: subprocess.Popen[str], answered: threading.Event) -> None:
+        assert process.stdout is not None
+        with process.stdout:
+            found = _URL.search(process.stdout.readline())
+            if found is not None and process is self._process:
+                self._url = found[0]
+                answered.set()
+
+    def wait_ready(self) -> None:
+        """Return once it answers; AssertionError with its log when it does not."""
+        begun = time.monotonic()
+        while not self._answered.wait(0.01):
+            ended = self._process is not None and self._process.poll() is not None
+            if ended or time.monotonic() - begun > READY:
+                raise AssertionError(f"the server does not start:\n{self.log.read_text()[-6000:]}")
+        self.starts.append(time.monotonic() - begun)
+
+    def wait_dead(self, seconds: float) -> bool:
+        """Whether it dies of itself, or of somebody else, within these seconds."""
+        assert self._process is not None
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        self._url = ""
+        return True
+
+    def kill(self) -> None:
+        """SIGKILL, now; returns when it is dead."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._url = ""
+        self._process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        self._url = ""
+        return self._process.wait(60)
+
+    def relatives(self) -> dict[int, str]:
+        """Living processes of this and former lives (browser, driver), with their command lines."""
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if self._mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    if line:
+                        found[int(folder.name)] = line[:200]
+        return found
+
+    def close(self) -> None:
+        """Leave no process behind."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+        for pid in self.relatives():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
