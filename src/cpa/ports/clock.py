@@ -15,4 +15,3 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds; never goes back."""
         ...
-

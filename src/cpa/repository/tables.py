@@ -53,7 +53,9 @@ jobs = Table(
 """One row per job; `head` is the stored JobHead, the other columns are for lists."""
 Index("jobs_by_age", jobs.c.tenant, jobs.c.created, jobs.c.id)
 Index("jobs_by_status", jobs.c.tenant, jobs.c.status, jobs.c.created, jobs.c.id)
-Index("jobs_dead", jobs.c.tenant, jobs.c.ended, sqlite_where=jobs.c.dead == 1, postgresql_where=jobs.c.dead == 1)
+Index(
+    "jobs_dead", jobs.c.tenant, jobs.c.ended, sqlite_where=jobs.c.dead == 1, postgresql_where=jobs.c.dead == 1
+)
 
 job_counts = Table(
     "job_counts",

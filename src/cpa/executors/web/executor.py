@@ -122,7 +122,11 @@ class PlaywrightExecutor(BaseExecutor):
             async with self._pool.hold(
                 request.tenant, request.job, deadline, fresh=_opens_a_page(request)
             ) as session:
-                if session.done is not None and session.done[0] == request.idempotency_key:
+                if (
+                    request.epoch > 1
+                    and session.done is not None
+                    and session.done[0] == request.idempotency_key
+                ):
                     # Done in an earlier life of the process, which ended before its answer was stored.
                     trouble, result = None, session.done[1]
                 else:
