@@ -127,7 +127,9 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
             settings=settings,
             workspace=workspace,
             engine=engine,
-            planner=Planner(workspace.intents, agents.offers, workspace.values),
+            planner=Planner(
+                workspace.intents, agents.offers, workspace.values, max_parallel=settings.max_parallel
+            ),
             database=database,
             artifacts=artifacts,
             executors=executors,

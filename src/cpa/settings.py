@@ -31,12 +31,12 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         default="",
         validation_alias=AliasChoices("CPA_REDIS_URL", "REDIS_URL", "redis_url"),
-        description="Hints between processes; empty means none are needed.",
+        description="Hints between processes; read, and not used by this version.",
     )
     openai_api_key: SecretStr = Field(
         default=SecretStr(""),
         validation_alias=AliasChoices("CPA_OPENAI_API_KEY", "OPENAI_API_KEY", "openai_api_key"),
-        description="Key of the model provider; empty means no model is asked.",
+        description="Key of a model provider; read, and not used by this version: no model is asked.",
     )
     api_key: SecretStr = Field(
         default=SecretStr(""),

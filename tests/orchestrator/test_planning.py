@@ -9,6 +9,7 @@ import pytest
 
 from cpa.config.intents import load_shipped, router_of
 from cpa.core.classes import EffectClass
+from cpa.core.intent_router import IntentRouter
 from cpa.errors import BadInput, CPAError, InvalidDocument, TooLarge, UnknownIntent
 from cpa.orchestrator.planning import Plan, Planner, PlanRequest
 
@@ -175,3 +176,10 @@ def test_a_task_graph_is_checked_and_kept_as_it_is() -> None:
 
 def test_a_plan_can_be_stored() -> None:
     assert msgspec.json.encode(plan(GERMAN).spec)
+
+
+def test_the_setting_for_parallel_tasks_reaches_the_job() -> None:
+    planner = Planner(IntentRouter(()), max_parallel=3)
+    plan = planner.plan_now(PlanRequest(task_graph=[{"action": "flow.noop"}]))
+
+    assert plan.spec.max_parallel == 3

@@ -90,8 +90,11 @@ class Planner:
         values: Mapping[str, Any] | None = None,
         *,
         catalogue: ActionCatalogue = CATALOGUE,
+        max_parallel: int = 100,
     ) -> None:
-        """`offers` None means: whatever the catalogue knows can be done."""
+        """`offers` None means: whatever the catalogue knows can be done. `max_parallel`: tasks of one job at the
+        same time."""
+        self.max_parallel = max_parallel
         self.router = router
         self.values = dict(values or {})
         self.offers = offers
@@ -197,6 +200,7 @@ class Planner:
             description=request.text,
             context=request.context,
             timeout=request.timeout or own,
+            max_parallel=self.max_parallel,
         )
         self._check_offers(spec)
         answer = definition.answer.in_(intent.locale) if definition and definition.answer and intent else ""
