@@ -98,8 +98,9 @@ async def test_every_accepted_job_ends_once_wherever_the_process_ends(tmp_path: 
                 assert violations(state) == []
         check_store(folder / "cpa.db")
 
-    assert crashed >= 8
-    assert asked >= 1
+    assert crashed >= 6
+    # After the commit of a submission nobody was told of it yet, so no accepted job is in doubt there.
+    assert asked >= 1 or after
 
 
 def check_store(path: Path) -> None:

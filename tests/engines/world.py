@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from uuid import uuid4
 from cpa.agents.runtime import AgentRuntime
 from cpa.bootstrap import SystemClock, job_id
 from cpa.engines.local.engine import LocalEngine
+from cpa.errors import Unavailable
 from cpa.executors.flow import FlowExecutor
 from cpa.executors.registry import ExecutorRegistry
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
@@ -33,9 +35,13 @@ class CrashingSteps(SqlSteps):
     def __init__(self, database: Database, at: int, *, after: bool) -> None:
         super().__init__(database)
         self.commits = 0
+        self.full = False
+        """While true the disk is full."""
         self._at, self._after = at, after
 
     def commit(self, batch: StepBatch) -> None:
+        if self.full:
+            raise Unavailable("the disk is full", remedy="free some space")
         self.commits += 1
         if self._at and self.commits > self._at:
             raise Crash
@@ -51,11 +57,12 @@ class Ledger(BaseExecutor):
 
     actions: ClassVar[tuple[str, ...]] = ("mark.verifiable", "mark.unsafe")
 
-    def __init__(self, effects: Counter[tuple[str, str]]) -> None:
-        self.effects = effects
+    def __init__(self, effects: Counter[tuple[str, str]], gate: asyncio.Event) -> None:
+        self.effects, self.gate = effects, gate
 
     async def execute(self, request: ActionRequest) -> ExecutionResult:
         self.effects[request.job, request.task] += 1
+        await self.gate.wait()
         return ExecutionResult(success=True, result={"job": request.job})
 
     async def verify(self, request: ActionRequest) -> Verification:
@@ -74,15 +81,19 @@ async def life(
     after: bool = False,
     max_running: int = 100,
     slots: int = 100,
+    gate: asyncio.Event | None = None,
 ) -> AsyncIterator[tuple[LocalEngine, CrashingSteps, AgentRegistry]]:
-    """One life of the process on the store in `folder`."""
+    """One life of the process on the store in `folder`. Effects answer once the `gate` is open; none is open."""
+    if gate is None:
+        gate = asyncio.Event()
+        gate.set()
     database = Database.open(folder / "cpa.db")
     steps = CrashingSteps(database, crash_at, after=after)
     try:
         agents, hands = AgentRegistry(), dict[str, AgentRuntime]()
         clock = SystemClock()
         orchestrator = Orchestrator(agents, InProcessTransport(hands), clock)
-        executors = ExecutorRegistry([FlowExecutor(), Ledger(effects)])
+        executors = ExecutorRegistry([FlowExecutor(), Ledger(effects, gate)])
         runtime = AgentRuntime(executors, orchestrator.handle_agent_response)
         address = f"agent://test/{uuid4().hex[:8]}"
         hands[address] = runtime

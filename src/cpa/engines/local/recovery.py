@@ -44,13 +44,12 @@ class Recovery:
         for command in list(job.open.values()):
             if command.key not in job.open:
                 continue
-            if isinstance(command, RequestTask | CancelAttempt) and not self._orchestrator.known(
-                command.agent
-            ):
-                event = LeaseLost(
-                    time=0, task=command.task, epoch=command.epoch, reason="the process was restarted"
-                )
-                self._stepper.step(job, event)
+            if isinstance(command, RequestTask | CancelAttempt):
+                # An agent that is known has it from this life, and answers; asked again it would do it again.
+                if not self._orchestrator.known(command.agent):
+                    reason = "the process was restarted"
+                    event = LeaseLost(time=0, task=command.task, epoch=command.epoch, reason=reason)
+                    self._stepper.step(job, event)
             elif isinstance(command, DispatchTask):
                 self._stepper.dispatch(job, command)
             else:
