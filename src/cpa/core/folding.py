@@ -61,6 +61,7 @@ def fold(word: str) -> str:
     return "".join(out)
 
 
+@lru_cache(maxsize=8192)
 def spellings(word: str) -> tuple[str, ...]:
     """Every folded form under which a vocabulary word is recognised: `für` gives `fuer` and `fur`."""
     lower = unicodedata.normalize("NFC", word).lower()
