@@ -1,7 +1,8 @@
 """The process ends before and after every commit of a scenario; the next life brings every accepted job to its end.
 
 The engine, the orchestrator, the agent and the SQLite store are the real ones; only the ledger of effects and
-the moment of the crash come from the test.
+the moment of the crash come from the test. It runs in virtual time: nothing sleeps, every run takes the same
+course.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from cpa.engines.local.engine import LocalEngine
 from cpa.ports.engine import Submission
 from cpa.repository.database import Database
 from cpa.repository.steps import SqlSteps
+from cpa.testing.virtual import VirtualClock, VirtualLoop
 from tests.engines.world import Crash, life
 
 TENANT = "default"
@@ -67,7 +69,7 @@ async def first_life(
     """Whether the crash came before everything had ended."""
     crashed = False
     try:
-        async with life(folder, effects, crash_at=at, after=after) as (engine, _, _):
+        async with life(folder, effects, crash_at=at, after=after, clock=here()) as (engine, _, _):
             await submit_all(engine, accepted)
             await settle(engine, accepted)
     except* Crash:
@@ -75,30 +77,47 @@ async def first_life(
     return crashed
 
 
+def here() -> VirtualClock:
+    return VirtualClock(asyncio.get_running_loop())
+
+
+async def two_lives(folder: Path, at: int, *, after: bool) -> tuple[bool, int]:
+    """One life that ends at commit `at`, and the next one. Whether it came that far, and how many effects a person
+    is asked about."""
+    effects, accepted, asked = Effects(), dict[str, str](), 0
+    if not await first_life(folder, effects, accepted, at=at, after=after):
+        return False, 0
+    async with life(folder, effects, clock=here()) as (engine, _, _):
+        await settle(engine, accepted)
+        for job, name in accepted.items():
+            snapshot = await engine.query(TENANT, job)
+            if name == "unsafe":
+                assert effects[job, "u"] <= 1
+                asked += snapshot.tasks[0].status is TaskStatus.IN_DOUBT
+            else:
+                assert snapshot.head.status is JobStatus.DONE
+                marked = [task.id for task in JOBS[name].tasks if task.effect is V]
+                assert [effects[job, task] for task in marked] == [1] * len(marked)
+            state = JobState(snapshot.head, Graph(snapshot.spec), snapshot.tasks, snapshot.commands)
+            assert violations(state) == []
+    check_store(folder / "cpa.db")
+    return True, asked
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before the commit", "after the commit"])
-async def test_every_accepted_job_ends_once_wherever_the_process_ends(tmp_path: Path, after: bool) -> None:
+@pytest.mark.parametrize("latency", [0.0, 0.004], ids=["at once", "slow disk"])
+def test_every_accepted_job_ends_once_wherever_the_process_ends(
+    tmp_path: Path, after: bool, latency: float
+) -> None:
     crashed = asked = 0
-    for at in range(1, 60):
-        folder, effects, accepted = tmp_path / str(at), Effects(), dict[str, str]()
-        if not await first_life(folder, effects, accepted, at=at, after=after):
+    for at in range(1, 100):
+        with asyncio.Runner(loop_factory=lambda: VirtualLoop(lambda: latency)) as runner:
+            came, questions = runner.run(two_lives(tmp_path / str(at), at, after=after))
+        if not came:
             break
         crashed += 1
-        async with life(folder, effects) as (engine, _, _):
-            await settle(engine, accepted)
-            for job, name in accepted.items():
-                snapshot = await engine.query(TENANT, job)
-                if name == "unsafe":
-                    assert effects[job, "u"] <= 1
-                    asked += snapshot.tasks[0].status is TaskStatus.IN_DOUBT
-                else:
-                    assert snapshot.head.status is JobStatus.DONE
-                    marked = [task.id for task in JOBS[name].tasks if task.effect is V]
-                    assert [effects[job, task] for task in marked] == [1] * len(marked)
-                state = JobState(snapshot.head, Graph(snapshot.spec), snapshot.tasks, snapshot.commands)
-                assert violations(state) == []
-        check_store(folder / "cpa.db")
-
-    assert crashed >= 6
+        asked += questions
+    assert 6 <= crashed < 99
     # After the commit of a submission nobody was told of it yet, so no accepted job is in doubt there.
     assert asked >= 1 or after
 

@@ -18,6 +18,7 @@ from cpa.executors.flow import FlowExecutor
 from cpa.executors.registry import ExecutorRegistry
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
 from cpa.orchestrator.orchestrator import Orchestrator
+from cpa.ports.clock import Clock
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 from cpa.ports.steps import StepBatch
 from cpa.repository.database import Database
@@ -82,6 +83,7 @@ async def life(
     max_running: int = 100,
     slots: int = 100,
     gate: asyncio.Event | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[tuple[LocalEngine, CrashingSteps, AgentRegistry]]:
     """One life of the process on the store in `folder`. Effects answer once the `gate` is open; none is open."""
     if gate is None:
@@ -91,7 +93,7 @@ async def life(
     steps = CrashingSteps(database, crash_at, after=after)
     try:
         agents, hands = AgentRegistry(), dict[str, AgentRuntime]()
-        clock = SystemClock()
+        clock = clock or SystemClock()
         orchestrator = Orchestrator(agents, InProcessTransport(hands), clock)
         executors = ExecutorRegistry([FlowExecutor(), Ledger(effects, gate)])
         runtime = AgentRuntime(executors, orchestrator.handle_agent_response)

@@ -1,0 +1,107 @@
+"""Virtual time: an event loop on which waiting costs nothing and every run takes the same course.
+
+Nothing here sleeps. When no callback is ready, the clock jumps to the next timer; when there is no timer either,
+nothing could ever happen again, and the loop says so instead of hanging. Work given to a thread is done at once,
+in place, so that a run has one order only, and a failure shows itself again from the same start. Real sockets,
+processes and threads do not belong on this loop.
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(main())
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, TypeAlias
+
+START = 1_700_000_000_000
+"""Milliseconds since 1970 UTC at which every run begins."""
+
+
+_Call: TypeAlias = "tuple[float, asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]]"
+"""When it is over, who waits for it, and the work."""
+
+
+class Stalled(RuntimeError):
+    """Somebody waits, and nothing is left that could wake them."""
+
+
+class _Jumps(selectors.SelectSelector):
+    """Never waits: tells the loop's clock to jump instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready and timeout is None:
+            raise Stalled("nobody can go on: no callback is ready and no timer is set")
+        if not ready and timeout is not None and timeout > 0:
+            self.now += timeout
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time jumps and whose executors work in place.
+
+    `latency` draws how many virtual seconds a call to an executor takes; calls to the same executor keep their
+    order. By default they take no time.
+    """
+
+    def __init__(self, latency: Callable[[], float] = lambda: 0.0) -> None:
+        self._jumps = _Jumps()
+        self._latency = latency
+        self._lines: dict[Executor | None, deque[_Call]] = {}
+        super().__init__(self._jumps)
+
+    def time(self) -> float:
+        """Virtual seconds since the loop was made."""
+        return self._jumps.now
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Executor | None, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """Do the work in the loop's next turn, or after its latency; what it raises reaches who awaits it."""
+        future: asyncio.Future[Any] = self.create_future()
+        line = self._lines.setdefault(executor, deque())
+        end = max(self.time() + self._latency(), line[-1][0] if line else 0.0)
+        line.append((end, future, func, args))
+        # Timers of the same moment come in any order: each does whatever is first in line.
+        if end > self.time():
+            self.call_at(end, _work, line)
+        else:
+            self.call_soon(_work, line)
+        return future
+
+
+class VirtualClock:
+    """`ports.clock.Clock` of a virtual loop, `skew` milliseconds ahead of it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, skew: int = 0) -> None:
+        self._loop = loop
+        self.skew = skew
+
+    def now_ms(self) -> int:
+        # Rounded: what was scheduled for a whole millisecond must not be seen a hair before it.
+        return START + round(self._loop.time() * 1000) + self.skew
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+
+def _work(line: deque[_Call]) -> None:
+    _, future, func, args = line.popleft()
+    try:
+        result = func(*args)
+    except BaseException as error:  # noqa: BLE001
+        # As a thread's: a crash of the simulated process is told to who waits, it does not end the loop.
+        if not future.done():
+            future.set_exception(error)
+    else:
+        if not future.done():
+            future.set_result(result)

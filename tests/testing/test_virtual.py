@@ -1,0 +1,82 @@
+"""Virtual time: jumps, never hangs, keeps the order of a thread, and every run takes the same course."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cpa.testing.virtual import START, Stalled, VirtualClock, VirtualLoop
+
+
+def test_a_month_passes_at_once_and_the_clock_shows_it() -> None:
+    async def main() -> tuple[int, float]:
+        clock = VirtualClock(asyncio.get_running_loop(), skew=-5)
+        await asyncio.sleep(30 * 86_400)
+        return clock.now_ms(), clock.monotonic()
+
+    began = time.monotonic()
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        assert runner.run(main()) == (START + 30 * 86_400_000 - 5, 30 * 86_400)
+    assert time.monotonic() - began < 60
+
+
+def test_who_waits_for_nothing_is_told() -> None:
+    async def main() -> None:
+        await asyncio.Event().wait()
+
+    runner = asyncio.Runner(loop_factory=VirtualLoop)
+    with pytest.raises(Stalled):
+        runner.run(main())
+    # The task that hangs is still there; closing the runner would wait for it too.
+    loop = runner.get_loop()
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    runner.close()
+
+
+def test_work_of_one_thread_keeps_its_order_whatever_it_takes() -> None:
+    chance = random.Random(7)
+    done: list[int] = []
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1) as thread:
+            await asyncio.gather(*(loop.run_in_executor(thread, done.append, n) for n in range(50)))
+        return loop.time()
+
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(chance.random)) as runner:
+        assert 0 < runner.run(main()) <= 1
+    assert done == list(range(50))
+
+
+def test_what_the_work_raises_reaches_who_awaits_it() -> None:
+    async def main() -> None:
+        await asyncio.get_running_loop().run_in_executor(None, int, "x")
+
+    with (
+        asyncio.Runner(loop_factory=VirtualLoop) as runner,
+        pytest.raises(ValueError, match="invalid literal"),
+    ):
+        runner.run(main())
+
+
+def test_the_same_start_takes_the_same_course() -> None:
+    async def racer(name: str, chance: random.Random, seen: list[tuple[str, float]]) -> None:
+        for _ in range(20):
+            await asyncio.sleep(chance.random())
+            seen.append((name, asyncio.get_running_loop().time()))
+
+    async def race(seed: int) -> list[tuple[str, float]]:
+        chance, seen = random.Random(seed), list[tuple[str, float]]()
+        await asyncio.gather(*(racer(name, chance, seen) for name in "abc"))
+        return seen
+
+    def run(seed: int) -> list[tuple[str, float]]:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            return runner.run(race(seed))
+
+    assert run(1) == run(1) != run(2)
