@@ -11,7 +11,7 @@ from typing import ClassVar
 from uuid import uuid4
 
 from cpa.agents.runtime import AgentRuntime
-from cpa.bootstrap import SystemClock, job_id
+from cpa.bootstrap import Chance, SystemClock, job_ids
 from cpa.engines.local.engine import LocalEngine
 from cpa.errors import Unavailable
 from cpa.executors.flow import FlowExecutor
@@ -100,7 +100,7 @@ async def life(
         address = f"agent://test/{uuid4().hex[:8]}"
         hands[address] = runtime
         agents.register(Agent(address, frozenset(executors.actions), slots=slots))
-        engine = LocalEngine(steps, orchestrator, clock, job_id, max_running=max_running)
+        engine = LocalEngine(steps, orchestrator, clock, job_ids(Chance()), max_running=max_running)
         async with engine, runtime:
             yield engine, steps, agents
     finally:

@@ -8,6 +8,7 @@ lists. Jobs nobody touches are not in memory.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -38,7 +39,8 @@ class LocalEngine:
     """Use as `async with LocalEngine(...) as engine`. Leaving it commits what is pending and stops; attempts
     still running then are found lost at the next start. The store stays open: it belongs to the caller.
 
-    `new_id` draws job ids; they should grow with time, so that new rows stand together.
+    `new_id` draws job ids; they should grow with time, so that new rows stand together. `chance` gives random
+    bytes, for the salts of personal fields.
     """
 
     def __init__(
@@ -48,13 +50,14 @@ class LocalEngine:
         clock: Clock,
         new_id: Callable[[], str],
         *,
+        chance: Callable[[int], bytes] = os.urandom,
         max_running: int = 1000,
         keep: int = 5_000,
     ) -> None:
         self._store = store
         self._orchestrator = orchestrator
         self._new_id = new_id
-        self._stepper = Stepper(store, orchestrator, clock, keep=keep)
+        self._stepper = Stepper(store, orchestrator, clock, chance, keep=keep)
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-load")
         self._loading: dict[Key, asyncio.Future[JobState]] = {}
         self._accepting: dict[tuple[str, ...], asyncio.Future[None]] = {}

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +36,8 @@ from cpa.ports.steps import JobRows, StepBatch, StepStore
 _log = structlog.get_logger(__name__)
 _encode_spec = msgspec.json.Encoder().encode
 _RECENT = 500
+_SALT = 16
+"""Bytes of fresh chance that salt the digests of one event's personal fields."""
 _SMALL = 100
 """Tasks of a job that is worth remembering."""
 RETRY_COMMIT = 1.0
@@ -66,7 +67,13 @@ class Stepper:
     """Owns the jobs in memory. All methods but `run` are synchronous and belong to the loop's thread."""
 
     def __init__(
-        self, store: StepStore, orchestrator: Orchestrator, clock: Clock, *, keep: int = 5_000
+        self,
+        store: StepStore,
+        orchestrator: Orchestrator,
+        clock: Clock,
+        chance: Callable[[int], bytes],
+        *,
+        keep: int = 5_000,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -87,7 +94,7 @@ class Stepper:
         self._orchestrator = orchestrator
         self._keep = keep
         self._group = _Group()
-        self._salts: list[bytes] = []
+        self._chance = chance
         self._dirty = asyncio.Event()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-step")
         self._graphs: deque[tuple[JobSpec, Graph, bytes, str]] = deque(maxlen=8)
@@ -133,7 +140,7 @@ class Stepper:
         job.apply(changes, decision.commands)
         head = changes.head
         group, key = self._group, (head.tenant, head.id)
-        sealed = seal(event, self._salt() if type(event) in PERSONAL else b"")
+        sealed = seal(event, self._chance(_SALT) if type(event) in PERSONAL else b"")
         rows = group.batch.jobs.get(key)
         if rows is None:
             rows = JobRows(head, job.graph.spec, before.status if before.number else None)
@@ -151,13 +158,6 @@ class Stepper:
             self._keep_count(key, head)
         self._dirty.set()
         return decision
-
-    def _salt(self) -> bytes:
-        """16 fresh random bytes, drawn from the system 256 at a time."""
-        if not self._salts:
-            drawn = os.urandom(16 * 256)
-            self._salts = [drawn[start : start + 16] for start in range(0, len(drawn), 16)]
-        return self._salts.pop()
 
     def _keep_count(self, key: Key, head: JobHead) -> None:
         """The job came to work or to rest."""
