@@ -1,13 +1,135 @@
-"""Who takes LAM messages in, and what it says about them."""
+"""Agents: what is kept of them, what they say of themselves, and who takes their messages in.
+
+An agent is registered once and durably; its presence is what its last beat said, and expires. The address
+(`agent://<kind>/<name>`) is what its credential is called, so that a message's sender can be checked; the id is
+what paths use. Agents belong to a tenant and are offered that tenant's tasks only.
+"""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
 
 from cpa.core.lam_protocol import BaseMessage
 from cpa.ports.keys import Caller
+
+
+class AgentState(StrEnum):
+    """What an operator decided about an agent."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+    """Ends what it has and is offered nothing new."""
+    QUARANTINED = "quarantined"
+    """As draining; its answers are recorded and change nothing until it is active again."""
+    REVOKED = "revoked"
+    """Its credential is dead, for good."""
+
+
+class AgentStatus(StrEnum):
+    """What an agent said of itself, or `offline` when its beats stopped."""
+
+    ONLINE = "online"
+    BUSY = "busy"
+    OFFLINE = "offline"
+
+
+class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One registered agent. Times are milliseconds since 1970 UTC."""
+
+    tenant: str
+    id: str
+    name: str
+    type: str
+    """DESKTOP_RPA, EMAIL, WEB, DATA, or another word."""
+    address: str
+    """`agent://<kind>/<name>`, the kind being the type in lower case."""
+    actions: tuple[str, ...]
+    """Canonical action names it performs."""
+    tags: tuple[str, ...] = ()
+    """Free capabilities besides the actions, such as `outlook`."""
+    endpoint: str = ""
+    """Where it listens; empty for an agent that opens a channel."""
+    metadata: dict[str, str] = {}
+    """version, platform, hostname …"""
+    slots: int = 1
+    """Attempts at the same time."""
+    instance: str = ""
+    """Drawn anew at each start of the agent's process: attempts of an older instance are lost."""
+    key: str = ""
+    """Id of its API key."""
+    public_key: str = ""
+    """Ed25519, base64, when it signs its messages."""
+    state: AgentState = AgentState.ACTIVE
+    registered: int = 0
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Facts that decide whether an agent can work at all; None is not said."""
+
+    session_locked: bool | None = None
+    remote_session_closed: bool | None = None
+    dpi: int | None = None
+    user: str | None = None
+    applications: dict[str, str] = {}
+    """Name to version."""
+
+
+class Named(msgspec.Struct, frozen=True):
+    """An attempt an agent says it is running."""
+
+    job: str
+    task: str
+    epoch: int
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an agent says at each heartbeat."""
+
+    status: AgentStatus = AgentStatus.ONLINE
+    load: float = 0.0
+    """1.0 is fully busy."""
+    free: int | None = None
+    """Slots it has left; None leaves the counting to the scheduler."""
+    running: tuple[Named, ...] = ()
+    """Only what is named here keeps its lease; what is missing is lost."""
+    readiness: Readiness = Readiness()
+    instance: str = ""
+    at: int = 0
+    """When the scheduler received it."""
+
+
+class AgentStore(Protocol):
+    """Keeps agents and their last beats. Names are unique within a tenant among agents that are not revoked.
+
+    One contract for all backends. Every method looks only inside the tenant given, except `all`.
+    """
+
+    async def put(self, agent: AgentRecord) -> None:
+        """Add, or replace the one of the same id; durable on return. `Conflict` when the name is another's."""
+        ...
+
+    async def get(self, tenant: str, id: str) -> AgentRecord | None: ...
+
+    async def find(self, tenant: str, name: str) -> AgentRecord | None:
+        """The agent of this name that is not revoked."""
+        ...
+
+    async def all(self) -> tuple[AgentRecord, ...]:
+        """Every agent of every tenant that is not revoked: what a starting scheduler needs."""
+        ...
+
+    async def remove(self, tenant: str, id: str) -> bool:
+        """Durable on return; False when there is none."""
+        ...
+
+    async def beat(self, tenant: str, id: str, beat: Beat) -> None:
+        """Keep the newest beat; need not be durable on return, an agent sends the next one soon."""
+        ...
+
+    async def last_beat(self, tenant: str, id: str) -> Beat | None: ...
 
 
 class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):

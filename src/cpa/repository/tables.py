@@ -229,3 +229,51 @@ api_keys = Table(
 )
 """Only a keyed hash of each key is stored; `scopes` are words separated by spaces."""
 Index("api_keys_by_hash", api_keys.c.hash, unique=True)
+
+agents = Table(
+    "agents",
+    metadata,
+    _text("tenant"),
+    _text("id"),
+    _text("name"),
+    _text("state"),
+    _int("registered"),
+    Column("body", LargeBinary, nullable=False),
+    Column("beat", LargeBinary),
+    _int("beat_at"),
+    PrimaryKeyConstraint("tenant", "id"),
+    sqlite_with_rowid=False,
+)
+"""Registered agents; `beat` is what the last heartbeat said, the attempts it named included."""
+Index("agents_by_name", agents.c.tenant, agents.c.name)
+
+enrolment_tokens = Table(
+    "enrolment_tokens",
+    metadata,
+    _text("tenant"),
+    _text("id"),
+    Column("hash", LargeBinary, nullable=False),
+    _text("name", default=""),
+    _int("uses"),
+    _int("created"),
+    _int("expires"),
+    _int("revoked"),
+    PrimaryKeyConstraint("tenant", "id"),
+    sqlite_with_rowid=False,
+)
+"""Tokens that let an agent register itself; only a keyed hash is stored. `name` binds one to an agent's name,
+`uses` is how often it may still be used."""
+Index("enrolment_tokens_by_hash", enrolment_tokens.c.hash, unique=True)
+
+nonces = Table(
+    "nonces",
+    metadata,
+    _text("tenant"),
+    _text("key"),
+    _text("nonce"),
+    _int("expires"),
+    PrimaryKeyConstraint("tenant", "key", "nonce"),
+    sqlite_with_rowid=False,
+)
+"""Nonces of signed messages that were accepted; each counts once until its signature has expired anyway."""
+Index("nonces_by_expiry", nonces.c.expires)
