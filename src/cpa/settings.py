@@ -51,6 +51,12 @@ class Settings(BaseSettings):
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     max_running: int = Field(default=1000, ge=1, description="Jobs stepped at the same time by one process.")
     max_parallel: int = Field(default=100, ge=1, description="Tasks of one job at the same time.")
+    heartbeat_seconds: float = Field(
+        default=5.0,
+        ge=0.1,
+        le=300,
+        description="How often an agent says that it lives; after three missed beats its work goes to another.",
+    )
     max_browsers: int = Field(default=4, ge=1, description="Browser contexts at the same time.")
     max_artifact_bytes: int = Field(
         default=256 * 1024 * 1024, ge=1, description="Largest artifact, in bytes."

@@ -1,0 +1,124 @@
+"""Registered agents and their last beats: in the store, and in memory for tests and simulations."""
+
+from __future__ import annotations
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from cpa.errors import Conflict
+from cpa.ports.agents import AgentRecord, AgentState, Beat
+from cpa.repository.database import Database
+from cpa.repository.tables import agents
+
+_record = msgspec.json.Decoder(AgentRecord).decode
+_beat = msgspec.json.Decoder(Beat).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def _taken(agent: AgentRecord) -> Conflict:
+    return Conflict(
+        f"another agent is called {agent.name}",
+        field="name",
+        value=agent.name,
+        remedy="choose another name, register with that agent's own key, or unregister it first",
+    )
+
+
+class SqlAgentStore:
+    """`ports.agents.AgentStore` on the store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, agent: AgentRecord) -> None:
+        row = {
+            "tenant": agent.tenant,
+            "id": agent.id,
+            "name": agent.name,
+            "state": agent.state.value,
+            "registered": agent.registered,
+            "body": _encode(agent),
+        }
+        same = (agents.c.tenant == agent.tenant, agents.c.name == agent.name, agents.c.id != agent.id)
+        others = sa.select(agents.c.id).where(*same, agents.c.state != AgentState.REVOKED.value).limit(1)
+        statement = insert(agents).values(row).on_conflict_do_update(["tenant", "id"], set_=row)
+
+        def work(connection: sa.Connection) -> None:
+            if agent.state is not AgentState.REVOKED and connection.execute(others).first() is not None:
+                raise _taken(agent)
+            connection.execute(statement)
+
+        await self._database.write(work)
+
+    async def get(self, tenant: str, id: str) -> AgentRecord | None:
+        return await self._one(agents.c.tenant == tenant, agents.c.id == id)
+
+    async def find(self, tenant: str, name: str) -> AgentRecord | None:
+        known = agents.c.state != AgentState.REVOKED.value
+        return await self._one(agents.c.tenant == tenant, agents.c.name == name, known)
+
+    async def all(self) -> tuple[AgentRecord, ...]:
+        query = (
+            sa.select(agents.c.body)
+            .where(agents.c.state != AgentState.REVOKED.value)
+            .order_by(agents.c.registered, agents.c.tenant, agents.c.id)
+        )
+        return await self._database.read(lambda c: tuple(map(_record, c.execute(query).scalars())))
+
+    async def remove(self, tenant: str, id: str) -> bool:
+        statement = sa.delete(agents).where(agents.c.tenant == tenant, agents.c.id == id)
+        return bool(await self._database.write(lambda c: c.execute(statement).rowcount))
+
+    async def beat(self, tenant: str, id: str, beat: Beat) -> None:
+        where = (agents.c.tenant == tenant, agents.c.id == id, agents.c.beat_at <= beat.at)
+        statement = sa.update(agents).where(*where).values(beat=_encode(beat), beat_at=beat.at)
+        await self._database.write(lambda c: c.execute(statement) and None)
+
+    async def last_beat(self, tenant: str, id: str) -> Beat | None:
+        query = sa.select(agents.c.beat).where(agents.c.tenant == tenant, agents.c.id == id)
+        body = await self._database.read(lambda c: c.execute(query).scalar())
+        return None if body is None else _beat(body)
+
+    async def _one(self, *where: sa.ColumnElement[bool]) -> AgentRecord | None:
+        query = sa.select(agents.c.body).where(*where)
+        body = await self._database.read(lambda c: c.execute(query).scalar())
+        return None if body is None else _record(body)
+
+
+class MemoryAgentStore:
+    """`ports.agents.AgentStore` in memory: for tests, simulations, and programs that keep nothing."""
+
+    def __init__(self) -> None:
+        self._agents: dict[tuple[str, str], AgentRecord] = {}
+        self._beats: dict[tuple[str, str], Beat] = {}
+
+    async def put(self, agent: AgentRecord) -> None:
+        namesake = await self.find(agent.tenant, agent.name)
+        if agent.state is not AgentState.REVOKED and namesake is not None and namesake.id != agent.id:
+            raise _taken(agent)
+        self._agents[agent.tenant, agent.id] = agent
+
+    async def get(self, tenant: str, id: str) -> AgentRecord | None:
+        return self._agents.get((tenant, id))
+
+    async def find(self, tenant: str, name: str) -> AgentRecord | None:
+        wanted = (tenant, name)
+        living = (agent for agent in self._agents.values() if agent.state is not AgentState.REVOKED)
+        return next((agent for agent in living if (agent.tenant, agent.name) == wanted), None)
+
+    async def all(self) -> tuple[AgentRecord, ...]:
+        living = [agent for agent in self._agents.values() if agent.state is not AgentState.REVOKED]
+        return tuple(sorted(living, key=lambda agent: (agent.registered, agent.tenant, agent.id)))
+
+    async def remove(self, tenant: str, id: str) -> bool:
+        self._beats.pop((tenant, id), None)
+        return self._agents.pop((tenant, id), None) is not None
+
+    async def beat(self, tenant: str, id: str, beat: Beat) -> None:
+        last = self._beats.get((tenant, id))
+        if (tenant, id) in self._agents and (last is None or last.at <= beat.at):
+            self._beats[tenant, id] = beat
+
+    async def last_beat(self, tenant: str, id: str) -> Beat | None:
+        return self._beats.get((tenant, id))
