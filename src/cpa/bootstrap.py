@@ -178,7 +178,6 @@ def _register(
             address,
             frozenset(executors.actions),
             sessions=settings.max_browsers,
-            session_family="web.",
         )
     )
 

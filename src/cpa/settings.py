@@ -55,7 +55,7 @@ class Settings(BaseSettings):
         default=5.0,
         ge=0.1,
         le=300,
-        description="How often an agent says that it lives; after three missed beats its work goes to another.",
+        description="Seconds between the beats of an agent; three missed ones, and its work goes to others.",
     )
     max_browsers: int = Field(default=4, ge=1, description="Browser contexts at the same time.")
     max_artifact_bytes: int = Field(

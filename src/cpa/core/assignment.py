@@ -1,13 +1,31 @@
-"""Which agent takes a task: a pure choice among those that could."""
+"""Which agent takes a task: a pure choice among those that could.
+
+    cost = (0.1 + load) / share
+
+Load is the larger of what the scheduler counts (busy / slots) and what the agent says of itself; the share is that
+of its attempts at this action that ended well, the newer ones weighing more. Dividing by it keeps the agent that
+fails fastest, and so is always idle, from drawing all work to itself. Whoever was already tried in vain for this
+task comes after all others, and a part of the scheduler's own process after every agent started for the work.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
+NEWEST = 0.2
+"""What the newest outcome weighs in an agent's share of success."""
+LEAST = 0.05
+"""Nobody's share counts for less: whoever failed for a while must be able to show that it works again."""
+FORGIVEN = 300_000
+"""Milliseconds after which half of what a share lost is forgiven."""
+
 
 class Candidate(Protocol):
-    """An agent that does the action, as far as the choice looks at it."""
+    """An agent that could take the task, as far as the choice looks at it."""
+
+    @property
+    def address(self) -> str: ...
 
     @property
     def busy(self) -> int:
@@ -19,14 +37,52 @@ class Candidate(Protocol):
         """Attempts it can have at the same time."""
         ...
 
+    @property
+    def load(self) -> float:
+        """What it says of itself; 1.0 is fully busy."""
+        ...
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is a process of its own."""
+        ...
+
+    def share(self, action: str, now: int) -> float:
+        """Of its attempts at this action, how many ended well: 0..1, 1 for none yet."""
+        ...
+
 
 C = TypeVar("C", bound=Candidate)
 
 
-def find_agent_for_task(candidates: Iterable[C]) -> C | None:
-    """The least busy one with a free slot, the first of equals; None when all are full."""
+def find_agent_for_task(
+    candidates: Iterable[C], action: str = "", *, now: int = 0, tried: str = ""
+) -> C | None:
+    """The cheapest one with a free slot, the first of equals; None when all are full.
+
+    `now` is in milliseconds; `tried` the address of the agent that was last tried for this task in vain.
+    """
     best: C | None = None
+    lowest = (False, False, 0.0)
     for candidate in candidates:
-        if candidate.busy < candidate.slots and (best is None or candidate.busy < best.busy):
-            best = candidate
+        if candidate.busy >= candidate.slots:
+            continue
+        cost = (candidate.address == tried, not candidate.remote, _cost(candidate, action, now))
+        if best is None or cost < lowest:
+            best, lowest = candidate, cost
     return best
+
+
+def _cost(candidate: Candidate, action: str, now: int) -> float:
+    load = max(candidate.busy / candidate.slots, candidate.load)
+    return (0.1 + load) / max(candidate.share(action, now), LEAST)
+
+
+def weighed(share: float, age: int, *, well: bool) -> float:
+    """An agent's share of success after one more outcome; `age` is how many milliseconds the last one is ago."""
+    return (1 - NEWEST) * forgiven(share, age) + NEWEST * well
+
+
+def forgiven(share: float, age: int) -> float:
+    """The share as it counts `age` milliseconds after its last outcome: what it lost is forgiven by and by."""
+    return float(1 - (1 - share) * 0.5 ** (max(age, 0) / FORGIVEN))

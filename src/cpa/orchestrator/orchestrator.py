@@ -6,31 +6,22 @@ synchronous and quick; the work itself happens in agents.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from cpa.core.classes import FailureClass
 from cpa.core.commands import CancelAttempt, Command, DispatchTask, RequestTask, VerifyTask
-from cpa.core.events import (
-    AgentChosen,
-    DispatchDeferred,
-    Event,
-    TaskFailed,
-    TaskSucceeded,
-    TaskVerified,
-)
+from cpa.core.events import AgentChosen, Event, TaskFailed, TaskSucceeded, TaskVerified
 from cpa.core.job import JobState, results
 from cpa.core.references import fill
 from cpa.errors import CPAError
-from cpa.orchestrator.agent_registry import Agent, AgentRegistry, Applicant
+from cpa.orchestrator.agent_registry import AgentRegistry
+from cpa.orchestrator.assignments import LATEST, Assignments
+from cpa.orchestrator.presence import Presence
 from cpa.ports.clock import Clock
 from cpa.ports.executor import ActionRequest, ExecutionResult, Verification
 from cpa.ports.transport import Answer, Attempt, Transport
-
-NO_AGENT_WAIT = 5_000
-"""Milliseconds until a task without any suitable agent is offered again."""
 
 _NOTHING: frozenset[str] = frozenset()
 
@@ -42,34 +33,30 @@ class Orchestrator:
     """Between the core's commands and the agents. `report(tenant, job, event)` takes every fact that comes of
     them; it must not block. `connect` is called once, before the first command."""
 
-    def __init__(self, agents: AgentRegistry, transport: Transport, clock: Clock) -> None:
+    def __init__(
+        self, agents: AgentRegistry, transport: Transport, clock: Clock, presence: Presence | None = None
+    ) -> None:
+        """`presence` is that of the agents outside this process; without one it has the usual beat."""
+        self.presence = presence or Presence(agents, clock)
         self._agents = agents
         self._transport = transport
         self._clock = clock
-        self._held: dict[Attempt, Agent] = {}
         self._report: Report = _unconnected
         self._progress: Progress | None = None
-        self._emptied: asyncio.Event | None = None
+        self.assignments = Assignments(agents, self.presence, clock, self._tell, transport.cancel)
 
     def connect(self, report: Report, progress: Progress | None = None) -> None:
         self._report, self._progress = report, progress
+
+    async def run(self) -> None:
+        """Notice leases that run out and agents that are silent, until cancelled."""
+        await self.presence.run()
 
     # -- commands ------------------------------------------------------------------------------------------
 
     def choose(self, job: JobState, command: DispatchTask) -> Event | None:
         """Answer a `DispatchTask` at once, or None: then the answer is reported when an agent comes free."""
-        spec = job.spec.tasks[command.task]
-        head = job.head
-        applicant = Applicant(head.tenant, head.id, command.task, command.epoch, spec.action, spec.capability)
-        agent = self._agents.find_agent_for_task(applicant)
-        if agent is not None:
-            return self._chosen(applicant, agent)
-        if self._agents.offers(spec.action, spec.capability):
-            self._agents.wait(applicant)
-            return None
-        return DispatchDeferred(
-            time=0, task=command.task, epoch=command.epoch, reason="no_agent", after=NO_AGENT_WAIT
-        )
+        return self.assignments.choose(job, command)
 
     def perform(self, job: JobState, command: Command) -> None:
         """Carry out a command that is durable and still open. May be called any number of times."""
@@ -81,58 +68,58 @@ class Orchestrator:
             self._transport.cancel(command.agent, self._attempt(job, command.task, command.epoch))
 
     async def idle(self, timeout: float) -> None:
-        """Return when no attempt is with an agent any more, or after `timeout` seconds."""
-        if self._held:
-            self._emptied = asyncio.Event()
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._emptied.wait()
-            except TimeoutError:
-                return
+        """Return when no attempt is with a part of this process any more, or after `timeout` seconds."""
+        await self.assignments.idle(timeout)
 
     def known(self, agent: str) -> bool:
         """Whether an agent of this address lives; one of an earlier life of this process does not."""
         return self._agents.get(agent) is not None
 
+    def resume(self, job: JobState, command: RequestTask | CancelAttempt) -> None:
+        """An attempt that a known agent has since an earlier life of this process: it gets a fresh lease, and is
+        told again. What is known already stays as it is."""
+        if self.assignments.resume(job, command):
+            self.perform(job, command)
+
+    def recovered(self) -> None:
+        """All attempts of earlier lives are resumed: what agents name besides is not theirs."""
+        self.presence.settled = True
+
+    def closed(self, job: JobState, event: Event, keys: Iterable[str]) -> None:
+        """These commands are not open any more, by an event that no part of this process reported: attempts that
+        ended with them give their slots back, and agents that did not answer are told to stop."""
+        self.assignments.closed(job, event, keys)
+
+    def withdrawn(self, tenant: str, job: str, event: AgentChosen) -> None:
+        """A choice came too late for its task: the slot is free again."""
+        self.assignments.withdrawn(tenant, job, event)
+
     def job_idle(self, tenant: str, job: str) -> None:
         """Nothing of the job runs now: its session may go to another."""
-        self._called(self._agents.release_session(tenant, job))
+        self._agents.release_session(tenant, job)
 
     def job_ended(self, tenant: str, job: str) -> None:
         self._transport.job_ended(tenant, job)
-        self.job_idle(tenant, job)
+        self._agents.release_session(tenant, job, ended=True)
 
     # -- answers -------------------------------------------------------------------------------------------
 
     def handle_agent_response(self, attempt: Attempt, answer: Answer) -> None:
         """An agent's final answer to one attempt becomes an event."""
-        agent = self._held.pop(attempt, None)
-        if not self._held and self._emptied is not None:
-            self._emptied.set()
         if isinstance(answer, Verification):
-            event: Event = _verified(attempt, answer)
-        else:
-            event = _finished(attempt, answer)
+            self._report(attempt.tenant, attempt.job, _verified(attempt, answer))
+            return
+        event = _finished(attempt, answer)
+        held = self.assignments.answered(attempt)
         self._report(attempt.tenant, attempt.job, event)
-        if agent is not None:
-            self._called(self._agents.release(agent.address))
+        if held is not None:
+            self.assignments.count(*held, event)
+            self.assignments.free(held[0])
 
     # -- inside --------------------------------------------------------------------------------------------
 
-    def _chosen(self, applicant: Applicant, agent: Agent) -> Event:
-        attempt = Attempt(applicant.tenant, applicant.job, applicant.task, applicant.epoch)
-        self._held[attempt] = agent
-        return AgentChosen(time=0, task=applicant.task, epoch=applicant.epoch, agent=agent.address)
-
-    def _called(self, called: list[tuple[Applicant, Agent]]) -> None:
-        for applicant, agent in called:
-            self._report(applicant.tenant, applicant.job, self._chosen(applicant, agent))
-
-    def withdrawn(self, tenant: str, job: str, event: AgentChosen) -> None:
-        """A choice came too late for its task: the slot is free again."""
-        agent = self._held.pop(Attempt(tenant, job, event.task, event.epoch), None)
-        if agent is not None:
-            self._called(self._agents.release(agent.address))
+    def _tell(self, tenant: str, job: str, event: Event) -> None:
+        self._report(tenant, job, event)
 
     def _attempt(self, job: JobState, task: int, epoch: int) -> Attempt:
         return Attempt(job.head.tenant, job.head.id, task, epoch)
@@ -149,6 +136,7 @@ class Orchestrator:
                 ),
             )
             return
+        self.assignments.begin(attempt, command.agent, request.task)
         self._transport.send(command.agent, attempt, request)
 
     def _verify(self, job: JobState, command: VerifyTask) -> None:
@@ -156,7 +144,7 @@ class Orchestrator:
         spec = job.spec.tasks[command.task]
         age = (self._clock.now_ms() - job.task(command.task).since) / 1000
         request = self._action(job, command.task, attempt, max(age, 0.0), command.look)
-        verifier = self._agents.verifier(spec.action, spec.capability)
+        verifier = self._agents.verifier(attempt.tenant, spec.action, spec.capability)
         if verifier is None:
             event = TaskVerified(
                 time=0,
@@ -164,7 +152,7 @@ class Orchestrator:
                 epoch=command.epoch,
                 verdict="unknown",
                 evidence="no agent can look",
-                look_again=NO_AGENT_WAIT,
+                look_again=LATEST,
             )
             self._report(attempt.tenant, attempt.job, event)
             return

@@ -83,6 +83,7 @@ class LocalEngine:
             self._group.create_task(self._timers.run()),
             self._group.create_task(self._line.run()),
             self._group.create_task(self._recovery.run()),
+            self._group.create_task(self._orchestrator.run()),
         ]
         return self
 

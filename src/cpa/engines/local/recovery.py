@@ -1,7 +1,8 @@
 """After a start, and after a commit that failed: perform again what is open.
 
-Walks outbox rows by index and loads a job only to step it. An attempt given to an agent of an earlier life of
-this process is a lost lease: its outcome is unknown, and the core decides by the task's effect class.
+Walks outbox rows by index and loads a job only to step it. An attempt given to a part of this process in an earlier
+life is a lost lease: its outcome is unknown, and the core decides by the task's effect class. One given to an agent
+that is a process of its own is with that agent still: it is asked for again, by the same name.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Recovery:
                 self.revive(await self._engine.load(tenant, name))
             after = page[-1]
             await self._engine.flush()
+        self._orchestrator.recovered()
 
     def revive(self, job: JobState) -> None:
         """Perform again what is open; attempts whose agent is gone are lost."""
@@ -45,8 +47,9 @@ class Recovery:
             if command.key not in job.open:
                 continue
             if isinstance(command, RequestTask | CancelAttempt):
-                # An agent that is known has it from this life, and answers; asked again it would do it again.
-                if not self._orchestrator.known(command.agent):
+                if self._orchestrator.known(command.agent):
+                    self._orchestrator.resume(job, command)
+                else:
                     reason = "the process was restarted"
                     event = LeaseLost(time=0, task=command.task, epoch=command.epoch, reason=reason)
                     self._stepper.step(job, event)

@@ -157,6 +157,9 @@ class Stepper:
         if bool(before.busy) != bool(head.busy):
             self._keep_count(key, head)
         self._dirty.set()
+        if changes.closed and not fact and type(event) is not AgentChosen:
+            # What a part of this process reports has given its slot back itself.
+            self._orchestrator.closed(job, event, changes.closed)
         return decision
 
     def _keep_count(self, key: Key, head: JobHead) -> None:

@@ -1,0 +1,252 @@
+"""Which agent has which attempt: the choice, the slot it takes, and what gives the slot back.
+
+A slot is taken when an agent is chosen and given back exactly once: by the agent's answer, by the end of an attempt
+without one (its time is up, its lease is lost), or because the choice came too late. What an answer says about the
+agent and about its target is counted here, for the next choices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
+
+from cpa.core.classes import FailureClass
+from cpa.core.commands import CancelAttempt, DispatchTask, RequestTask
+from cpa.core.events import (
+    AgentChosen,
+    DispatchDeferred,
+    Event,
+    LeaseLost,
+    TaskFailed,
+    TaskRefused,
+    TaskSucceeded,
+    TimerFired,
+)
+from cpa.core.ids import fraction
+from cpa.core.job import JobState, TaskStatus
+from cpa.orchestrator.agent_registry import SESSIONS, Agent, AgentRegistry, Applicant, Called
+from cpa.orchestrator.breakers import Breakers
+from cpa.orchestrator.budget import RetryBudget
+from cpa.orchestrator.presence import Presence
+from cpa.orchestrator.readiness import BUDGET, BUSY
+from cpa.ports.clock import Clock
+from cpa.ports.transport import Attempt
+
+SOONEST = 2_000
+LATEST = 5_000
+"""Milliseconds between which a task that nobody can take now is offered again: spread, so that many that were
+deferred together do not come back together."""
+
+Report: TypeAlias = Callable[[str, str, Event], None]
+Cancel: TypeAlias = Callable[[str, Attempt], None]
+"""Stop an attempt at the agent of this address."""
+
+_AT_FAULT = (FailureClass.TECHNICAL, FailureClass.UNKNOWN_OUTCOME)
+_AT_WORK = (TaskStatus.ASSIGNED, TaskStatus.RUNNING)
+
+
+class Assignments:
+    """`report` takes what comes of waiting in line; it must not block."""
+
+    def __init__(
+        self, agents: AgentRegistry, presence: Presence, clock: Clock, report: Report, cancel: Cancel
+    ) -> None:
+        self.breakers = Breakers(clock.monotonic)
+        self.budget = RetryBudget()
+        self._agents = agents
+        self._presence = presence
+        self._clock = clock
+        self._report = report
+        self._cancel = cancel
+        self._held: dict[Attempt, tuple[Agent, Applicant]] = {}
+        self._emptied: asyncio.Event | None = None
+        agents.connect(clock.now_ms, self.breakers, self._called)
+        presence.connect(self._lost)
+
+    # -- taking --------------------------------------------------------------------------------------------
+
+    def choose(self, job: JobState, command: DispatchTask) -> Event | None:
+        """Answer a `DispatchTask` at once, or None: then the answer is reported when an agent comes free."""
+        applicant = self.applicant(job, command)
+        if applicant.retry and not self.budget.allows(applicant.tenant, applicant.action, job.head.time):
+            return _deferred(applicant, BUDGET)
+        found = self._agents.choose(applicant)
+        if isinstance(found, Agent):
+            return self.chosen(applicant, found, job.head.time)
+        if found == BUSY:
+            self._agents.wait(applicant)
+            return None
+        return _deferred(applicant, found)
+
+    def applicant(self, job: JobState, command: DispatchTask | RequestTask | CancelAttempt) -> Applicant:
+        """The task of this command, as it asks for an agent."""
+        index, head = command.task, job.head
+        spec = job.spec.tasks[index]
+        if spec.action.startswith(SESSIONS):
+            self._recall(job, spec.action)
+        return Applicant(
+            head.tenant,
+            head.id,
+            index,
+            command.epoch,
+            spec.action,
+            spec.capability,
+            spec.arguments,
+            command.epoch > 1 and job.task(index).attempts > 0,
+        )
+
+    def chosen(self, applicant: Applicant, agent: Agent, now: int) -> AgentChosen:
+        """The agent, whose slot is taken already, gets the task; `now` in milliseconds."""
+        attempt = Attempt(applicant.tenant, applicant.job, applicant.task, applicant.epoch)
+        self._held[attempt] = (agent, applicant)
+        self.budget.spent(applicant.tenant, applicant.action, now, retry=applicant.retry)
+        return AgentChosen(time=0, task=applicant.task, epoch=applicant.epoch, agent=agent.address)
+
+    def begin(self, attempt: Attempt, address: str, task: str) -> None:
+        """The attempt goes on its way to this agent now, which will call the task so."""
+        agent = self._agents.get(address)
+        if agent is not None and agent.remote:
+            self._presence.begin(agent, attempt, task)
+
+    def resume(self, job: JobState, command: RequestTask | CancelAttempt) -> bool:
+        """Take up an attempt of an earlier life of this process, with a fresh lease; False when there is none to
+        take up: it is known already, or was with a part of this process."""
+        agent = self._agents.get(command.agent)
+        applicant = self.applicant(job, command)
+        attempt = Attempt(applicant.tenant, applicant.job, applicant.task, applicant.epoch)
+        if agent is None or not agent.remote or attempt in self._held:
+            return False
+        self._held[attempt] = (agent, applicant)
+        self._agents.occupy(agent)
+        self._presence.begin(agent, attempt, job.spec.tasks[command.task].id)
+        return True
+
+    # -- giving back ---------------------------------------------------------------------------------------
+
+    def answered(self, attempt: Attempt) -> tuple[Agent, Applicant] | None:
+        """The agent's answer is there: the attempt is over, its slot still taken (see `free`)."""
+        held = self._held.pop(attempt, None)
+        if held is not None and held[0].remote:
+            self._presence.end(attempt)
+        if self._emptied is not None and not self._at_home():
+            self._emptied.set()
+        return held
+
+    def free(self, agent: Agent) -> None:
+        """Give a slot back; whoever is next gets it."""
+        self._agents.release(agent)
+
+    def withdrawn(self, tenant: str, job: str, event: AgentChosen) -> None:
+        """A choice came too late for its task: the slot is free again."""
+        held = self.answered(Attempt(tenant, job, event.task, event.epoch))
+        if held is not None:
+            self.free(held[0])
+
+    def closed(self, job: JobState, event: Event, keys: Iterable[str]) -> None:
+        """These commands of a job are not open any more. Attempts that ended with them give their slots back; an
+        agent that did not answer is told to stop."""
+        for key in keys:
+            kind, _, rest = key.partition(":")
+            if kind not in ("request", "cancel"):
+                continue
+            task, _, epoch = rest.partition(":")
+            attempt = Attempt(job.head.tenant, job.head.id, int(task), int(epoch))
+            run = job.task(attempt.task)
+            if run.epoch == attempt.epoch and run.status in _AT_WORK:
+                continue  # it is being cancelled, and still has its slot
+            held = self.answered(attempt)
+            if held is None:
+                continue
+            agent, applicant = held
+            if isinstance(event, TaskSucceeded | TaskFailed | TaskRefused):
+                self.count(agent, applicant, event)
+            else:
+                if isinstance(event, TimerFired):
+                    self.count(agent, applicant, event)
+                self._cancel(agent.address, attempt)
+            self.free(agent)
+
+    def count(self, agent: Agent, applicant: Applicant, event: Event) -> None:
+        """What the end of an attempt says about the agent and its target."""
+        failure = _failure(event)
+        way = (agent.address, applicant.tenant, applicant.action, applicant.arguments)
+        if failure in _AT_FAULT:
+            self.breakers.failed(*way)
+        elif failure is not FailureClass.ENVIRONMENT:
+            self.breakers.succeeded(*way)
+        well = failure in (None, FailureClass.BUSINESS, FailureClass.POLICY)
+        if well and not agent.shares:
+            return
+        agent.ended(applicant.action, self._clock.now_ms(), well=well)
+        if not well:
+            gone = isinstance(event, TaskRefused | LeaseLost)
+            self._agents.tried(applicant.tenant, applicant.job, applicant.task, agent, gone=gone)
+
+    async def idle(self, timeout: float) -> None:
+        """Return when no attempt is with a part of this process any more, or after `timeout` seconds. Agents
+        outside go on without us, and are found again."""
+        if self._at_home():
+            self._emptied = asyncio.Event()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._emptied.wait()
+            except TimeoutError:
+                return
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    def _at_home(self) -> bool:
+        return any(not agent.remote for agent, _ in self._held.values())
+
+    def _lost(self, attempt: Attempt, reason: str) -> None:
+        """A lease is lost: nothing more is expected, and the agent is to stop if it hears us at all."""
+        held = self._held.pop(attempt, None)
+        event = LeaseLost(time=0, task=attempt.task, epoch=attempt.epoch, reason=reason)
+        if held is not None:
+            agent, applicant = held
+            agent.ended(applicant.action, self._clock.now_ms(), well=False)
+            self._agents.tried(applicant.tenant, applicant.job, applicant.task, agent, gone=True)
+            self._cancel(agent.address, attempt)
+        self._report(attempt.tenant, attempt.job, event)
+        if held is not None:
+            self.free(held[0])
+
+    def _called(self, called: Sequence[Called]) -> None:
+        """Somebody in line gets an agent, or learns why not."""
+        for applicant, found in called:
+            if isinstance(found, Agent):
+                event: Event = self.chosen(applicant, found, self._clock.now_ms())
+            else:
+                event = _deferred(applicant, found)
+            self._report(applicant.tenant, applicant.job, event)
+
+    def _recall(self, job: JobState, action: str) -> None:
+        """After a restart the job itself tells where its session is: with the agent of its newest step."""
+        if self._agents.has_home(job.head.tenant, job.head.id):
+            return
+        family = action.partition(".")[0] + "."
+        steps = [
+            run
+            for run in job.tasks.values()
+            if run.agent and job.spec.tasks[run.index].action.startswith(family)
+        ]
+        if steps:
+            newest = max(steps, key=lambda run: run.since)
+            self._agents.settle(job.head.tenant, job.head.id, action, newest.agent)
+
+
+def _deferred(applicant: Applicant, reason: str) -> DispatchDeferred:
+    spread = fraction(applicant.tenant, applicant.job, applicant.task, applicant.epoch)
+    after = SOONEST + int((LATEST - SOONEST) * spread)
+    return DispatchDeferred(time=0, task=applicant.task, epoch=applicant.epoch, reason=reason, after=after)
+
+
+def _failure(event: Event) -> FailureClass | None:
+    """Of which class an attempt's end is; None for a success."""
+    if isinstance(event, TaskFailed):
+        # Stopped because we said so: that tells nothing about anybody.
+        return FailureClass.BUSINESS if event.code == "cancelled" else event.failure
+    if isinstance(event, TaskRefused):
+        return FailureClass.ENVIRONMENT
+    return None if isinstance(event, TaskSucceeded) else FailureClass.UNKNOWN_OUTCOME

@@ -1,0 +1,254 @@
+"""Who is there, and which attempts still live: beats, leases, and the one loop that notices what ran out.
+
+An attempt with an agent outside this process has a lease of three beats. A beat renews exactly the attempts it
+names, a message about an attempt renews that one. It is lost
+
+    - when its lease runs out;
+    - when a beat no longer names it: at once if an earlier one did, else with the second beat after the agent took
+      it, because one beat may have crossed the request on its way;
+    - when its agent is offline (three beats missed), was restarted, or is not to be heard any more.
+
+Nothing here is durable, and nothing here keeps an effect from happening twice: that is what epochs are for. A lease
+only decides when to stop waiting. After a restart of the scheduler every attempt gets one fresh lease, and until
+all are known again nobody is told to stop what is not known. If the scheduler itself stood still, no lease runs out
+before agents had the time to be heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cpa.orchestrator.agent_registry import Agent, AgentRegistry
+from cpa.ports.agents import AgentStatus, Beat, Named
+from cpa.ports.clock import Clock
+from cpa.ports.transport import Attempt
+
+BEATS = 3
+"""How many missed beats make an agent offline, and how many a lease lasts."""
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """What keeps an attempt with its agent."""
+
+    attempt: Attempt
+    agent: Agent
+    named: Named
+    """How beats call it."""
+    until: float
+    """On the monotonic clock, seconds."""
+    taken: bool = False
+    """The agent has it: it was handed over, or answered."""
+    seen: bool = False
+    """A beat named it."""
+    crossed: bool = False
+    """One beat after it was taken did not name it."""
+    over: bool = False
+
+
+Watched = Lease | str
+"""A lease, or an agent's address."""
+Lost = Callable[[Attempt, str], None]
+"""Takes an attempt that has lost its lease, and why; must not block."""
+
+
+class Presence:
+    """Beats and leases of the agents of one registry; `run` is the loop."""
+
+    def __init__(self, agents: AgentRegistry, clock: Clock, interval: float = 5.0) -> None:
+        """`interval`: seconds between an agent's beats."""
+        self.interval = interval
+        self.lease = BEATS * interval
+        self.settled = False
+        """Every attempt of an earlier life of this process is known again."""
+        self._agents = agents
+        self._clock = clock
+        self._leases: dict[Attempt, Lease] = {}
+        self._by_agent: dict[str, dict[Named, Lease]] = {}
+        self._seen: dict[str, float] = {}
+        """When agents that are online gave their last sign of life."""
+        self._line: list[tuple[float, int, Watched]] = []
+        """What to look at when; the time is a lower bound. Each lease and each agent is in it at most once."""
+        self._watching: set[str] = set()
+        """Agents in that line."""
+        self._number = 0
+        self._deaf = 0.0
+        """Until then nothing runs out."""
+        self._sooner = asyncio.Event()
+        self._lost: Lost = _nobody
+
+    def connect(self, lost: Lost) -> None:
+        self._lost = lost
+
+    # -- attempts ------------------------------------------------------------------------------------------
+
+    def begin(self, agent: Agent, attempt: Attempt, task: str) -> None:
+        """The attempt goes to this agent, where beats name its task so; a lease it has stays as it is."""
+        if attempt in self._leases:
+            return
+        named = Named(attempt.job, task, attempt.epoch)
+        lease = Lease(attempt, agent, named, self._clock.monotonic() + self.lease)
+        self._leases[attempt] = lease
+        self._by_agent.setdefault(agent.address, {})[named] = lease
+        self._watch(lease.until, lease)
+
+    def taken(self, attempt: Attempt) -> None:
+        """The agent has the request: from now on its beats should name it."""
+        lease = self._leases.get(attempt)
+        if lease is not None:
+            lease.taken = True
+
+    def renew(self, attempt: Attempt) -> None:
+        """The agent said something about the attempt."""
+        lease = self._leases.get(attempt)
+        if lease is not None:
+            lease.taken = True
+            lease.until = self._clock.monotonic() + self.lease
+            self.sign(lease.agent)
+
+    def end(self, attempt: Attempt) -> None:
+        """The attempt is over."""
+        lease = self._leases.pop(attempt, None)
+        if lease is not None:
+            lease.over = True
+            self._by_agent[lease.agent.address].pop(lease.named, None)
+
+    def running(self, agent: Agent) -> tuple[tuple[Attempt, Named, float], ...]:
+        """The agent's attempts, how beats name them, and how many seconds each lease still has."""
+        now = self._clock.monotonic()
+        leases = self._by_agent.get(agent.address, {}).values()
+        return tuple((lease.attempt, lease.named, max(lease.until - now, 0.0)) for lease in leases)
+
+    # -- agents --------------------------------------------------------------------------------------------
+
+    def sign(self, agent: Agent) -> None:
+        """A sign of life."""
+        now = self._clock.monotonic()
+        self._seen[agent.address] = now
+        if agent.address not in self._watching:
+            self._watching.add(agent.address)
+            self._watch(now + self.lease, agent.address)
+        if not agent.online and agent.beat.status is not AgentStatus.OFFLINE:
+            agent.online = True
+            self._agents.changed()
+
+    def last(self, agent: Agent) -> float | None:
+        """How many seconds ago the agent gave its last sign of life; None while it is offline."""
+        seen = self._seen.get(agent.address)
+        return None if seen is None else max(self._clock.monotonic() - seen, 0.0)
+
+    def beat(self, agent: Agent, beat: Beat) -> tuple[Named, ...]:
+        """Take a beat; returns what the agent is to stop, because it is not its own any more."""
+        before = (agent.online, agent.slots, agent.beat.status, agent.beat.readiness)
+        agent.beat = beat
+        agent.slots = _room(agent, beat)
+        agent.online = beat.status is not AgentStatus.OFFLINE
+        lost = self._compare(agent, beat.running)
+        self.sign(agent)
+        if before != (agent.online, agent.slots, beat.status, beat.readiness):
+            self._agents.changed()
+        return lost
+
+    def leave(self, agent: Agent, reason: str) -> None:
+        """Nothing more is expected of the agent for now: its attempts are lost."""
+        self._seen.pop(agent.address, None)
+        agent.online = False
+        self._agents.changed()
+        self.lose(agent, reason)
+
+    def lose(self, agent: Agent, reason: str) -> None:
+        """The agent stays, and its attempts are lost."""
+        for lease in list(self._by_agent.get(agent.address, {}).values()):
+            self._give_up(lease, reason)
+
+    def forget(self, agent: Agent, reason: str) -> None:
+        """The agent is no more."""
+        self.leave(agent, reason)
+        self._by_agent.pop(agent.address, None)
+
+    # -- the loop ------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Notice what runs out, until cancelled."""
+        while True:
+            self._sooner.clear()
+            now = self._clock.monotonic()
+            self._expire(now)
+            due = max(self._line[0][0], self._deaf) if self._line else None
+            try:
+                async with asyncio.timeout(None if due is None else max(due - now, 0.0)):
+                    await self._sooner.wait()
+            except TimeoutError:
+                woken = self._clock.monotonic()
+                if due is not None and woken - due > self.interval:
+                    # We stood still. What came in meanwhile has not been read yet.
+                    self._deaf = woken + self.lease
+
+    def _expire(self, now: float) -> None:
+        if now < self._deaf:
+            return
+        while self._line and self._line[0][0] <= now:
+            watched = heapq.heappop(self._line)[2]
+            if isinstance(watched, str):
+                self._look_after(watched, now)
+            elif not watched.over and watched.until > now:
+                self._watch(watched.until, watched)
+            elif not watched.over:
+                self._give_up(watched, f"its agent did not name it for {self.lease:g} s")
+
+    def _look_after(self, address: str, now: float) -> None:
+        self._watching.discard(address)
+        seen, agent = self._seen.get(address), self._agents.get(address)
+        if seen is None or agent is None:
+            return
+        if seen + self.lease > now:
+            self._watching.add(address)
+            self._watch(seen + self.lease, address)
+        else:
+            self.leave(agent, f"its agent was not heard of for {self.lease:g} s")
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    def _watch(self, when: float, watched: Watched) -> None:
+        self._number += 1
+        if not self._line or when < self._line[0][0]:
+            self._sooner.set()
+        heapq.heappush(self._line, (when, self._number, watched))
+
+    def _compare(self, agent: Agent, running: tuple[Named, ...]) -> tuple[Named, ...]:
+        """What the agent names against what it has."""
+        now = self._clock.monotonic()
+        mine = self._by_agent.get(agent.address, {})
+        strange = []
+        for named in running:
+            lease = mine.get(named)
+            if lease is not None:
+                lease.until, lease.taken, lease.seen, lease.crossed = now + self.lease, True, True, False
+            elif self.settled:
+                strange.append(named)
+        missing = set(mine).difference(running) if mine else ()
+        for lease in [lease for named, lease in mine.items() if named in missing]:
+            if lease.seen or lease.crossed:
+                self._give_up(lease, "its agent does not name it any more")
+            elif lease.taken:
+                lease.crossed = True
+        return tuple(strange)
+
+    def _give_up(self, lease: Lease, reason: str) -> None:
+        if not lease.over:
+            self.end(lease.attempt)
+            self._lost(lease.attempt, reason)
+
+
+def _room(agent: Agent, beat: Beat) -> int:
+    """How many attempts the agent can have, by its registration and by what it says."""
+    most = agent.slots if agent.record is None else agent.record.slots
+    if beat.status is AgentStatus.BUSY:
+        return min(most, len(beat.running))
+    return most if beat.free is None else min(most, len(beat.running) + max(beat.free, 0))
+
+
+def _nobody(_attempt: Attempt, _reason: str) -> None: ...
