@@ -8,8 +8,8 @@ import pytest
 
 from cpa.orchestrator.breakers import FIRST, LONGEST, STALE, THRESHOLD, Breakers, family_of, target_of
 
-AGENT = "agent://web/eins"
-OTHER = "agent://web/zwei"
+AGENT = ("acme", "agent://web/eins")
+OTHER = ("acme", "agent://web/zwei")
 
 
 class World:
@@ -19,14 +19,16 @@ class World:
         self.now = 100.0
         self.breakers = Breakers(lambda: self.now)
 
-    def way(self, agent: str, url: str, action: str, tenant: str) -> tuple[str, str, str, dict[str, Any]]:
+    def way(
+        self, agent: tuple[str, str], url: str, action: str, tenant: str
+    ) -> tuple[tuple[str, str], str, str, dict[str, Any]]:
         return agent, tenant, action, {"url": url} if url else {}
 
     def fail(
         self,
         times: int = 1,
         *,
-        agent: str = AGENT,
+        agent: tuple[str, str] = AGENT,
         url: str = "",
         action: str = "x.a.b",
         tenant: str = "acme",
@@ -35,17 +37,17 @@ class World:
             self.breakers.failed(*self.way(agent, url, action, tenant))
 
     def succeed(
-        self, *, agent: str = AGENT, url: str = "", action: str = "x.a.b", tenant: str = "acme"
+        self, *, agent: tuple[str, str] = AGENT, url: str = "", action: str = "x.a.b", tenant: str = "acme"
     ) -> None:
         self.breakers.succeeded(*self.way(agent, url, action, tenant))
 
     def barred(
-        self, *, agent: str = AGENT, url: str = "", action: str = "x.a.b", tenant: str = "acme"
+        self, *, agent: tuple[str, str] = AGENT, url: str = "", action: str = "x.a.b", tenant: str = "acme"
     ) -> bool:
         return self.breakers.bars(*self.way(agent, url, action, tenant))
 
     def enter(
-        self, *, agent: str = AGENT, url: str = "", action: str = "x.a.b", tenant: str = "acme"
+        self, *, agent: tuple[str, str] = AGENT, url: str = "", action: str = "x.a.b", tenant: str = "acme"
     ) -> None:
         self.breakers.entered(*self.way(agent, url, action, tenant))
 

@@ -51,6 +51,11 @@ class Agent:
     """By action: share of success and when that was, in milliseconds. Only for what ever failed."""
 
     @property
+    def key(self) -> tuple[str, str]:
+        """(tenant, address): two tenants may call their agents alike."""
+        return self.tenant, self.address
+
+    @property
     def remote(self) -> bool:
         return self.record is not None
 
@@ -119,7 +124,7 @@ class AgentRegistry:
     """
 
     def __init__(self) -> None:
-        self._agents: dict[str, Agent] = {}
+        self._agents: dict[tuple[str, str], Agent] = {}
         self._suitable: dict[tuple[str, str, str], tuple[tuple[Agent, ...], Agent | None]] = {}
         """By (tenant, action, capability): who could, and who that is when it can only be one part of us."""
         self._lines: dict[_Kind, deque[Applicant]] = {}
@@ -143,17 +148,18 @@ class AgentRegistry:
 
     def register(self, agent: Agent) -> None:
         """Add or replace an agent."""
-        self._agents[agent.address] = agent
+        self._agents[agent.key] = agent
         self.changed()
 
-    def unregister(self, address: str) -> Agent | None:
+    def unregister(self, address: str, tenant: str = "") -> Agent | None:
         """The agent is gone; whoever waits for it alone is told."""
-        agent = self._agents.pop(address, None)
+        agent = self._agents.pop((tenant, address), None)
         self.changed()
         return agent
 
-    def get(self, address: str) -> Agent | None:
-        return self._agents.get(address)
+    def get(self, address: str, tenant: str = "") -> Agent | None:
+        """The agent of this address that takes this tenant's tasks."""
+        return self._agents.get((tenant, address)) or self._agents.get(("", address))
 
     def list(
         self, tenant: str = "", *, type: str = "", capability: str = "", status: str = ""
@@ -249,7 +255,7 @@ class AgentRegistry:
     def settle(self, tenant: str, job: str, action: str, address: str) -> None:
         """What an earlier life of this process knew: the job's session for such actions is at this agent."""
         family = _session(action)
-        if family and address in self._agents:
+        if family and self.get(address, tenant) is not None:
             self._homes.setdefault((tenant, job), {}).setdefault(family, address)
 
     def release_session(self, tenant: str, job: str, *, ended: bool = False) -> None:
@@ -315,7 +321,7 @@ class AgentRegistry:
             found = obstacle(action, agent.state, agent.online, agent.beat.readiness, at_home=at_home)
             if found:
                 return found
-        if self._breakers.bars(agent.address, applicant.tenant, action, applicant.arguments):
+        if self._breakers.bars(agent.key, applicant.tenant, action, applicant.arguments):
             return BREAKER
         room = agent.busy < agent.slots
         if room and agent.sessions and action.startswith(SESSIONS):
@@ -325,7 +331,7 @@ class AgentRegistry:
 
     def _take(self, agent: Agent, applicant: Applicant) -> None:
         agent.busy += 1
-        self._breakers.entered(agent.address, applicant.tenant, applicant.action, applicant.arguments)
+        self._breakers.entered(agent.key, applicant.tenant, applicant.action, applicant.arguments)
         family = _session(applicant.action)
         if not family:
             return

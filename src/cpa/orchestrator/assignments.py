@@ -33,7 +33,7 @@ from cpa.orchestrator.readiness import BUDGET, BUSY
 from cpa.ports.clock import Clock
 from cpa.ports.transport import Attempt
 
-SOONEST = 2_000
+SOONEST = 3_000
 LATEST = 5_000
 """Milliseconds between which a task that nobody can take now is offered again: spread, so that many that were
 deferred together do not come back together."""
@@ -103,16 +103,23 @@ class Assignments:
         self.budget.spent(applicant.tenant, applicant.action, now, retry=applicant.retry)
         return AgentChosen(time=0, task=applicant.task, epoch=applicant.epoch, agent=agent.address)
 
-    def begin(self, attempt: Attempt, address: str, task: str) -> None:
-        """The attempt goes on its way to this agent now, which will call the task so."""
-        agent = self._agents.get(address)
-        if agent is not None and agent.remote:
+    def begin(self, attempt: Attempt, address: str, task: str) -> bool:
+        """The attempt goes on its way to this agent now, which will call the task so. False when the agent has gone
+        since it was chosen: then the attempt is refused on its behalf, and must not be sent."""
+        agent = self._agents.get(address, attempt.tenant)
+        if agent is not None and not agent.remote:
+            return True
+        if agent is not None and (agent.online or self._presence.has(attempt)):
             self._presence.begin(agent, attempt, task)
+            return True
+        reason = "the agent had gone before it was asked"
+        self.ended(attempt, TaskRefused(time=0, task=attempt.task, epoch=attempt.epoch, reason=reason))
+        return False
 
     def resume(self, job: JobState, command: RequestTask | CancelAttempt) -> bool:
         """Take up an attempt of an earlier life of this process, with a fresh lease; False when there is none to
         take up: it is known already, or was with a part of this process."""
-        agent = self._agents.get(command.agent)
+        agent = self._agents.get(command.agent, job.head.tenant)
         applicant = self.applicant(job, command)
         attempt = Attempt(applicant.tenant, applicant.job, applicant.task, applicant.epoch)
         if agent is None or not agent.remote or attempt in self._held:
@@ -124,24 +131,19 @@ class Assignments:
 
     # -- giving back ---------------------------------------------------------------------------------------
 
-    def answered(self, attempt: Attempt) -> tuple[Agent, Applicant] | None:
-        """The agent's answer is there: the attempt is over, its slot still taken (see `free`)."""
-        held = self._held.pop(attempt, None)
-        if held is not None and held[0].remote:
-            self._presence.end(attempt)
-        if self._emptied is not None and not self._at_home():
-            self._emptied.set()
-        return held
-
-    def free(self, agent: Agent) -> None:
-        """Give a slot back; whoever is next gets it."""
-        self._agents.release(agent)
+    def ended(self, attempt: Attempt, event: Event) -> None:
+        """The attempt ended so, as a part of this process reports."""
+        held = self._answered(attempt)
+        self._report(attempt.tenant, attempt.job, event)
+        if held is not None:
+            self._count(*held, event)
+            self._agents.release(held[0])
 
     def withdrawn(self, tenant: str, job: str, event: AgentChosen) -> None:
         """A choice came too late for its task: the slot is free again."""
-        held = self.answered(Attempt(tenant, job, event.task, event.epoch))
+        held = self._answered(Attempt(tenant, job, event.task, event.epoch))
         if held is not None:
-            self.free(held[0])
+            self._agents.release(held[0])
 
     def closed(self, job: JobState, event: Event, keys: Iterable[str]) -> None:
         """These commands of a job are not open any more. Attempts that ended with them give their slots back; an
@@ -155,32 +157,34 @@ class Assignments:
             run = job.task(attempt.task)
             if run.epoch == attempt.epoch and run.status in _AT_WORK:
                 continue  # it is being cancelled, and still has its slot
-            held = self.answered(attempt)
+            held = self._answered(attempt)
             if held is None:
                 continue
             agent, applicant = held
             if isinstance(event, TaskSucceeded | TaskFailed | TaskRefused):
-                self.count(agent, applicant, event)
+                self._count(agent, applicant, event)
             else:
                 if isinstance(event, TimerFired):
-                    self.count(agent, applicant, event)
+                    self._count(agent, applicant, event)
                 self._cancel(agent.address, attempt)
-            self.free(agent)
+            self._agents.release(agent)
 
-    def count(self, agent: Agent, applicant: Applicant, event: Event) -> None:
+    def _count(self, agent: Agent, applicant: Applicant, event: Event) -> None:
         """What the end of an attempt says about the agent and its target."""
+        if type(event) is TaskSucceeded and not self.breakers and not agent.shares:
+            return  # where all is well there is nothing to note
         failure = _failure(event)
-        way = (agent.address, applicant.tenant, applicant.action, applicant.arguments)
-        if failure in _AT_FAULT:
-            self.breakers.failed(*way)
-        elif failure is not FailureClass.ENVIRONMENT:
-            self.breakers.succeeded(*way)
         well = failure in (None, FailureClass.BUSINESS, FailureClass.POLICY)
+        gone = isinstance(event, TaskRefused | LeaseLost)
+        way = (agent.key, applicant.tenant, applicant.action, applicant.arguments)
+        if failure in _AT_FAULT and not gone:
+            self.breakers.failed(*way)
+        elif well:
+            self.breakers.succeeded(*way)
         if well and not agent.shares:
             return
         agent.ended(applicant.action, self._clock.now_ms(), well=well)
         if not well:
-            gone = isinstance(event, TaskRefused | LeaseLost)
             self._agents.tried(applicant.tenant, applicant.job, applicant.task, agent, gone=gone)
 
     async def idle(self, timeout: float) -> None:
@@ -196,21 +200,24 @@ class Assignments:
 
     # -- inside --------------------------------------------------------------------------------------------
 
+    def _answered(self, attempt: Attempt) -> tuple[Agent, Applicant] | None:
+        """The agent's answer is there: the attempt is over, its slot is still taken."""
+        held = self._held.pop(attempt, None)
+        if held is not None and held[0].remote:
+            self._presence.end(attempt)
+        if self._emptied is not None and not self._at_home():
+            self._emptied.set()
+        return held
+
     def _at_home(self) -> bool:
         return any(not agent.remote for agent, _ in self._held.values())
 
     def _lost(self, attempt: Attempt, reason: str) -> None:
         """A lease is lost: nothing more is expected, and the agent is to stop if it hears us at all."""
-        held = self._held.pop(attempt, None)
-        event = LeaseLost(time=0, task=attempt.task, epoch=attempt.epoch, reason=reason)
+        held = self._held.get(attempt)
         if held is not None:
-            agent, applicant = held
-            agent.ended(applicant.action, self._clock.now_ms(), well=False)
-            self._agents.tried(applicant.tenant, applicant.job, applicant.task, agent, gone=True)
-            self._cancel(agent.address, attempt)
-        self._report(attempt.tenant, attempt.job, event)
-        if held is not None:
-            self.free(held[0])
+            self._cancel(held[0].address, attempt)
+        self.ended(attempt, LeaseLost(time=0, task=attempt.task, epoch=attempt.epoch, reason=reason))
 
     def _called(self, called: Sequence[Called]) -> None:
         """Somebody in line gets an agent, or learns why not."""

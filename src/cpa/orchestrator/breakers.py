@@ -29,6 +29,8 @@ STALE = 60.0
 _MOST = 10_000
 
 Key = tuple[str, ...]
+Way = tuple[str, str]
+"""An agent: its tenant and its address."""
 
 
 def family_of(action: str) -> str:
@@ -76,7 +78,7 @@ class Breakers:
         """Whether anything failed at all."""
         return bool(self._circuits)
 
-    def bars(self, agent: str, tenant: str, action: str, arguments: Mapping[str, Any]) -> bool:
+    def bars(self, agent: Way, tenant: str, action: str, arguments: Mapping[str, Any]) -> bool:
         """Whether one of the circuits on this way is open now."""
         if not self._circuits:
             return False
@@ -84,7 +86,7 @@ class Breakers:
         found = (self._circuits.get(key) for key in _keys(agent, tenant, action, arguments))
         return any(circuit is not None and circuit.until > now for circuit in found)
 
-    def entered(self, agent: str, tenant: str, action: str, arguments: Mapping[str, Any]) -> None:
+    def entered(self, agent: Way, tenant: str, action: str, arguments: Mapping[str, Any]) -> None:
         """An attempt goes this way: where a circuit was half open, it is the only one for now."""
         if not self._circuits:
             return
@@ -94,12 +96,12 @@ class Breakers:
             if circuit is not None and circuit.until:
                 circuit.until = now + circuit.pause
 
-    def succeeded(self, agent: str, tenant: str, action: str, arguments: Mapping[str, Any]) -> None:
+    def succeeded(self, agent: Way, tenant: str, action: str, arguments: Mapping[str, Any]) -> None:
         if self._circuits:
             for key in _keys(agent, tenant, action, arguments):
                 self._circuits.pop(key, None)
 
-    def failed(self, agent: str, tenant: str, action: str, arguments: Mapping[str, Any]) -> None:
+    def failed(self, agent: Way, tenant: str, action: str, arguments: Mapping[str, Any]) -> None:
         now, target = self._now(), target_of(action, arguments)
         for key in _keys(agent, tenant, action, arguments):
             circuit = self._circuits.setdefault(key, Circuit())
@@ -117,22 +119,22 @@ class Breakers:
         while len(self._circuits) > _MOST:
             self._circuits.popitem(last=False)
 
-    def forget(self, agent: str) -> None:
+    def forget(self, agent: Way) -> None:
         """The agent is another one now (a new process) or gone."""
-        for key in [key for key in self._circuits if key[:2] == ("agent", agent)]:
+        for key in [key for key in self._circuits if key[:3] == ("agent", *agent)]:
             del self._circuits[key]
 
-    def of(self, agent: str) -> dict[str, dict[str, Any]]:
+    def of(self, agent: Way) -> dict[str, dict[str, Any]]:
         """By family of actions: what is known of an agent that failed, for people."""
         now = self._now()
         return {
-            key[2]: {
+            key[3]: {
                 "state": _state(circuit, now),
                 "failures": circuit.failures,
                 "retry_in": round(max(circuit.until - now, 0.0), 3),
             }
             for key, circuit in self._circuits.items()
-            if key[:2] == ("agent", agent)
+            if key[:3] == ("agent", *agent)
         }
 
 
@@ -142,7 +144,7 @@ def _state(circuit: Circuit, now: float) -> str:
     return "open" if circuit.until > now else "half_open"
 
 
-def _keys(agent: str, tenant: str, action: str, arguments: Mapping[str, Any]) -> tuple[Key, ...]:
-    way = ("agent", agent, family_of(action))
+def _keys(agent: Way, tenant: str, action: str, arguments: Mapping[str, Any]) -> tuple[Key, ...]:
+    way = ("agent", *agent, family_of(action))
     target = target_of(action, arguments)
     return (way, ("target", tenant, target)) if target else (way,)

@@ -71,9 +71,9 @@ class Orchestrator:
         """Return when no attempt is with a part of this process any more, or after `timeout` seconds."""
         await self.assignments.idle(timeout)
 
-    def known(self, agent: str) -> bool:
-        """Whether an agent of this address lives; one of an earlier life of this process does not."""
-        return self._agents.get(agent) is not None
+    def known(self, tenant: str, agent: str) -> bool:
+        """Whether there is an agent of this address; a part of an earlier life of this process is none."""
+        return self._agents.get(agent, tenant) is not None
 
     def resume(self, job: JobState, command: RequestTask | CancelAttempt) -> None:
         """An attempt that a known agent has since an earlier life of this process: it gets a fresh lease, and is
@@ -109,12 +109,7 @@ class Orchestrator:
         if isinstance(answer, Verification):
             self._report(attempt.tenant, attempt.job, _verified(attempt, answer))
             return
-        event = _finished(attempt, answer)
-        held = self.assignments.answered(attempt)
-        self._report(attempt.tenant, attempt.job, event)
-        if held is not None:
-            self.assignments.count(*held, event)
-            self.assignments.free(held[0])
+        self.assignments.ended(attempt, _finished(attempt, answer))
 
     # -- inside --------------------------------------------------------------------------------------------
 
@@ -136,8 +131,8 @@ class Orchestrator:
                 ),
             )
             return
-        self.assignments.begin(attempt, command.agent, request.task)
-        self._transport.send(command.agent, attempt, request)
+        if self.assignments.begin(attempt, command.agent, request.task):
+            self._transport.send(command.agent, attempt, request)
 
     def _verify(self, job: JobState, command: VerifyTask) -> None:
         attempt = self._attempt(job, command.task, command.epoch)

@@ -49,8 +49,8 @@ class Lease:
     over: bool = False
 
 
-Watched = Lease | str
-"""A lease, or an agent's address."""
+Key = tuple[str, str]
+"""An agent: its tenant and its address."""
 Lost = Callable[[Attempt, str], None]
 """Takes an attempt that has lost its lease, and why; must not block."""
 
@@ -67,12 +67,13 @@ class Presence:
         self._agents = agents
         self._clock = clock
         self._leases: dict[Attempt, Lease] = {}
-        self._by_agent: dict[str, dict[Named, Lease]] = {}
-        self._seen: dict[str, float] = {}
+        self._by_agent: dict[Key, dict[Named, Lease]] = {}
+        self._seen: dict[Key, float] = {}
         """When agents that are online gave their last sign of life."""
-        self._line: list[tuple[float, int, Watched]] = []
-        """What to look at when; the time is a lower bound. Each lease and each agent is in it at most once."""
-        self._watching: set[str] = set()
+        self._line: list[tuple[float, bool, int, Lease | Key]] = []
+        """What to look at when, agents before leases: what a silent agent had must not be given to it again. The
+        time is a lower bound. Each lease and each agent is in it at most once."""
+        self._watching: set[Key] = set()
         """Agents in that line."""
         self._number = 0
         self._deaf = 0.0
@@ -92,7 +93,7 @@ class Presence:
         named = Named(attempt.job, task, attempt.epoch)
         lease = Lease(attempt, agent, named, self._clock.monotonic() + self.lease)
         self._leases[attempt] = lease
-        self._by_agent.setdefault(agent.address, {})[named] = lease
+        self._by_agent.setdefault(agent.key, {})[named] = lease
         self._watch(lease.until, lease)
 
     def taken(self, attempt: Attempt) -> None:
@@ -100,6 +101,9 @@ class Presence:
         lease = self._leases.get(attempt)
         if lease is not None:
             lease.taken = True
+
+    def has(self, attempt: Attempt) -> bool:
+        return attempt in self._leases
 
     def renew(self, attempt: Attempt) -> None:
         """The agent said something about the attempt."""
@@ -114,12 +118,12 @@ class Presence:
         lease = self._leases.pop(attempt, None)
         if lease is not None:
             lease.over = True
-            self._by_agent[lease.agent.address].pop(lease.named, None)
+            self._by_agent[lease.agent.key].pop(lease.named, None)
 
     def running(self, agent: Agent) -> tuple[tuple[Attempt, Named, float], ...]:
         """The agent's attempts, how beats name them, and how many seconds each lease still has."""
         now = self._clock.monotonic()
-        leases = self._by_agent.get(agent.address, {}).values()
+        leases = self._by_agent.get(agent.key, {}).values()
         return tuple((lease.attempt, lease.named, max(lease.until - now, 0.0)) for lease in leases)
 
     # -- agents --------------------------------------------------------------------------------------------
@@ -127,17 +131,17 @@ class Presence:
     def sign(self, agent: Agent) -> None:
         """A sign of life."""
         now = self._clock.monotonic()
-        self._seen[agent.address] = now
-        if agent.address not in self._watching:
-            self._watching.add(agent.address)
-            self._watch(now + self.lease, agent.address)
+        self._seen[agent.key] = now
+        if agent.key not in self._watching:
+            self._watching.add(agent.key)
+            self._watch(now + self.lease, agent.key)
         if not agent.online and agent.beat.status is not AgentStatus.OFFLINE:
             agent.online = True
             self._agents.changed()
 
     def last(self, agent: Agent) -> float | None:
         """How many seconds ago the agent gave its last sign of life; None while it is offline."""
-        seen = self._seen.get(agent.address)
+        seen = self._seen.get(agent.key)
         return None if seen is None else max(self._clock.monotonic() - seen, 0.0)
 
     def beat(self, agent: Agent, beat: Beat) -> tuple[Named, ...]:
@@ -154,20 +158,20 @@ class Presence:
 
     def leave(self, agent: Agent, reason: str) -> None:
         """Nothing more is expected of the agent for now: its attempts are lost."""
-        self._seen.pop(agent.address, None)
+        self._seen.pop(agent.key, None)
         agent.online = False
         self._agents.changed()
         self.lose(agent, reason)
 
     def lose(self, agent: Agent, reason: str) -> None:
         """The agent stays, and its attempts are lost."""
-        for lease in list(self._by_agent.get(agent.address, {}).values()):
+        for lease in list(self._by_agent.get(agent.key, {}).values()):
             self._give_up(lease, reason)
 
     def forget(self, agent: Agent, reason: str) -> None:
         """The agent is no more."""
         self.leave(agent, reason)
-        self._by_agent.pop(agent.address, None)
+        self._by_agent.pop(agent.key, None)
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -191,37 +195,39 @@ class Presence:
         if now < self._deaf:
             return
         while self._line and self._line[0][0] <= now:
-            watched = heapq.heappop(self._line)[2]
-            if isinstance(watched, str):
+            watched = heapq.heappop(self._line)[3]
+            if isinstance(watched, tuple):
                 self._look_after(watched, now)
-            elif not watched.over and watched.until > now:
+            elif watched.over:
+                continue
+            elif watched.until > now:
                 self._watch(watched.until, watched)
-            elif not watched.over:
+            else:
                 self._give_up(watched, f"its agent did not name it for {self.lease:g} s")
 
-    def _look_after(self, address: str, now: float) -> None:
-        self._watching.discard(address)
-        seen, agent = self._seen.get(address), self._agents.get(address)
+    def _look_after(self, key: Key, now: float) -> None:
+        self._watching.discard(key)
+        seen, agent = self._seen.get(key), self._agents.get(key[1], key[0])
         if seen is None or agent is None:
             return
         if seen + self.lease > now:
-            self._watching.add(address)
-            self._watch(seen + self.lease, address)
+            self._watching.add(key)
+            self._watch(seen + self.lease, key)
         else:
             self.leave(agent, f"its agent was not heard of for {self.lease:g} s")
 
     # -- inside --------------------------------------------------------------------------------------------
 
-    def _watch(self, when: float, watched: Watched) -> None:
+    def _watch(self, when: float, watched: Lease | Key) -> None:
         self._number += 1
         if not self._line or when < self._line[0][0]:
             self._sooner.set()
-        heapq.heappush(self._line, (when, self._number, watched))
+        heapq.heappush(self._line, (when, isinstance(watched, Lease), self._number, watched))
 
     def _compare(self, agent: Agent, running: tuple[Named, ...]) -> tuple[Named, ...]:
         """What the agent names against what it has."""
         now = self._clock.monotonic()
-        mine = self._by_agent.get(agent.address, {})
+        mine = self._by_agent.get(agent.key, {})
         strange = []
         for named in running:
             lease = mine.get(named)

@@ -47,7 +47,7 @@ class Recovery:
             if command.key not in job.open:
                 continue
             if isinstance(command, RequestTask | CancelAttempt):
-                if self._orchestrator.known(command.agent):
+                if self._orchestrator.known(job.head.tenant, command.agent):
                     self._orchestrator.resume(job, command)
                 else:
                     reason = "the process was restarted"

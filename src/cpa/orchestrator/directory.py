@@ -1,0 +1,365 @@
+"""The register of agents: what is durable about them, who may change it, and how it reaches the running view.
+
+An agent registers once, by an admin, by an enrolment token or by a key made for its address; its own key lets it
+come back: the same agent, perhaps in a new process. Its name belongs to it until it is revoked or removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+from msgspec.structs import replace
+
+from cpa.audit.log import AuditLog
+from cpa.core.actions import CATALOGUE, ActionCatalogue
+from cpa.errors import Conflict, Forbidden, NotFound, Unauthorized
+from cpa.orchestrator.agent_registry import Agent, AgentRegistry
+from cpa.orchestrator.orchestrator import Orchestrator
+from cpa.orchestrator.registration import Registration, capabilities, checked
+from cpa.ports.agents import AgentRecord, AgentState, AgentStore, Beat, Named
+from cpa.ports.clock import Clock
+from cpa.ports.keys import Caller, Scope
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent learns when it registers."""
+
+    agent: AgentRecord
+    new: bool
+    key: str | None
+    """Its API key, this once; None when it has one already."""
+    callback_key: str
+    """What the scheduler shows when it hands tasks to the agent's endpoint."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a beat is answered with."""
+
+    lost: tuple[Named, ...]
+    """Attempts it named that are not its own any more: to be stopped."""
+    state: AgentState
+    interval: float
+    """Seconds until the next beat is expected."""
+
+
+class AgentKeys(Protocol):
+    """Credentials of agents."""
+
+    async def enrol(self, token: str, name: str) -> str:
+        """Use an enrolment token once for an agent of this name; gives its tenant. `Unauthorized` when it is not
+        accepted."""
+        ...
+
+    async def make(self, tenant: str, address: str) -> tuple[str, str]:
+        """A new API key for the agent of this address, and the key's id. Durable on return."""
+        ...
+
+    async def revoke(self, tenant: str, key: str) -> None:
+        """The key of this id is dead, at once."""
+        ...
+
+    def callback(self, tenant: str, agent: str) -> str:
+        """What the scheduler shows to the endpoint of the agent of this id."""
+        ...
+
+
+class AgentDirectory:
+    """`load` once, before the engine starts; then the register and the running view agree."""
+
+    def __init__(
+        self,
+        store: AgentStore,
+        agents: AgentRegistry,
+        orchestrator: Orchestrator,
+        keys: AgentKeys,
+        audit: AuditLog,
+        clock: Clock,
+        new_id: Callable[[], str],
+        *,
+        check_endpoint: Callable[[str], None] = lambda _: None,
+        gone: Callable[[AgentRecord], None] = lambda _: None,
+        catalogue: ActionCatalogue = CATALOGUE,
+    ) -> None:
+        """`check_endpoint` refuses addresses that may not be called; it must not call them. `gone` is told of
+        agents to whom nothing may be delivered any more."""
+        self._store = store
+        self._agents = agents
+        self._presence = orchestrator.presence
+        self._breakers = orchestrator.assignments.breakers
+        self._keys = keys
+        self._audit = audit
+        self._clock = clock
+        self._new_id = new_id
+        self._check_endpoint = check_endpoint
+        self._gone = gone
+        self._catalogue = catalogue
+        self._by_id: dict[tuple[str, str], Agent] = {}
+
+    async def load(self) -> None:
+        """Learn of every agent there is. Whether they live, their beats will tell."""
+        for record in await self._store.all():
+            beat = await self._store.last_beat(record.tenant, record.id)
+            agent = _agent(record, beat or Beat())
+            self._by_id[record.tenant, record.id] = agent
+            self._agents.register(agent)
+
+    # -- coming and going ----------------------------------------------------------------------------------
+
+    async def register(self, wanted: Registration, caller: Caller | None, token: str = "") -> Registered:
+        """Add an agent, or let one come back with its own key. Connects to nobody.
+
+        Raises `InvalidDocument` naming what is wrong, `Conflict` when the name is another's, `Forbidden` for a key
+        of another agent, `Unauthorized` without a key or token.
+        """
+        if caller is None and not token:
+            raise Unauthorized(
+                "who registers an agent shows a key or an enrolment token",
+                field="X-Enrolment-Token",
+                remedy="send X-API-Key, or X-Enrolment-Token as `cpa agents token` prints it",
+            )
+        checked(wanted, self._catalogue)
+        if wanted.endpoint:
+            self._check_endpoint(wanted.endpoint)
+        if caller is not None and not caller.may(Scope.ADMIN):
+            return await self._return(wanted, caller)
+        tenant = caller.tenant if caller is not None else await self._keys.enrol(token, wanted.name)
+        if await self._store.find(tenant, wanted.name) is not None:
+            raise _taken(wanted.name)
+        key, key_id = await self._keys.make(tenant, wanted.address)
+        record = self._record(tenant, self._new_id(), wanted, key_id)
+        try:
+            await self._store.put(record)
+        except Conflict:
+            await self._keys.revoke(tenant, key_id)
+            raise
+        by = caller.name if caller is not None else "enrolment"
+        await self._added(record, by)
+        return Registered(
+            agent=record, new=True, key=key, callback_key=self._keys.callback(tenant, record.id)
+        )
+
+    async def heartbeat(self, caller: Caller, id: str, beat: Beat) -> Answer:
+        """Take an agent's beat. Durable only where it says something new.
+
+        A process whose place another one has taken renews nothing: all that it names is to be stopped.
+        """
+        agent, record = self._own(caller, id)
+        known = agent.beat
+        if record.instance and beat.instance and beat.instance != record.instance:
+            return Answer(lost=beat.running, state=record.state, interval=self._presence.interval)
+        beat = replace(beat, at=self._clock.now_ms(), instance=beat.instance or record.instance)
+        lost = self._presence.beat(agent, beat)
+        if (known.status, known.readiness) != (beat.status, beat.readiness) or not known.at:
+            await self._store.beat(record.tenant, id, beat)
+        return Answer(lost=lost, state=record.state, interval=self._presence.interval)
+
+    async def offer(self, caller: Caller, offered: Sequence[str]) -> AgentRecord:
+        """The agent says anew what it can do."""
+        agent = self._agents.get(caller.name, caller.tenant)
+        if agent is None or agent.record is None:
+            raise _unknown(caller.name)
+        actions, tags = capabilities(offered, self._catalogue)
+        record = replace(agent.record, actions=actions, tags=tags)
+        if record != agent.record:
+            await self._store.put(record)
+            self._take_over(agent, record)
+        return record
+
+    async def remove(self, caller: Caller, id: str) -> AgentRecord:
+        """Unregister: its key is dead, its attempts are lost, its name is free."""
+        agent, record = self._own(caller, id)
+        await self._keys.revoke(record.tenant, record.key)
+        await self._store.remove(record.tenant, id)
+        self._drop(agent, record, "its agent was unregistered")
+        await self._log(caller.name, "agent.removed", record)
+        return record
+
+    async def change(self, caller: Caller, id: str, state: AgentState) -> AgentRecord:
+        """Drain, quarantine, activate or revoke. `Conflict` for one that is revoked: that is for good."""
+        stored = await self._store.get(caller.tenant, id)
+        if stored is not None and stored.state is AgentState.REVOKED is not state:
+            raise Conflict(
+                "this agent is revoked, for good",
+                field="state",
+                value=state.value,
+                remedy="register it anew; its name is free",
+            )
+        agent, record = self._known(caller.tenant, id)
+        if record.state is state:
+            return record
+        changed = replace(record, state=state)
+        if state is AgentState.REVOKED:
+            await self._keys.revoke(record.tenant, record.key)
+        await self._store.put(changed)
+        self._take_over(agent, changed)
+        if state is AgentState.REVOKED:
+            self._drop(agent, changed, "its agent was revoked")
+        elif state is AgentState.QUARANTINED:
+            self._presence.lose(agent, "its agent is in quarantine")
+        await self._log(caller.name, f"agent.{state.value}", changed)
+        return changed
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    def list(self, tenant: str, *, type: str = "", capability: str = "", status: str = "") -> Sequence[Agent]:
+        """The agents that take this tenant's tasks; the part of this process among them."""
+        return self._agents.list(tenant, type=type, capability=capability, status=status)
+
+    async def get(self, caller: Caller, id: str) -> tuple[AgentRecord, Agent | None]:
+        """An agent, and its running view unless it is revoked. `NotFound`, also for another tenant's; `Forbidden`
+        for an agent that asks about another."""
+        agent = self._by_id.get((caller.tenant, id))
+        if agent is not None and agent.record is not None:
+            _only_own(caller, agent.record)
+            return agent.record, agent
+        record = await self._store.get(caller.tenant, id)
+        if record is None:
+            raise _unknown(id)
+        _only_own(caller, record)
+        return record, None
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    async def _return(self, wanted: Registration, caller: Caller) -> Registered:
+        """An agent with a key of its own: it comes back, or comes for the first time with a key made for it."""
+        address = wanted.address
+        if Scope.AGENT not in caller.scopes or caller.name != address:
+            raise Forbidden(
+                "this key cannot register that agent",
+                field="name",
+                value=address,
+                remedy=f"the key is called {caller.name}; an agent's own key has the scope agent and its address",
+            )
+        agent = self._agents.get(address, caller.tenant)
+        if agent is None or agent.record is None:
+            record = self._record(caller.tenant, self._new_id(), wanted, caller.key)
+            await self._store.put(record)
+            await self._added(record, caller.name)
+        else:
+            record = await self._renewed(agent, agent.record, wanted, caller)
+        callback = self._keys.callback(caller.tenant, record.id)
+        return Registered(agent=record, new=agent is None, key=None, callback_key=callback)
+
+    async def _renewed(
+        self, agent: Agent, known: AgentRecord, wanted: Registration, caller: Caller
+    ) -> AgentRecord:
+        record = replace(
+            self._record(known.tenant, known.id, wanted, caller.key),
+            state=known.state,
+            registered=known.registered,
+        )
+        if record != known:
+            await self._store.put(record)
+        if restarted := known.instance != record.instance:
+            self._presence.lose(agent, "its agent was restarted")
+            self._breakers.forget(agent.key)
+            agent.beat = Beat()
+        self._take_over(agent, record)
+        self._presence.sign(agent)
+        if restarted:
+            await self._log(caller.name, "agent.restarted", record)
+        return record
+
+    async def _added(self, record: AgentRecord, by: str) -> None:
+        await self._log(by, "agent.registered", record)
+        agent = _agent(record, Beat())
+        self._by_id[record.tenant, record.id] = agent
+        self._agents.register(agent)
+        self._presence.sign(agent)
+
+    def _take_over(self, agent: Agent, record: AgentRecord) -> None:
+        agent.record = record
+        agent.actions, agent.capabilities = frozenset(record.actions), frozenset(record.tags)
+        agent.slots = record.slots
+        self._agents.changed()
+
+    def _drop(self, agent: Agent, record: AgentRecord, reason: str) -> None:
+        self._by_id.pop((record.tenant, record.id), None)
+        self._agents.unregister(record.address, record.tenant)
+        self._presence.forget(agent, reason)
+        self._breakers.forget(agent.key)
+        self._gone(record)
+
+    def _known(self, tenant: str, id: str) -> tuple[Agent, AgentRecord]:
+        agent = self._by_id.get((tenant, id))
+        if agent is None or agent.record is None:
+            raise _unknown(id)
+        return agent, agent.record
+
+    def _own(self, caller: Caller, id: str) -> tuple[Agent, AgentRecord]:
+        agent, record = self._known(caller.tenant, id)
+        _only_own(caller, record)
+        return agent, record
+
+    def _record(self, tenant: str, id: str, wanted: Registration, key: str) -> AgentRecord:
+        actions, tags = checked(wanted, self._catalogue)
+        return AgentRecord(
+            tenant=tenant,
+            id=id,
+            name=wanted.name,
+            type=wanted.type,
+            address=wanted.address,
+            actions=actions,
+            tags=tags,
+            endpoint=wanted.endpoint,
+            metadata=wanted.metadata,
+            slots=wanted.slots,
+            instance=wanted.instance,
+            key=key,
+            public_key=wanted.public_key,
+            registered=self._clock.now_ms(),
+        )
+
+    async def _log(self, by: str, action: str, record: AgentRecord) -> None:
+        details = {
+            "address": record.address,
+            "state": record.state.value,
+            "actions": list(record.actions),
+            "endpoint": record.endpoint,
+        }
+        await self._audit.log_action(record.tenant, by, action, record.id, details)
+
+
+def _agent(record: AgentRecord, beat: Beat) -> Agent:
+    """The running view of an agent nobody has heard of yet."""
+    return Agent(
+        record.address,
+        frozenset(record.actions),
+        frozenset(record.tags),
+        record.slots,
+        tenant=record.tenant,
+        record=record,
+        online=False,
+        beat=beat,
+    )
+
+
+def _only_own(caller: Caller, record: AgentRecord) -> None:
+    """An agent may look after itself; of others only people hear."""
+    if not caller.may(Scope.READ) and caller.name != record.address:
+        raise Forbidden(
+            "this is another agent",
+            field="agent_id",
+            value=record.id,
+            remedy=f"this key speaks for {caller.name}",
+        )
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(
+        f"another agent is called {name}",
+        field="name",
+        value=name,
+        remedy="choose another name, register with that agent's own key, or unregister it first",
+    )
+
+
+def _unknown(id: str) -> NotFound:
+    return NotFound(
+        "there is no such agent",
+        field="agent_id",
+        value=id,
+        remedy="GET /agents lists them; an agent that was removed registers anew",
+    )

@@ -1,0 +1,107 @@
+"""What an agent says of itself when it registers, and whether that is in order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from cpa.core.catalogue import ActionCatalogue
+from cpa.errors import InvalidDocument
+
+OWN = "x."
+"""Own actions of users begin so; they are in no catalogue."""
+RESERVED: Final = frozenset(("scheduler", "user", "builtin", "channel"))
+"""Kinds of addresses that no agent may have."""
+_NAME = re.compile(r"\w[\w.@+~-]{0,99}")
+_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+_ACTION = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)+")
+_MOST = 500
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent says when it registers."""
+
+    name: str
+    type: str
+    capabilities: tuple[str, ...]
+    endpoint: str = ""
+    metadata: dict[str, str] = {}
+    slots: int = 1
+    instance: str = ""
+    public_key: str = ""
+
+    @property
+    def address(self) -> str:
+        """`agent://<kind>/<name>`"""
+        return f"agent://{self.type.lower()}/{self.name}"
+
+
+def checked(wanted: Registration, catalogue: ActionCatalogue) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The actions and tags of a registration that is in order. Raises `InvalidDocument` naming what is wrong."""
+    _check_name(wanted)
+    return capabilities(wanted.capabilities, catalogue)
+
+
+def _check_name(wanted: Registration) -> None:
+    if not _NAME.fullmatch(wanted.name):
+        raise InvalidDocument(
+            "this is no name for an agent",
+            field="name",
+            value=wanted.name,
+            remedy="use up to 100 letters, digits and . @ + ~ - _, beginning with a letter or digit",
+        )
+    if not _TYPE.fullmatch(wanted.type) or wanted.type.lower() in RESERVED:
+        raise InvalidDocument(
+            "this is no type of agent",
+            field="type",
+            value=wanted.type,
+            remedy="use DESKTOP_RPA, EMAIL, WEB, DATA or a word of your own; "
+            f"taken are {', '.join(sorted(RESERVED))}",
+        )
+
+
+def capabilities(given: Sequence[str], catalogue: ActionCatalogue) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Dotted names are actions, the others tags; each once, in their order."""
+    if not given or len(given) > _MOST:
+        raise InvalidDocument(
+            "an agent says what it can do",
+            field="capabilities",
+            value=len(given),
+            remedy=f"name between 1 and {_MOST} actions (`web.click`) and tags (`outlook`)",
+        )
+    actions, tags = dict[str, None](), dict[str, None]()
+    for index, name in enumerate(given):
+        if not name or len(name) > 100 or not name.isprintable() or name != name.strip():
+            raise InvalidDocument(
+                "this is no capability",
+                field=f"capabilities[{index}]",
+                value=name,
+                remedy="use up to 100 characters, such as `web.click` or `outlook`",
+            )
+        if "." not in name:
+            tags[name] = None
+        elif name in catalogue or (name.startswith(OWN) and _ACTION.fullmatch(name)):
+            actions[name] = None
+        else:
+            raise _no_action(name, index, catalogue)
+    if not actions:
+        raise InvalidDocument(
+            "an agent does at least one action",
+            field="capabilities",
+            remedy="name one, such as `web.click`, or one of your own, such as `x.calculator.add`",
+        )
+    return tuple(actions), tuple(tags)
+
+
+def _no_action(name: str, index: int, catalogue: ActionCatalogue) -> InvalidDocument:
+    field = f"capabilities[{index}]"
+    hint = f"Own actions begin with `{OWN}`, such as `x.calculator.add`."
+    try:
+        catalogue.canonical(name, field=field)
+    except InvalidDocument as error:
+        remedy = f"{error.remedy} {hint}"
+        return InvalidDocument(f"unknown action {name!r}", field=field, value=name, remedy=remedy)
+    return InvalidDocument(f"unknown action {name!r}", field=field, value=name, remedy=hint)
