@@ -57,7 +57,7 @@ class Progress:
     ) -> None:
         if self._live is not None:
             self._live.stop()
-            self._console.print(self.graph())
+            self._console.print(self.graph(), soft_wrap=False)
 
     def update(self, detail: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> None:
         self._detail = detail
@@ -129,7 +129,7 @@ class Progress:
         line.append(f"{self._duration(task):>7}  ")
         line.append(_note(task), style="bright_black")
         line.rstrip()
-        self._console.print(line, soft_wrap=True)
+        self._console.print(line)
 
 
 def _note(task: Mapping[str, Any], before: str = "") -> str:

@@ -54,7 +54,7 @@ def run_demo(
     `language` is `en`, `de` or `both`. Everything lies in `folder`, which may exist. With `keep_open` the servers
     stay until Ctrl-C.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     return _run(tell(console, language=language, folder=folder, mail=mail, keep_open=keep_open))
 
 
@@ -62,7 +62,7 @@ def serve_demo(
     *, folder: Path = FOLDER, mail: Kind = "auto", portal_port: int = 8710, smtp_port: int = 8725
 ) -> int:
     """Only portal and mailbox, on fixed ports, until Ctrl-C: a playground for one's own automations."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     return _run(_serve_props(console, folder, mail, portal_port, smtp_port))
 
 
@@ -228,7 +228,7 @@ def _show_proofs(console: Console, proofs: tuple[Proof, ...]) -> None:
         sign, colour = ("✔", "green") if proof.holds else ("✘", "red")
         sign = {"✔": "+", "✘": "x"}[sign] if ascii_only else sign
         console.print(f"  {sign} {proof.claim}", style=colour, markup=False)
-        console.print(f"      {proof.evidence}", style="bright_black", markup=False, soft_wrap=True)
+        console.print(f"      {proof.evidence}", style="bright_black", markup=False)
 
 
 def _conclude(
