@@ -35,12 +35,15 @@ from cpa.executors.mail.smtp import MailAccount, SmtpImapMail
 from cpa.executors.registry import ExecutorRegistry
 from cpa.executors.web.executor import PlaywrightExecutor
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
+from cpa.orchestrator.directory import AgentDirectory
 from cpa.orchestrator.messages import Messages
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.orchestrator.planning import Planner
+from cpa.orchestrator.presence import Presence
 from cpa.ports.artifacts import Artifact, ArtifactStore
 from cpa.ports.mail import MailPort
 from cpa.ports.secrets import SecretsManager
+from cpa.repository.agents import SqlAgentStore
 from cpa.repository.audit import SqlAuditRepository
 from cpa.repository.database import Database
 from cpa.repository.keys import SqlKeyStore
@@ -49,6 +52,7 @@ from cpa.repository.questions import SqlQuestionQuery
 from cpa.repository.steps import SqlSteps
 from cpa.security.addresses import AddressGuard
 from cpa.security.auth import Authenticator, Hasher, ensure_admin_key
+from cpa.security.credentials import AgentCredentials
 from cpa.security.secrets import EnvironmentAndFileSecrets
 from cpa.settings import Settings
 from cpa.telemetry.logs import configure
@@ -111,6 +115,8 @@ class Scheduler:
     artifacts: ArtifactStore
     executors: ExecutorRegistry
     agents: AgentRegistry
+    directory: AgentDirectory
+    keys: Authenticator
     audit: AuditLog
     secrets: SecretsManager
     clock: SystemClock
@@ -135,10 +141,24 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
 
         agents = AgentRegistry()
         hands: dict[str, AgentRuntime] = {}
-        orchestrator = Orchestrator(agents, InProcessTransport(hands), clock)
+        presence = Presence(agents, clock, settings.heartbeat_seconds)
+        orchestrator = Orchestrator(agents, InProcessTransport(hands), clock, presence)
         runtime = AgentRuntime(executors, orchestrator.handle_agent_response)
         _register(agents, hands, runtime, executors, settings)
         chance = Chance()
+        hasher, keys = _keys(settings, database, clock)
+        directory = AgentDirectory(
+            SqlAgentStore(database),
+            agents,
+            orchestrator,
+            AgentCredentials(SqlKeyStore(database), hasher, clock, keys),
+            audit,
+            clock,
+            lambda: f"ag_{chance(8).hex()}",
+            check_endpoint=AddressGuard((*settings.allow_private, *workspace.allow_private)).check_literal,
+        )
+        # Known before the engine looks at what is open: what agents had, they have still.
+        await directory.load()
         engine = LocalEngine(
             steps, orchestrator, clock, job_ids(chance), chance=chance, max_running=settings.max_running
         )
@@ -156,11 +176,19 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
             artifacts=artifacts,
             executors=executors,
             agents=agents,
+            directory=directory,
+            keys=keys,
             audit=audit,
             secrets=vault,
             clock=clock,
         )
         await engine.drain(settings.shutdown_seconds)
+
+
+def _keys(settings: Settings, database: Database, clock: SystemClock) -> tuple[Hasher, Authenticator]:
+    """Who recognises callers, and the secret it does that with."""
+    hasher, fixed = Hasher.of(settings.data), settings.api_key.get_secret_value()
+    return hasher, Authenticator(SqlKeyStore(database), hasher, clock, fixed_key=fixed)
 
 
 def _register(
@@ -262,7 +290,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def services_of(scheduler: Scheduler, keys: Authenticator) -> ApiServices:
+def services_of(scheduler: Scheduler) -> ApiServices:
     """What the API needs of the scheduler."""
     database, engine = scheduler.database, scheduler.engine
 
@@ -276,9 +304,10 @@ def services_of(scheduler: Scheduler, keys: Authenticator) -> ApiServices:
         engine=engine,
         planner=scheduler.planner,
         messages=Messages(engine, scheduler.planner, SqlMessageRepository(database), scheduler.clock),
+        agents=scheduler.directory,
         artifacts=scheduler.artifacts,
         audit=AuditQuery(SqlAuditRepository(database)),
-        keys=keys,
+        keys=scheduler.keys,
         clock=scheduler.clock,
         settings=scheduler.settings,
         version=version("cpa-scheduler"),
@@ -299,10 +328,8 @@ async def serve(settings: Settings, *, ready: Callable[[str], None] | None = Non
     with closing(bound):
         async with open_engine(settings) as scheduler:
             configure(settings.log_level, known=lambda: scheduler.secrets.known(TENANT))
-            store, clock = SqlKeyStore(scheduler.database), scheduler.clock
-            fixed = settings.api_key.get_secret_value()
-            await ensure_admin_key(store, settings.data, now=clock.now_ms())
-            keys = Authenticator(store, Hasher.of(settings.data), clock, fixed_key=fixed)
-            app = create_app(services_of(scheduler, keys))
+            store, now = SqlKeyStore(scheduler.database), scheduler.clock.now_ms()
+            await ensure_admin_key(store, settings.data, now=now)
+            app = create_app(services_of(scheduler))
             tune()
             await serve_app(app, bound, shutdown_seconds=settings.shutdown_seconds, ready=ready)

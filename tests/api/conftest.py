@@ -7,6 +7,7 @@ import io
 import logging
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,19 @@ from cpa.api.app import create_app
 from cpa.api.server import Server, listen
 from cpa.api.services import ApiServices, Probe
 from cpa.artifacts.folder import FolderArtifacts
+from cpa.audit.log import AuditLog
 from cpa.audit.query import AuditQuery
+from cpa.orchestrator.agent_registry import AgentRegistry
+from cpa.orchestrator.directory import AgentDirectory
+from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.keys import Scope
+from cpa.repository.agents import MemoryAgentStore
+from cpa.security.addresses import AddressGuard
 from cpa.security.auth import Authenticator, Hasher, issue
+from cpa.security.credentials import AgentCredentials
 from cpa.settings import Settings
 from cpa.telemetry.logs import configure
+from cpa.transport.inprocess import InProcessTransport
 
 ORIGIN = "https://werkbank.example"
 MAX_ARTIFACT = 64 * 1024
@@ -41,6 +50,8 @@ class Door:
     messages: FakeMessages
     store: MemoryKeys
     hasher: Hasher
+    orchestrator: Orchestrator
+    trail: FakeTrail
     probes: dict[str, Probe] = field(default_factory=dict)
 
     async def key(self, *scopes: Scope, tenant: str = "default", name: str = "anna") -> str:
@@ -77,20 +88,35 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
     engine, messages, store = FakeEngine(auto=auto), FakeMessages(), MemoryKeys()
     hasher, clock = Hasher(b"\x01" * 32), SystemClock()
     probes: dict[str, Probe] = {}
+    keys, trail = Authenticator(store, hasher, clock), FakeTrail(engine)
+    agents = AgentRegistry()
+    orchestrator = Orchestrator(agents, InProcessTransport({}), clock)
+    ids = count(1)
+    directory = AgentDirectory(
+        MemoryAgentStore(),
+        agents,
+        orchestrator,
+        AgentCredentials(store, hasher, clock, keys),
+        AuditLog(trail, clock),
+        clock,
+        lambda: f"ag_{next(ids)}",
+        check_endpoint=AddressGuard(("127.0.0.1",)).check_literal,
+    )
     services = ApiServices(
         engine=engine,
         planner=small_planner(),
         messages=messages,
+        agents=directory,
         artifacts=FolderArtifacts(folder / "artifacts", MAX_ARTIFACT),
-        audit=AuditQuery(FakeTrail(engine)),
-        keys=Authenticator(store, hasher, clock),
+        audit=AuditQuery(trail),
+        keys=keys,
         clock=clock,
         settings=Settings(_env_file=None, cors_origins=(ORIGIN,), max_artifact_bytes=MAX_ARTIFACT),
         version="0.0.0-test",
         questions=engine,
         probes=probes,
     )
-    return Door(create_app(services), services, engine, messages, store, hasher, probes)
+    return Door(create_app(services), services, engine, messages, store, hasher, orchestrator, trail, probes)
 
 
 @pytest.fixture(autouse=True)

@@ -62,6 +62,8 @@ class FakeTrail:
 
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
+        self.logged: list[tuple[str, str, str, str]] = []
+        """(tenant, actor, action, subject) of what no job did."""
 
     def _rows(self, tenant: str) -> list[AuditRow]:
         return [
@@ -78,7 +80,8 @@ class FakeTrail:
         ]
 
     async def append(self, tenant: str, actor: str, action: str, subject: str, sealed: Sealed) -> int:
-        raise AssertionError("the door writes no audit entries")
+        self.logged.append((tenant, actor, action, subject))
+        return len(self.logged)
 
     async def slice(
         self, tenant: str, which: AuditFilter, *, limit: int = 50, below: tuple[int, int, int] | None = None

@@ -40,6 +40,12 @@ def test_every_promised_route_is_there(document: dict[str, Any]) -> None:
         ("get", "/jobs/{job_id}/events"),
         ("get", "/questions"),
         ("post", "/questions/{question_id}"),
+        ("post", "/agents/register"),
+        ("post", "/agents/{agent_id}/heartbeat"),
+        ("get", "/agents"),
+        ("get", "/agents/{agent_id}"),
+        ("delete", "/agents/{agent_id}"),
+        ("post", "/agents/{agent_id}/state"),
         ("post", "/lam/message"),
         ("post", "/artifacts"),
         ("get", "/artifacts/{digest}"),
@@ -98,6 +104,9 @@ async def test_answers_have_the_documented_shape(document: dict[str, Any], api: 
     created = await api.post("/jobs", json=body)
     job = created.json()["job_id"]
     await api.get(f"/jobs/{job}", params={"wait": 5})
+    about = {"name": "eins", "type": "WEB", "capabilities": ["web.click", "outlook"]}
+    registered = await api.post("/agents/register", json=about)
+    agent = f"/agents/{registered.json()['agent_id']}"
     answers = {
         ("/jobs", "post", "201"): created,
         ("/jobs/{job_id}", "get", "200"): await api.get(f"/jobs/{job}"),
@@ -107,6 +116,14 @@ async def test_answers_have_the_documented_shape(document: dict[str, Any], api: 
         ("/jobs/{job_id}/explain", "get", "200"): await api.get(f"/jobs/{job}/explain"),
         ("/jobs/{job_id}", "delete", "200"): await api.delete(f"/jobs/{job}"),
         ("/jobs", "post", "200"): await api.post("/jobs", json=body | {"dry_run": True}),
+        ("/agents/register", "post", "201"): registered,
+        ("/agents/{agent_id}/heartbeat", "post", "200"): await api.post(f"{agent}/heartbeat", json={}),
+        ("/agents", "get", "200"): await api.get("/agents"),
+        ("/agents/{agent_id}", "get", "200"): await api.get(agent),
+        ("/agents/{agent_id}/state", "post", "200"): await api.post(
+            f"{agent}/state", json={"state": "draining"}
+        ),
+        ("/agents/{agent_id}", "delete", "200"): await api.delete(agent),
         ("/questions", "get", "200"): await api.get("/questions"),
         ("/audit", "get", "200"): await api.get("/audit"),
         ("/audit/verify", "get", "200"): await api.get("/audit/verify"),

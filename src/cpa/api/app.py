@@ -14,7 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from cpa.api import artifacts, audit, health, jobs, lam, live, problems, questions, schedule
+from cpa.api import agents, artifacts, audit, health, jobs, lam, live, problems, questions, schedule
 from cpa.api.gate import Gate, Origins
 from cpa.api.render import Problem
 from cpa.api.services import ApiServices
@@ -25,6 +25,7 @@ _TAGS: Final = [
     {"name": "requests", "description": "A person's sentence or a whole task graph becomes a job."},
     {"name": "jobs", "description": "Watch, explain, cancel and retry jobs. Live: `WS /ws/jobs/{id}`."},
     {"name": "questions", "description": "What only a person can decide."},
+    {"name": "agents", "description": "Who does the work: register, beat, drain, revoke."},
     {"name": "lam", "description": "Lumina Agent Messages: agents and channels speak to the scheduler."},
     {"name": "artifacts", "description": "Files, named by their content."},
     {"name": "audit", "description": "What was done, why, with which result."},
@@ -41,6 +42,9 @@ _BODIES: Final[tuple[type[BaseModel], ...]] = (
     schedule.JobRequest,
     schedule.ScheduleRequest,
     questions.Answer,
+    agents.AgentRegistration,
+    agents.Heartbeat,
+    agents.StateChange,
 )
 """Models that routes read themselves or only errors use; FastAPI does not see them."""
 
@@ -65,7 +69,7 @@ def create_app(services: ApiServices) -> FastAPI:
     )
     app.state.services = services
     problems.install(app)
-    for room in (schedule, jobs, questions, lam, artifacts, audit, health, live):
+    for room in (schedule, jobs, questions, agents, lam, artifacts, audit, health, live):
         app.include_router(room.router)
     app.add_middleware(Gate)
     if services.settings.cors_origins:

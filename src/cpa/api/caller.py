@@ -32,8 +32,18 @@ def allow(*scopes: Scope) -> Callable[[Request, str | None], Awaitable[Caller]]:
     return caller
 
 
+async def newcomer(request: Request, key: Annotated[str | None, Security(_SCHEME)]) -> Caller | None:
+    """Who registers an agent: an admin, an agent with a key of its own, or somebody without a key, who must have
+    another proof."""
+    if not key:
+        return None
+    return await allow(Scope.ADMIN, Scope.AGENT)(request, key)
+
+
 Reader = Annotated[Caller, Depends(allow(Scope.READ))]
 Submitter = Annotated[Caller, Depends(allow(Scope.SUBMIT))]
 Speaker = Annotated[Caller, Depends(allow(Scope.SUBMIT, Scope.AGENT))]
 Fetcher = Annotated[Caller, Depends(allow(Scope.READ, Scope.AGENT))]
 Administrator = Annotated[Caller, Depends(allow(Scope.ADMIN))]
+Agent = Annotated[Caller, Depends(allow(Scope.AGENT))]
+Newcomer = Annotated[Caller | None, Depends(newcomer)]

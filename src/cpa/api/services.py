@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 
 from cpa.api.shutdown import Shutdown
 from cpa.audit.query import AuditQuery
+from cpa.orchestrator.directory import AgentDirectory
 from cpa.orchestrator.planning import Planner
 from cpa.ports.agents import MessageHandler
 from cpa.ports.artifacts import ArtifactStore
@@ -49,6 +50,7 @@ class ApiServices:
     engine: Engine
     planner: Planner
     messages: MessageHandler
+    agents: AgentDirectory
     artifacts: ArtifactStore
     audit: AuditQuery
     keys: Authenticator

@@ -26,7 +26,7 @@ from cpa.demo.smtpd import Account
 from cpa.errors import Unavailable
 from cpa.executors.web.browser import find_browser
 from cpa.repository.keys import SqlKeyStore
-from cpa.security.auth import Authenticator, Hasher, ensure_admin_key
+from cpa.security.auth import ensure_admin_key
 from cpa.settings import Settings
 from cpa.telemetry.logs import configure
 
@@ -126,8 +126,7 @@ async def _open_scheduler(props: Props) -> AsyncIterator[Stage]:
         async with open_engine(settings) as scheduler:
             store = SqlKeyStore(scheduler.database)
             await ensure_admin_key(store, settings.data, now=scheduler.clock.now_ms())
-            keys = Authenticator(store, Hasher.of(settings.data), scheduler.clock)
-            app = create_app(services_of(scheduler, keys))
+            app = create_app(services_of(scheduler))
             url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             server = _Api(app, bound, shutdown_seconds=settings.shutdown_seconds, ready=url.set_result)
             async with running(server, sockets=[bound]):

@@ -6,15 +6,16 @@ come back: the same agent, perhaps in a new process. Its name belongs to it unti
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from cpa.audit.log import AuditLog
 from cpa.core.actions import CATALOGUE, ActionCatalogue
-from cpa.errors import Conflict, Forbidden, NotFound, Unauthorized
+from cpa.errors import Conflict, CPAError, Forbidden, NotFound, Unauthorized
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.orchestrator.registration import Registration, capabilities, checked
@@ -44,6 +45,19 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds until the next beat is expected."""
 
 
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an agent besides its record and its last beat."""
+
+    last_seen: float | None
+    """Seconds since its last sign of life; None while it is offline, and for a part of this process."""
+    running: tuple[tuple[Named, float], ...]
+    """Its attempts, and how many seconds each lease still has."""
+    success: dict[str, float]
+    """Share of attempts that ended well, newer ones weighing more, by action; what never failed is left out."""
+    breakers: dict[str, dict[str, Any]]
+    """By family of actions: circuits that saw failures."""
+
+
 class AgentKeys(Protocol):
     """Credentials of agents."""
 
@@ -56,8 +70,8 @@ class AgentKeys(Protocol):
         """A new API key for the agent of this address, and the key's id. Durable on return."""
         ...
 
-    async def revoke(self, tenant: str, key: str) -> None:
-        """The key of this id is dead, at once."""
+    async def revoke(self, tenant: str, address: str) -> None:
+        """Every key of the agent of this address is dead, at once."""
         ...
 
     def callback(self, tenant: str, agent: str) -> str:
@@ -87,6 +101,7 @@ class AgentDirectory:
         self._store = store
         self._agents = agents
         self._presence = orchestrator.presence
+        self.interval, self.lease = orchestrator.presence.interval, orchestrator.presence.lease
         self._breakers = orchestrator.assignments.breakers
         self._keys = keys
         self._audit = audit
@@ -95,6 +110,8 @@ class AgentDirectory:
         self._check_endpoint = check_endpoint
         self._gone = gone
         self._catalogue = catalogue
+        self._registering = asyncio.Lock()
+        """One at a time: a name that is looked up must still be free when it is taken."""
         self._by_id: dict[tuple[str, str], Agent] = {}
 
     async def load(self) -> None:
@@ -121,24 +138,15 @@ class AgentDirectory:
             )
         checked(wanted, self._catalogue)
         if wanted.endpoint:
-            self._check_endpoint(wanted.endpoint)
-        if caller is not None and not caller.may(Scope.ADMIN):
-            return await self._return(wanted, caller)
-        tenant = caller.tenant if caller is not None else await self._keys.enrol(token, wanted.name)
-        if await self._store.find(tenant, wanted.name) is not None:
-            raise _taken(wanted.name)
-        key, key_id = await self._keys.make(tenant, wanted.address)
-        record = self._record(tenant, self._new_id(), wanted, key_id)
-        try:
-            await self._store.put(record)
-        except Conflict:
-            await self._keys.revoke(tenant, key_id)
-            raise
-        by = caller.name if caller is not None else "enrolment"
-        await self._added(record, by)
-        return Registered(
-            agent=record, new=True, key=key, callback_key=self._keys.callback(tenant, record.id)
-        )
+            try:
+                self._check_endpoint(wanted.endpoint)
+            except CPAError as error:
+                error.field = "endpoint"
+                raise
+        async with self._registering:
+            if caller is not None and not caller.may(Scope.ADMIN):
+                return await self._return(wanted, caller)
+            return await self._come(wanted, caller, token)
 
     async def heartbeat(self, caller: Caller, id: str, beat: Beat) -> Answer:
         """Take an agent's beat. Durable only where it says something new.
@@ -170,7 +178,7 @@ class AgentDirectory:
     async def remove(self, caller: Caller, id: str) -> AgentRecord:
         """Unregister: its key is dead, its attempts are lost, its name is free."""
         agent, record = self._own(caller, id)
-        await self._keys.revoke(record.tenant, record.key)
+        await self._keys.revoke(record.tenant, record.address)
         await self._store.remove(record.tenant, id)
         self._drop(agent, record, "its agent was unregistered")
         await self._log(caller.name, "agent.removed", record)
@@ -191,7 +199,7 @@ class AgentDirectory:
             return record
         changed = replace(record, state=state)
         if state is AgentState.REVOKED:
-            await self._keys.revoke(record.tenant, record.key)
+            await self._keys.revoke(record.tenant, record.address)
         await self._store.put(changed)
         self._take_over(agent, changed)
         if state is AgentState.REVOKED:
@@ -212,15 +220,37 @@ class AgentDirectory:
         for an agent that asks about another."""
         agent = self._by_id.get((caller.tenant, id))
         if agent is not None and agent.record is not None:
-            _only_own(caller, agent.record)
+            _only_own(caller, agent.record, Scope.READ)
             return agent.record, agent
         record = await self._store.get(caller.tenant, id)
         if record is None:
             raise _unknown(id)
-        _only_own(caller, record)
+        _only_own(caller, record, Scope.READ)
         return record, None
 
+    def describe(self, agent: Agent) -> Standing:
+        """How an agent stands just now."""
+        now = self._clock.now_ms()
+        return Standing(
+            last_seen=self._presence.last(agent),
+            running=tuple((named, left) for _, named, left in self._presence.running(agent)),
+            success={action: agent.share(action, now) for action in sorted(agent.shares)},
+            breakers=self._breakers.of(agent.key),
+        )
+
     # -- inside --------------------------------------------------------------------------------------------
+
+    async def _come(self, wanted: Registration, caller: Caller | None, token: str) -> Registered:
+        """A new agent, which gets a key."""
+        tenant = caller.tenant if caller is not None else await self._keys.enrol(token, wanted.name)
+        if await self._store.find(tenant, wanted.name) is not None:
+            raise _taken(wanted.name)
+        key, key_id = await self._keys.make(tenant, wanted.address)
+        record = self._record(tenant, self._new_id(), wanted, key_id)
+        await self._store.put(record)
+        await self._added(record, caller.name if caller is not None else "enrolment")
+        callback = self._keys.callback(tenant, record.id)
+        return Registered(agent=record, new=True, key=key, callback_key=callback)
 
     async def _return(self, wanted: Registration, caller: Caller) -> Registered:
         """An agent with a key of its own: it comes back, or comes for the first time with a key made for it."""
@@ -290,7 +320,7 @@ class AgentDirectory:
 
     def _own(self, caller: Caller, id: str) -> tuple[Agent, AgentRecord]:
         agent, record = self._known(caller.tenant, id)
-        _only_own(caller, record)
+        _only_own(caller, record, Scope.ADMIN)
         return agent, record
 
     def _record(self, tenant: str, id: str, wanted: Registration, key: str) -> AgentRecord:
@@ -336,9 +366,9 @@ def _agent(record: AgentRecord, beat: Beat) -> Agent:
     )
 
 
-def _only_own(caller: Caller, record: AgentRecord) -> None:
-    """An agent may look after itself; of others only people hear."""
-    if not caller.may(Scope.READ) and caller.name != record.address:
+def _only_own(caller: Caller, record: AgentRecord, otherwise: Scope) -> None:
+    """An agent may look after itself; after others only who holds this scope."""
+    if not caller.may(otherwise) and caller.name != record.address:
         raise Forbidden(
             "this is another agent",
             field="agent_id",

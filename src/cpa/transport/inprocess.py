@@ -22,19 +22,22 @@ class Hands(Protocol):
 
 
 class InProcessTransport:
-    """`ports.transport.Transport` to agents living in this process, by address."""
+    """`ports.transport.Transport` to agents living in this process, by address. What is for others is not sent."""
 
     def __init__(self, agents: Mapping[str, Hands]) -> None:
         self._agents = agents
 
     def send(self, agent: str, attempt: Attempt, request: ActionRequest) -> None:
-        self._agents[agent].start(attempt, request)
+        if agent in self._agents:
+            self._agents[agent].start(attempt, request)
 
     def verify(self, agent: str, attempt: Attempt, request: ActionRequest) -> None:
-        self._agents[agent].verify(attempt, request)
+        if agent in self._agents:
+            self._agents[agent].verify(attempt, request)
 
     def cancel(self, agent: str, attempt: Attempt) -> None:
-        self._agents[agent].cancel(attempt)
+        if agent in self._agents:
+            self._agents[agent].cancel(attempt)
 
     def job_ended(self, tenant: str, job: str) -> None:
         for hands in self._agents.values():

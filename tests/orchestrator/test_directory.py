@@ -1,0 +1,177 @@
+"""The register of agents and the running view: they agree, also after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+
+import pytest
+from tests.api.fake_engine import FakeEngine
+from tests.api.fakes import FakeTrail, MemoryKeys
+from tests.orchestrator.fleet import TENANT, applicant
+from tests.repository.shell import SteppedClock
+
+from cpa.audit.log import AuditLog
+from cpa.errors import Conflict, InvalidDocument, NotFound
+from cpa.orchestrator.agent_registry import Agent, AgentRegistry
+from cpa.orchestrator.directory import AgentDirectory
+from cpa.orchestrator.orchestrator import Orchestrator
+from cpa.orchestrator.registration import Registration
+from cpa.ports.agents import AgentRecord, AgentState, AgentStatus, Beat, Readiness
+from cpa.ports.keys import Caller, Scope
+from cpa.repository.agents import MemoryAgentStore
+from cpa.security.auth import Hasher
+from cpa.security.credentials import AgentCredentials
+from cpa.transport.inprocess import InProcessTransport
+
+ADMIN = Caller(tenant=TENANT, key="key_1", name="anna", scopes=frozenset((Scope.ADMIN,)))
+WANTED = Registration(name="eins", type="DATA", capabilities=("x.a.b", "büro"), slots=2, instance="i1")
+
+
+class CountingStore(MemoryAgentStore):
+    """Counts what an idle agent must not cost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = 0
+
+    async def put(self, agent: AgentRecord) -> None:
+        self.writes += 1
+        await super().put(agent)
+
+    async def beat(self, tenant: str, id: str, beat: Beat) -> None:
+        self.writes += 1
+        await super().beat(tenant, id, beat)
+
+
+class Life:
+    """One life of a scheduler, on a store that may be older."""
+
+    def __init__(self, store: CountingStore, keys: MemoryKeys) -> None:
+        self.clock = SteppedClock()
+        self.agents = AgentRegistry()
+        self.orchestrator = Orchestrator(self.agents, InProcessTransport({}), self.clock)
+        self.gone: list[str] = []
+        ids = count(len(keys.kept))
+        self.directory = AgentDirectory(
+            store,
+            self.agents,
+            self.orchestrator,
+            AgentCredentials(keys, Hasher(b"\x01" * 32), self.clock),
+            AuditLog(FakeTrail(FakeEngine()), self.clock),
+            self.clock,
+            lambda: f"ag_{next(ids)}",
+            gone=lambda record: self.gone.append(record.address),
+        )
+
+    def seen(self) -> Agent:
+        [agent] = self.agents.list(TENANT)
+        return agent
+
+
+@pytest.fixture
+def store() -> CountingStore:
+    return CountingStore()
+
+
+@pytest.fixture
+def life(store: CountingStore) -> Life:
+    return Life(store, MemoryKeys())
+
+
+def itself(record: AgentRecord) -> Caller:
+    return Caller(tenant=record.tenant, key=record.key, name=record.address, scopes=frozenset((Scope.AGENT,)))
+
+
+async def test_a_registered_agent_is_there_and_takes_work_at_once(life: Life) -> None:
+    record = (await life.directory.register(WANTED, ADMIN)).agent
+    assert (record.actions, record.tags, record.address) == (("x.a.b",), ("büro",), "agent://data/eins")
+    assert life.agents.choose(applicant(capability="büro")) is life.seen()
+
+
+async def test_after_a_restart_agents_are_known_and_silent_until_they_beat(
+    life: Life, store: CountingStore
+) -> None:
+    record = (await life.directory.register(WANTED, ADMIN)).agent
+    facts = Readiness(user="jörg")
+    await life.directory.heartbeat(itself(record), record.id, Beat(readiness=facts))
+
+    next_life = Life(store, MemoryKeys())
+    await next_life.directory.load()
+    agent = next_life.seen()
+    assert (agent.record, agent.beat.readiness) == (record, facts)
+    assert next_life.agents.choose(applicant()) == "agents_offline"
+    await next_life.directory.heartbeat(itself(record), record.id, Beat())
+    assert next_life.agents.choose(applicant()) is agent
+
+
+async def test_an_idle_agent_costs_no_write(life: Life, store: CountingStore) -> None:
+    record = (await life.directory.register(WANTED, ADMIN)).agent
+    me = itself(record)
+    await life.directory.heartbeat(me, record.id, Beat())
+    written = store.writes
+    for _ in range(1000):
+        life.clock.now += 5_000
+        await life.directory.heartbeat(me, record.id, Beat(load=0.5))
+    assert store.writes == written
+    await life.directory.heartbeat(me, record.id, Beat(status=AgentStatus.BUSY))
+    await life.directory.heartbeat(me, record.id, Beat(readiness=Readiness(session_locked=True)))
+    assert store.writes == written + 2
+
+
+async def test_an_agent_may_say_anew_what_it_can_do(life: Life, store: CountingStore) -> None:
+    record = (await life.directory.register(WANTED, ADMIN)).agent
+    me = itself(record)
+    assert life.agents.choose(applicant(action="mail.send")) == "no_agent"
+    offered = await life.directory.offer(me, ["mail.send", "outlook"])
+    assert (offered.actions, offered.tags) == (("mail.send",), ("outlook",))
+    assert life.agents.choose(applicant(action="mail.send", capability="outlook")) is life.seen()
+    assert life.agents.choose(applicant()) == "no_agent"
+    assert await store.get(TENANT, record.id) == offered
+
+    written = store.writes
+    await life.directory.offer(me, ["mail.send", "outlook"])
+    assert store.writes == written
+    with pytest.raises(InvalidDocument, match="unknown action"):
+        await life.directory.offer(me, ["mail.senden"])
+    with pytest.raises(NotFound):
+        await life.directory.offer(ADMIN, ["mail.send"])
+
+
+async def test_one_who_comes_back_keeps_its_id_its_key_and_its_state(life: Life) -> None:
+    first = await life.directory.register(WANTED, ADMIN)
+    await life.directory.change(ADMIN, first.agent.id, AgentState.DRAINING)
+    life.clock.now += 1_000
+    changed = Registration(
+        name="eins", type="DATA", capabilities=("x.a.b", "x.a.c"), slots=7, instance="i2", endpoint=""
+    )
+    back = await life.directory.register(changed, itself(first.agent))
+    assert (back.new, back.key, back.callback_key) == (False, None, first.callback_key)
+    assert (back.agent.id, back.agent.registered) == (first.agent.id, first.agent.registered)
+    assert (back.agent.state, back.agent.slots) == (AgentState.DRAINING, 7)
+    assert life.seen().actions == {"x.a.b", "x.a.c"}
+    assert life.seen().slots == 7
+
+
+async def test_who_is_revoked_or_leaves_is_told_to_who_delivers(life: Life) -> None:
+    first = (await life.directory.register(WANTED, ADMIN)).agent
+    await life.directory.change(ADMIN, first.id, AgentState.REVOKED)
+    second = (await life.directory.register(WANTED, ADMIN)).agent
+    await life.directory.remove(itself(second), second.id)
+    assert life.gone == ["agent://data/eins"] * 2
+    assert list(life.agents.list(TENANT)) == []
+    with pytest.raises(NotFound):
+        await life.directory.heartbeat(itself(second), second.id, Beat())
+
+
+async def test_two_at_once_do_not_get_one_name(life: Life) -> None:
+    found = await asyncio.gather(
+        *(life.directory.register(WANTED, ADMIN) for _ in range(5)), return_exceptions=True
+    )
+    assert sum(isinstance(each, Conflict) for each in found) == 4
+    assert len(life.agents.list(TENANT)) == 1
+
+
+async def test_the_states_of_a_stranger_cannot_be_changed(life: Life) -> None:
+    with pytest.raises(NotFound):
+        await life.directory.change(ADMIN, "ag_7", AgentState.DRAINING)
