@@ -17,7 +17,7 @@ COMMANDS = [
 ]
 EXPECTED = set(
     """init demo serve submit route intents jobs job explain cancel retry questions answer audit replay keys
-    migrate""".split()  # noqa: SIM905
+    agents migrate""".split()  # noqa: SIM905
 )
 
 

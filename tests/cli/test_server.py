@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 from tests.servers.scheduler import Scheduler, clean_environment, serving
 
+from cpa.cli.client import Client
+from cpa.errors import Unauthorized
+
 GRAPH = {
     "tasks": [
         {"id": "öffnen", "action": "flow.noop", "arguments": {"value": "Grüße"}},
@@ -176,6 +179,39 @@ def test_keys_are_made_and_revoked_beside_the_running_server(server: Scheduler) 
     assert cpa(server, "keys", "revoke", ours["id"]).returncode == 0
     assert cpa(server, "keys", "revoke", ours["id"]).returncode == 2
     assert poll(lambda: cpa(server, "jobs", CPA_API_KEY=key).returncode == 4)
+
+
+def test_agents_are_listed_shown_and_decided_about(server: Scheduler) -> None:
+    about = {"name": "größe", "type": "DATA", "capabilities": ["x.rechner.add", "büro"], "slots": 2}
+    with Client(server.url, server.key) as api:
+        told = api.post("/agents/register", about)
+    listed = cpa(server, "agents", "list")
+    assert listed.stdout.startswith("agent\ttype\t")
+    assert "BUILTIN" in listed.stdout
+    assert told["agent_id"] in cpa(server, "agents", "list", "--capability", "büro", "--type", "DATA").stdout
+    assert told["agent_id"] not in cpa(server, "agents", "list", "--capability", "mail.send").stdout
+
+    shown = cpa(server, "agents", "show", "größe")
+    assert shown.returncode == 0, shown.stderr
+    assert "agent://data/größe" in shown.stdout
+    assert "x.rechner.add" in shown.stdout
+    assert json.loads(cpa(server, "agents", "show", told["agent_id"], "--json").stdout)["slots"] == 2
+
+    for command, state in (("drain", "draining"), ("quarantine", "quarantined"), ("activate", "active")):
+        done = cpa(server, "agents", command, "agent://data/größe")
+        assert done.stdout.split() == [told["agent_id"], state]
+    assert cpa(server, "agents", "revoke", "größe").returncode == 0
+    assert cpa(server, "agents", "activate", told["agent_id"]).returncode == 1
+    unknown = cpa(server, "agents", "show", "größe")
+    assert (unknown.returncode, len(unknown.stderr.splitlines())) == (2, 1)
+
+    with Client(server.url, server.key) as api:
+        again = api.post("/agents/register", about)
+        beaten = Client(server.url, again["key"])
+        assert beaten.post(f"/agents/{again['agent_id']}/heartbeat", {})["state"] == "active"
+    assert cpa(server, "agents", "remove", "größe").returncode == 0
+    with beaten, pytest.raises(Unauthorized):
+        beaten.post(f"/agents/{again['agent_id']}/heartbeat", {})
 
 
 def test_a_scope_that_is_none_is_bad_input(server: Scheduler) -> None:

@@ -30,6 +30,11 @@ COLOURS = {
     "cancelled": "bright_black",
     "skipped": "bright_black",
     "waiting": "bright_black",
+    "online": "green",
+    "busy": "cyan",
+    "offline": "red",
+    "draining": "yellow",
+    "quarantined": "magenta",
 }
 SIGNS = {
     "done": "✔",
@@ -228,6 +233,54 @@ def keys(found: Sequence[Mapping[str, Any]]) -> None:
         for key in found
     ]
     table(("id", "name", "scopes", "created", "expires", "state"), rows)
+
+
+def agents(page: Mapping[str, Any]) -> None:
+    rows = [
+        (
+            agent["name"],
+            agent["type"],
+            agent["status"] if agent["state"] == "active" else agent["state"],
+            f"{agent['busy']}/{agent['slots']}",
+            _ago(agent["last_seen"]),
+            shorten(", ".join(agent["actions"] + agent["tags"])),
+            agent["id"] or "-",
+        )
+        for agent in page["agents"]
+    ]
+    table(("agent", "type", "state", "busy", "seen", "does", "id"), rows)
+    if page["total"] > len(rows):
+        sys.stderr.write(f"{len(rows)} of {page['total']} agents; see more with --limit and --offset\n")
+
+
+def agent(detail: Mapping[str, Any]) -> None:
+    """How one agent stands."""
+    line(f"{detail['address']}  {detail['id']}")
+    state = f"{detail['state']}, {detail['status']}, seen {_ago(detail['last_seen'])}"
+    about = {
+        "state": state,
+        "busy": f"{detail['busy']} of {detail['slots']}, load {detail['load']:.0%}",
+        "does": ", ".join(detail["actions"]),
+        "tags": ", ".join(detail["tags"]),
+        "at": detail["endpoint"] or "a channel of its own",
+        "since": clock(detail["registered_at"]),
+        "says": ", ".join(f"{name}: {_told(value)}" for name, value in detail["readiness"].items()),
+        "about": ", ".join(f"{name}: {value}" for name, value in detail["metadata"].items()),
+    }
+    for name, value in about.items():
+        if value:
+            line(f"    {name + ':':8}{value}")
+    for each in detail["running"]:
+        lease = f"lease {each['lease_remaining']:.0f} s"
+        line(f"    runs    {each['job']}/{each['task']}, attempt {each['epoch']}, {lease}")
+    for action, share in detail["success"].items():
+        line(f"    {action}: {share:.0%} ended well lately")
+    for family, circuit in detail["breakers"].items():
+        line(f"    {family}.*: {circuit['failures']} failures in a row, circuit {circuit['state']}")
+
+
+def _ago(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.0f} s ago"
 
 
 def _told(value: Any) -> str:

@@ -1,0 +1,116 @@
+"""`cpa agents`: who does the work, how each stands, and what becomes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cpa.cli.call import CONNECT, Json, dump, part, server, words
+from cpa.errors import NotFound
+
+if TYPE_CHECKING:
+    from cpa.cli.client import Client
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Agents: who does the work. List them, look at one, drain, quarantine, activate, revoke."
+    "\n\nAn agent is named by its id (ag_…), its name or its address (agent://web/browser-1).",
+    epilog="\b\nExamples:\n  cpa agents list --capability web.click\n  cpa agents show browser-1\n"
+    "  cpa agents drain browser-1     it ends what it has; then stop it\n\n" + CONNECT,
+)
+Name = Annotated[
+    str, typer.Argument(metavar="AGENT", help="Id, name or address, as `cpa agents list` shows.")
+]
+
+
+@app.command(
+    "list",
+    epilog="\b\nExamples:\n  cpa agents list\n  cpa agents list --capability mail.send --status online\n"
+    "  cpa agents list --json | jq -r '.agents[].address'\n\n" + CONNECT,
+)
+def list_agents(
+    type: Annotated[str, typer.Option(help="Only of this type, such as WEB.")] = "",
+    capability: Annotated[str, typer.Option(help="Only who offers this action or tag.")] = "",
+    status: Annotated[str, typer.Option(help="Only online, busy or offline.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 100,
+    offset: Annotated[int, typer.Option(min=0, help="How many to leave out.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """List the agents that take your tasks; first the part of the server itself, of the type BUILTIN."""
+    from cpa.cli import terminal
+
+    with server() as api:
+        page = api.get(
+            "/agents",
+            type=words(type),
+            capability=words(capability),
+            status=words(status),
+            limit=limit,
+            offset=offset,
+        )
+    dump(page) if as_json else terminal.agents(page)
+
+
+@app.command(epilog="\b\nExample:\n  cpa agents show browser-1\n\n" + CONNECT)
+def show(agent: Name, as_json: Json = False) -> None:
+    """Show one agent: whether it is there and ready, what it does now, how it did lately."""
+    from cpa.cli import terminal
+
+    with server() as api:
+        detail = api.get(f"/agents/{part(_id(api, agent))}")
+    dump(detail) if as_json else terminal.agent(detail)
+
+
+@app.command(epilog="\b\nExample:\n  cpa agents drain browser-1\n\n" + CONNECT)
+def drain(agent: Name) -> None:
+    """Offer it nothing new; what it has, it ends. Stop it once `show` lists no attempts."""
+    _change(agent, "draining")
+
+
+@app.command(epilog="\b\nExample:\n  cpa agents quarantine browser-1\n\n" + CONNECT)
+def quarantine(agent: Name) -> None:
+    """Take its work away at once; what it says is written down and changes nothing until it is active again."""
+    _change(agent, "quarantined")
+
+
+@app.command(epilog="\b\nExample:\n  cpa agents activate browser-1\n\n" + CONNECT)
+def activate(agent: Name) -> None:
+    """Let a drained or quarantined agent work again."""
+    _change(agent, "active")
+
+
+@app.command(epilog="\b\nExample:\n  cpa agents revoke browser-1\n\n" + CONNECT)
+def revoke(agent: Name) -> None:
+    """Shut it out for good: its keys are dead at once, its work goes to others. It would have to register anew."""
+    _change(agent, "revoked")
+
+
+@app.command(epilog="\b\nExample:\n  cpa agents remove browser-1\n\n" + CONNECT)
+def remove(agent: Name) -> None:
+    """Unregister it and forget it: as `revoke`, and it is listed nowhere any more."""
+    with server() as api:
+        found = _id(api, agent)
+        api.delete(f"/agents/{part(found)}")
+    typer.echo(f"{found} removed")
+
+
+def _change(agent: str, state: str) -> None:
+    with server() as api:
+        changed = api.post(f"/agents/{part(_id(api, agent))}/state", {"state": state})
+    typer.echo(f"{changed['agent_id']} {changed['state']}")
+
+
+def _id(api: Client, agent: str) -> str:
+    """The id of an agent that is named by its id, its name or its address."""
+    named = words(agent)
+    if named.startswith("ag_"):
+        return named
+    page: dict[str, Any] = api.get("/agents", limit=1000)
+    for known in page["agents"]:
+        if known["id"] and named in (known["name"], known["address"]):
+            return str(known["id"])
+    raise NotFound(
+        f"there is no agent {named}", field="agent", value=named, remedy="`cpa agents list` shows them"
+    )
