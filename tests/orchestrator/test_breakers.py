@@ -68,7 +68,7 @@ def test_a_success_in_between_begins_the_count_anew_and_leaves_nothing_behind() 
     world = World()
     world.fail(THRESHOLD - 1)
     world.succeed()
-    assert not world.breakers
+    assert not world.breakers.circuits
     world.fail(THRESHOLD - 1)
     assert not world.barred()
 

@@ -11,7 +11,7 @@ def spend(
     budget: RetryBudget, attempts: int, retries: int = 0, *, at: int = START, action: str = "a.b"
 ) -> None:
     for number in range(attempts):
-        budget.spent("acme", action, at, retry=number < retries)
+        budget.of("acme", action).spent(at, retry=number < retries)
 
 
 def test_without_traffic_the_floor_is_allowed_and_no_more() -> None:
@@ -19,7 +19,7 @@ def test_without_traffic_the_floor_is_allowed_and_no_more() -> None:
 
     for _ in range(FLOOR):
         assert budget.allows("acme", "a.b", START)
-        budget.spent("acme", "a.b", START, retry=True)
+        budget.of("acme", "a.b").spent(START, retry=True)
     assert not budget.allows("acme", "a.b", START)
 
 
@@ -28,8 +28,8 @@ def test_a_tenth_of_the_traffic_may_be_retries() -> None:
     spend(budget, 1_000, 99)
 
     assert budget.allows("acme", "a.b", START)
-    budget.spent("acme", "a.b", START, retry=True)
-    budget.spent("acme", "a.b", START, retry=True)
+    budget.of("acme", "a.b").spent(START, retry=True)
+    budget.of("acme", "a.b").spent(START, retry=True)
     assert not budget.allows("acme", "a.b", START)
 
 

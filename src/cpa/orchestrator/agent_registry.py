@@ -127,6 +127,8 @@ class AgentRegistry:
         self._agents: dict[tuple[str, str], Agent] = {}
         self._suitable: dict[tuple[str, str, str], tuple[tuple[Agent, ...], Agent | None]] = {}
         """By (tenant, action, capability): who could, and who that is when it can only be one part of us."""
+        self.local: frozenset[str] = frozenset()
+        """Addresses of the parts of this process."""
         self._lines: dict[_Kind, deque[Applicant]] = {}
         self._homes: dict[tuple[str, str], dict[str, str]] = {}
         """By job: where its session of each family is."""
@@ -182,6 +184,7 @@ class AgentRegistry:
         """Something about the agents is not as it was: calls whom that concerns."""
         self._suitable.clear()
         self._limited = tuple(agent for agent in self._agents.values() if agent.sessions)
+        self.local = frozenset(agent.address for agent in self._agents.values() if not agent.remote)
         if self._lines and (called := self._call()):
             self._called(called)
 
@@ -190,14 +193,35 @@ class AgentRegistry:
     def choose(self, applicant: Applicant) -> Agent | str:
         """The best agent with a free slot (and session), which is taken; else why there is none, a word of
         `readiness.STAGES`. `BUSY` means that waiting in line will do."""
-        kind = (applicant.tenant, applicant.action, applicant.capability)
-        agents, lone = self._suitable.get(kind) or self._look_up(kind)
-        if lone is None or self._breakers:
-            return self._choose(applicant, agents)
-        if lone.busy >= lone.slots:
-            return BUSY
-        lone.busy += 1
-        return lone
+        reason, free = NO_AGENT, []
+        home = self._home(applicant)
+        for agent in self._could(applicant):
+            found = self._obstacle(agent, applicant, home)
+            if agent.address == home and found in ("", BUSY):
+                # The job's session is there: nobody else will do.
+                reason, free = found, [] if found else [agent]
+                break
+            if not found:
+                free.append(agent)
+            elif STAGES.index(found) > STAGES.index(reason):
+                reason = found
+        tried = self._tried.get((applicant.tenant, applicant.job), _NONE).get(applicant.task, "")
+        best = find_agent_for_task(free, applicant.action, now=self._now(), tried=tried)
+        if best is None:
+            return reason
+        self._take(best, applicant)
+        return best
+
+    def lone(self, tenant: str, action: str, capability: str) -> Agent | None:
+        """The one part of this process that does this, when nobody else does and nothing else is to be weighed; a
+        slot of it is taken. None when `choose` has to find out more."""
+        kind = (tenant, action, capability)
+        known = self._suitable.get(kind) or self._look_up(kind)
+        agent = known[1]
+        if agent is None or agent.busy >= agent.slots or self._breakers.circuits:
+            return None
+        agent.busy += 1
+        return agent
 
     def find_agent_for_task(self, applicant: Applicant) -> Agent | None:
         """As `choose`; None when nobody can take it now."""
@@ -206,9 +230,8 @@ class AgentRegistry:
 
     def candidates(self, applicant: Applicant) -> Sequence[Agent]:
         """All that could take it now; none is taken."""
-        suitable = self._look_up((applicant.tenant, applicant.action, applicant.capability))[0]
         home = self._home(applicant)
-        return [agent for agent in suitable if not self._obstacle(agent, applicant, home)]
+        return [agent for agent in self._could(applicant) if not self._obstacle(agent, applicant, home)]
 
     def take(self, agent: Agent, applicant: Applicant) -> bool:
         """Take a slot of this agent for the task; False when it cannot have it any more."""
@@ -237,7 +260,8 @@ class AgentRegistry:
 
     def release(self, agent: Agent) -> None:
         """An attempt of this agent is over: calls who takes its place."""
-        agent.busy = max(0, agent.busy - 1)
+        if agent.busy:
+            agent.busy -= 1
         if self._lines and (called := self._call(agent)):
             self._called(called)
 
@@ -260,12 +284,13 @@ class AgentRegistry:
 
     def release_session(self, tenant: str, job: str, *, ended: bool = False) -> None:
         """The job needs no session for now; with `ended` nothing of it is needed any more."""
-        if ended:
+        if ended and self._homes:
             self._homes.pop((tenant, job), None)
+        if ended and self._tried:
             self._tried.pop((tenant, job), None)
         freed = False
         for agent in self._limited:
-            if (tenant, job) in agent.holders:
+            if agent.holders and (tenant, job) in agent.holders:
                 agent.holders.discard((tenant, job))
                 freed = True
         if freed and self._lines and (called := self._call()):
@@ -293,25 +318,9 @@ class AgentRegistry:
         self._suitable[kind] = found
         return found
 
-    def _choose(self, applicant: Applicant, agents: tuple[Agent, ...]) -> Agent | str:
-        reason, free = NO_AGENT, []
-        home = self._home(applicant)
-        for agent in agents:
-            found = self._obstacle(agent, applicant, home)
-            if agent.address == home and found in ("", BUSY):
-                # The job's session is there: nobody else will do.
-                reason, free = found, [] if found else [agent]
-                break
-            if not found:
-                free.append(agent)
-            elif STAGES.index(found) > STAGES.index(reason):
-                reason = found
-        tried = self._tried.get((applicant.tenant, applicant.job), _NONE).get(applicant.task, "")
-        best = find_agent_for_task(free, applicant.action, now=self._now(), tried=tried)
-        if best is None:
-            return reason
-        self._take(best, applicant)
-        return best
+    def _could(self, applicant: Applicant) -> tuple[Agent, ...]:
+        kind = (applicant.tenant, applicant.action, applicant.capability)
+        return (self._suitable.get(kind) or self._look_up(kind))[0]
 
     def _obstacle(self, agent: Agent, applicant: Applicant, home: str) -> str:
         """Why this agent cannot have it now; empty when it can. `home` has the session of the task's job."""

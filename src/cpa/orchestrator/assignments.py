@@ -24,7 +24,7 @@ from cpa.core.events import (
     TimerFired,
 )
 from cpa.core.ids import fraction
-from cpa.core.job import JobState, TaskStatus
+from cpa.core.job import JobState, TaskSpec, TaskStatus
 from cpa.orchestrator.agent_registry import SESSIONS, Agent, AgentRegistry, Applicant, Called
 from cpa.orchestrator.breakers import Breakers
 from cpa.orchestrator.budget import RetryBudget
@@ -42,6 +42,9 @@ Report: TypeAlias = Callable[[str, str, Event], None]
 Cancel: TypeAlias = Callable[[str, Attempt], None]
 """Stop an attempt at the agent of this address."""
 
+Work: TypeAlias = Applicant | TaskSpec
+"""What an attempt is to do: its action and arguments."""
+
 _AT_FAULT = (FailureClass.TECHNICAL, FailureClass.UNKNOWN_OUTCOME)
 _AT_WORK = (TaskStatus.ASSIGNED, TaskStatus.RUNNING)
 
@@ -57,9 +60,9 @@ class Assignments:
         self._agents = agents
         self._presence = presence
         self._clock = clock
-        self._report = report
+        self.report = report
         self._cancel = cancel
-        self._held: dict[Attempt, tuple[Agent, Applicant]] = {}
+        self._held: dict[Attempt, tuple[Agent, Work]] = {}
         self._emptied: asyncio.Event | None = None
         agents.connect(clock.now_ms, self.breakers, self._called)
         presence.connect(self._lost)
@@ -68,6 +71,14 @@ class Assignments:
 
     def choose(self, job: JobState, command: DispatchTask) -> Event | None:
         """Answer a `DispatchTask` at once, or None: then the answer is reported when an agent comes free."""
+        if command.epoch == 1:
+            spec, head = job.spec.tasks[command.task], job.head
+            lone = self._agents.lone(head.tenant, spec.action, spec.capability)
+            if lone is not None:
+                return self._chosen(Attempt(head.tenant, head.id, command.task, 1), lone, spec, head.time)
+        return self._weigh(job, command)
+
+    def _weigh(self, job: JobState, command: DispatchTask) -> Event | None:
         applicant = self.applicant(job, command)
         if applicant.retry and not self.budget.allows(applicant.tenant, applicant.action, job.head.time):
             return _deferred(applicant, BUDGET)
@@ -99,16 +110,21 @@ class Assignments:
     def chosen(self, applicant: Applicant, agent: Agent, now: int) -> AgentChosen:
         """The agent, whose slot is taken already, gets the task; `now` in milliseconds."""
         attempt = Attempt(applicant.tenant, applicant.job, applicant.task, applicant.epoch)
-        self._held[attempt] = (agent, applicant)
-        self.budget.spent(applicant.tenant, applicant.action, now, retry=applicant.retry)
-        return AgentChosen(time=0, task=applicant.task, epoch=applicant.epoch, agent=agent.address)
+        return self._chosen(attempt, agent, applicant, now, retry=applicant.retry)
+
+    def _chosen(
+        self, attempt: Attempt, agent: Agent, work: Work, now: int, *, retry: bool = False
+    ) -> AgentChosen:
+        self._held[attempt] = (agent, work)
+        self.budget.of(attempt.tenant, work.action).spent(now, retry=retry)
+        return AgentChosen(time=0, task=attempt.task, epoch=attempt.epoch, agent=agent.address)
 
     def begin(self, attempt: Attempt, address: str, task: str) -> bool:
         """The attempt goes on its way to this agent now, which will call the task so. False when the agent has gone
         since it was chosen: then the attempt is refused on its behalf, and must not be sent."""
-        agent = self._agents.get(address, attempt.tenant)
-        if agent is not None and not agent.remote:
+        if address in self._agents.local:
             return True
+        agent = self._agents.get(address, attempt.tenant)
         if agent is not None and (agent.online or self._presence.has(attempt)):
             self._presence.begin(agent, attempt, task)
             return True
@@ -134,10 +150,12 @@ class Assignments:
     def ended(self, attempt: Attempt, event: Event) -> None:
         """The attempt ended so, as a part of this process reports."""
         held = self._answered(attempt)
-        self._report(attempt.tenant, attempt.job, event)
+        self.report(attempt.tenant, attempt.job, event)
         if held is not None:
-            self._count(*held, event)
-            self._agents.release(held[0])
+            agent = held[0]
+            if type(event) is not TaskSucceeded or agent.shares or self.breakers.circuits:
+                self._count(attempt, *held, event)
+            self._agents.release(agent)
 
     def withdrawn(self, tenant: str, job: str, event: AgentChosen) -> None:
         """A choice came too late for its task: the slot is free again."""
@@ -160,32 +178,29 @@ class Assignments:
             held = self._answered(attempt)
             if held is None:
                 continue
-            agent, applicant = held
-            if isinstance(event, TaskSucceeded | TaskFailed | TaskRefused):
-                self._count(agent, applicant, event)
-            else:
-                if isinstance(event, TimerFired):
-                    self._count(agent, applicant, event)
+            agent, work = held
+            answered = isinstance(event, TaskSucceeded | TaskFailed | TaskRefused)
+            if answered or isinstance(event, TimerFired):
+                self._count(attempt, agent, work, event)
+            if not answered:
                 self._cancel(agent.address, attempt)
             self._agents.release(agent)
 
-    def _count(self, agent: Agent, applicant: Applicant, event: Event) -> None:
+    def _count(self, attempt: Attempt, agent: Agent, work: Work, event: Event) -> None:
         """What the end of an attempt says about the agent and its target."""
-        if type(event) is TaskSucceeded and not self.breakers and not agent.shares:
-            return  # where all is well there is nothing to note
         failure = _failure(event)
         well = failure in (None, FailureClass.BUSINESS, FailureClass.POLICY)
         gone = isinstance(event, TaskRefused | LeaseLost)
-        way = (agent.key, applicant.tenant, applicant.action, applicant.arguments)
+        way = (agent.key, attempt.tenant, work.action, work.arguments)
         if failure in _AT_FAULT and not gone:
             self.breakers.failed(*way)
         elif well:
             self.breakers.succeeded(*way)
         if well and not agent.shares:
             return
-        agent.ended(applicant.action, self._clock.now_ms(), well=well)
+        agent.ended(work.action, self._clock.now_ms(), well=well)
         if not well:
-            self._agents.tried(applicant.tenant, applicant.job, applicant.task, agent, gone=gone)
+            self._agents.tried(attempt.tenant, attempt.job, attempt.task, agent, gone=gone)
 
     async def idle(self, timeout: float) -> None:
         """Return when no attempt is with a part of this process any more, or after `timeout` seconds. Agents
@@ -200,10 +215,10 @@ class Assignments:
 
     # -- inside --------------------------------------------------------------------------------------------
 
-    def _answered(self, attempt: Attempt) -> tuple[Agent, Applicant] | None:
+    def _answered(self, attempt: Attempt) -> tuple[Agent, Work] | None:
         """The agent's answer is there: the attempt is over, its slot is still taken."""
         held = self._held.pop(attempt, None)
-        if held is not None and held[0].remote:
+        if held is not None and held[0].record is not None:
             self._presence.end(attempt)
         if self._emptied is not None and not self._at_home():
             self._emptied.set()
@@ -226,7 +241,7 @@ class Assignments:
                 event: Event = self.chosen(applicant, found, self._clock.now_ms())
             else:
                 event = _deferred(applicant, found)
-            self._report(applicant.tenant, applicant.job, event)
+            self.report(applicant.tenant, applicant.job, event)
 
     def _recall(self, job: JobState, action: str) -> None:
         """After a restart the job itself tells where its session is: with the agent of its newest step."""

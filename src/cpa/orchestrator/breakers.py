@@ -72,39 +72,36 @@ class Breakers:
     def __init__(self, now: Callable[[], float]) -> None:
         """`now` is a monotonic clock in seconds."""
         self._now = now
-        self._circuits: OrderedDict[Key, Circuit] = OrderedDict()
-
-    def __bool__(self) -> bool:
-        """Whether anything failed at all."""
-        return bool(self._circuits)
+        self.circuits: OrderedDict[Key, Circuit] = OrderedDict()
+        """Only those that failed; empty where all is well."""
 
     def bars(self, agent: Way, tenant: str, action: str, arguments: Mapping[str, Any]) -> bool:
         """Whether one of the circuits on this way is open now."""
-        if not self._circuits:
+        if not self.circuits:
             return False
         now = self._now()
-        found = (self._circuits.get(key) for key in _keys(agent, tenant, action, arguments))
+        found = (self.circuits.get(key) for key in _keys(agent, tenant, action, arguments))
         return any(circuit is not None and circuit.until > now for circuit in found)
 
     def entered(self, agent: Way, tenant: str, action: str, arguments: Mapping[str, Any]) -> None:
         """An attempt goes this way: where a circuit was half open, it is the only one for now."""
-        if not self._circuits:
+        if not self.circuits:
             return
         now = self._now()
         for key in _keys(agent, tenant, action, arguments):
-            circuit = self._circuits.get(key)
+            circuit = self.circuits.get(key)
             if circuit is not None and circuit.until:
                 circuit.until = now + circuit.pause
 
     def succeeded(self, agent: Way, tenant: str, action: str, arguments: Mapping[str, Any]) -> None:
-        if self._circuits:
+        if self.circuits:
             for key in _keys(agent, tenant, action, arguments):
-                self._circuits.pop(key, None)
+                self.circuits.pop(key, None)
 
     def failed(self, agent: Way, tenant: str, action: str, arguments: Mapping[str, Any]) -> None:
         now, target = self._now(), target_of(action, arguments)
         for key in _keys(agent, tenant, action, arguments):
-            circuit = self._circuits.setdefault(key, Circuit())
+            circuit = self.circuits.setdefault(key, Circuit())
             if now - circuit.last > STALE and not circuit.until:
                 circuit.failures, circuit.target = 0, ""
             if not circuit.failures or key[0] == "target" or not target or target != circuit.target:
@@ -116,13 +113,13 @@ class Breakers:
             elif not opened and circuit.failures >= THRESHOLD:
                 circuit.until = now + circuit.pause
             circuit.last, circuit.target = now, target
-        while len(self._circuits) > _MOST:
-            self._circuits.popitem(last=False)
+        while len(self.circuits) > _MOST:
+            self.circuits.popitem(last=False)
 
     def forget(self, agent: Way) -> None:
         """The agent is another one now (a new process) or gone."""
-        for key in [key for key in self._circuits if key[:3] == ("agent", *agent)]:
-            del self._circuits[key]
+        for key in [key for key in self.circuits if key[:3] == ("agent", *agent)]:
+            del self.circuits[key]
 
     def of(self, agent: Way) -> dict[str, dict[str, Any]]:
         """By family of actions: what is known of an agent that failed, for people."""
@@ -133,7 +130,7 @@ class Breakers:
                 "failures": circuit.failures,
                 "retry_in": round(max(circuit.until - now, 0.0), 3),
             }
-            for key, circuit in self._circuits.items()
+            for key, circuit in self.circuits.items()
             if key[:3] == ("agent", *agent)
         }
 

@@ -19,16 +19,24 @@ _PIECE = WINDOW // _PIECES
 _MOST = 10_000
 
 
-class _Traffic:
-    """Attempts at one action: finished pieces of the window, and the piece that is being filled."""
+class Traffic:
+    """Attempts at one action of one tenant: finished pieces of the window, and the piece that is being filled."""
 
     __slots__ = ("attempts", "past", "piece", "retries")
 
-    def __init__(self, piece: int) -> None:
+    def __init__(self) -> None:
         self.past: deque[tuple[int, int]] = deque(maxlen=_PIECES - 1)
-        self.piece = piece
+        self.piece = 0
         self.attempts = 0
         self.retries = 0
+
+    def spent(self, now: int, *, retry: bool = False) -> None:
+        """One more attempt was given to an agent; `now` is in milliseconds."""
+        piece = now // _PIECE
+        if piece != self.piece:
+            self.move(piece)
+        self.attempts += 1
+        self.retries += retry
 
     def move(self, piece: int) -> None:
         """Go on to this piece; a clock that was set back only loses precision."""
@@ -42,30 +50,26 @@ class _Traffic:
 
 
 class RetryBudget:
-    """`allows` before a retry, `spent` for each attempt that was given to an agent."""
+    """`allows` before a retry; `of(…).spent` for each attempt that was given to an agent."""
 
     def __init__(self) -> None:
-        self._traffic: dict[tuple[str, str], _Traffic] = {}
+        self._traffic: dict[tuple[str, str], Traffic] = {}
 
     def allows(self, tenant: str, action: str, now: int) -> bool:
         """Whether one more retry fits; `now` is in milliseconds."""
-        traffic = self._of(tenant, action, now)
-        attempts = traffic.attempts + sum(piece[0] for piece in traffic.past)
-        retries = traffic.retries + sum(piece[1] for piece in traffic.past)
+        traffic, piece = self.of(tenant, action), now // _PIECE
+        if piece != traffic.piece:
+            traffic.move(piece)
+        attempts = traffic.attempts + sum(past[0] for past in traffic.past)
+        retries = traffic.retries + sum(past[1] for past in traffic.past)
         return retries < max(FLOOR, SHARE * attempts)
 
-    def spent(self, tenant: str, action: str, now: int, *, retry: bool) -> None:
-        traffic = self._of(tenant, action, now)
-        traffic.attempts += 1
-        traffic.retries += retry
-
-    def _of(self, tenant: str, action: str, now: int) -> _Traffic:
-        key, piece = (tenant, action), now // _PIECE
+    def of(self, tenant: str, action: str) -> Traffic:
+        """The traffic of one action; the same object every time, as long as there are not too many."""
+        key = (tenant, action)
         traffic = self._traffic.get(key)
         if traffic is None:
             if len(self._traffic) >= _MOST:
                 self._traffic.clear()
-            traffic = self._traffic[key] = _Traffic(piece)
-        elif traffic.piece != piece:
-            traffic.move(piece)
+            traffic = self._traffic[key] = Traffic()
         return traffic

@@ -43,10 +43,11 @@ class Orchestrator:
         self._clock = clock
         self._report: Report = _unconnected
         self._progress: Progress | None = None
-        self.assignments = Assignments(agents, self.presence, clock, self._tell, transport.cancel)
+        self.assignments = Assignments(agents, self.presence, clock, _unconnected, transport.cancel)
 
     def connect(self, report: Report, progress: Progress | None = None) -> None:
         self._report, self._progress = report, progress
+        self.assignments.report = report
 
     async def run(self) -> None:
         """Notice leases that run out and agents that are silent, until cancelled."""
@@ -112,9 +113,6 @@ class Orchestrator:
         self.assignments.ended(attempt, _finished(attempt, answer))
 
     # -- inside --------------------------------------------------------------------------------------------
-
-    def _tell(self, tenant: str, job: str, event: Event) -> None:
-        self._report(tenant, job, event)
 
     def _attempt(self, job: JobState, task: int, epoch: int) -> Attempt:
         return Attempt(job.head.tenant, job.head.id, task, epoch)
