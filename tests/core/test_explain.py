@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.core.simulation import Seen, World
 from tests.core.situations import UNSAFE, VERIFIABLE, Story, task
 
@@ -71,6 +72,32 @@ def test_a_task_no_agent_does_is_the_operators() -> None:
 
     assert (why(story).reason, why(story).actor) == (Reason.NO_AGENT, Actor.OPERATOR)
     assert why(story).evidence == "No agent does flow.noop."
+
+
+@pytest.mark.parametrize(
+    ("reason", "actor", "evidence"),
+    [
+        (Reason.AGENTS_DRAINING, Actor.OPERATOR, "take nothing new"),
+        (Reason.AGENTS_OFFLINE, Actor.OPERATOR, "have not been heard of"),
+        (Reason.AGENTS_NOT_READY, Actor.OPERATOR, "are there, and not ready"),
+        (Reason.BREAKER_OPEN, Actor.OPERATOR, "flow.noop failed again and again"),
+        (Reason.RETRY_BUDGET, Actor.NOBODY, "second ones"),
+    ],
+)
+def test_a_task_that_no_agent_can_take_now_says_why(reason: Reason, actor: Actor, evidence: str) -> None:
+    story = Story(task("a"))
+    story.deferred(reason=reason.value)
+
+    assert (why(story).reason, why(story).actor) == (reason, actor)
+    assert evidence in why(story).evidence
+    assert "{" not in why(story).evidence + why(story).remedy
+
+
+def test_who_asks_for_an_agent_says_what_is_known_of_the_agents_now() -> None:
+    story = Story(task("a"), task("b"))
+    found = explain(story.job.snapshot(), {0: "agents_offline", 1: "agent_busy"})
+
+    assert [each.reason for each in found] == [Reason.AGENTS_OFFLINE, Reason.AGENT]
 
 
 def test_an_assigned_or_running_task_names_its_agent() -> None:

@@ -349,6 +349,44 @@ def test_those_in_line_learn_when_there_is_nobody_left_to_wait_for() -> None:
     assert world.choose() == "no_agent"
 
 
+def test_who_was_told_why_is_told_again_only_when_the_reason_is_another() -> None:
+    agent = remote(online=False)
+    world = World(agent)
+    asked = [applicant(f"j{n}", action="desktop.click", told="agents_offline") for n in range(3)]
+    for each in asked:
+        world.agents.wait(each)
+    world.agents.register(remote("zwei", online=False))
+    world.agents.changed()
+    assert world.called == []
+
+    agent.online, agent.beat = True, Beat(readiness=Readiness(session_locked=True))
+    world.agents.changed()
+    assert world.called == [(f"j{n}", "agents_not_ready") for n in range(3)]
+
+
+def test_who_was_told_why_takes_turns_with_who_was_not() -> None:
+    agent = remote(slots=1, online=False)
+    world = World(agent)
+    for number in range(2):
+        world.agents.wait(applicant(f"told{number}", told="agents_offline"))
+    agent.online = True
+    world.agents.changed()
+    world.wait(applicant("new0"), applicant("new1"))
+    for _ in range(3):
+        world.agents.release(agent)
+    assert [job for job, _ in world.called] == ["told0", "told1", "new0", "new1"]
+
+
+def test_why_nobody_can_is_asked_without_taking_anything() -> None:
+    agent = remote(slots=1)
+    world = World(agent)
+    assert world.agents.why(applicant()) == ""
+    assert agent.busy == 0
+    world.choose()
+    assert world.agents.why(applicant()) == "agent_busy"
+    assert world.agents.why(applicant(action="mail.send")) == "no_agent"
+
+
 def test_those_in_line_for_a_broken_target_do_not_hold_up_the_others() -> None:
     agent = remote("eins", "http.request", slots=1)
     world = World(agent)

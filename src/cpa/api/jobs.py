@@ -164,7 +164,13 @@ async def explain_job(job_id: JobId, services: Services, caller: Reader) -> Resp
     """For every task that has not ended, and for the one that failed the run: the reason, the evidence, the
     remedy, and who can act."""
     snapshot = await services.engine.query(caller.tenant, known(job_id))
-    return answer({"job": snapshot.head.id, "status": snapshot.head.status, "tasks": explain(snapshot)})
+    waits = {
+        run.index: services.agents.why(caller.tenant, spec.action, spec.capability)
+        for run, spec in zip(snapshot.tasks, snapshot.spec.tasks, strict=True)
+        if run.status is TaskStatus.READY and not run.line
+    }
+    found = explain(snapshot, waits)
+    return answer({"job": snapshot.head.id, "status": snapshot.head.status, "tasks": found})
 
 
 @router.get(

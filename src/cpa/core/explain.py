@@ -4,7 +4,9 @@ act. Pure: reads a snapshot, looks at no clock.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 
 import msgspec
 
@@ -19,6 +21,11 @@ class Reason(StrEnum):
     SLOT = "slot"
     AGENT = "agent"
     NO_AGENT = "no_agent"
+    AGENTS_DRAINING = "agents_draining"
+    AGENTS_OFFLINE = "agents_offline"
+    AGENTS_NOT_READY = "agents_not_ready"
+    BREAKER_OPEN = "breaker_open"
+    RETRY_BUDGET = "retry_budget"
     AT_WORK = "at_work"
     RETRY = "retry"
     ENVIRONMENT = "environment"
@@ -49,14 +56,55 @@ class Explanation(msgspec.Struct, frozen=True):
     actor: Actor
 
 
-def explain(snapshot: Snapshot) -> tuple[Explanation, ...]:
-    """One explanation for every task that has not ended, and for the one that made the run fail."""
+_NOBODY: Mapping[int, str] = MappingProxyType({})
+_AGENTS: Mapping[str, tuple[str, str, Actor]] = MappingProxyType(
+    {
+        Reason.NO_AGENT: (
+            "No agent does {action}.",
+            "Start an agent that offers it; the task goes to it by itself.",
+            Actor.OPERATOR,
+        ),
+        Reason.AGENTS_DRAINING: (
+            "The agents that do {action} take nothing new: they drain or are in quarantine.",
+            "Let one work again with `cpa agents activate`, or start another; the task goes to it by itself.",
+            Actor.OPERATOR,
+        ),
+        Reason.AGENTS_OFFLINE: (
+            "The agents that do {action} have not been heard of for three beats.",
+            "Start one of them, or another; the task goes to it by itself.",
+            Actor.OPERATOR,
+        ),
+        Reason.AGENTS_NOT_READY: (
+            "The agents that do {action} are there, and not ready: a session is locked or closed.",
+            "Unlock or open a session, as `cpa agents show` names them; the task goes on by itself.",
+            Actor.OPERATOR,
+        ),
+        Reason.BREAKER_OPEN: (
+            "{action} failed again and again at its target or its agents; it is left alone for some seconds.",
+            "Look after the target; it is tried with one attempt at a time, and goes on by itself.",
+            Actor.OPERATOR,
+        ),
+        Reason.RETRY_BUDGET: (
+            "Too many attempts at {action} are second ones; this one waits until fewer are.",
+            "Wait; or look at why {action} fails so often.",
+            Actor.NOBODY,
+        ),
+    }
+)
+"""Why no agent takes a task now: text, remedy, who can act."""
+
+
+def explain(snapshot: Snapshot, waits: Mapping[int, str] = _NOBODY) -> tuple[Explanation, ...]:
+    """One explanation for every task that has not ended, and for the one that made the run fail.
+
+    `waits` holds, by index, why a task that asks for an agent has none just now, where the caller knows.
+    """
     if snapshot.head.status.ended:
         return tuple(_failed(snapshot, run) for run in snapshot.tasks if run.status is TaskStatus.FAILED)
-    return tuple(_task(snapshot, run) for run in snapshot.tasks if run.status not in TERMINAL)
+    return tuple(_task(snapshot, run, waits) for run in snapshot.tasks if run.status not in TERMINAL)
 
 
-def _task(snapshot: Snapshot, run: TaskRun) -> Explanation:
+def _task(snapshot: Snapshot, run: TaskRun, waits: Mapping[int, str]) -> Explanation:
     if snapshot.head.status is JobStatus.PENDING:
         text = "The job has not started: it stands in line, or its time has not come."
         return _say(snapshot, run, Reason.JOB_PENDING, text, "Wait; or look at what runs before it.")
@@ -64,7 +112,7 @@ def _task(snapshot: Snapshot, run: TaskRun) -> Explanation:
         case TaskStatus.WAITING:
             return _waiting(snapshot, run)
         case TaskStatus.READY:
-            return _ready(snapshot, run)
+            return _ready(snapshot, run, waits.get(run.index, ""))
         case TaskStatus.HELD:
             return _held(snapshot, run)
         case TaskStatus.IN_DOUBT:
@@ -87,12 +135,14 @@ def _waiting(snapshot: Snapshot, run: TaskRun) -> Explanation:
     return _say(snapshot, run, Reason.DEPENDENCY, text, "Look at the tasks it waits for.")
 
 
-def _ready(snapshot: Snapshot, run: TaskRun) -> Explanation:
+def _ready(snapshot: Snapshot, run: TaskRun, wait: str) -> Explanation:
     action = snapshot.spec.tasks[run.index].action
     if run.line:
         most = snapshot.spec.max_parallel
         text = f"{snapshot.head.busy} of at most {most} tasks of this job run at the same time."
         return _say(snapshot, run, Reason.SLOT, text, "Wait; or allow more tasks at the same time.")
+    if wait in _AGENTS:
+        return _without_agent(snapshot, run, Reason(wait))
     text = f"All agents that do {action} are busy."
     return _say(snapshot, run, Reason.AGENT, text, "Wait; or start another agent.")
 
@@ -105,15 +155,18 @@ def _held(snapshot: Snapshot, run: TaskRun) -> Explanation:
     if run.reason == "retry":
         text = f"Attempt {run.epoch} failed{last}; the next one is waiting for its time."
         return _say(snapshot, run, Reason.RETRY, text, _remedy(run, "Wait for the next attempt."))
-    if run.reason == "no_agent":
-        action = snapshot.spec.tasks[run.index].action
-        text = f"No agent does {action}."
-        remedy = "Start an agent that offers it; the task goes to it by itself."
-        return _say(snapshot, run, Reason.NO_AGENT, text, remedy, Actor.OPERATOR)
+    if run.reason in _AGENTS:
+        return _without_agent(snapshot, run, Reason(run.reason))
     text = f"The place where it is done is not ready{last}."
     return _say(
         snapshot, run, Reason.ENVIRONMENT, text, _remedy(run, "Wait; it is tried again."), Actor.OPERATOR
     )
+
+
+def _without_agent(snapshot: Snapshot, run: TaskRun, reason: Reason) -> Explanation:
+    action = snapshot.spec.tasks[run.index].action
+    text, remedy, actor = _AGENTS[reason]
+    return _say(snapshot, run, reason, text.format(action=action), remedy.format(action=action), actor)
 
 
 def _in_doubt(snapshot: Snapshot, run: TaskRun) -> Explanation:

@@ -3,6 +3,10 @@
 A slot is taken when an agent is chosen and given back exactly once: by the agent's answer, by the end of an attempt
 without one (its time is up, its lease is lost), or because the choice came too late. What an answer says about the
 agent and about its target is counted here, for the next choices.
+
+A task that nobody can take is deferred with the reason, and asks again some seconds later. If the reason is still
+the same and only a change among the agents can end it, it waits in line without a word: a locked desktop over a
+weekend must not fill the store with a hundred thousand times "still locked".
 """
 
 from __future__ import annotations
@@ -10,6 +14,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
+
+import msgspec
 
 from cpa.core.classes import FailureClass
 from cpa.core.commands import CancelAttempt, DispatchTask, RequestTask
@@ -25,11 +31,12 @@ from cpa.core.events import (
 )
 from cpa.core.ids import fraction
 from cpa.core.job import JobState, TaskSpec, TaskStatus
-from cpa.orchestrator.agent_registry import SESSIONS, Agent, AgentRegistry, Applicant, Called
+from cpa.orchestrator.agent import SESSIONS
+from cpa.orchestrator.agent_registry import Agent, AgentRegistry, Applicant, Called
 from cpa.orchestrator.breakers import Breakers
 from cpa.orchestrator.budget import RetryBudget
 from cpa.orchestrator.presence import Presence
-from cpa.orchestrator.readiness import BUDGET, BUSY
+from cpa.orchestrator.readiness import BUDGET, BUSY, LASTING
 from cpa.ports.clock import Clock
 from cpa.ports.transport import Attempt
 
@@ -62,6 +69,8 @@ class Assignments:
         self._clock = clock
         self.report = report
         self._cancel = cancel
+        self._told: dict[tuple[str, str], dict[int, str]] = {}
+        """By job: why a task was deferred last, if that lasts."""
         self._held: dict[Attempt, tuple[Agent, Work]] = {}
         self._emptied: asyncio.Event | None = None
         agents.connect(clock.now_ms, self.breakers, self._called)
@@ -88,7 +97,20 @@ class Assignments:
         if found == BUSY:
             self._agents.wait(applicant)
             return None
+        if found not in LASTING:
+            return _deferred(applicant, found)
+        told = self._told.setdefault((applicant.tenant, applicant.job), {})
+        if told.get(applicant.task) == found:
+            self._agents.wait(msgspec.structs.replace(applicant, told=found))
+            return None
+        told[applicant.task] = found
         return _deferred(applicant, found)
+
+    def job_ended(self, tenant: str, job: str) -> None:
+        """Nothing of the job needs an agent any more."""
+        if self._told:
+            self._told.pop((tenant, job), None)
+        self._agents.release_session(tenant, job, ended=True)
 
     def applicant(self, job: JobState, command: DispatchTask | RequestTask | CancelAttempt) -> Applicant:
         """The task of this command, as it asks for an agent."""
@@ -110,6 +132,8 @@ class Assignments:
     def chosen(self, applicant: Applicant, agent: Agent, now: int) -> AgentChosen:
         """The agent, whose slot is taken already, gets the task; `now` in milliseconds."""
         attempt = Attempt(applicant.tenant, applicant.job, applicant.task, applicant.epoch)
+        if self._told and (told := self._told.get((applicant.tenant, applicant.job))):
+            told.pop(applicant.task, None)
         return self._chosen(attempt, agent, applicant, now, retry=applicant.retry)
 
     def _chosen(
@@ -241,6 +265,8 @@ class Assignments:
                 event: Event = self.chosen(applicant, found, self._clock.now_ms())
             else:
                 event = _deferred(applicant, found)
+                if found in LASTING:
+                    self._told.setdefault((applicant.tenant, applicant.job), {})[applicant.task] = found
             self.report(applicant.tenant, applicant.job, event)
 
     def _recall(self, job: JobState, action: str) -> None:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from cpa.audit.log import AuditLog
 from cpa.core.actions import CATALOGUE, ActionCatalogue
 from cpa.errors import Conflict, CPAError, Forbidden, NotFound, Unauthorized
-from cpa.orchestrator.agent_registry import Agent, AgentRegistry
+from cpa.orchestrator.agent_registry import Agent, AgentRegistry, Applicant
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.orchestrator.registration import Registration, capabilities, checked
 from cpa.ports.agents import AgentRecord, AgentState, AgentStore, Beat, Named
@@ -227,6 +227,10 @@ class AgentDirectory:
             raise _unknown(id)
         _only_own(caller, record, Scope.READ)
         return record, None
+
+    def why(self, tenant: str, action: str, capability: str) -> str:
+        """Why no agent takes such a task just now, a word of `readiness.STAGES`; empty when one would."""
+        return self._agents.why(Applicant(tenant, "", -1, 0, action, capability))
 
     def describe(self, agent: Agent) -> Standing:
         """How an agent stands just now."""

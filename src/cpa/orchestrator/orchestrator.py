@@ -101,7 +101,7 @@ class Orchestrator:
 
     def job_ended(self, tenant: str, job: str) -> None:
         self._transport.job_ended(tenant, job)
-        self._agents.release_session(tenant, job, ended=True)
+        self.assignments.job_ended(tenant, job)
 
     # -- answers -------------------------------------------------------------------------------------------
 

@@ -27,6 +27,8 @@ BUDGET: Final = "retry_budget"
 BUSY: Final = "agent_busy"
 STAGES: Final = (NO_AGENT, DRAINING, OFFLINE, NOT_READY, BREAKER, BUSY)
 """How far an agent comes before something keeps it from a task; the furthest of all is the reason to tell."""
+LASTING: Final = (NO_AGENT, DRAINING, OFFLINE, NOT_READY)
+"""Reasons that only end when something about the agents changes; the others pass with time."""
 
 _SCREEN: Final = ("desktop.",)
 """Families of actions that need an unlocked screen in front of a session."""

@@ -1,0 +1,100 @@
+"""What this process sees of an agent, and of a task that asks for one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from cpa.core.assignment import forgiven, weighed
+from cpa.orchestrator.readiness import facts
+from cpa.ports.agents import AgentRecord, AgentState, AgentStatus, Beat
+
+SESSIONS = ("web.", "desktop.")
+"""Families of actions whose steps share something (a browser context, a screen): those of one job stay together."""
+_SILENT = Beat()
+
+
+@dataclass(slots=True, eq=False)
+class Agent:
+    """A process (or a part of this one) that does actions, as this process sees it."""
+
+    address: str
+    """`agent://<kind>/<name>`"""
+    actions: frozenset[str]
+    capabilities: frozenset[str] = frozenset()
+    """Free tags besides the actions."""
+    slots: int = 10_000
+    """Attempts at the same time, as far as it has room for them now."""
+    busy: int = 0
+    sessions: int = 0
+    """Most jobs that may hold a session at the same time; 0 is no limit."""
+    holders: set[tuple[str, str]] = field(default_factory=set)
+    """Jobs (tenant, id) that hold a session."""
+    tenant: str = ""
+    """Whose tasks it takes; empty is everybody's."""
+    record: AgentRecord | None = None
+    """What is durable of an agent outside this process."""
+    online: bool = True
+    beat: Beat = _SILENT
+    """What it said last."""
+    shares: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """By action: share of success and when that was, in milliseconds. Only for what ever failed."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(tenant, address): two tenants may call their agents alike."""
+        return self.tenant, self.address
+
+    @property
+    def remote(self) -> bool:
+        return self.record is not None
+
+    @property
+    def load(self) -> float:
+        return self.beat.load
+
+    @property
+    def state(self) -> AgentState:
+        return AgentState.ACTIVE if self.record is None else self.record.state
+
+    @property
+    def status(self) -> AgentStatus:
+        """Offline when it is, else what it said last."""
+        return self.beat.status if self.online else AgentStatus.OFFLINE
+
+    def offers(self, capability: str) -> bool:
+        return capability in self.capabilities or capability in facts(self.beat.readiness)
+
+    def share(self, action: str, now: int) -> float:
+        known = self.shares.get(action)
+        return 1.0 if known is None else forgiven(known[0], now - known[1])
+
+    def ended(self, action: str, now: int, *, well: bool) -> None:
+        """One more outcome of this action."""
+        share, at = self.shares.get(action, (1.0, now))
+        if not well or action in self.shares:
+            self.shares[action] = (weighed(share, now - at, well=well), now)
+
+
+class Applicant(msgspec.Struct, frozen=True, gc=False):
+    """A task that asks for an agent."""
+
+    tenant: str
+    job: str
+    task: int
+    epoch: int
+    action: str
+    capability: str = ""
+    arguments: Mapping[str, Any] = {}
+    retry: bool = False
+    """Whether it was tried before, and failed."""
+    told: str = ""
+    """Why nobody could take it, as it was told already: it waits in line until that changes."""
+
+
+def session_of(action: str) -> str:
+    """The family whose steps share a session, or empty."""
+    return next((family for family in SESSIONS if action.startswith(family)), "")
