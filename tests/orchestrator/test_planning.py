@@ -144,11 +144,14 @@ def test_a_missing_workspace_value_names_where_to_set_it() -> None:
     assert caught.value.remedy == "Set portal.url under `values:` in cpa.yaml."
 
 
-def test_an_action_nobody_offers_is_named() -> None:
-    planner = Planner(ROUTER, lambda action, capability: not action.startswith("mail."), VALUES)
-    with pytest.raises(InvalidDocument, match=r"no agent offers mail\.send") as caught:
-        planner.plan_now(PlanRequest(text=ENGLISH))
-    assert caught.value.field == "tasks.send.action"
+def test_an_action_nobody_offers_is_a_risk_and_waits() -> None:
+    def offers(action: str, capability: str, tenant: str) -> bool:
+        return tenant == "globex" or not action.startswith("mail.")
+
+    planner = Planner(ROUTER, offers, VALUES)
+    waits = "send: no agent offers mail.send yet; it waits for one"
+    assert waits in planner.plan_now(PlanRequest(text=ENGLISH)).risks
+    assert waits not in planner.plan_now(PlanRequest(text=ENGLISH, tenant="globex")).risks
 
 
 def test_an_unconfirmed_requester_cannot_choose_recipients() -> None:

@@ -37,8 +37,8 @@ from cpa.core.utterance import is_address
 from cpa.errors import BadInput, InvalidDocument, UnknownIntent
 from cpa.orchestrator.templates import EMPTY, escaped, for_arguments, values_in
 
-Offers = Callable[[str, str], bool]
-"""(action, capability) → whether some agent offers both."""
+Offers = Callable[[str, str, str], bool]
+"""(action, capability, tenant) → whether some agent that takes this tenant's tasks offers both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +92,8 @@ class Planner:
         catalogue: ActionCatalogue = CATALOGUE,
         max_parallel: int = 100,
     ) -> None:
-        """`offers` None means: whatever the catalogue knows can be done. `max_parallel`: tasks of one job at the
-        same time."""
+        """`offers` None means: whatever the catalogue knows can be done. What nobody offers is a risk of the plan:
+        the task waits for an agent. `max_parallel`: tasks of one job at the same time."""
         self.max_parallel = max_parallel
         self.router = router
         self.values = dict(values or {})
@@ -202,13 +202,12 @@ class Planner:
             timeout=request.timeout or own,
             max_parallel=self.max_parallel,
         )
-        self._check_offers(spec)
         answer = definition.answer.in_(intent.locale) if definition and definition.answer and intent else ""
         return Plan(
             spec=spec,
             graph=graph,
             intent=intent,
-            risks=tuple(_risks(spec.tasks)),
+            risks=(*_risks(spec.tasks), *self._waits(spec, request.tenant)),
             approvals=tuple(task.id for task in spec.tasks if task.approval),
             batches=tuple(tuple(todo.id for todo in batch) for batch in graph.get_parallel_batches()),
             secrets=tuple(sorted({name for task in spec.tasks for name in _secrets(task.arguments)})),
@@ -216,16 +215,12 @@ class Planner:
             answer=answer,
         )
 
-    def _check_offers(self, spec: JobSpec) -> None:
+    def _waits(self, spec: JobSpec, tenant: str) -> Iterator[str]:
+        """The tasks that nobody can do yet."""
         for task in spec.tasks:
-            if self.offers is not None and not self.offers(task.action, task.capability):
+            if self.offers is not None and not self.offers(task.action, task.capability, tenant):
                 what = f"{task.action} with {task.capability!r}" if task.capability else task.action
-                raise InvalidDocument(
-                    f"no agent offers {what}",
-                    field=f"tasks.{task.id}.action",
-                    value=task.action,
-                    remedy="Start an agent that registers this action, or plan without it.",
-                )
+                yield f"{task.id}: no agent offers {what} yet; it waits for one"
 
 
 def _context(request: PlanRequest) -> RouteContext:
