@@ -46,6 +46,7 @@ from cpa.ports.secrets import SecretsManager
 from cpa.repository.agents import SqlAgentStore
 from cpa.repository.audit import SqlAuditRepository
 from cpa.repository.database import Database
+from cpa.repository.enrolment import SqlTokenStore
 from cpa.repository.keys import SqlKeyStore
 from cpa.repository.messages import SqlMessageRepository
 from cpa.repository.questions import SqlQuestionQuery
@@ -53,6 +54,7 @@ from cpa.repository.steps import SqlSteps
 from cpa.security.addresses import AddressGuard
 from cpa.security.auth import Authenticator, Hasher, ensure_admin_key
 from cpa.security.credentials import AgentCredentials
+from cpa.security.enrolment import Enrolment
 from cpa.security.secrets import EnvironmentAndFileSecrets
 from cpa.settings import Settings
 from cpa.telemetry.logs import configure
@@ -151,7 +153,9 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
             SqlAgentStore(database),
             agents,
             orchestrator,
-            AgentCredentials(SqlKeyStore(database), hasher, clock, keys),
+            AgentCredentials(
+                SqlKeyStore(database), hasher, clock, Enrolment(SqlTokenStore(database), hasher, clock), keys
+            ),
             audit,
             clock,
             lambda: f"ag_{chance(8).hex()}",

@@ -16,7 +16,7 @@ import pytest
 import structlog
 from fastapi import FastAPI
 from tests.api.fake_engine import FakeEngine
-from tests.api.fakes import FakeMessages, FakeTrail, MemoryKeys, SystemClock, small_planner
+from tests.api.fakes import FakeMessages, FakeTrail, MemoryKeys, MemoryTokens, SystemClock, small_planner
 
 from cpa.api.app import create_app
 from cpa.api.server import Server, listen
@@ -32,6 +32,7 @@ from cpa.repository.agents import MemoryAgentStore
 from cpa.security.addresses import AddressGuard
 from cpa.security.auth import Authenticator, Hasher, issue
 from cpa.security.credentials import AgentCredentials
+from cpa.security.enrolment import Enrolment, issue_token
 from cpa.settings import Settings
 from cpa.telemetry.logs import configure
 from cpa.transport.inprocess import InProcessTransport
@@ -52,6 +53,7 @@ class Door:
     hasher: Hasher
     orchestrator: Orchestrator
     trail: FakeTrail
+    tokens: MemoryTokens
     probes: dict[str, Probe] = field(default_factory=dict)
 
     async def key(self, *scopes: Scope, tenant: str = "default", name: str = "anna") -> str:
@@ -59,6 +61,12 @@ class Door:
         key, stored = issue(self.hasher, name=name, scopes=frozenset(scopes), now=1, tenant=tenant)
         await self.store.add(stored)
         return key
+
+    async def token(self, *, tenant: str = "default", **more: Any) -> str:
+        """A fresh enrolment token."""
+        token, stored = issue_token(self.hasher, now=1, tenant=tenant, **more)
+        await self.tokens.add(stored)
+        return token
 
     def client(self, key: str = "", **headers: str) -> httpx2.AsyncClient:
         """A client of the app, without a socket."""
@@ -88,7 +96,7 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
     engine, messages, store = FakeEngine(auto=auto), FakeMessages(), MemoryKeys()
     hasher, clock = Hasher(b"\x01" * 32), SystemClock()
     probes: dict[str, Probe] = {}
-    keys, trail = Authenticator(store, hasher, clock), FakeTrail(engine)
+    keys, trail, tokens = Authenticator(store, hasher, clock), FakeTrail(engine), MemoryTokens()
     agents = AgentRegistry()
     orchestrator = Orchestrator(agents, InProcessTransport({}), clock)
     ids = count(1)
@@ -96,7 +104,7 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
         MemoryAgentStore(),
         agents,
         orchestrator,
-        AgentCredentials(store, hasher, clock, keys),
+        AgentCredentials(store, hasher, clock, Enrolment(tokens, hasher, clock), keys),
         AuditLog(trail, clock),
         clock,
         lambda: f"ag_{next(ids)}",
@@ -116,7 +124,9 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
         questions=engine,
         probes=probes,
     )
-    return Door(create_app(services), services, engine, messages, store, hasher, orchestrator, trail, probes)
+    return Door(
+        create_app(services), services, engine, messages, store, hasher, orchestrator, trail, tokens, probes
+    )
 
 
 @pytest.fixture(autouse=True)

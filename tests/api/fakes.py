@@ -15,6 +15,7 @@ from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import Conflict, Forbidden
 from cpa.orchestrator.planning import Planner
 from cpa.ports.agents import Acknowledgement
+from cpa.ports.enrolment import StoredToken
 from cpa.ports.keys import Caller, StoredKey
 from cpa.ports.repository import AuditFilter, AuditRow, AuditSlice, LeafRow
 
@@ -55,6 +56,35 @@ class MemoryKeys:
                 self.kept[place] = replace(key, revoked=now)
                 return True
         return False
+
+
+class MemoryTokens:
+    """`TokenStore`."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], StoredToken] = {}
+
+    async def add(self, token: StoredToken) -> None:
+        if any(token.hash == kept.hash or (token.tenant, token.id) == key for key, kept in self.kept.items()):
+            raise Conflict("this token exists")
+        self.kept[token.tenant, token.id] = token
+
+    async def spend(self, digest: bytes, name: str, now: int) -> StoredToken | None:
+        for key, token in self.kept.items():
+            if token.hash == digest and token.active(now) and token.name in ("", name):
+                self.kept[key] = replace(token, uses=token.uses - 1)
+                return token
+        return None
+
+    async def list(self, tenant: str) -> tuple[StoredToken, ...]:
+        return tuple(token for token in self.kept.values() if token.tenant == tenant)
+
+    async def revoke(self, tenant: str, id: str, now: int) -> bool:
+        token = self.kept.get((tenant, id))
+        if token is None or token.revoked:
+            return False
+        self.kept[tenant, id] = replace(token, revoked=now)
+        return True
 
 
 class FakeTrail:

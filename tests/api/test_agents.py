@@ -85,6 +85,36 @@ async def test_without_proof_nobody_registers(door: Door) -> None:
         problem(token, 401, "unauthorized", "X-Enrolment-Token")
 
 
+async def test_a_token_lets_agents_in_as_often_as_it_may(door: Door) -> None:
+    token = await door.token(tenant="globex", uses=2)
+    async with door.client(**{"X-Enrolment-Token": token}) as stranger:
+        first = await registered(stranger)
+        await registered(stranger, name="zwei")
+        third = await stranger.post("/agents/register", json=ABOUT | {"name": "drei"})
+        problem(third, 401, "unauthorized", "X-Enrolment-Token")
+    async with door.client(first["key"]) as agent:
+        assert (await agent.get(f"/agents/{first['agent_id']}")).status_code == 200
+    assert ("globex", "enrolment", "agent.registered", first["agent_id"]) in door.trail.logged
+    async with door.client(await door.key(Scope.ADMIN, tenant="globex")) as admin:
+        assert (await admin.get("/agents")).json()["total"] == 2
+
+
+async def test_a_token_for_one_agent_lets_in_no_other(door: Door) -> None:
+    token = await door.token(name=ABOUT["name"])
+    async with door.client(**{"X-Enrolment-Token": token}) as stranger:
+        other = await stranger.post("/agents/register", json=ABOUT | {"name": "zwei"})
+        problem(other, 401, "unauthorized", "X-Enrolment-Token")
+        await registered(stranger)
+
+
+async def test_what_is_wrong_with_a_registration_costs_no_use_of_a_token(door: Door) -> None:
+    token = await door.token()
+    async with door.client(**{"X-Enrolment-Token": token}) as stranger:
+        wrong = await stranger.post("/agents/register", json=ABOUT | {"capabilities": ["web.klick"]})
+        assert wrong.status_code == 422
+        await registered(stranger)
+
+
 async def test_a_key_of_another_kind_or_agent_registers_nobody(door: Door) -> None:
     for scopes, name in (((Scope.SUBMIT,), ADDRESS), ((Scope.READ,), "anna")):
         async with door.client(await door.key(*scopes, name=name)) as caller:

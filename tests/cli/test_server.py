@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from tests.servers.scheduler import Scheduler, clean_environment, serving
 
@@ -212,6 +213,32 @@ def test_agents_are_listed_shown_and_decided_about(server: Scheduler) -> None:
     assert cpa(server, "agents", "remove", "größe").returncode == 0
     with beaten, pytest.raises(Unauthorized):
         beaten.post(f"/agents/{again['agent_id']}/heartbeat", {})
+
+
+def test_a_token_lets_one_agent_in_beside_the_running_server(server: Scheduler) -> None:
+    made = cpa(server, "agents", "token", "--name", "späher", "--hours", "1")
+    assert made.returncode == 0, made.stderr
+    token = made.stdout.strip()
+    [listed] = json.loads(cpa(server, "agents", "tokens", "--json").stdout)
+    assert (listed["agent"], listed["uses"], listed["state"]) == ("späher", 1, "active")
+    assert token not in json.dumps(listed)
+
+    headers = {"X-Enrolment-Token": token}
+    about = {"name": "späher", "type": "DATA", "capabilities": ["x.rechner.add"]}
+    answered = httpx2.post(f"{server.url}/agents/register", json=about, headers=headers)
+    assert answered.status_code == 201, answered.text
+    again = httpx2.post(f"{server.url}/agents/register", json=about | {"name": "zwei"}, headers=headers)
+    assert again.status_code == 401
+    assert json.loads(cpa(server, "agents", "tokens", "--json").stdout)[0]["state"] == "over"
+    assert cpa(server, "agents", "remove", "späher").returncode == 0
+
+    assert cpa(server, "agents", "token").returncode == 0
+    spare = next(
+        each for each in json.loads(cpa(server, "agents", "tokens", "--json").stdout) if not each["agent"]
+    )
+    assert cpa(server, "agents", "tokens", "--revoke", spare["id"]).returncode == 0
+    assert cpa(server, "agents", "tokens", "--revoke", spare["id"]).returncode == 2
+    assert "any" in cpa(server, "agents", "tokens").stdout
 
 
 def test_a_scope_that_is_none_is_bad_input(server: Scheduler) -> None:

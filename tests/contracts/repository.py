@@ -1,14 +1,19 @@
-"""What every message log, audit store and key store must keep, whatever it is made of.
+"""What every message log, audit store, key store and token store must keep, whatever it is made of.
 
-A test module subclasses one of these and gives the fixture `repository` (or `keys`).
+A test module subclasses one of these and gives the fixture `repository` (or `keys`, `tokens`).
 """
 
 from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from cpa.core.audit import ActionLogged, seal, verify
 from cpa.errors import BadInput, Conflict
+from cpa.ports.enrolment import StoredToken, TokenStore
 from cpa.ports.keys import KeyStore, Scope, StoredKey
 from cpa.ports.repository import AuditFilter, AuditRepository, MessageRepository, StoredMessage
 
@@ -163,3 +168,52 @@ class KeyStoreContract:
         bare = StoredKey(tenant=ME, id="k", name="", scopes=frozenset(), hash=bytes(32), created=1)
         await keys.add(bare)
         assert await keys.find(bytes(32)) == bare
+
+
+class TokenStoreContract:
+    """A test module gives the fixture `tokens`."""
+
+    @staticmethod
+    def token(id: str = "tok_1", tenant: str = ME, **more: Any) -> StoredToken:
+        given: dict[str, Any] = {"hash": id.encode().ljust(32, b"-"), "created": 1_000, "uses": 2}
+        return StoredToken(tenant=tenant, id=id, **given | more)
+
+    async def test_a_token_is_used_as_often_as_it_may_be(self, tokens: TokenStore) -> None:
+        token = self.token()
+        await tokens.add(token)
+        assert await tokens.spend(token.hash, "größe", 5) == token
+        assert await tokens.spend(token.hash, "größe", 5) == replace(token, uses=1)
+        assert await tokens.spend(token.hash, "größe", 5) is None
+        assert await tokens.list(ME) == (replace(token, uses=0),)
+
+    async def test_of_many_at_once_only_so_many_get_a_use(self, tokens: TokenStore) -> None:
+        token = self.token(uses=3)
+        await tokens.add(token)
+        spent = await asyncio.gather(*(tokens.spend(token.hash, f"n{n}", 5) for n in range(10)))
+        assert sum(each is not None for each in spent) == 3
+
+    async def test_a_token_for_one_name_serves_no_other(self, tokens: TokenStore) -> None:
+        token = self.token(name="größe")
+        await tokens.add(token)
+        assert await tokens.spend(token.hash, "anders", 5) is None
+        assert await tokens.spend(token.hash, "größe", 5) == token
+
+    async def test_expired_revoked_and_unknown_tokens_serve_nobody(self, tokens: TokenStore) -> None:
+        expired, revoked = self.token(expires=5), self.token("tok_2")
+        await tokens.add(expired)
+        await tokens.add(revoked)
+        assert not await tokens.revoke(OTHER, "tok_2", 4)
+        assert await tokens.revoke(ME, "tok_2", 4)
+        assert not await tokens.revoke(ME, "tok_2", 5)
+        assert await tokens.spend(expired.hash, "a", 5) is None
+        assert await tokens.spend(expired.hash, "a", 4) == expired
+        assert await tokens.spend(revoked.hash, "a", 3) is None
+        assert await tokens.spend(b"?" * 32, "a", 3) is None
+
+    async def test_ids_and_hashes_are_taken_once(self, tokens: TokenStore) -> None:
+        await tokens.add(self.token())
+        with pytest.raises(Conflict):
+            await tokens.add(self.token(hash=b"x" * 32))
+        with pytest.raises(Conflict):
+            await tokens.add(self.token("tok_2", tenant=OTHER, hash=self.token().hash))
+        assert await tokens.list(OTHER) == ()

@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 from tests.api.fake_engine import FakeEngine
-from tests.api.fakes import FakeTrail, MemoryKeys
+from tests.api.fakes import FakeTrail, MemoryKeys, MemoryTokens
 from tests.orchestrator.fleet import TENANT, applicant
 from tests.repository.shell import SteppedClock
 
@@ -22,6 +22,7 @@ from cpa.ports.keys import Caller, Scope
 from cpa.repository.agents import MemoryAgentStore
 from cpa.security.auth import Hasher
 from cpa.security.credentials import AgentCredentials
+from cpa.security.enrolment import Enrolment
 from cpa.transport.inprocess import InProcessTransport
 
 ADMIN = Caller(tenant=TENANT, key="key_1", name="anna", scopes=frozenset((Scope.ADMIN,)))
@@ -53,11 +54,12 @@ class Life:
         self.orchestrator = Orchestrator(self.agents, InProcessTransport({}), self.clock)
         self.gone: list[str] = []
         ids = count(len(keys.kept))
+        hasher, self.tokens = Hasher(b"\x01" * 32), MemoryTokens()
         self.directory = AgentDirectory(
             store,
             self.agents,
             self.orchestrator,
-            AgentCredentials(keys, Hasher(b"\x01" * 32), self.clock),
+            AgentCredentials(keys, hasher, self.clock, Enrolment(self.tokens, hasher, self.clock)),
             AuditLog(FakeTrail(FakeEngine()), self.clock),
             self.clock,
             lambda: f"ag_{next(ids)}",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cpa.cli.call import CONNECT, Json, dump, part, server, words
+from cpa.cli.call import CONNECT, Data, Json, dump, part, server, settings, words
 from cpa.errors import NotFound
 
 if TYPE_CHECKING:
@@ -94,6 +94,42 @@ def remove(agent: Name) -> None:
         found = _id(api, agent)
         api.delete(f"/agents/{part(found)}")
     typer.echo(f"{found} removed")
+
+
+@app.command(
+    epilog="\b\nExamples:\n  cpa agents token --name browser-1\n"
+    "  cpa agents token --uses 20 --hours 8   for many\n\n"
+    "The agent sends it once, as the header X-Enrolment-Token, and gets a key of its own."
+)
+def token(
+    name: Annotated[str, typer.Option(help="The only agent it is for; any when left out.")] = "",
+    uses: Annotated[int, typer.Option(min=1, max=10_000, help="How many agents may register with it.")] = 1,
+    hours: Annotated[int, typer.Option(min=0, max=876_000, help="Hours it is valid; 0 is for ever.")] = 24,
+    data: Data = None,
+) -> None:
+    """Make an enrolment token in the local store and print it, this once: with it an agent registers itself."""
+    from cpa.cli.upkeep import add_token
+
+    typer.echo(add_token(settings(data=data), words(name), uses, hours))
+
+
+@app.command(epilog="\b\nExamples:\n  cpa agents tokens\n  cpa agents tokens --revoke tok_3f5a…")
+def tokens(
+    revoke: Annotated[str, typer.Option(metavar="ID", help="Make this token invalid.")] = "",
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """List the enrolment tokens of the local store, never the tokens themselves; or revoke one."""
+    from cpa.cli import terminal
+    from cpa.cli.upkeep import all_tokens, revoke_token
+
+    known = settings(data=data)
+    if revoke:
+        revoke_token(known, words(revoke))
+        typer.echo(f"revoked {words(revoke)}")
+        return
+    found = all_tokens(known)
+    dump(found) if as_json else terminal.tokens(found)
 
 
 def _change(agent: str, state: str) -> None:

@@ -235,6 +235,21 @@ def keys(found: Sequence[Mapping[str, Any]]) -> None:
     table(("id", "name", "scopes", "created", "expires", "state"), rows)
 
 
+def tokens(found: Sequence[Mapping[str, Any]]) -> None:
+    rows = [
+        (
+            token["id"],
+            token["agent"] or "any",
+            str(token["uses"]),
+            clock(token["created"]),
+            clock(token["expires"]),
+            token["state"],
+        )
+        for token in found
+    ]
+    table(("id", "agent", "uses left", "created", "expires", "state"), rows)
+
+
 def agents(page: Mapping[str, Any]) -> None:
     rows = [
         (

@@ -1,4 +1,4 @@
-"""Looking after a server's folder: serve it, upgrade it, prove its trail, replay its jobs, keep its keys.
+"""Looking after a server's folder: serve it, upgrade it, prove its trail, replay its jobs, keep keys and tokens.
 
 Everything but `serve` and `migrate` works beside a running server: reading looks at one snapshot of the
 store, and a key is one short transaction, which SQLite admits from a second process.
@@ -257,4 +257,52 @@ def revoke_key(settings: Settings, key: str) -> None:
     if not done:
         raise NotFound(
             f"there is no active key {key}", field="key", value=key, remedy="`cpa keys list` shows the keys"
+        )
+
+
+def add_token(settings: Settings, name: str, uses: int, hours: int) -> str:
+    """Make an enrolment token; the token itself, to be shown once."""
+    from cpa.repository.enrolment import SqlTokenStore
+    from cpa.security.auth import Hasher
+    from cpa.security.enrolment import issue_token
+
+    now = time.time_ns() // 1_000_000
+    expires = now + hours * 3_600_000 if hours else 0
+
+    async def work(store: Database) -> str:
+        hasher = Hasher.of(settings.data)
+        token, stored = issue_token(hasher, now=now, tenant=TENANT, name=name, uses=uses, expires=expires)
+        await SqlTokenStore(store).add(stored)
+        return token
+
+    return _with_store(settings, work, write=True)
+
+
+def all_tokens(settings: Settings) -> list[dict[str, Any]]:
+    from cpa.repository.enrolment import SqlTokenStore
+
+    now = time.time_ns() // 1_000_000
+    return [
+        {
+            "id": token.id,
+            "agent": token.name,
+            "uses": token.uses,
+            "created": rfc3339(token.created),
+            "expires": rfc3339(token.expires) if token.expires else "",
+            "state": "active" if token.active(now) else "revoked" if token.revoked else "over",
+        }
+        for token in _with_store(settings, lambda store: SqlTokenStore(store).list(TENANT))
+    ]
+
+
+def revoke_token(settings: Settings, token: str) -> None:
+    from cpa.repository.enrolment import SqlTokenStore
+
+    now = time.time_ns() // 1_000_000
+    if not _with_store(settings, lambda store: SqlTokenStore(store).revoke(TENANT, token, now), write=True):
+        raise NotFound(
+            f"there is no active token {token}",
+            field="token",
+            value=token,
+            remedy="`cpa agents tokens` shows the tokens",
         )

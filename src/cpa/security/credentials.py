@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from cpa.errors import Unauthorized
 from cpa.ports.clock import Clock
 from cpa.ports.keys import KeyStore, Scope
 from cpa.security.auth import Authenticator, Hasher, issue
@@ -22,15 +21,6 @@ def callback_key(hasher: Hasher, tenant: str, agent: str) -> str:
     return hasher.hash(f"callback:{tenant}:{agent}").hex()
 
 
-async def no_tokens(token: str, name: str) -> str:
-    """Where no enrolment tokens are kept, none is accepted."""
-    raise Unauthorized(
-        "this enrolment token is not accepted",
-        field="X-Enrolment-Token",
-        remedy="ask an admin for a new one, or register with an admin's key",
-    )
-
-
 class AgentCredentials:
     """`orchestrator.directory.AgentKeys` on the API keys."""
 
@@ -39,8 +29,8 @@ class AgentCredentials:
         store: KeyStore,
         hasher: Hasher,
         clock: Clock,
+        enrol: Enrol,
         keys: Authenticator | None = None,
-        enrol: Enrol = no_tokens,
     ) -> None:
         """`keys` is who recognises callers in this process: what is revoked here is dead there at once."""
         self._store = store

@@ -1,0 +1,61 @@
+"""Enrolment tokens in the store: hashes and what is left of them, never a token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from cpa.errors import Conflict
+from cpa.ports.enrolment import StoredToken
+from cpa.repository.database import Database
+from cpa.repository.tables import enrolment_tokens
+
+_COLUMNS = ("tenant", "id", "hash", "name", "uses", "created", "expires", "revoked")
+_SELECT = sa.select(*(enrolment_tokens.c[name] for name in _COLUMNS))
+
+
+class SqlTokenStore:
+    """`ports.enrolment.TokenStore` on the store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, token: StoredToken) -> None:
+        row = {name: getattr(token, name) for name in _COLUMNS}
+        statement = insert(enrolment_tokens).values(row).on_conflict_do_nothing()
+        if not await self._database.write(lambda c: c.execute(statement).rowcount):
+            raise Conflict(
+                f"an enrolment token with the id {token.id} or the same hash exists",
+                field="id",
+                value=token.id,
+                remedy="make another one",
+            )
+
+    async def spend(self, digest: bytes, name: str, now: int) -> StoredToken | None:
+        def work(connection: sa.Connection) -> StoredToken | None:
+            row = connection.execute(_SELECT.where(enrolment_tokens.c.hash == digest)).first()
+            token = None if row is None else _token(row)
+            if token is None or not token.active(now) or token.name not in ("", name):
+                return None
+            where = enrolment_tokens.c.hash == digest
+            connection.execute(sa.update(enrolment_tokens).where(where).values(uses=token.uses - 1))
+            return token
+
+        return await self._database.write(work)
+
+    async def list(self, tenant: str) -> tuple[StoredToken, ...]:
+        query = _SELECT.where(enrolment_tokens.c.tenant == tenant)
+        query = query.order_by(enrolment_tokens.c.created, enrolment_tokens.c.id)
+        return tuple(_token(row) for row in await self._database.read(lambda c: c.execute(query).all()))
+
+    async def revoke(self, tenant: str, id: str, now: int) -> bool:
+        known = (enrolment_tokens.c.tenant == tenant, enrolment_tokens.c.id == id)
+        statement = sa.update(enrolment_tokens).where(*known, enrolment_tokens.c.revoked == 0)
+        return bool(await self._database.write(lambda c: c.execute(statement.values(revoked=now)).rowcount))
+
+
+def _token(row: Sequence[Any]) -> StoredToken:
+    return StoredToken(**dict(zip(_COLUMNS, row, strict=True)))
