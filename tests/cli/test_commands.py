@@ -60,6 +60,17 @@ def test_every_command_teaches_by_example(command: str, tmp_path: Path) -> None:
     assert f"cpa {command}" in done.stdout.split("Options:")[1]
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["list", "show", "drain", "quarantine", "activate", "revoke", "remove", "token", "tokens"],
+)
+def test_every_command_about_agents_teaches_by_example(command: str, tmp_path: Path) -> None:
+    done = cpa("agents", command, "--help", cwd=tmp_path)
+
+    assert done.returncode == 0
+    assert f"cpa agents {command}" in done.stdout.split("Options:")[1]
+
+
 def test_help_is_there_at_once(tmp_path: Path) -> None:
     """Processor time, best of five: a busy machine must not fail the test, a heavy import must."""
     spent = []
