@@ -262,6 +262,11 @@ class Assignments:
         """Somebody in line gets an agent, or learns why not."""
         for applicant, found in called:
             if isinstance(found, Agent):
+                attempt = Attempt(applicant.tenant, applicant.job, applicant.task, applicant.epoch)
+                if attempt in self._held:
+                    # After a commit that failed somebody may stand in line twice.
+                    self._agents.release(found)
+                    continue
                 event: Event = self.chosen(applicant, found, self._clock.now_ms())
             else:
                 event = _deferred(applicant, found)

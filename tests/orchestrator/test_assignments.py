@@ -1,0 +1,191 @@
+"""Slots are taken with the choice and given back once; what ends an attempt says something about its agent."""
+
+from __future__ import annotations
+
+import pytest
+from tests.orchestrator.fleet import TENANT, applicant, remote
+from tests.repository.shell import SteppedClock
+
+from cpa.core.classes import FailureClass
+from cpa.core.commands import DispatchTask
+from cpa.core.events import (
+    AgentChosen,
+    DispatchDeferred,
+    Event,
+    LeaseLost,
+    TaskFailed,
+    TaskRefused,
+    TaskSucceeded,
+)
+from cpa.core.job import Graph, JobHead, JobSpec, JobState, TaskRun, TaskSpec, TaskStatus
+from cpa.orchestrator.agent_registry import Agent, AgentRegistry
+from cpa.orchestrator.assignments import Assignments
+from cpa.orchestrator.breakers import THRESHOLD
+from cpa.orchestrator.budget import FLOOR
+from cpa.orchestrator.presence import Presence
+from cpa.ports.transport import Attempt
+
+
+class World:
+    """Assignments whose reports and cancels are written down."""
+
+    def __init__(self, *agents: Agent) -> None:
+        self.clock = SteppedClock()
+        self.registry = AgentRegistry()
+        self.presence = Presence(self.registry, self.clock)
+        self.reported: list[tuple[str, Event]] = []
+        self.cancelled: list[tuple[str, Attempt]] = []
+        self.assignments = Assignments(
+            self.registry,
+            self.presence,
+            self.clock,
+            lambda tenant, job, event: self.reported.append((job, event)),
+            lambda agent, attempt: self.cancelled.append((agent, attempt)),
+        )
+        for agent in agents:
+            self.registry.register(agent)
+
+    def ask(self, job: JobState, epoch: int = 1) -> Event | None:
+        return self.assignments.choose(job, DispatchTask(key=f"dispatch:0:{epoch}", task=0, epoch=epoch))
+
+    def ended(self, event: Event, job: str = "j1", epoch: int = 1) -> None:
+        self.assignments.ended(Attempt(TENANT, job, 0, epoch), event)
+
+
+def state(name: str = "j1", run: TaskRun | None = None, **more: object) -> JobState:
+    task = TaskSpec(id="a", **{"action": "x.a.b"} | more)  # type: ignore[arg-type]
+    return JobState(JobHead(TENANT, name, 1), Graph(JobSpec((task,))), [run] if run else [])
+
+
+def failed(failure: FailureClass, code: str = "kaputt") -> TaskFailed:
+    return TaskFailed(time=0, task=0, epoch=1, failure=failure, code=code)
+
+
+DONE = TaskSucceeded(time=0, task=0, epoch=1)
+LOST = LeaseLost(time=0, task=0, epoch=1)
+REFUSED = TaskRefused(time=0, task=0, epoch=1)
+
+
+def test_an_answer_gives_the_slot_to_the_next_in_line() -> None:
+    agent = remote(slots=1)
+    world = World(agent)
+    assert isinstance(world.ask(state()), AgentChosen)
+    assert world.ask(state("j2")) is None
+    world.ended(DONE)
+    assert [(job, type(event)) for job, event in world.reported] == [
+        ("j1", TaskSucceeded),
+        ("j2", AgentChosen),
+    ]
+    assert agent.busy == 1
+
+
+def test_who_stands_in_line_twice_gets_one_slot() -> None:
+    agent = remote(slots=1)
+    world = World(agent)
+    world.ask(state())
+    world.ask(state("j2"))
+    world.ask(state("j2"))
+    agent.slots = 3
+    world.registry.changed()
+    assert [type(event) for job, event in world.reported] == [AgentChosen]
+    assert agent.busy == 2
+    world.ended(DONE, "j2")
+    world.ended(DONE)
+    assert agent.busy == 0
+
+
+def test_a_choice_that_came_too_late_gives_its_slot_back_once() -> None:
+    agent = remote()
+    world = World(agent)
+    choice = world.ask(state())
+    assert isinstance(choice, AgentChosen)
+    world.assignments.withdrawn(TENANT, "j1", choice)
+    world.assignments.withdrawn(TENANT, "j1", choice)
+    assert agent.busy == 0
+
+
+def test_retries_beyond_the_budget_wait() -> None:
+    agent = remote(slots=1_000)
+    world = World(agent)
+    again = TaskRun(0, status=TaskStatus.READY, epoch=2, attempts=1)
+    for number in range(FLOOR):
+        assert isinstance(world.ask(state(f"j{number}", again), 2), AgentChosen)
+    refused = world.ask(state("j99", again), 2)
+    assert isinstance(refused, DispatchDeferred)
+    assert (refused.reason, refused.after <= 5_000) == ("retry_budget", True)
+    assert isinstance(world.ask(state("first")), AgentChosen)
+    waited = TaskRun(0, status=TaskStatus.READY, epoch=2, waited=60_000)
+    assert isinstance(world.ask(state("moved", waited), 2), AgentChosen), "a lost lease is no retry"
+
+
+def test_deferrals_are_spread_and_short() -> None:
+    world = World()
+    waits = [world.ask(state(f"j{number}")) for number in range(50)]
+    times = {wait.after for wait in waits if isinstance(wait, DispatchDeferred) and wait.reason == "no_agent"}
+    assert len(times) > 40
+    assert all(0 < time <= 5_000 for time in times)
+
+
+@pytest.mark.parametrize(
+    ("event", "share", "opens"),
+    [
+        (DONE, 1.0, False),
+        (failed(FailureClass.BUSINESS), 1.0, False),
+        (failed(FailureClass.POLICY), 1.0, False),
+        (failed(FailureClass.UNKNOWN_OUTCOME, "cancelled"), 1.0, False),
+        (failed(FailureClass.TECHNICAL), 0.8, True),
+        (failed(FailureClass.UNKNOWN_OUTCOME), 0.8, True),
+        (failed(FailureClass.ENVIRONMENT), 0.8, False),
+        (REFUSED, 0.8, False),
+        (LOST, 0.8, False),
+    ],
+)
+def test_what_an_end_says_about_the_agent(event: Event, share: float, opens: bool) -> None:
+    agent = remote(slots=100)
+    world = World(agent)
+    world.ask(state())
+    world.ended(event)
+    assert agent.share("x.a.b", world.clock.now_ms()) == pytest.approx(share)
+
+    for number in range(THRESHOLD):
+        world.ask(state(f"k{number}"))
+        world.ended(event, f"k{number}")
+    assert (world.registry.why(applicant()) == "breaker_open") is opens
+
+
+def test_an_agent_that_had_gone_before_it_was_asked_has_refused() -> None:
+    agent = remote()
+    world = World(agent)
+    world.ask(state())
+    agent.online = False
+    assert not world.assignments.begin(Attempt(TENANT, "j1", 0, 1), agent.address, "a")
+    assert [type(event) for _, event in world.reported] == [TaskRefused]
+    assert agent.busy == 0
+    assert world.presence.running(agent) == ()
+
+
+def test_a_lost_lease_is_told_and_the_agent_is_told_to_stop() -> None:
+    first, second = remote("a"), remote("b")
+    world = World(first, second)
+    world.ask(state())
+    attempt = Attempt(TENANT, "j1", 0, 1)
+    assert world.assignments.begin(attempt, first.address, "a")
+    world.presence.leave(first, "weg")
+    assert world.reported == [("j1", LeaseLost(time=0, task=0, epoch=1, reason="weg"))]
+    assert world.cancelled == [(first.address, attempt)]
+    assert (first.busy, first.online) == (0, False)
+    first.online = True
+    chosen = world.ask(state(run=TaskRun(0, status=TaskStatus.READY, epoch=2, waited=1)), 2)
+    assert isinstance(chosen, AgentChosen)
+    assert chosen.agent == second.address, "another one goes first"
+
+
+def test_a_step_goes_where_the_job_says_its_session_was() -> None:
+    first, second = remote("a", busy=1), remote("b")
+    world = World(first, second)
+    tasks = tuple(TaskSpec(id=name, action="web.click") for name in "ab")
+    done = TaskRun(0, status=TaskStatus.DONE, epoch=1, agent=first.address, since=5)
+    job = JobState(JobHead(TENANT, "j1", 1), Graph(JobSpec(tasks)), [done])
+    chosen = world.assignments.choose(job, DispatchTask(key="dispatch:1:1", task=1, epoch=1))
+    assert isinstance(chosen, AgentChosen)
+    assert chosen.agent == first.address
