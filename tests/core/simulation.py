@@ -51,6 +51,8 @@ FAULTS = (
     "policy",
     "unknown_outcome",
     "refuses",
+    "proposes",
+    "discards",
     "deferred",
     "lease",
     "timeout",
@@ -76,6 +78,8 @@ REASONS = frozenset(
         "not_open",
         "not_pending",
         "not_ended",
+        "not_failed",
+        "discarded",
         "retries_used_up",
         "exists",
     )
@@ -194,14 +198,20 @@ class World:
         if self.has("cancel") and self.chance.random() < 0.2:
             return events.CancelRequested(time=self.time, by="Jörg", reason=self.chance.choice(("", "no")))
         if head.status.ended:
-            return events.JobReopened(
-                time=self.time, by="Jörg", dead_letter=head.run >= self.spec.max_retries
-            )
+            return self.taken_up()
         if head.status is JobStatus.PENDING:
             if "deadline" in self.job.open and self.has("deadline"):
                 return events.TimerFired(time=self.time, key="deadline")
             return events.JobStarted(time=self.time)
         return self.answer(self.urgent())
+
+    def taken_up(self) -> Event:
+        """What a person does with a run that ended badly."""
+        head = self.job.head
+        if self.has("discards"):
+            return events.JobDiscarded(time=self.time, by="Jörg", note=self.chance.choice(("", "zu spät")))
+        dead = head.discarded or head.run >= self.spec.max_retries
+        return events.JobReopened(time=self.time, by="Jörg", dead_letter=dead or self.chance.random() < 0.2)
 
     def urgent(self) -> Command:
         """Any open command; the job's own timers only where time is a fault."""
@@ -238,6 +248,9 @@ class World:
                 return events.TaskRefused(**place, reason="no display")
             if self.chance.random() < 0.5:
                 return events.TaskStarted(**place)
+        if self.has("proposes"):
+            run_at = self.time + self.chance.choice((-5, 5, 3_000, 900_000))
+            return events.TaskProposed(**place, run_at=run_at, reason=self.chance.choice(("", "nachts")))
         if self.has("lease"):
             return events.LeaseLost(**place, reason="gone")
         if self.has("timeout"):
@@ -291,6 +304,7 @@ class World:
             events.TaskSucceeded(**place, result={"x": 1}),
             events.TaskFailed(**place, failure=chance.choice(list(FailureClass)), code="x"),
             events.LeaseLost(**place),
+            events.TaskProposed(**place, run_at=self.time + 5),
             events.TaskVerified(**place, verdict=verdict, look_again=chance.choice((0, 5))),
             events.QuestionAnswered(**place, yes=chance.random() < 0.5, by="x"),
             events.TimerFired(time=self.time, key=f"{key}:{index}:{epoch}"),
@@ -298,6 +312,10 @@ class World:
             events.JobStarted(time=self.time),
             events.JobSubmitted(time=self.time, tenant="default", job=job, spec="", tasks=1),
         ]
+        if self.job.head.status is not JobStatus.FAILED or self.job.head.discarded:
+            told.append(events.JobDiscarded(time=self.time, by="x"))
+        if self.job.head.discarded or self.job.head.run >= self.spec.max_retries:
+            told.append(events.JobReopened(time=self.time, by="x"))
         if self.job.head.status.ended:
             told.append(events.CancelRequested(time=self.time, by="x"))
         if self.job.head.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
@@ -342,7 +360,7 @@ class World:
         if after.status is not before.status:
             assert after.status in JOB_MOVES[before.status], f"{before.status} -> {after.status}"
             self.seen.job_moves[before.status, after.status] += 1
-        if after.status.ended:
+        if after.status.ended and not before.status.ended:
             assert after.run not in self.runs_ended, "a run ended twice"
             self.runs_ended.add(after.run)
             self.seen.ends[after.status] += 1

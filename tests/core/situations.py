@@ -115,6 +115,12 @@ class Story:
     def answered(self, yes: bool, index: int = 0) -> Decision:
         return self.tell(events.QuestionAnswered(**self.attempt(index), yes=yes, by="Jörg"))
 
+    def proposed(self, index: int = 0, **more: Any) -> Decision:
+        return self.tell(events.TaskProposed(**self.attempt(index), **more))
+
+    def discarded(self, note: str = "") -> Decision:
+        return self.tell(events.JobDiscarded(time=self.time, by="Jörg", note=note))
+
     def fired(self, key: str) -> Decision:
         return self.tell(events.TimerFired(time=self.time, key=key))
 

@@ -20,9 +20,11 @@ TAGS = {
     events.LeaseLost: "lease_lost",
     events.TaskVerified: "task_verified",
     events.QuestionAnswered: "question_answered",
+    events.TaskProposed: "task_proposed",
     events.TimerFired: "timer_fired",
     events.CancelRequested: "cancel_requested",
     events.JobReopened: "job_reopened",
+    events.JobDiscarded: "job_discarded",
     commands.DispatchTask: "dispatch_task",
     commands.RequestTask: "request_task",
     commands.CancelAttempt: "cancel_attempt",
@@ -57,6 +59,13 @@ def test_a_command_comes_back_from_its_bytes() -> None:
 
     assert body == b'{"command":"ask_person","key":"ask:1:0","task":1,"epoch":0,"question":"approval"}'
     assert msgspec.json.decode(body, type=commands.AnyCommand) == command
+
+
+def test_a_question_about_an_action_names_it_and_one_for_words_its_form() -> None:
+    form = {"amount": {"type": "number"}}
+    for more in ({"question": "approval", "digest": "ab"}, {"question": "input", "form": form}):
+        command = commands.AskPerson(key="ask:1:0", task=1, epoch=0, after=5, **more)  # type: ignore[arg-type]
+        assert msgspec.json.decode(msgspec.json.encode(command), type=commands.AnyCommand) == command
 
 
 @pytest.mark.parametrize("kind", list(events.PERSONAL), ids=lambda kind: str(kind.__name__))

@@ -879,3 +879,61 @@ def test_a_decision_leaves_the_job_as_it_is() -> None:
     story.ignored(events.TaskStarted(time=START, task=0, epoch=1))
 
     assert (story.job.head, story.job.tasks, story.job.waiting, story.job.open) == before
+
+
+# -- proposals -----------------------------------------------------------------------------------------------
+
+
+def test_a_task_is_held_until_the_time_its_agent_proposed() -> None:
+    story = Story(task("a", retry=RetryPolicy(max_attempts=1)), task("b"), max_parallel=1)
+    story.begun()
+
+    story.later(10).proposed(run_at=story.time + 90_000, reason="nachts")
+
+    assert (story[0].status, story[0].reason, story[0].waited) == (TaskStatus.HELD, "proposal_time", 90_000)
+    assert (story[0].attempts, story[0].agent) == (0, "")
+    assert story[0].error == TaskError(ENVIRONMENT, "proposed", "nachts")
+    assert story.command("retry:0:1") == StartTimer(key="retry:0:1", task=0, after=90_000)
+    assert story.open == ["dispatch:1:1", "retry:0:1"]
+
+
+@pytest.mark.parametrize("ahead", [-5, 0, 3_600_001])
+def test_a_proposed_time_that_is_none_or_too_late_is_a_refusal(ahead: int) -> None:
+    story = Story(task("a"))
+    story.begun()
+
+    story.proposed(run_at=story.time + ahead)
+
+    assert (story[0].reason, story[0].waited) == ("environment", 1_000)
+
+
+def test_what_was_waited_before_counts_against_a_proposed_time() -> None:
+    story = Story(task("a"), environment_wait=5_000)
+    story.begun()
+    story.failed(failure=ENVIRONMENT)
+    story.fired("retry:0:1")
+    story.begun()
+    story.proposed(run_at=story.time + 4_000)
+    assert (story[0].reason, story[0].waited) == ("proposal_time", 5_000)
+    story.fired("retry:0:2")
+    story.begun()
+
+    story.proposed(run_at=story.time + 1)
+
+    assert story[0].status is TaskStatus.FAILED
+
+
+def test_a_proposal_in_a_run_that_is_ending_ends_the_attempt() -> None:
+    story = Story(task("a"))
+    story.begun()
+    story.cancelled()
+
+    story.proposed(run_at=story.time + 5)
+
+    assert (story[0].status, story.status) == (TaskStatus.CANCELLED, "cancelled")
+
+
+def test_a_proposal_counts_only_from_the_attempt_itself() -> None:
+    story = Story(task("a"))
+
+    assert story.ignored(events.TaskProposed(**story.attempt(0), run_at=START + 5)) == "not_expected"

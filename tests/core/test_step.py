@@ -612,3 +612,46 @@ def test_only_a_failed_or_cancelled_job_is_reopened(state: str) -> None:
 
     assert story.status == state
     assert story.ignored(events.JobReopened(time=START, by="x", dead_letter=True)) == "not_ended"
+
+
+# -- discarding ------------------------------------------------------------------------------------------------
+
+
+def dead() -> Story:
+    story = Story(task("a"), max_retries=0)
+    story.begun()
+    story.failed(failure=BUSINESS)
+    return story
+
+
+def test_a_discarded_job_is_no_dead_letter_and_stays_as_it_failed() -> None:
+    story = dead()
+    before = story.job.head
+    assert story.job.snapshot().dead
+
+    decision = story.later(5).discarded("erledigt")
+
+    assert not story.job.snapshot().dead
+    assert (story.job.head.discarded, story.status, story.job.head.ended) == (True, "failed", before.ended)
+    assert (decision.commands, story.open) == ((), [])
+
+
+def test_only_the_inbox_opens_what_was_discarded() -> None:
+    story = Story(task("a"), max_retries=5)
+    story.begun()
+    story.failed(failure=BUSINESS)
+    story.discarded()
+
+    assert story.ignored(events.JobReopened(time=START, by="x")) == "discarded"
+    story.reopened(dead_letter=True)
+    assert (story.status, story.job.head.discarded) == ("pending", False)
+
+
+def test_a_job_is_discarded_once_and_only_when_it_failed() -> None:
+    story = Story(task("a"))
+    assert story.ignored(events.JobDiscarded(time=START, by="x")) == "not_failed"
+    story.cancelled()
+    assert story.ignored(events.JobDiscarded(time=START, by="x")) == "not_failed"
+    story = dead()
+    story.discarded()
+    assert story.ignored(events.JobDiscarded(time=START, by="x")) == "duplicate"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cpa.core.actions import CATALOGUE
 from cpa.core.catalogue import ActionSpec
 from cpa.core.classes import EffectClass
-from cpa.core.job import JobSpec, RetryPolicy
+from cpa.core.job import JobSpec, RetryPolicy, TaskSpec
 from cpa.core.task_graph import MAX_TASKS, TaskGraph, ToDo, compile
 from cpa.errors import CPAError, InvalidDocument, TooLarge
 
@@ -638,3 +638,49 @@ def test_hostile_plans_raise_nothing_else(document: Any) -> None:
         compile(TaskGraph.from_any(document))
     except InvalidDocument:
         return
+
+
+# -- approvals -----------------------------------------------------------------------------------------------
+
+
+def approval(value: Any) -> TaskSpec:
+    return compile(TaskGraph.from_any([noop(approval=value)])).tasks[0]
+
+
+def test_an_approval_by_anybody_is_one_yes() -> None:
+    spec = approval(True)
+
+    assert (spec.approval, spec.approvals, spec.approvers, spec.approval_expires) == (True, 1, (), 0)
+    assert (approval(False).approval, approval(False).approvals) == (False, 0)
+    assert not approval(None).approval
+
+
+def test_an_approval_says_how_many_who_and_for_how_long() -> None:
+    spec = approval({"needed": 2, "approvers": ["jörg", "anna", "uwe"], "expires": 90.5})
+
+    assert (spec.approvals, spec.approvers, spec.approval_expires) == (2, ("jörg", "anna", "uwe"), 90_500)
+    assert approval({"approvers": "jörg"}).approvers == ("jörg",)
+    assert approval({"approvers": None}).approvals == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ({"needed": 0}, "tasks[0].approval.needed"),
+        ({"needed": 2, "approvers": ["anna", "anna"]}, "tasks[0].approval"),
+        ({"expires": -1}, "tasks[0].approval.expires"),
+        ({"who": "anna"}, "tasks[0].approval.who"),
+        ("yes please", "tasks[0].approval"),
+    ],
+)
+def test_an_approval_that_cannot_be_is_refused_by_name(value: Any, field: str) -> None:
+    with pytest.raises(InvalidDocument) as caught:
+        approval(value)
+
+    assert caught.value.field == field
+    assert caught.value.remedy
+
+
+def test_bids_are_waited_for_as_long_as_the_task_says() -> None:
+    assert compile(TaskGraph.from_any([noop(bids=2.5)])).tasks[0].bids == 2_500
+    assert compile(TaskGraph.from_any([noop()])).tasks[0].bids == 0

@@ -217,6 +217,28 @@ def skip() -> Story:
     return story
 
 
+def later_proposed() -> Story:
+    """an agent would rather do it tonight, and does"""
+    story = Story(task("a"), environment_wait=40_000_000)
+    story.begun()
+    story.proposed(run_at=story.time + 36_000_000, reason="nachts")
+    story.later(36_000_000).fired("retry:0:1")
+    story.done()
+    return story
+
+
+def discarded() -> Story:
+    """a dead letter is discarded, and found again after all"""
+    story = Story(task("a"), max_retries=0)
+    story.begun()
+    story.failed(failure=FailureClass.POLICY, code="not_allowed")
+    story.later(9).discarded("hat sich erledigt")
+    story.later(9).reopened(dead_letter=True)
+    story.start()
+    story.done()
+    return story
+
+
 STORIES: tuple[Callable[[], Story], ...] = (
     linear,
     fork_and_join,
@@ -235,6 +257,8 @@ STORIES: tuple[Callable[[], Story], ...] = (
     timeout,
     approval,
     skip,
+    later_proposed,
+    discarded,
 )
 
 

@@ -1,11 +1,13 @@
-"""Write the histories of a new logic number: `python -m tests.histories.write`.
+"""Write the histories of a new logic number: `python -m tests.histories.write`; `--add` only those of new stories.
 
-Refuses when there are any for the number already: a committed history is never written again.
+A committed history is never written again: without `--add` it refuses when the number has any, with it only what is
+missing is written.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from cpa.core.job import LOGIC
 
@@ -41,5 +43,21 @@ def write(logic: int = LOGIC) -> int:
     return 0
 
 
+def add(logic: int = LOGIC) -> list[Path]:
+    """Write the stories that have no history yet; their files."""
+    missing = {
+        FOLDER / str(logic) / f"{tell.__name__}.json": tell
+        for tell in STORIES
+        if not (FOLDER / str(logic) / f"{tell.__name__}.json").exists()
+    }
+    for path, tell in missing.items():
+        story = tell()
+        path.write_bytes(encoded(made(tell.__doc__ or "", logic, story.spec, story.history)))
+    return list(missing)
+
+
 if __name__ == "__main__":
-    sys.exit(write())
+    if "--add" in sys.argv:
+        print(*add(), sep="\n")
+    else:
+        sys.exit(write())

@@ -34,12 +34,14 @@ from cpa.core.events import (
     CancelRequested,
     DispatchDeferred,
     Event,
+    JobDiscarded,
     JobReopened,
     JobStarted,
     JobSubmitted,
     LeaseLost,
     QuestionAnswered,
     TaskFailed,
+    TaskProposed,
     TaskRefused,
     TaskStarted,
     TaskSucceeded,
@@ -282,10 +284,12 @@ _SENTENCES: dict[type[Event], Callable[[Any, str], str]] = {
     QuestionAnswered: lambda e, task: _with(
         f"{e.by} answered {'yes' if e.yes else 'no'} for task {task}", e.note
     ),
+    TaskProposed: lambda e, task: _with(f"Agent proposed to do task {task} otherwise or later", e.reason),
     TimerFired: lambda e, _: f"Timer {e.key} fired.",
     CancelRequested: lambda e, _: _with(f"{e.by} asked to cancel the job", e.reason),
     JobReopened: lambda e, _: (
         f"{e.by} opened the next run{' from the dead letters' if e.dead_letter else ''}."
     ),
+    JobDiscarded: lambda e, _: _with(f"{e.by} discarded the job", e.note),
     ActionLogged: lambda e, _: f"{e.actor}: {e.action}{f' {e.subject}' if e.subject else ''}.",
 }

@@ -7,6 +7,8 @@ with `after` is also a timer: once that many milliseconds have passed, `TimerFir
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
@@ -49,12 +51,16 @@ class VerifyTask(Command, tag="verify_task", frozen=True, gc=False, omit_default
 
 
 class AskPerson(Command, tag="ask_person", frozen=True, gc=False, omit_defaults=True, kw_only=True):
-    """Put a question to a person; open until `QuestionAnswered`."""
+    """Put a question to people; open until enough of them answered, or `after` has passed."""
 
     task: int
     epoch: int
     question: str
-    """`approval` or `doubt`"""
+    """`approval`, `doubt`, `input` or `proposal`"""
+    digest: str = ""
+    """Of the exact action that is asked about (`core.approval`); the answer names it."""
+    form: dict[str, Any] = {}
+    """With `input`: the fields that are asked for (`core.forms`)."""
 
 
 class StartTimer(Command, tag="start_timer", frozen=True, gc=False, omit_defaults=True, kw_only=True):

@@ -113,13 +113,33 @@ class TaskVerified(Event, tag="task_verified", frozen=True, gc=False, omit_defau
 class QuestionAnswered(
     Event, tag="question_answered", frozen=True, gc=False, omit_defaults=True, kw_only=True
 ):
-    """A person answered the open question of a task: approval (yes/no) or doubt (it happened / it did not)."""
+    """A person answered the open question of a task.
+
+    Approval and proposal: it may be done, or not. Doubt: it happened, or did not. Input: `answer` holds what was
+    asked for, or the person will not say. Where several must say yes the question stays open until they did.
+    """
 
     task: int
     epoch: int
     yes: bool
     by: str
     note: str = ""
+    digest: str = ""
+    """Of the action that was looked at (`AskPerson.digest`); another one is not answered by this."""
+    answer: dict[str, Any] | None = None
+    """What was asked for, by field; checked against the form by whoever took it in."""
+
+
+class TaskProposed(Event, tag="task_proposed", frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """The agent would rather do it otherwise, or later; nothing was begun."""
+
+    task: int
+    epoch: int
+    arguments: dict[str, Any] | None = None
+    """All arguments as the agent would have them, literally; None to keep those of the request."""
+    run_at: int = 0
+    """When it could begin; 0 is at once. Counts only without `arguments`."""
+    reason: str = ""
 
 
 class TimerFired(Event, tag="timer_fired", frozen=True, gc=False, omit_defaults=True, kw_only=True):
@@ -138,6 +158,21 @@ class JobReopened(Event, tag="job_reopened", frozen=True, gc=False, omit_default
     by: str
     dead_letter: bool = False
     """Asked for from the dead-letter inbox, which knows no `max_retries`."""
+    fixes: dict[str, dict[str, Any]] = {}
+    """New arguments by index of their task, for tasks that run again; all arguments of the task, not some."""
+    skip: tuple[int, ...] = ()
+    """Tasks that are not to be done."""
+    done: dict[str, dict[str, Any]] = {}
+    """Results by index of their task, of what a person did instead."""
+    restart: tuple[int, ...] = ()
+    """Tasks that are done again although they are done, with all that depend on them."""
+
+
+class JobDiscarded(Event, tag="job_discarded", frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """Nobody will take up this failed job: it leaves the dead letters."""
+
+    by: str
+    note: str = ""
 
 
 AnyEvent = (
@@ -152,9 +187,11 @@ AnyEvent = (
     | LeaseLost
     | TaskVerified
     | QuestionAnswered
+    | TaskProposed
     | TimerFired
     | CancelRequested
     | JobReopened
+    | JobDiscarded
 )
 
 PERSONAL: dict[type[Event], tuple[str, ...]] = {
@@ -162,7 +199,10 @@ PERSONAL: dict[type[Event], tuple[str, ...]] = {
     TaskSucceeded: ("result",),
     TaskFailed: ("message", "remedy"),
     TaskVerified: ("evidence", "result"),
-    QuestionAnswered: ("note",),
+    QuestionAnswered: ("note", "answer"),
+    TaskProposed: ("arguments", "reason"),
     CancelRequested: ("reason",),
+    JobReopened: ("fixes", "done"),
+    JobDiscarded: ("note",),
 }
 """Fields that may hold personal data, by event type; all others are ids, words of ours and numbers."""

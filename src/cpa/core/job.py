@@ -97,6 +97,15 @@ class TaskSpec(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Arguments whose value comes from outside: by a literal, or by a reference to a tainted result."""
     references: tuple[int, ...] = ()
     """Indices of the tasks whose result the arguments use."""
+    approvals: int = 0
+    """With `approval`: how many people must say yes, to the exact action. 0, as in plans stored before there was a
+    number, is one person, bound to nothing."""
+    approvers: tuple[str, ...] = ()
+    """Who may say so, by the names of their keys; empty: whoever may answer questions."""
+    approval_expires: int = 0
+    """How long the question stays open; 0 is for ever."""
+    bids: int = 0
+    """How long bids of agents are waited for before one is chosen; 0 chooses at once. The shell's alone."""
 
 
 class JobSpec(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -115,6 +124,8 @@ class JobSpec(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Runs after the first that `retry` may open; then the job is a dead letter."""
     environment_wait: int = 3_600_000
     """How long a task may in sum wait for its environment before that counts as failure."""
+    requester: str = ""
+    """Name of the key it came with: may not allow its own tasks. Set by the door, never by the client."""
 
 
 class TaskError(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -150,6 +161,15 @@ class TaskRun(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """How often the effect of this epoch was looked for."""
     result: dict[str, Any] | None = None
     error: TaskError | None = None
+    approvals: tuple[str, ...] = ()
+    """Who said yes, in this run."""
+    digest: str = ""
+    """Of the action they are asked about, or said yes to."""
+    arguments: dict[str, Any] | None = None
+    """What replaces the plan's arguments, where a person fixed them or agreed to an agent's proposal; filled like
+    those. Kept in later runs."""
+    proposed: dict[str, Any] | None = None
+    """What an agent proposed instead, as long as a person is asked about it."""
 
 
 class JobHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -184,6 +204,8 @@ class JobHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Higher goes first."""
     logic: int = LOGIC
     schema: int = SCHEMA
+    discarded: bool = False
+    """Failed, and nobody will take it up again: no dead letter any more."""
 
 
 class Changes(msgspec.Struct, frozen=True, gc=False):
@@ -215,7 +237,8 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
     @property
     def dead(self) -> bool:
         """A failed job whose retries are used up: only the dead-letter inbox reopens it."""
-        return self.head.status is JobStatus.FAILED and self.head.run >= self.spec.max_retries
+        failed = self.head.status is JobStatus.FAILED and not self.head.discarded
+        return failed and self.head.run >= self.spec.max_retries
 
 
 class Graph:

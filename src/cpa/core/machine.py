@@ -35,9 +35,9 @@ def decide(job: JobState, event: Event) -> Decision:
     """What follows from this event. `job` is not touched; apply the decision with `JobState.apply`.
 
     A decision without changes carries the reason: `ended`, `no_such_task`, `stale_epoch`, `duplicate`,
-    `not_expected`, `not_open`, `not_pending`, `not_ended`, `retries_used_up`, `exists`.
+    `not_expected`, `not_open`, `not_pending`, `not_ended`, `not_failed`, `retries_used_up`, `discarded`, `exists`.
     """
-    if job.head.status in ENDED and type(event) is not events.JobReopened:
+    if job.head.status in ENDED and type(event) not in _AFTER_THE_END:
         return Decision(reason="ended")
     return _HANDLERS[type(event)](job, event)
 
@@ -77,11 +77,17 @@ def _job_reopened(job: JobState, event: events.JobReopened) -> Decision:
     head = job.head
     if head.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
         return Decision(reason="not_ended")
-    if head.run >= job.spec.max_retries and not event.dead_letter:
-        return Decision(reason="retries_used_up")
+    if not event.dead_letter and (head.discarded or head.run >= job.spec.max_retries):
+        return Decision(reason="discarded" if head.discarded else "retries_used_up")
     step = Step(job, event)
     step.reopen()
-    return step.decide(run=head.run + 1)
+    return step.decide(run=head.run + 1, discarded=False)
+
+
+def _job_discarded(job: JobState, event: events.JobDiscarded) -> Decision:
+    if job.head.status is not JobStatus.FAILED or job.head.discarded:
+        return Decision(reason="duplicate" if job.head.discarded else "not_failed")
+    return Step(job, event).decide(discarded=True)
 
 
 # -- an attempt ----------------------------------------------------------------------------------------------
@@ -149,6 +155,20 @@ def _task_failed(job: JobState, event: events.TaskFailed) -> Decision:
 def _lease_lost(job: JobState, event: events.LeaseLost) -> Decision:
     error = TaskError(FailureClass.UNKNOWN_OUTCOME, "lease_lost", event.reason)
     return _settled(job, event, error, lost=True)
+
+
+def _task_proposed(job: JobState, event: events.TaskProposed) -> Decision:
+    step = Step(job, event)
+    run = step.task(event.task)
+    error = TaskError(FailureClass.ENVIRONMENT, "proposed", event.reason)
+    wait = event.run_at - event.time
+    waited = run.waited + wait
+    in_time = event.arguments is None and wait > 0 and waited <= job.spec.environment_wait
+    if in_time and step.ending is None:
+        step.hold(run, "proposal_time", wait, error=error, waited=waited)
+    else:
+        _again(step, run, error)
+    return step.decide()
 
 
 def _settled(job: JobState, event: Any, error: TaskError, asked: int = 0, *, lost: bool = False) -> Decision:
@@ -271,6 +291,7 @@ _JOB_HANDLERS: dict[type[Event], Callable[[JobState, Any], Decision]] = {
     events.JobStarted: _job_started,
     events.CancelRequested: _cancel_requested,
     events.JobReopened: _job_reopened,
+    events.JobDiscarded: _job_discarded,
     events.TimerFired: _timer_fired,
 }
 _ATTEMPT_HANDLERS: dict[type[Event], Callable[[JobState, Any], Decision]] = {
@@ -283,7 +304,9 @@ _ATTEMPT_HANDLERS: dict[type[Event], Callable[[JobState, Any], Decision]] = {
     events.LeaseLost: _lease_lost,
     events.TaskVerified: _task_verified,
     events.QuestionAnswered: _question_answered,
+    events.TaskProposed: _task_proposed,
 }
+_AFTER_THE_END = (events.JobReopened, events.JobDiscarded)
 
 
 def _of_attempt(job: JobState, event: Any) -> Decision:

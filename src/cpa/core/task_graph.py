@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import difflib
 import heapq
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -32,9 +31,10 @@ import msgspec
 from cpa.core.actions import CATALOGUE
 from cpa.core.catalogue import ActionCatalogue
 from cpa.core.documents import path
-from cpa.core.job import JobSpec, RetryPolicy, TaskSpec
+from cpa.core.job import JobSpec
 from cpa.core.references import Reference, Scope
-from cpa.core.todo import ID, RetrySpec, Task, ToDo, from_template
+from cpa.core.task import Task, milliseconds
+from cpa.core.todo import ID, RetrySpec, ToDo, from_template
 from cpa.errors import InvalidDocument, TooLarge
 
 __all__ = ["MAX_TASKS", "RetrySpec", "Task", "TaskGraph", "ToDo", "compile"]
@@ -221,7 +221,7 @@ class TaskGraph:
 
     def _read_by(self, task: Task) -> Iterator[int]:
         """Positions of the tasks whose results the arguments and the condition use."""
-        for reference, where in _readings(task):
+        for reference, where in task.readings():
             position = self.positions.get(reference.task)
             if position is None:
                 raise InvalidDocument(
@@ -268,7 +268,7 @@ class TaskGraph:
 
     def _check_flow(self, task: Task, tainted: set[int]) -> bool:
         """Check what the task reads of others; return whether its own result comes from outside."""
-        for reference, where in _readings(task):
+        for reference, where in task.readings():
             source = self.tasks[self.positions[reference.task]]
             if reference.field and reference.field not in source.promised:
                 raise _not_promised(reference, source, task.at(*where))
@@ -309,14 +309,14 @@ def compile(
     order = graph.order()
     place = {position: index for index, position in enumerate(order)}
     spec = JobSpec(
-        tasks=tuple(_task_spec(graph, graph.tasks[position], place) for position in order),
+        tasks=tuple(graph.tasks[position].planned(place, graph.positions) for position in order),
         intent=intent,
         description=description,
         context=dict(context or {}),
-        timeout=_milliseconds(timeout),
+        timeout=milliseconds(timeout),
         max_parallel=max_parallel,
         max_retries=max_retries,
-        environment_wait=_milliseconds(environment_wait),
+        environment_wait=milliseconds(environment_wait),
     )
     try:
         msgspec.json.encode((intent, description, spec.context))
@@ -327,53 +327,6 @@ def compile(
             remedy="Write texts as valid UTF-8.",
         ) from error
     return spec
-
-
-def _task_spec(graph: TaskGraph, task: Task, place: Mapping[int, int]) -> TaskSpec:
-    todo, spec = task.todo, task.spec
-    used = {place[graph.positions[reference.task]] for reference, _ in task.reads}
-    return TaskSpec(
-        id=task.id,
-        action=spec.name,
-        arguments=task.stored_arguments(),
-        needs=tuple(sorted(place[need] for need in task.needs)),
-        timeout=_milliseconds(todo.timeout or spec.timeout),
-        effect=todo.effect or spec.effect_of(task.arguments),
-        retry=_retry_policy(todo.retry),
-        when=todo.when.strip(),
-        approval=todo.approval,
-        capability=todo.capability,
-        tainted=tuple(sorted(task.tainted)),
-        references=tuple(sorted(used)),
-    )
-
-
-_USUAL = RetrySpec()
-_USUAL_POLICY = RetryPolicy()
-
-
-def _retry_policy(retry: RetrySpec) -> RetryPolicy:
-    if retry is _USUAL or retry == _USUAL:
-        return _USUAL_POLICY
-    return RetryPolicy(
-        max_attempts=retry.max_attempts,
-        first_delay=_milliseconds(retry.first_delay),
-        factor=retry.factor,
-        max_delay=_milliseconds(retry.max_delay),
-    )
-
-
-def _milliseconds(seconds: float) -> int:
-    return math.ceil(seconds * 1000)
-
-
-def _readings(task: Task) -> Iterator[tuple[Reference, tuple[str, ...]]]:
-    """Every reference of a task with the steps to where it stands."""
-    for reference, argument in task.reads:
-        yield reference, ("arguments", argument)
-    if task.condition is not None:
-        for reference in task.condition.references:
-            yield reference, ("when",)
 
 
 def _not_promised(reference: Reference, source: Task, field: str) -> InvalidDocument:

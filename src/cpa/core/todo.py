@@ -1,31 +1,23 @@
-"""One task of a plan: as written (`ToDo`), and as understood (`Task`), with everything checked that needs no
-other task."""
+"""One task of a plan as it is written down by people and models."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import msgspec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cpa.core import conditions, references
-from cpa.core.catalogue import ActionCatalogue, ActionSpec, ArgumentSpec, Slot
 from cpa.core.classes import EffectClass
-from cpa.core.documents import invalid, path
-from cpa.core.references import Reference, Scope
-from cpa.errors import InvalidDocument, TooLarge
+from cpa.core.documents import invalid
+from cpa.core.references import Scope
+from cpa.errors import InvalidDocument
 
 MAX_TIMEOUT = 7 * 24 * 3600.0
 """Longest timeout of one attempt, in seconds."""
-MAX_ARGUMENT_BYTES = 256 * 1024
-"""Largest size of a task's arguments and condition as JSON; more travels as a file."""
-MAX_REFERENCES = 1_000
-"""How many references the arguments of one task may hold."""
-MAX_DEPTH = 32
-"""How deep arguments may be nested."""
+MAX_OPEN = 366 * 24 * 3600.0
+"""Longest time, in seconds, that a question to people may stay open; without one it does for ever."""
 
 ID = re.compile(r"\w(?:[\w-]{0,98}\w)?")
 """Ids of tasks: letters of any language, digits, underscores, hyphens inside."""
@@ -40,6 +32,31 @@ class RetrySpec(BaseModel):
     first_delay: float = Field(default=1.0, ge=0, le=86_400)
     factor: float = Field(default=2.0, ge=1, le=100)
     max_delay: float = Field(default=60.0, ge=0, le=86_400)
+
+
+class Approval(BaseModel):
+    """How many people must say yes before a task is done, who may, and how long they have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    needed: int = Field(default=1, ge=1, le=20, description="Different people who must say yes.")
+    approvers: tuple[str, ...] = Field(
+        default=(),
+        max_length=100,
+        description="Who may, by the names of their keys; empty: whoever may answer.",
+    )
+    expires: float = Field(default=0, ge=0, le=MAX_OPEN, description="Seconds; 0 is never.")
+
+    @field_validator("approvers", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return _items(value)
+
+    @model_validator(mode="after")
+    def _enough(self) -> Approval:
+        if self.approvers and len(set(self.approvers)) < self.needed:
+            raise ValueError(f"{self.needed} people must say yes and only {len(set(self.approvers))} may")
+        return self
 
 
 class ToDo(BaseModel):
@@ -63,8 +80,13 @@ class ToDo(BaseModel):
     effect: EffectClass | None = Field(default=None, description="Default by action.")
     retry: RetrySpec = RetrySpec()
     when: str = Field(default="", description="Condition over earlier results; empty is always true.")
-    approval: bool = Field(default=False, description="A person must say yes first.")
+    approval: Approval | None = Field(
+        default=None, description="People must say yes first: true is one of them, anybody, at any time."
+    )
     capability: str = Field(default="", max_length=200, description="A tag the agent must offer.")
+    bids: float = Field(
+        default=0, ge=0, le=3600, description="Seconds to wait for bids of agents before one is chosen."
+    )
     tainted: tuple[str, ...] = Field(
         default=(), description="Arguments whose literal value came from outside (mail, page, model)."
     )
@@ -73,9 +95,12 @@ class ToDo(BaseModel):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         """A single item stands for a list of one, nothing for an empty one."""
-        if value is None:
-            return ()
-        return value if isinstance(value, list | tuple) else (value,)
+        return _items(value)
+
+    @field_validator("approval", mode="before", json_schema_input_type=bool | Approval)
+    @classmethod
+    def _rule(cls, value: Any) -> Any:
+        return ({} if value else None) if isinstance(value, bool) else value
 
     @field_validator("depends_on")
     @classmethod
@@ -109,225 +134,10 @@ class ToDo(BaseModel):
             raise problem from error
 
 
-class Task:
-    """A ToDo that the catalogue understands; one of a graph.
-
-    Raises `InvalidDocument` or `TooLarge` with paths below `field` for an unknown action, a wrong, missing or
-    superfluous argument, a broken reference or condition.
-    """
-
-    __slots__ = (
-        "_braces",
-        "arguments",
-        "condition",
-        "field",
-        "id",
-        "needs",
-        "reads",
-        "spec",
-        "tainted",
-        "todo",
-    )
-
-    def __init__(self, todo: ToDo, field: str, catalogue: ActionCatalogue) -> None:
-        self.id, self.todo, self.field = todo.id, todo, field
-        self.spec: ActionSpec = catalogue.get(todo.action, todo.do, field=path(field, "action"))
-        self.arguments: dict[str, Any] = self._merged()
-        self._braces = False
-        self.reads: list[tuple[Reference, str]] = []
-        """References in the arguments, each with the name of its argument."""
-        self.condition = self._condition()
-        self.needs: tuple[int, ...] = ()
-        """Positions in the graph, sorted; known once the graph is built."""
-        for name, value in self.arguments.items():
-            self._check_argument(name, value)
-        self._check_together()
-        self.tainted = self._touched()
-        """Arguments that can hold text from outside; the graph adds those that refer to such results."""
-        self._check_size()
-
-    def at(self, *steps: str | int) -> str:
-        """The path of a part of this task in the document."""
-        return path(self.field, *steps)
-
-    def controls(self, argument: str) -> bool:
-        """Whether the argument decides what is touched."""
-        spec = self.spec.argument(argument)
-        return spec is not None and spec.slot is Slot.CONTROL
-
-    def stored_arguments(self) -> dict[str, Any]:
-        """The arguments for the job's spec: final, unless the task has references, which dispatch fills."""
-        if self._braces and not self.reads:
-            return {name: references.fill(value, {}) for name, value in self.arguments.items()}
-        return self.arguments
-
-    @property
-    def promised(self) -> tuple[str, ...]:
-        """Names its result may hold."""
-        return (*self.spec.results, *self.todo.outputs)
-
-    def _merged(self) -> dict[str, Any]:
-        """The arguments with the shorthands; null stands for an argument that is not given."""
-        todo, spec = self.todo, self.spec
-        merged = dict(todo.arguments)
-        if todo.do and todo.action == spec.name and "do" not in spec.arguments:
-            raise self._wrong("do", todo.do, f"{spec.name} takes no `do`", "Leave `do` out.")
-        shorthands = {"selector": todo.selector, "text": todo.text}
-        if "do" in spec.arguments and todo.do:
-            shorthands["do"] = todo.do
-        for short, value in shorthands.items():
-            name = spec.shorthands.get(short, short)
-            if value is None:
-                continue
-            if merged.get(name) is not None:
-                raise self._wrong(
-                    short,
-                    value,
-                    f"the argument {name!r} is given twice",
-                    f"Leave out `{short}` or the argument.",
-                )
-            merged[name] = value
-        return {name: value for name, value in merged.items() if value is not None or self._nullable(name)}
-
-    def _nullable(self, name: str) -> bool:
-        spec = self.spec.argument(name)
-        return spec is None or spec.type.accepts(None)
-
-    def _condition(self) -> conditions.Condition | None:
-        if not self.todo.when.strip():
-            return None
-        try:
-            condition = conditions.parse(self.todo.when)
-        except InvalidDocument as error:
-            raise self._wrong("when", error.value, error.message, error.remedy) from error
-        for reference in condition.references:
-            self._check_root(reference, ("when",))
-        return condition
-
-    def _check_argument(self, name: str, value: Any) -> None:
-        spec = self.spec.argument(name)
-        if spec is None:
-            known = ", ".join(self.spec.arguments) or "none"
-            where = name if name in ("selector", "text") and name not in self.todo.arguments else None
-            raise self._wrong(
-                where or ("arguments", name),
-                value,
-                f"{self.spec.name} takes no argument {name[:100]!r}",
-                f"It takes: {known}.",
-            )
-        self._walk(value, name, ("arguments", name))
-        if not _fits(spec, value):
-            wanted = f"one of {', '.join(spec.choices)}" if spec.choices else _WANTED[spec.type]
-            raise self._wrong(
-                ("arguments", name), value, f"{name!r} is not {wanted}", f"Write {wanted}, or one reference."
-            )
-
-    def _check_together(self) -> None:
-        given, spec = self.arguments, self.spec
-        for name, argument in spec.arguments.items():
-            if argument.required and name not in given:
-                raise self._wrong(
-                    ("arguments", name),
-                    None,
-                    f"{spec.name} needs the argument {name!r}",
-                    "Add this argument.",
-                )
-        groups = [(group, True) for group in spec.one_of] + [(group, False) for group in spec.at_most_one]
-        for group, needed in groups:
-            count = sum(name in given for name in group)
-            if count > 1 or (needed and not count):
-                said = f"{spec.name} takes {'exactly' if needed else 'at most'} one of {', '.join(group)}"
-                raise self._wrong("arguments", None, said, f"There are {count}: leave exactly one.")
-
-    def _touched(self) -> set[str]:
-        touched: set[str] = set()
-        for name in self.todo.tainted:
-            argument = name if name in self.arguments else self.spec.shorthands.get(name, name)
-            if argument not in self.arguments:
-                raise self._wrong(
-                    "tainted", name, f"there is no argument {name[:100]!r}", "Name an argument."
-                )
-            if self.controls(argument):
-                raise self._wrong(
-                    ("arguments", argument),
-                    self.arguments[argument],
-                    f"a value from outside cannot decide {argument!r}",
-                    "Write the value itself, or take it from the request or from the configuration.",
-                )
-            touched.add(argument)
-        return touched
-
-    def _check_size(self) -> None:
-        if len(self.reads) > MAX_REFERENCES:
-            raise TooLarge(
-                f"a task holds at most {MAX_REFERENCES} references",
-                field=self.at("arguments"),
-                remedy="Refer to a list as a whole instead of to its items.",
-            )
-        todo = self.todo
-        try:
-            size = len(msgspec.json.encode((self.arguments, todo.when, todo.capability)))
-        except UnicodeEncodeError as error:
-            raise self._wrong(
-                "arguments", None, "a text holds half of a character pair", "Write texts as valid UTF-8."
-            ) from error
-        if size > MAX_ARGUMENT_BYTES:
-            raise TooLarge(
-                f"the arguments are {size} bytes, more than {MAX_ARGUMENT_BYTES}",
-                field=self.at("arguments"),
-                remedy="Upload large content as an artifact and pass its reference.",
-            )
-
-    def _walk(self, value: Any, argument: str, where: tuple[str | int, ...]) -> None:
-        """Check one value of the arguments and everything in it, and note its references."""
-        if len(where) > MAX_DEPTH:
-            raise self._wrong(where[:2], None, f"nested more than {MAX_DEPTH} deep", "Flatten the value.")
-        if isinstance(value, str):
-            if "{{" in value:
-                self._note(value, argument, where)
-        elif isinstance(value, dict):
-            if references.is_secret(value) and not _plain_secret(value):
-                raise self._wrong(
-                    where,
-                    None,
-                    "a secret is named literally",
-                    'Write {"secret": "<name>"} with a plain name.',
-                )
-            for key, item in value.items():
-                if not isinstance(key, str):
-                    raise self._wrong(where, key, "names in objects are texts", "Put the name in quotes.")
-                self._walk(item, argument, (*where, key[:100]))
-        elif isinstance(value, list):
-            for index, item in enumerate(value):
-                self._walk(item, argument, (*where, index))
-        elif not (value is None or _storable(value)):
-            said = f"{type(value).__name__} is no JSON value, or a number too large for one"
-            raise self._wrong(where, None, said, "Write it as a text in quotes.")
-
-    def _note(self, text: str, argument: str, where: tuple[str | int, ...]) -> None:
-        self._braces = True
-        try:
-            found = references.references(text)
-        except InvalidDocument as error:
-            raise self._wrong(where, error.value, error.message, error.remedy) from error
-        for reference in found:
-            self._check_root(reference, where)
-            self.reads.append((reference, argument))
-
-    def _check_root(self, reference: Reference, where: tuple[str | int, ...]) -> None:
-        if reference.root != "tasks":
-            raise self._wrong(
-                where,
-                reference.text,
-                f"{{{{ {reference.text} }}}} was not filled at planning",
-                "Only templates of intents may refer to arguments and values; write the value itself.",
-            )
-
-    def _wrong(
-        self, where: str | tuple[str | int, ...], value: object, said: str, remedy: str | None
-    ) -> InvalidDocument:
-        steps = (where,) if isinstance(where, str) else where
-        return InvalidDocument(said, field=self.at(*steps), value=value, remedy=remedy)
+def _items(value: Any) -> Any:
+    if value is None:
+        return ()
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 def from_template(task: Mapping[str, Any], scope: Scope, tainted: Collection[str] = ()) -> dict[str, Any]:
@@ -356,40 +166,3 @@ def from_template(task: Mapping[str, Any], scope: Scope, tainted: Collection[str
     if touched:
         filled["tainted"] = [*(task.get("tainted") or ()), *touched]
     return filled
-
-
-def _fits(spec: ArgumentSpec, value: Any) -> bool:
-    """Whether a literal has the argument's type; a reference that stands alone may become anything."""
-    if isinstance(value, list):
-        return spec.type.accepts([item for item in value if not _stands_alone(item)])
-    if not spec.choices or value in spec.choices:
-        return spec.type.accepts(value) or _stands_alone(value)
-    return _stands_alone(value)
-
-
-def _stands_alone(value: Any) -> bool:
-    return isinstance(value, str) and references.whole(value) is not None
-
-
-def _storable(value: object) -> bool:
-    """Whether a scalar keeps its value when it is stored: finite, and at most 64 bits."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, int) and -(2**63) <= value < 2**64
-
-
-def _plain_secret(value: Mapping[str, Any]) -> bool:
-    parts = (value["secret"], value.get("prefix", ""))
-    return bool(parts[0]) and all(isinstance(part, str) and "{{" not in part for part in parts)
-
-
-_WANTED = {
-    "text": "a text",
-    "texts": "a text or a list of texts",
-    "number": "a number",
-    "flag": "true or false",
-    "object": "an object",
-    "file": "a file (an artifact reference)",
-    "files": "a file or a list of files (artifact references)",
-    "any": "a value",
-}

@@ -45,5 +45,6 @@ ACCEPTS: dict[type[Event], tuple[TaskStatus, ...]] = {
     events.LeaseLost: (T.ASSIGNED, T.RUNNING),
     events.TaskVerified: (T.IN_DOUBT,),
     events.QuestionAnswered: (T.HELD, T.IN_DOUBT),
+    events.TaskProposed: (T.ASSIGNED, T.RUNNING),
 }
 """In which states of its task an event about an attempt counts."""
