@@ -24,6 +24,7 @@ from cpa.core.replay import opened
 from cpa.core.views import questions
 from cpa.errors import Conflict, NotFound, Unavailable
 from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Receipt, StoredEvent, Submission
+from cpa.ports.signatures import Nonce, replayed
 
 AGENT = "agent://fake/hands"
 
@@ -42,6 +43,8 @@ class FakeEngine:
         self.draining = False
         self.watchers = 0
         self._jobs: dict[tuple[str, str], _Job] = {}
+        self._spent: set[tuple[str, str, str]] = set()
+        self._remembered: set[tuple[str, str, str]] = set()
         self._accepted: dict[tuple[str, str, str], tuple[Receipt, str]] = {}
 
     async def submit(self, submission: Submission) -> Receipt:
@@ -83,6 +86,18 @@ class FakeEngine:
 
     async def send(self, tenant: str, job: str, event: Event) -> Outcome:
         return self._step(self._job(tenant, job), event)
+
+    async def remember(
+        self, tenant: str, *, message: tuple[str, str] | None = None, nonce: Nonce | None = None
+    ) -> bool:
+        if nonce is not None:
+            if (tenant, nonce.key, nonce.value) in self._spent:
+                raise replayed(nonce)
+            self._spent.add((tenant, nonce.key, nonce.value))
+        new = message is None or (tenant, *message) not in self._remembered
+        if message is not None:
+            self._remembered.add((tenant, *message))
+        return new
 
     async def query(self, tenant: str, job: str) -> Snapshot:
         return self._job(tenant, job).state.snapshot()

@@ -18,6 +18,7 @@ import msgspec
 
 from cpa.core.events import Event
 from cpa.core.job import JobHead, JobSpec, JobStatus, Snapshot
+from cpa.ports.signatures import Nonce
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """The client's Idempotency-Key or the channel's message id; empty does not deduplicate."""
     body_digest: str = ""
     """SHA-256 of what was asked, to notice the same key with another body."""
+    nonce: Nonce | None = None
+    """Of the signed message it came with: stored in the same transaction; used before, `Replayed`."""
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -95,11 +98,25 @@ class Engine(Protocol):
         ...
 
     async def send(
-        self, tenant: str, job: str, event: Event | None, *, message: tuple[str, str] | None = None
+        self,
+        tenant: str,
+        job: str,
+        event: Event | None,
+        *,
+        message: tuple[str, str] | None = None,
+        nonce: Nonce | None = None,
     ) -> Outcome:
         """Give a fact to a job; its `time` is replaced by the engine's own clock. `message` is (sender, id) of the
-        message it came with: stored in the same step, and the same again is answered `duplicate`. Without an
-        event only the message is remembered."""
+        message it came with: stored in the same step, and the same again is answered `duplicate`. `nonce` is that
+        of a signed message: stored in the same step too, and the same again raises `Replayed`. Without an event
+        only these are remembered."""
+        ...
+
+    async def remember(
+        self, tenant: str, *, message: tuple[str, str] | None = None, nonce: Nonce | None = None
+    ) -> bool:
+        """Remember a message that concerns no job; durable on return. False when it was here before. A nonce that
+        was used before raises `Replayed`."""
         ...
 
     def show(self, tenant: str, job: str, update: LiveUpdate) -> None:

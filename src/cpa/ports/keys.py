@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from cpa.ports.signatures import Nonce
+
 
 class Scope(StrEnum):
     """What a key may do. `admin` includes all others, `submit` includes `read`."""
@@ -40,6 +42,8 @@ class Caller:
     name: str
     """What the key is called; for an agent its address, `agent://<kind>/<name>`."""
     scopes: frozenset[Scope]
+    nonce: Nonce | None = None
+    """Of the signed message it came with, to be stored together with what that does; None if it was not signed."""
 
     def may(self, *scopes: Scope) -> bool:
         """Whether one of these scopes is held or included in one that is."""

@@ -88,10 +88,14 @@ class StepBatch:
     """Postponed jobs of up to this moment become ready to start (some thousand at a time); 0 is none."""
     inbox: list[tuple[str, str, str, str, str, int]] = field(default_factory=list)
     """(tenant, sender, message id, job, digest, received)"""
+    nonces: list[tuple[str, str, str, int]] = field(default_factory=list)
+    """(tenant, key, nonce, expires) of signed messages"""
+    expired: int = 0
+    """Nonces that expired before this moment are forgotten (some hundred at a time); 0 is none."""
 
     @property
     def empty(self) -> bool:
-        return not (self.jobs or self.inbox or self.queue or self.ripe)
+        return not (self.jobs or self.inbox or self.queue or self.ripe or self.nonces)
 
     @property
     def events(self) -> int:
@@ -119,6 +123,8 @@ class StepStore(Protocol):
     def next_start(self) -> int: ...
 
     def accepted(self, tenant: str, sender: str, message: str) -> tuple[str, str, int] | None: ...
+
+    def spent(self, tenant: str, key: str, nonce: str) -> bool: ...
 
     def page(
         self, tenant: str, status: JobStatus | None, limit: int, offset: int

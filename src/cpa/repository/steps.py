@@ -22,6 +22,7 @@ from cpa.core.events import Event
 from cpa.core.job import JobHead, JobSpec, JobStatus, TaskRun
 from cpa.errors import Conflict, NotFound
 from cpa.ports.engine import StoredEvent
+from cpa.ports.signatures import Replayed
 from cpa.ports.steps import DueCommand, JobRows, StepBatch, StoredJob
 from cpa.repository.database import Database, trouble
 
@@ -78,6 +79,11 @@ _UNQUEUE = _Write("DELETE FROM queue WHERE (tenant, job) IN (VALUES ", "(?, ?)",
 _INBOX = _Write(
     "INSERT INTO inbox(tenant, sender, message_id, job, digest, received) VALUES ", "(?, ?, ?, ?, ?, ?)"
 )
+_NONCES = _Write("INSERT INTO nonces(tenant, key, nonce, expires) VALUES ", "(?, ?, ?, ?)")
+FORGET = (
+    "DELETE FROM nonces WHERE (tenant, key, nonce) IN (SELECT tenant, key, nonce FROM nonces "
+    "WHERE expires < ? ORDER BY expires LIMIT 500)"
+)
 _COUNTS = _Write(
     "INSERT INTO job_counts(tenant, status, jobs) VALUES ",
     "(?, ?, ?)",
@@ -119,6 +125,8 @@ class SqlSteps:
             return Conflict(
                 "this message was accepted at the same moment", remedy="ask again for its receipt"
             )
+        if "UNIQUE constraint failed: nonces" in str(error):
+            return Replayed("this signature was used at the same moment", remedy="sign the message anew")
         if "UNIQUE constraint failed: events" in str(error):
             return Conflict("another process stepped the job", remedy="load it again")
         return trouble(error, self._database.path)
@@ -140,6 +148,10 @@ class SqlSteps:
         if batch.ripe:
             self._writer.execute(_RIPEN, (batch.ripe,))
         self._rows(_INBOX, [value for row in batch.inbox for value in row])
+        if batch.nonces:
+            self._rows(_NONCES, [value for row in batch.nonces for value in row])
+        if batch.expired:
+            self._writer.execute(FORGET, (batch.expired,))
         self._rows(_COUNTS, rows.counts())
 
     def _rows(self, write: _Write, values: list[Any]) -> None:
@@ -240,6 +252,13 @@ class SqlSteps:
             "SELECT job, digest, received FROM inbox WHERE tenant = ? AND sender = ? AND message_id = ?",
             (tenant, sender, message),
         ).fetchone()
+
+    def spent(self, tenant: str, key: str, nonce: str) -> bool:
+        """Whether this nonce of this key was used before."""
+        row = self._reader.execute(
+            "SELECT 1 FROM nonces WHERE tenant = ? AND key = ? AND nonce = ?", (tenant, key, nonce)
+        ).fetchone()
+        return row is not None
 
     def page(
         self, tenant: str, status: JobStatus | None, limit: int, offset: int

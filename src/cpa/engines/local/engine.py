@@ -11,13 +11,13 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
 
 from cpa.core.events import CancelRequested, Event, JobReopened, JobSubmitted
 from cpa.core.job import Decision, Graph, JobHead, JobState, JobStatus, Snapshot
+from cpa.engines.local.inbox import Inbox
 from cpa.engines.local.line import Line
 from cpa.engines.local.recovery import Recovery
 from cpa.engines.local.stepper import Key, Stepper, digest_of
@@ -27,6 +27,7 @@ from cpa.errors import BadInput, Conflict, CPAError, Unavailable
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
 from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Receipt, StoredEvent, Submission
+from cpa.ports.signatures import Nonce
 from cpa.ports.steps import StepBatch, StepStore
 from cpa.ports.transport import Attempt
 
@@ -60,7 +61,7 @@ class LocalEngine:
         self._stepper = Stepper(store, orchestrator, clock, chance, keep=keep)
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-load")
         self._loading: dict[Key, asyncio.Future[JobState]] = {}
-        self._accepting: dict[tuple[str, ...], asyncio.Future[None]] = {}
+        self._inbox = Inbox(store, self.read)
         self._watchers = Watchers()
         self._line = Line(self, self._stepper, max_running)
         self._timers = Timers(self, self._stepper)
@@ -106,7 +107,7 @@ class LocalEngine:
 
     async def submit(self, submission: Submission) -> Receipt:
         """See `ports.engine`."""
-        if submission.dedupe:
+        if submission.dedupe or submission.nonce is not None:
             return await self._submit_once(submission)
         return await self._durable(self._submit(submission))
 
@@ -118,29 +119,67 @@ class LocalEngine:
                 value=len(submissions),
                 remedy=f"submit at most {_MANY} at a time",
             )
-        if any(submission.dedupe for submission in submissions):
+        if any(submission.dedupe or submission.nonce for submission in submissions):
             return [await self.submit(submission) for submission in submissions]
         # One promise for all: they enter the same commit.
         return await self._durable([self._submit(submission) for submission in submissions])
 
     async def send(
-        self, tenant: str, job: str, event: Event | None, *, message: tuple[str, str] | None = None
+        self,
+        tenant: str,
+        job: str,
+        event: Event | None,
+        *,
+        message: tuple[str, str] | None = None,
+        nonce: Nonce | None = None,
     ) -> Outcome:
-        if message is None:
-            return await self._send(tenant, job, event)
-        async with self._once(tenant, *message) as known:
-            if known is not None:
-                return Outcome(False, (await self.load(tenant, job)).head.number, "duplicate")
-            return await self._send(tenant, job, event, message)
+        async with self._inbox.unused(tenant, nonce):
+            if message is None:
+                return await self._send(tenant, job, event, nonce=nonce)
+            async with self._inbox.once(tenant, *message) as known:
+                if known is not None:
+                    outcome = Outcome(False, (await self.load(tenant, job)).head.number, "duplicate")
+                    return await self._repeat(outcome, tenant, nonce)
+                return await self._send(tenant, job, event, message, nonce)
+
+    async def remember(
+        self, tenant: str, *, message: tuple[str, str] | None = None, nonce: Nonce | None = None
+    ) -> bool:
+        async with self._inbox.unused(tenant, nonce):
+            if message is None:
+                return await self._repeat(True, tenant, nonce)
+            async with self._inbox.once(tenant, *message) as known:
+                if known is None:
+                    self._stepper.accept(tenant, *message, "")
+                    self._spend(tenant, nonce)
+                    return await self._durable(True)
+                return await self._repeat(False, tenant, nonce)
+
+    async def _repeat(self, answer: T, tenant: str, nonce: Nonce | None) -> T:
+        """The answer to what changes nothing: but a signature counts once, whatever it is worth."""
+        if nonce is not None:
+            self._spend(tenant, nonce)
+            await self._durable(None)
+        return answer
+
+    def _spend(self, tenant: str, nonce: Nonce | None) -> None:
+        if nonce is not None:
+            self._stepper.spend(tenant, nonce)
 
     async def _send(
-        self, tenant: str, job: str, event: Event | None, message: tuple[str, str] | None = None
+        self,
+        tenant: str,
+        job: str,
+        event: Event | None,
+        message: tuple[str, str] | None = None,
+        nonce: Nonce | None = None,
     ) -> Outcome:
         state = await self.load(tenant, job)
         decision = Decision() if event is None else self._stepper.step(state, event)
+        self._spend(tenant, nonce)
         if message is not None:
             self._stepper.accept(tenant, *message, job)
-        elif decision.changes is None:
+        elif decision.changes is None and nonce is None:
             return Outcome(False, state.head.number, decision.reason)
         return await self._durable(Outcome(decision.changes is not None, state.head.number, decision.reason))
 
@@ -297,22 +336,14 @@ class LocalEngine:
         return Receipt(job.head.id, job.head.created, job.head.status)
 
     async def _submit_once(self, submission: Submission) -> Receipt:
-        async with self._once(submission.tenant, submission.sender, submission.dedupe) as known:
-            if known is not None:
-                return self._repeated(submission, *known)
-            return await self._durable(self._submit(submission))
-
-    @asynccontextmanager
-    async def _once(self, *key: str) -> AsyncIterator[tuple[str, str, int] | None]:
-        """One at a time per inbox key; gives what was accepted under it before. Hold it until that is durable."""
-        while key in self._accepting:
-            await asyncio.wait([self._accepting[key]])
-        accepting = self._accepting[key] = asyncio.get_running_loop().create_future()
-        try:
-            yield await self.read(self._store.accepted, *key)
-        finally:
-            del self._accepting[key]
-            accepting.cancel()
+        tenant, nonce = submission.tenant, submission.nonce
+        async with self._inbox.unused(tenant, nonce):
+            if not submission.dedupe:
+                return await self._durable(self._submit(submission))
+            async with self._inbox.once(tenant, submission.sender, submission.dedupe) as known:
+                if known is not None:
+                    return await self._repeat(self._repeated(submission, *known), tenant, nonce)
+                return await self._durable(self._submit(submission))
 
     def _repeated(self, submission: Submission, job: str, digest: str, received: int) -> Receipt:
         if digest != submission.body_digest:

@@ -31,6 +31,7 @@ from cpa.errors import CPAError
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
 from cpa.ports.engine import Submission
+from cpa.ports.signatures import Nonce
 from cpa.ports.steps import JobRows, StepBatch, StepStore
 
 _log = structlog.get_logger(__name__)
@@ -42,6 +43,8 @@ _SMALL = 100
 """Tasks of a job that is worth remembering."""
 RETRY_COMMIT = 1.0
 """Seconds between tries while the store refuses to write."""
+KEEP_NONCES = 600_000
+"""Milliseconds a nonce is kept beyond its end, for a clock that is set back."""
 
 Key = tuple[str, str]
 """(tenant, job id)"""
@@ -191,6 +194,8 @@ class Stepper:
             self.accept(
                 submission.tenant, submission.sender, submission.dedupe, submission.job, digest_of_body
             )
+        if submission.nonce is not None:
+            self.spend(submission.tenant, submission.nonce)
         event = JobSubmitted(
             time=now,
             tenant=submission.tenant,
@@ -210,6 +215,13 @@ class Stepper:
     def accept(self, tenant: str, sender: str, message: str, job: str, digest: str = "") -> None:
         """Remember a message from outside; the caller sees to it that its key is new."""
         self._group.batch.inbox.append((tenant, sender, message, job, digest, self.now()))
+        self._dirty.set()
+
+    def spend(self, tenant: str, nonce: Nonce) -> None:
+        """Remember the nonce of a signed message; the caller sees to it that it is new."""
+        batch = self._group.batch
+        batch.nonces.append((tenant, nonce.key, nonce.value, nonce.expires))
+        batch.expired = self.now() - KEEP_NONCES
         self._dirty.set()
 
     def adopt(self, job: JobState) -> JobState:

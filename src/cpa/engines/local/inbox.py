@@ -1,0 +1,61 @@
+"""What came in from outside before: messages by (sender, id), signed ones by their nonce too.
+
+Two of the same at the same moment must not both be new, and what was committed must be found: so one after the
+other per key, each looking into the store, each holding its key until its own step is durable. The store's unique
+keys are the last resort; they would refuse a whole batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from cpa.ports.signatures import Nonce, replayed
+from cpa.ports.steps import StepStore
+
+Known = tuple[str, str, int]
+"""(job, digest, received) of what was accepted before."""
+
+
+class Inbox:
+    """`read` runs a blocking read of the store in a thread."""
+
+    def __init__(self, store: StepStore, read: Callable[..., Awaitable[Any]]) -> None:
+        self._store, self._read = store, read
+        self._held: dict[tuple[str, ...], asyncio.Future[None]] = {}
+
+    @asynccontextmanager
+    async def once(self, tenant: str, sender: str, message: str) -> AsyncIterator[Known | None]:
+        """Gives what was accepted under this key before. Hold it until the own step is durable."""
+        async with self._alone("message", tenant, sender, message):
+            yield await self._read(self._store.accepted, tenant, sender, message)
+
+    @asynccontextmanager
+    async def unused(self, tenant: str, nonce: Nonce | None) -> AsyncIterator[None]:
+        """Raises `Replayed` for a nonce that was used. Hold it until the own use is durable."""
+        if nonce is None:
+            yield
+            return
+        async with self._alone("nonce", tenant, nonce.key, nonce.value):
+            if await self._read(self._store.spent, tenant, nonce.key, nonce.value):
+                raise replayed(nonce)
+            yield
+
+    def _alone(self, *key: str) -> AbstractAsyncContextManager[None]:
+        return _alone(self._held, key)
+
+
+@asynccontextmanager
+async def _alone(
+    held: dict[tuple[str, ...], asyncio.Future[None]], key: tuple[str, ...]
+) -> AsyncIterator[None]:
+    while key in held:
+        await asyncio.wait([held[key]])
+    mine = held[key] = asyncio.get_running_loop().create_future()
+    try:
+        yield
+    finally:
+        del held[key]
+        mine.cancel()
