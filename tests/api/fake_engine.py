@@ -24,7 +24,7 @@ from cpa.core.replay import opened
 from cpa.core.views import questions
 from cpa.errors import Conflict, NotFound, Unavailable
 from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Receipt, StoredEvent, Submission
-from cpa.ports.signatures import Nonce, replayed
+from cpa.ports.nonces import Nonce, replayed
 
 AGENT = "agent://fake/hands"
 

@@ -14,7 +14,7 @@ from cpa.engines.local.engine import LocalEngine
 from cpa.engines.local.stepper import KEEP_NONCES
 from cpa.errors import NotFound
 from cpa.ports.engine import Outcome, Submission
-from cpa.ports.signatures import Nonce, Replayed
+from cpa.ports.nonces import Nonce, Replayed
 from cpa.repository.database import Database
 from cpa.repository.steps import FORGET
 from tests.engines.world import Crash, life

@@ -18,7 +18,7 @@ import msgspec
 
 from cpa.core.events import Event
 from cpa.core.job import JobHead, JobSpec, JobStatus, Snapshot
-from cpa.ports.signatures import Nonce
+from cpa.ports.nonces import Nonce
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from cpa.ports.signatures import Nonce
+from cpa.ports.nonces import Nonce
 
 
 class Scope(StrEnum):

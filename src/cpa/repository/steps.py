@@ -22,7 +22,7 @@ from cpa.core.events import Event
 from cpa.core.job import JobHead, JobSpec, JobStatus, TaskRun
 from cpa.errors import Conflict, NotFound
 from cpa.ports.engine import StoredEvent
-from cpa.ports.signatures import Replayed
+from cpa.ports.nonces import Replayed
 from cpa.ports.steps import DueCommand, JobRows, StepBatch, StoredJob
 from cpa.repository.database import Database, trouble
 

@@ -27,7 +27,7 @@ from cpa.errors import BadInput, Conflict, CPAError, Unavailable
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
 from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Receipt, StoredEvent, Submission
-from cpa.ports.signatures import Nonce
+from cpa.ports.nonces import Nonce
 from cpa.ports.steps import StepBatch, StepStore
 from cpa.ports.transport import Attempt
 

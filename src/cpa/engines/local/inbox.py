@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from cpa.ports.signatures import Nonce, replayed
+from cpa.ports.nonces import Nonce, replayed
 from cpa.ports.steps import StepStore
 
 Known = tuple[str, str, int]

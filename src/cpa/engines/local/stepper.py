@@ -31,7 +31,7 @@ from cpa.errors import CPAError
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
 from cpa.ports.engine import Submission
-from cpa.ports.signatures import Nonce
+from cpa.ports.nonces import Nonce
 from cpa.ports.steps import JobRows, StepBatch, StepStore
 
 _log = structlog.get_logger(__name__)
