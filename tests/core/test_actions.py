@@ -109,6 +109,33 @@ def test_a_bad_action_name_is_refused(name: str) -> None:
     assert caught.value.field == "name"
 
 
+def test_an_own_action_is_known_without_being_listed_and_distrusted() -> None:
+    spec = CATALOGUE.get("x.calculator.add")
+
+    assert (spec.name, spec.effect, spec.tainted_result, spec.results) == (
+        "x.calculator.add",
+        EffectClass.UNSAFE,
+        True,
+        (),
+    )
+    anything = spec.argument("summand")
+    assert anything is not None
+    assert (anything.slot, anything.type) == (Slot.DATA, ArgumentType.ANY)
+    assert "x.calculator.add" not in CATALOGUE
+
+
+def test_an_own_action_that_was_given_a_spec_keeps_it() -> None:
+    own = ActionSpec(name="x.erp.read", summary="Reads.", effect=EffectClass.IDEMPOTENT)
+
+    assert CATALOGUE.with_actions(own).get("x.erp.read") is own
+
+
+@pytest.mark.parametrize("name", ["x.", "x", "x.Add", "x..add", "x.a b", "y.calculator.add", "x." + "a" * 99])
+def test_what_only_resembles_an_own_action_is_unknown(name: str) -> None:
+    with pytest.raises(InvalidDocument, match="unknown action"):
+        CATALOGUE.get(name)
+
+
 def test_an_action_cannot_be_redefined() -> None:
     with pytest.raises(BadInput, match="exists already"):
         CATALOGUE.with_actions(ActionSpec(name="mail.send", summary="looser"))

@@ -22,6 +22,10 @@ from cpa.errors import BadInput, InvalidDocument
 UI_TIMEOUT = 8.0
 """Seconds one step in a user interface may take."""
 
+OWN = "x."
+"""Actions of users' own agents begin so; no catalogue lists them."""
+OWN_TIMEOUT = 60.0
+
 _NAME = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)+")
 
 
@@ -133,8 +137,17 @@ class ActionSpec:
         return effects.get(str(arguments.get(argument, "")).strip().upper(), self.effect)
 
 
+def is_own(name: str) -> bool:
+    """Whether this can be an action of somebody's own agent."""
+    return name.startswith(OWN) and len(name) <= 100 and _NAME.fullmatch(name) is not None
+
+
 class ActionCatalogue:
-    """The actions that exist. Immutable; iterates in the order of definition."""
+    """The actions that exist. Immutable; iterates in the order of definition.
+
+    Own actions (`x.calculator.add`) are known without being listed: they take any arguments, as data, and are
+    unsafe unless the task says otherwise; a task's `outputs` name what of their result others may use.
+    """
 
     __slots__ = ("_aliases", "_specs")
 
@@ -180,7 +193,7 @@ class ActionCatalogue:
         Raises `InvalidDocument` naming `field` and the closest names there are.
         """
         name = str(name)
-        if name in self._specs:
+        if name in self._specs or is_own(name):
             return name
         target = self._aliases.get(name)
         if target is not None and "{do}" in target:
@@ -191,7 +204,8 @@ class ActionCatalogue:
 
     def get(self, name: str, do: str = "", *, field: str = "action") -> ActionSpec:
         """The spec of an action by any of its names; raises as `canonical` does."""
-        return self._specs[self.canonical(name, do, field=field)]
+        found = self.canonical(name, do, field=field)
+        return self._specs.get(found) or _own(found)
 
     def _with_do(self, name: str, do: str, target: str, field: str) -> str:
         found = target.replace("{do}", do)
@@ -215,3 +229,7 @@ class ActionCatalogue:
         else:
             remedy = f"Known actions: {', '.join(sorted(self._specs))}."
         return InvalidDocument(f"unknown action {name[:100]!r}", field=field, value=name, remedy=remedy)
+
+
+def _own(name: str) -> ActionSpec:
+    return ActionSpec(name=name, summary="An action of an agent of your own.", open=True, timeout=OWN_TIMEOUT)

@@ -8,16 +8,13 @@ from typing import Final
 
 import msgspec
 
-from cpa.core.catalogue import ActionCatalogue
+from cpa.core.catalogue import OWN, ActionCatalogue, is_own
 from cpa.errors import InvalidDocument
 
-OWN = "x."
-"""Own actions of users begin so; they are in no catalogue."""
 RESERVED: Final = frozenset(("scheduler", "user", "builtin", "channel"))
 """Kinds of addresses that no agent may have."""
 _NAME = re.compile(r"\w[\w.@+~-]{0,99}")
 _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
-_ACTION = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)+")
 _MOST = 500
 
 
@@ -83,7 +80,7 @@ def capabilities(given: Sequence[str], catalogue: ActionCatalogue) -> tuple[tupl
             )
         if "." not in name:
             tags[name] = None
-        elif name in catalogue or (name.startswith(OWN) and _ACTION.fullmatch(name)):
+        elif name in catalogue or is_own(name):
             actions[name] = None
         else:
             raise _no_action(name, index, catalogue)
