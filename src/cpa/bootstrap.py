@@ -43,6 +43,7 @@ from cpa.orchestrator.presence import Presence
 from cpa.ports.artifacts import Artifact, ArtifactStore
 from cpa.ports.mail import MailPort
 from cpa.ports.secrets import SecretsManager
+from cpa.ports.transport import Attempt
 from cpa.repository.agents import SqlAgentStore
 from cpa.repository.audit import SqlAuditRepository
 from cpa.repository.database import Database
@@ -142,7 +143,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
         stack.push_async_callback(executors.close)
 
         agents = AgentRegistry()
-        hands: dict[str, AgentRuntime] = {}
+        hands: dict[str, AgentRuntime[Attempt]] = {}
         presence = Presence(agents, clock, settings.heartbeat_seconds)
         orchestrator = Orchestrator(agents, InProcessTransport(hands), clock, presence)
         runtime = AgentRuntime(executors, orchestrator.handle_agent_response)
@@ -197,8 +198,8 @@ def _keys(settings: Settings, database: Database, clock: SystemClock) -> tuple[H
 
 def _register(
     agents: AgentRegistry,
-    hands: dict[str, AgentRuntime],
-    runtime: AgentRuntime,
+    hands: dict[str, AgentRuntime[Attempt]],
+    runtime: AgentRuntime[Attempt],
     executors: ExecutorRegistry,
     settings: Settings,
 ) -> None:

@@ -64,6 +64,27 @@ class CPAError(Exception):
         optional = {"field": self.field, "value": self.value, "remedy": self.remedy}
         return body | {key: value for key, value in optional.items() if value is not None}
 
+    @classmethod
+    def of_problem(cls, status: int, body: object) -> CPAError:
+        """The error a problem document was made from; for what is none, the one that fits the HTTP status."""
+        if not isinstance(body, dict) or "code" not in body:
+            return cls.of_status(status)(f"the server answered {status}")
+        kinds = {kind.code: kind for kind in _tree(CPAError)}
+        kind = kinds.get(str(body["code"]), cls.of_status(status))
+        said = {name: body.get(name) for name in ("field", "value", "remedy")}
+        return kind(
+            str(body.get("detail") or body["code"]),
+            field=None if said["field"] is None else str(said["field"]),
+            value=said["value"],
+            remedy=None if said["remedy"] is None else str(said["remedy"]),
+        )
+
+    @staticmethod
+    def of_status(status: int) -> type[CPAError]:
+        """The kind of error that an HTTP status stands for."""
+        kinds = {kind.status: kind for kind in reversed(_tree(CPAError))}
+        return kinds.get(status, InternalError if status >= 500 else BadInput)
+
 
 class BadInput(CPAError):
     code, status, actor = "bad_input", 400, "caller"
@@ -103,6 +124,12 @@ class Unavailable(CPAError):
 
 class InternalError(CPAError):
     code = "internal"
+
+
+def _tree(kind: type[CPAError]) -> list[type[CPAError]]:
+    """All classes below, parents first."""
+    below = kind.__subclasses__()
+    return [*below, *(found for child in below for found in _tree(child))]
 
 
 def _short(value: object) -> str | None:

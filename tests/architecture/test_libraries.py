@@ -23,7 +23,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "pydantic": ("",),
     "pydantic_core": ("core", "api", "config"),
     "pydantic_settings": ("settings",),
-    "pysqlite3": ("repository", "queue"),
+    "pysqlite3": ("repository", "queue", "agents.outbox"),
     "referencing": ("executors.http",),
     "rich": ("cli.terminal", "demo"),
     "sqlalchemy": ("repository", "queue", "audit"),

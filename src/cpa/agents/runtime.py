@@ -1,59 +1,65 @@
-"""What every agent shares: take attempts, perform them through its executors, answer each once."""
+"""What every agent shares: take attempts, perform them through its executors, answer each once.
+
+The agent inside the scheduler and those in processes of their own run on this; they differ in who calls it and
+in how an attempt is called (`K`)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Generic, TypeVar
 
+from cpa.agents.fence import Fence, Fenced
 from cpa.core.classes import FailureClass
 from cpa.executors.registry import ExecutorRegistry
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
-from cpa.ports.transport import Answer, Attempt, Reply
+from cpa.ports.transport import Answer
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 
-class AgentRuntime:
+class AgentRuntime(Generic[K]):
     """Runs attempts as tasks of one group. `reply` gets exactly one answer per attempt started.
 
     Own it with `async with`: leaving cancels what still runs, answers those attempts, and closes nothing else
     (the executors belong to whoever made them).
     """
 
-    def __init__(self, executors: ExecutorRegistry, reply: Reply) -> None:
+    def __init__(self, executors: ExecutorRegistry, reply: Callable[[K, Answer], None]) -> None:
+        """`reply` must not block."""
         self._executors = executors
         self._reply = reply
-        self._running: dict[tuple[Attempt, str], asyncio.Task[None]] = {}
+        self._running: dict[tuple[K, str], asyncio.Task[None]] = {}
+        self._fenced: dict[tuple[K, str], Fenced[ExecutionResult]] = {}
         self._group = asyncio.TaskGroup()
         self._kept: set[tuple[str, str]] = set()
         """Jobs for which an executor may keep something (a browser context)."""
 
-    async def __aenter__(self) -> AgentRuntime:
+    async def __aenter__(self) -> AgentRuntime[K]:
         await self._group.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in list(self._running.values()):
-            task.cancel()
+        for key in list(self._running):
+            self._stop(key)
         await self._group.__aexit__(None, None, None)
 
-    def start(self, attempt: Attempt, request: ActionRequest) -> None:
+    def start(self, attempt: K, request: ActionRequest, fence: Fence | None = None) -> None:
+        """Perform it; behind a fence it goes on only while that is open."""
         executor = self._executors.find(request.action)
         if executor is not None and type(executor).job_ended is not BaseExecutor.job_ended:
-            self._kept.add((attempt.tenant, attempt.job))
+            self._kept.add((request.tenant, request.job))
         if executor is not None and executor.instant:
             self._reply(attempt, _run_now(self._executors.dispatch(request)))
         else:
-            self._spawn((attempt, "execute"), self._execute(attempt, request))
+            self._spawn((attempt, "execute"), self._execute(attempt, request, fence))
 
-    def verify(self, attempt: Attempt, request: ActionRequest) -> None:
+    def verify(self, attempt: K, request: ActionRequest) -> None:
         self._spawn((attempt, "verify"), self._verify(attempt, request))
 
-    def cancel(self, attempt: Attempt) -> None:
-        task = self._running.get((attempt, "execute"))
-        if task is not None:
-            task.cancel()
+    def cancel(self, attempt: K) -> None:
+        self._stop((attempt, "execute"))
 
     def job_ended(self, tenant: str, job: str) -> None:
         if (tenant, job) in self._kept:
@@ -64,30 +70,44 @@ class AgentRuntime:
     def running(self) -> int:
         return len(self._running)
 
-    def _spawn(self, key: tuple[Attempt, str], work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, key: tuple[K, str], work: Coroutine[Any, Any, None]) -> None:
         if key in self._running:
             work.close()
             return
         self._running[key] = self._group.create_task(work)
 
-    async def _execute(self, attempt: Attempt, request: ActionRequest) -> None:
-        answer: Answer
+    def _stop(self, key: tuple[K, str]) -> None:
+        task, fenced = self._running.get(key), self._fenced.get(key)
+        if fenced is not None:
+            fenced.release()
+        if task is not None:
+            # Not at once: a task that is cancelled before its first step never takes it, and would not answer.
+            task.get_loop().call_soon(task.cancel)
+
+    async def _execute(self, attempt: K, request: ActionRequest, fence: Fence | None) -> None:
+        key = (attempt, "execute")
         try:
-            answer = await self._executors.dispatch(request)
+            if fence is None:
+                answer = await self._executors.dispatch(request)
+            else:
+                self._fenced[key] = Fenced(self._executors.dispatch(request), fence)
+                answer = await self._fenced[key]
         except asyncio.CancelledError:
             answer = ExecutionResult.failed(
                 FailureClass.UNKNOWN_OUTCOME, "cancelled", "stopped while it was running"
             )
-        self._answer((attempt, "execute"), answer)
+        finally:
+            self._fenced.pop(key, None)
+        self._answer(key, answer)
 
-    async def _verify(self, attempt: Attempt, request: ActionRequest) -> None:
+    async def _verify(self, attempt: K, request: ActionRequest) -> None:
         try:
             answer = await self._executors.verify(request)
         except asyncio.CancelledError:
             answer = Verification(verdict=Verdict.UNKNOWN, evidence="stopped while looking", look_again=1.0)
         self._answer((attempt, "verify"), answer)
 
-    def _answer(self, key: tuple[Attempt, str], answer: Answer) -> None:
+    def _answer(self, key: tuple[K, str], answer: Answer) -> None:
         self._running.pop(key, None)
         self._reply(key[0], answer)
 

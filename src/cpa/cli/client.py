@@ -148,36 +148,17 @@ def _problem(status: int, content: bytes) -> CPAError:
     try:
         body = json.loads(content)
     except ValueError:
-        body = {}
-    if not isinstance(body, dict) or "code" not in body:
-        return _by_status(status)(
-            f"the server answered {status}", remedy="check that CPA_URL names a CPA server of this version"
-        )
-    kinds = {kind.code: kind for kind in _tree(CPAError)}
-    kind = kinds.get(body["code"], _by_status(status))
-    return kind(
-        str(body.get("detail") or body["code"]),
-        field=body.get("field"),
-        value=body.get("value"),
-        remedy=body.get("remedy"),
-    )
+        body = None
+    found = CPAError.of_problem(status, body)
+    if found.remedy is None and not (isinstance(body, dict) and "code" in body):
+        found.remedy = "check that CPA_URL names a CPA server of this version"
+    return found
 
 
 def _closed(code: int, reason: str) -> CPAError:
     """Why the server closed a stream: 4000 + HTTP status for errors, else it went away."""
     if 4400 <= code < 4600:
-        return _by_status(code - 4000)(reason or f"the server closed the stream ({code})")
+        return CPAError.of_status(code - 4000)(reason or f"the server closed the stream ({code})")
     return Unreachable(
         f"the stream ended ({code} {reason})".replace(" )", ")"), remedy="call again to resume"
     )
-
-
-def _by_status(status: int) -> type[CPAError]:
-    kinds = {kind.status: kind for kind in reversed(_tree(CPAError))}
-    return kinds.get(status, InternalError if status >= 500 else errors.BadInput)
-
-
-def _tree(kind: type[CPAError]) -> list[type[CPAError]]:
-    """All classes below, parents first."""
-    below = kind.__subclasses__()
-    return [*below, *(found for child in below for found in _tree(child))]

@@ -1,0 +1,146 @@
+"""Attempts are performed, stopped, and answered once each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from cpa.agents.fence import Fence
+from cpa.agents.runtime import AgentRuntime
+from cpa.core.classes import FailureClass
+from cpa.executors.registry import ExecutorRegistry
+from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
+from cpa.ports.transport import Answer
+from cpa.testing.virtual import VirtualLoop
+
+
+class Slow(BaseExecutor):
+    """Takes ten seconds, and says what was asked of it."""
+
+    actions = ("x.slow.do",)
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.ended: list[str] = []
+
+    async def execute(self, request: ActionRequest) -> ExecutionResult:
+        await asyncio.sleep(10)
+        self.done.append(request.task)
+        return ExecutionResult(success=True, result={"task": request.task})
+
+    async def verify(self, request: ActionRequest) -> Verification:
+        await asyncio.sleep(1)
+        return Verification(verdict=Verdict.ABSENT)
+
+    async def job_ended(self, tenant: str, job: str) -> None:
+        self.ended.append(job)
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.slow = Slow()
+        self.answers: list[tuple[str, Answer]] = []
+        self.runtime = AgentRuntime[str](
+            ExecutorRegistry([self.slow]), lambda key, answer: self.answers.append((key, answer))
+        )
+
+    def start(self, key: str, fence: Fence | None = None) -> None:
+        request = ActionRequest(tenant="default", job="j", task=key, action="x.slow.do", timeout=60)
+        self.runtime.start(key, request, fence)
+
+    def failures(self) -> list[tuple[str, FailureClass, str]]:
+        found = [(key, answer) for key, answer in self.answers if isinstance(answer, ExecutionResult)]
+        return [(key, each.error.failure, each.error.code) for key, each in found if each.error]
+
+
+def live(story: Callable[[Stage], Coroutine[Any, Any, None]]) -> Stage:
+    stage = Stage()
+
+    async def whole() -> None:
+        async with stage.runtime:
+            await story(stage)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(whole())
+    return stage
+
+
+def test_the_same_attempt_twice_runs_and_is_answered_once() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start("a")
+        stage.start("a")
+        await asyncio.sleep(3)
+        stage.start("a")
+        await asyncio.sleep(30)
+
+    stage = live(story)
+    assert stage.slow.done == ["a"]
+    assert [key for key, _ in stage.answers] == ["a"]
+
+
+def test_an_attempt_that_is_stopped_is_answered_as_such() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start("a")
+        stage.start("b")
+        await asyncio.sleep(3)
+        stage.runtime.cancel("a")
+        stage.runtime.cancel("unknown")
+        await asyncio.sleep(30)
+
+    stage = live(story)
+    assert stage.slow.done == ["b"]
+    assert stage.failures() == [("a", FailureClass.UNKNOWN_OUTCOME, "cancelled")]
+
+
+def test_also_one_that_was_stopped_before_its_first_step() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start("a")
+        stage.runtime.cancel("a")
+        await asyncio.sleep(1)
+        assert stage.failures() == [("a", FailureClass.UNKNOWN_OUTCOME, "cancelled")]
+        assert stage.runtime.running == 0
+
+    assert live(story).slow.done == []
+
+
+def test_an_attempt_behind_a_closed_fence_waits_and_can_be_stopped() -> None:
+    async def story(stage: Stage) -> None:
+        fence = Fence(asyncio.get_running_loop().time)
+        stage.start("a", fence)
+        stage.start("b", fence)
+        await asyncio.sleep(30)
+        assert stage.slow.done == []
+        stage.runtime.cancel("a")
+        await asyncio.sleep(1)
+        assert [key for key, _, _ in stage.failures()] == ["a"]
+        fence.renewed(1000)
+        await asyncio.sleep(11)
+        assert stage.slow.done == ["b"]
+
+    live(story)
+
+
+def test_leaving_answers_everything_that_runs() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start("a", Fence(asyncio.get_running_loop().time))
+        stage.start("b")
+        request = ActionRequest(tenant="default", job="j", task="c", action="x.slow.do")
+        stage.runtime.verify("c", request)
+        await asyncio.sleep(0.5)
+
+    stage = live(story)
+    assert sorted(key for key, _ in stage.answers) == ["a", "b", "c"]
+    [looked] = [answer for _, answer in stage.answers if isinstance(answer, Verification)]
+    assert (looked.verdict, looked.look_again) == (Verdict.UNKNOWN, 1.0)
+
+
+def test_executors_hear_of_the_end_of_jobs_they_worked_for() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start("a")
+        await asyncio.sleep(11)
+        stage.runtime.job_ended("default", "other")
+        stage.runtime.job_ended("default", "j")
+        stage.runtime.job_ended("default", "j")
+
+    assert live(story).slow.ended == ["j"]
