@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -60,25 +59,26 @@ class Fenced(Generic[T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         """Drives the coroutine by hand, as a task would, so that each step can be held back."""
-        step: Callable[[], Any] = partial(self._work.send, None)
+        thrown: list[BaseException] = []
+        """What the coroutine is to be woken with instead."""
         try:
             while True:
                 if not self._free and self._fence.closed:
                     try:
                         yield from self._fence.passed().__await__()
                     except asyncio.CancelledError as stopped:
-                        step = partial(self._work.throw, stopped)
+                        thrown.append(stopped)
                 try:
-                    waited = step()
+                    waited = self._work.throw(thrown.pop()) if thrown else self._work.send(None)
                 except StopIteration as end:
                     result: T = end.value
                     return result
-                step = partial(self._work.send, None)
+                thrown.clear()
                 try:
                     yield waited
                 except GeneratorExit:
                     raise
                 except BaseException as error:  # noqa: BLE001 - it is the coroutine's, and raised there
-                    step = partial(self._work.throw, error)
+                    thrown.append(error)
         finally:
             self._work.close()
