@@ -43,6 +43,7 @@ from cpa.orchestrator.presence import Presence
 from cpa.ports.artifacts import Artifact, ArtifactStore
 from cpa.ports.mail import MailPort
 from cpa.ports.secrets import SecretsManager
+from cpa.ports.signatures import SigningKey, SigningKeys
 from cpa.ports.transport import Attempt
 from cpa.repository.agents import SqlAgentStore
 from cpa.repository.audit import SqlAuditRepository
@@ -57,6 +58,7 @@ from cpa.security.auth import Authenticator, Hasher, ensure_admin_key
 from cpa.security.credentials import AgentCredentials
 from cpa.security.enrolment import Enrolment
 from cpa.security.secrets import EnvironmentAndFileSecrets
+from cpa.security.signatures import MessageSignatures, SignedMessages
 from cpa.settings import Settings
 from cpa.telemetry.logs import configure
 from cpa.transport.inprocess import InProcessTransport
@@ -317,8 +319,24 @@ def services_of(scheduler: Scheduler) -> ApiServices:
         settings=scheduler.settings,
         version=version("cpa-scheduler"),
         questions=SqlQuestionQuery(database),
+        signatures=MessageSignatures(
+            SignedMessages(scheduler.settings.signed_messages),
+            signing_keys(scheduler.agents),
+            scheduler.clock,
+        ),
         probes={"store": store},
     )
+
+
+def signing_keys(agents: AgentRegistry) -> SigningKeys:
+    """The public keys of the agents as they are registered at each moment."""
+
+    def find(tenant: str, address: str) -> SigningKey | None:
+        agent = agents.get(address, tenant)
+        known = None if agent is None else agent.record
+        return None if known is None else SigningKey(known.id, known.public_key)
+
+    return find
 
 
 async def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> None:

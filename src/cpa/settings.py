@@ -57,6 +57,10 @@ class Settings(BaseSettings):
         le=300,
         description="Seconds between the beats of an agent; three missed ones, and its work goes to others.",
     )
+    signed_messages: Literal["off", "optional", "required"] = Field(
+        default="optional",
+        description="Whether agents sign their messages: none, those with a registered public key, or all.",
+    )
     max_browsers: int = Field(default=4, ge=1, description="Browser contexts at the same time.")
     max_artifact_bytes: int = Field(
         default=256 * 1024 * 1024, ge=1, description="Largest artifact, in bytes."

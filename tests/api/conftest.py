@@ -24,6 +24,7 @@ from cpa.api.services import ApiServices, Probe
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.audit.log import AuditLog
 from cpa.audit.query import AuditQuery
+from cpa.bootstrap import signing_keys
 from cpa.orchestrator.agent_registry import AgentRegistry
 from cpa.orchestrator.directory import AgentDirectory
 from cpa.orchestrator.orchestrator import Orchestrator
@@ -33,6 +34,7 @@ from cpa.security.addresses import AddressGuard
 from cpa.security.auth import Authenticator, Hasher, issue
 from cpa.security.credentials import AgentCredentials
 from cpa.security.enrolment import Enrolment, issue_token
+from cpa.security.signatures import MessageSignatures, SignedMessages
 from cpa.settings import Settings
 from cpa.telemetry.logs import configure
 from cpa.transport.inprocess import InProcessTransport
@@ -122,6 +124,7 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
         settings=Settings(_env_file=None, cors_origins=(ORIGIN,), max_artifact_bytes=MAX_ARTIFACT),
         version="0.0.0-test",
         questions=engine,
+        signatures=MessageSignatures(SignedMessages.OPTIONAL, signing_keys(agents), clock),
         probes=probes,
     )
     return Door(

@@ -14,6 +14,7 @@ ALLOWED = frozenset(
     (
         "__future__",
         "abc",
+        "base64",
         "bisect",
         "collections",
         "copy",

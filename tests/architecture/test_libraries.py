@@ -13,6 +13,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "aiosmtpd": ("demo", "testing"),
     "aiosmtplib": ("executors.mail.smtp",),
     "alembic": ("repository",),
+    "cryptography": ("security.signatures", "security.signing"),
     "fastapi": ("api", "demo"),
     "httpx2": ("cli.client", "executors.http", "transport.http", "demo", "testing"),
     "idna": ("security", "executors.mail.message"),

@@ -7,11 +7,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from cpa.api.bodies import Body, read
+from cpa.api.bodies import Body, parsed, read, read_json
 from cpa.api.caller import Administrator, Agent, Fetcher, Newcomer, Reader
 from cpa.api.render import answer, body_schema, problems, view
 from cpa.api.route import DirectRoute
 from cpa.api.services import Services
+from cpa.api.signed import sent, signed_once, spent
+from cpa.core.signatures import key_id
 from cpa.core.views import Timestamp, View, moment
 from cpa.orchestrator.agent_registry import Agent as Known
 from cpa.orchestrator.directory import AgentDirectory, Answer
@@ -58,6 +60,9 @@ class AgentRegistered(BaseModel):
     lease: float = Field(description="Seconds after which an attempt that no beat names is taken away.")
     key: str | None = Field(description="Its API key, this once; null when it has one already.")
     callback_key: str = Field(description="What the scheduler shows as X-CPA-Key at its endpoint.")
+    key_id: str = Field(
+        description="What it calls its signing key when it signs.", examples=["default/ag_0123456789abcdef"]
+    )
 
 
 class RunningAttempt(Body):
@@ -220,7 +225,10 @@ async def register(
 ) -> Response:
     """With an admin's key or an enrolment token a new agent gets its own key, once. With its own key an agent comes
     back: another `instance` loses what the older process had. Nothing is connected to."""
-    said, _ = await read(request, AgentRegistration)
+    raw = await read_json(request)
+    said, _ = parsed(raw, AgentRegistration)
+    caller = services.signatures.admit(caller, sent(request, raw), said.public_key)
+    caller = None if caller is None else await spent(services, caller)
     wanted = Registration(**said.model_dump() | {"capabilities": tuple(said.capabilities)})
     done = await services.agents.register(wanted, caller, token or "")
     body = {
@@ -231,6 +239,7 @@ async def register(
         "lease": services.agents.lease,
         "key": done.key,
         "callback_key": done.callback_key,
+        "key_id": key_id(done.agent.tenant, done.agent.id),
     }
     return answer(body, 201 if done.new else 200)
 
@@ -253,7 +262,9 @@ async def register(
 )
 async def heartbeat(agent_id: AgentId, request: Request, services: Services, caller: Agent) -> Response:
     """Only attempts named in `running` keep their lease. What is in `lost` is not the agent's any more."""
-    said, _ = await read(request, Heartbeat)
+    raw = await read_json(request)
+    said, _ = parsed(raw, Heartbeat)
+    caller = await signed_once(services, request, caller, raw)
     return answer(beat_answer(await services.agents.heartbeat(caller, agent_id, beat_of(said))))
 
 
@@ -287,8 +298,9 @@ async def show(agent_id: AgentId, services: Services, caller: Fetcher) -> Respon
 @router.delete(
     "/{agent_id}", summary="Unregister an agent", response_model=AgentRemoved, responses=problems(404, 503)
 )
-async def remove(agent_id: AgentId, services: Services, caller: Agent) -> Response:
+async def remove(agent_id: AgentId, request: Request, services: Services, caller: Agent) -> Response:
     """Its key is dead at once, its attempts go to others, its name is free. An admin or the agent itself."""
+    caller = await signed_once(services, request, caller)
     record = await services.agents.remove(caller, agent_id)
     return answer({"agent_id": record.id, "removed": True})
 

@@ -63,13 +63,17 @@ async def read_json(request: Request) -> bytes:
 
 async def read(request: Request, model: type[M]) -> tuple[M, str]:
     """The body as this model, and the SHA-256 of its meaning (order of names and blanks do not count)."""
-    raw = await read_json(request)
+    return parsed(await read_json(request), model)
+
+
+def parsed(raw: bytes, model: type[M]) -> tuple[M, str]:
+    """As `read`, from the body's bytes."""
     value = decode(raw)
     try:
-        parsed = model.model_validate_json(raw)
+        found = model.model_validate_json(raw)
     except ValidationError as error:
         raise invalid(error) from None
-    return parsed, hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
+    return found, hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
 
 
 def decode(raw: bytes) -> Any:

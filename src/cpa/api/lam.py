@@ -10,6 +10,7 @@ from cpa.api.caller import Speaker
 from cpa.api.render import answer, problems
 from cpa.api.route import DirectRoute
 from cpa.api.services import Services
+from cpa.api.signed import sent
 from cpa.core.lam_protocol import parse
 from cpa.errors import InvalidDocument
 from cpa.security.auth import require_tenant
@@ -39,7 +40,7 @@ _EXAMPLE = {
     "/message",
     summary="Hand in a LAM message",
     response_model=Acknowledged,
-    responses=problems(400, 404, 408, 413, 415, 422, 503),
+    responses=problems(400, 404, 408, 409, 413, 415, 422, 503),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -54,8 +55,11 @@ _EXAMPLE = {
 )
 async def take_message(request: Request, services: Services, caller: Speaker) -> Response:
     """Any type of the protocol that this server takes. The sender is bound to the key; the answer says
-    whether the message was new and what it did. The same message again changes nothing."""
-    document = decode(await read_json(request))
+    whether the message was new and what it did. The same message again changes nothing. An agent that registered a
+    public key signs each (docs/lam.md); the same signature again is refused."""
+    raw = await read_json(request)
+    caller = services.signatures.check(caller, sent(request, raw))
+    document = decode(raw)
     if not isinstance(document, dict):
         raise InvalidDocument("a message is a JSON object", field="body", remedy="send one JSON object")
     message = parse(document)

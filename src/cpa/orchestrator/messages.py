@@ -66,6 +66,7 @@ class Messages:
                 due=int(deadline.timestamp() * 1000) if deadline is not None else 0,
                 sender=message.sender,
                 dedupe=str(message.id),
+                nonce=caller.nonce,
             )
         )
         effect = "job_created" if receipt.new else "duplicate"
@@ -87,7 +88,7 @@ class Messages:
         _check_holder(snapshot, task, epoch, message.sender)
         event = _event(payload, task, epoch)
         key = (message.sender, str(message.id))
-        outcome = await self._engine.send(caller.tenant, about.job_id, event, message=key)
+        outcome = await self._engine.send(caller.tenant, about.job_id, event, message=key, nonce=caller.nonce)
         if isinstance(payload, InformPayload):
             if not outcome.reason and payload.progress is not None:
                 update = LiveUpdate(

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 import string
 import zlib
@@ -22,9 +21,10 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
-from cpa.errors import BadInput, Forbidden, Unauthorized, Unavailable
+from cpa.errors import BadInput, Forbidden, Unauthorized
 from cpa.ports.clock import Clock
 from cpa.ports.keys import Caller, KeyStore, Scope, StoredKey
+from cpa.security.private import kept_secret, read_private, write_private
 
 __all__ = ["Authenticator", "Caller", "Hasher", "KeyStore", "Scope", "StoredKey", "ensure_admin_key", "issue"]
 
@@ -83,19 +83,7 @@ class Hasher:
         Two processes starting at once agree on one secret. Raises `Unavailable` when others can read the
         file.
         """
-        path = folder / "keys" / "hmac.key"
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not path.exists():
-            fresh = _write_private(path, secrets.token_bytes(_SECRET_BYTES))
-            try:
-                os.link(fresh, path)
-            except FileExistsError:
-                pass  # another process was first; its secret counts
-            finally:
-                fresh.unlink()
-            _sync_folder(path.parent)
-        _require_private(path)
-        return cls(path.read_bytes())
+        return cls(kept_secret(folder / "keys" / "hmac.key", lambda: secrets.token_bytes(_SECRET_BYTES)))
 
     def hash(self, key: str) -> bytes:
         return hmac.digest(self._secret, key.encode("utf-8", "surrogatepass"), hashlib.sha256)
@@ -134,7 +122,7 @@ async def ensure_admin_key(store: KeyStore, folder: Path, *, now: int) -> Path |
     which adopts it.
     """
     hasher, path = Hasher.of(folder), folder / "admin.key"
-    held = _read_private(path)
+    held = read_private(path)
     if well_formed(held):
         known = await store.find(hasher.hash(held))
         if known is None:
@@ -146,7 +134,7 @@ async def ensure_admin_key(store: KeyStore, folder: Path, *, now: int) -> Path |
     if any(key.active(now) and Scope.ADMIN in key.scopes for key in await store.list("default")):
         return None
     key, stored = issue(hasher, name="admin", scopes=frozenset((Scope.ADMIN,)), now=now)
-    _write_private(path, key.encode() + b"\n", replace=True)
+    write_private(path, key.encode() + b"\n", replace=True)
     await store.add(stored)
     return path
 
@@ -223,50 +211,3 @@ def require_tenant(caller: Caller, tenant: str | None, field: str) -> None:
             value=tenant,
             remedy=f"leave {field} out, or use a key of that tenant",
         )
-
-
-def _write_private(path: Path, content: bytes, *, replace: bool = False) -> Path:
-    """Write durably with mode 0600 to a name beside `path`, or, with `replace`, in its place."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if not replace:
-            return fresh
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-    return path
-
-
-def _read_private(path: Path) -> str:
-    """The first line of a private file; empty when there is none."""
-    if not path.exists():
-        return ""
-    _require_private(path)
-    return path.read_text("ascii", errors="replace").strip()
-
-
-def _require_private(path: Path) -> None:
-    if os.name == "posix" and path.stat().st_mode & 0o077:
-        raise Unavailable(
-            "others can read this secret file",
-            field=str(path),
-            remedy=f"chmod 600 {path}, and consider it known",
-        )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new name in a folder survive power loss, where the system offers it."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
