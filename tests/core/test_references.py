@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpa.core import references
-from cpa.core.references import MISSING, Reference, fill, lookup, parse, prefill, tainted_arguments, whole
+from cpa.core.references import (
+    MISSING,
+    Reference,
+    fill,
+    lookup,
+    parse,
+    prefill,
+    secrets_in,
+    tainted_arguments,
+    whole,
+)
 from cpa.errors import CPAError, InvalidDocument, TooLarge
 
 FILE = {"artifact": "sha256:" + "a" * 64, "size": 3, "name": "Rechnung März.pdf"}
@@ -300,3 +310,12 @@ def test_a_string_that_is_one_reference_is_known() -> None:
     assert None is whole("x {{ tasks.a.result }}")
     assert None is whole('{{ "{{" }}')
     assert None is whole("text")
+
+
+def test_secrets_are_found_wherever_they_are_named() -> None:
+    deep: Any = {"secret": "c", "prefix": "Bearer "}
+    for _ in range(2_000):
+        deep = [deep]
+
+    assert secrets_in({"a": {"secret": "b"}, "deep": deep}) == {"('b', None)", "('c', 'Bearer ')"}
+    assert secrets_in({"secret": "b", "more": 1}) == secrets_in(None) == frozenset()

@@ -93,13 +93,13 @@ def check_json(document: Mapping[str, Any]) -> None:
             raise _refused(where[:4], None, f"nested more than {MAX_DEPTH} deep", "Flatten the value.")
         if isinstance(value, Mapping):
             for key, item in value.items():
-                if not isinstance(key, str) or not _writable(key):
+                if not isinstance(key, str) or not writable(key):
                     raise _refused(where, None, "names of fields are texts", "Write names as valid UTF-8.")
                 stack.append(((*where, key[:100]), item))
         elif isinstance(value, list | tuple):
             stack.extend(((*where, at), item) for at, item in enumerate(value))
         elif isinstance(value, str):
-            if not _writable(value):
+            if not writable(value):
                 raise _refused(where, None, "half of a character pair", "Write texts as valid UTF-8.")
         elif isinstance(value, float):
             if not math.isfinite(value):
@@ -108,7 +108,8 @@ def check_json(document: Mapping[str, Any]) -> None:
             raise _refused(where, None, "a number of more than 64 bits", "Send long numbers as text.")
 
 
-def _writable(text: str) -> bool:
+def writable(text: str) -> bool:
+    """Whether it can be written as UTF-8: it holds no half of a character pair."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -142,6 +142,11 @@ def prefill(value: Any, scope: Scope) -> Any:
     return _fill(value, lambda text: _prefill_text(text, scope), 0)
 
 
+def literal(value: Any) -> Any:
+    """`value` in a form that `fill` turns back into it: nothing in its texts is a reference."""
+    return _fill(value, _escape, 0)
+
+
 def lookup(reference: Reference, scope: Scope) -> Any:
     """The value referred to, or `MISSING`. Never raises."""
     return _walk(reference, scope)[0]
@@ -291,18 +296,23 @@ def is_secret(value: Any) -> bool:
     return isinstance(value, Mapping) and "secret" in value and all(key in _SECRET for key in value)
 
 
-def _names_secret(value: Any) -> bool:
-    """Whether a secret is named anywhere inside. Iterative: the value may be nested to any depth."""
-    stack = [value]
+def secrets_in(value: Any) -> frozenset[str]:
+    """Each secret that is named anywhere inside, with its prefix. Iterative: it may be nested to any depth."""
+    stack, found = [value], set[str]()
     while stack:
         item = stack.pop()
         if isinstance(item, Mapping):
             if is_secret(item):
-                return True
-            stack.extend(item.values())
+                found.add(str((item["secret"], item.get("prefix"))))
+            else:
+                stack.extend(item.values())
         elif isinstance(item, list | tuple):
             stack.extend(item)
-    return False
+    return frozenset(found)
+
+
+def _names_secret(value: Any) -> bool:
+    return bool(secrets_in(value))
 
 
 def _rendered(reference: Reference, scope: Scope) -> str:
