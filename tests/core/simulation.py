@@ -17,6 +17,7 @@ import msgspec
 from tests.core.situations import check, same, stored
 
 from cpa.core import events
+from cpa.core.approval import digest_of, shown
 from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.commands import (
     AskPerson,
@@ -27,9 +28,10 @@ from cpa.core.commands import (
     StartTimer,
     VerifyTask,
 )
-from cpa.core.events import Event
+from cpa.core.events import Event, QuestionAnswered
 from cpa.core.invariants import rebuilt, violations
 from cpa.core.job import (
+    SATISFIED,
     TERMINAL,
     Decision,
     JobSpec,
@@ -39,8 +41,10 @@ from cpa.core.job import (
     TaskRun,
     TaskSpec,
     TaskStatus,
+    results,
 )
 from cpa.core.machine import decide
+from cpa.core.people import ASK
 from cpa.core.replay import opened, replay
 from cpa.core.transitions import JOB_MOVES, TASK_MOVES
 
@@ -53,6 +57,9 @@ FAULTS = (
     "refuses",
     "proposes",
     "discards",
+    "inbox",
+    "silent",
+    "impostor",
     "deferred",
     "lease",
     "timeout",
@@ -80,10 +87,19 @@ REASONS = frozenset(
         "not_ended",
         "not_failed",
         "discarded",
+        "other_action",
+        "not_approver",
+        "own_request",
+        "said_twice",
+        "still_done",
         "retries_used_up",
         "exists",
     )
 )
+
+
+PEOPLE = ("Jörg", "Anna", "Uwe", "İnci", "Ida")
+"""Who answers questions; the first is who asked for the job, where that is known."""
 
 
 @dataclass
@@ -99,6 +115,9 @@ class Seen:
     job_pairs: Counter[tuple[str, JobStatus]] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     ends: Counter[JobStatus] = field(default_factory=Counter)
+    questions: Counter[str] = field(default_factory=Counter)
+    allowed: int = 0
+    """Attempts that went out after people had said yes to the exact action."""
     told: int = 0
 
 
@@ -109,15 +128,27 @@ def plan(chance: random.Random) -> JobSpec:
         needs = tuple(sorted(chance.sample(range(index), min(index, chance.choice((0, 1, 1, 2, 3))))))
         references = tuple(need for need in needs if chance.random() < 0.2)
         when = chance.choice(("", "", "", "tasks.t{}.result.x == 1", "false"))
+        asks = chance.random() < 0.1
+        approval = not asks and chance.random() < 0.25
+        number = chance.choice((0, 1, 1, 2, 3)) if approval else 0
+        arguments: dict[str, Any] = {"v": chance.choice((1, "ä", {"secret": "s"}))}
+        if references:
+            arguments["x"] = f"{{{{ tasks.t{references[0]}.result.x }}}}"
         tasks.append(
             TaskSpec(
                 id=f"t{index}",
-                action="flow.noop",
+                action=ASK if asks else "flow.noop",
+                arguments={"question": "Wie viel?", "for": chance.choice(("", "Anna"))}
+                if asks
+                else arguments,
                 needs=needs,
                 references=references,
                 when=when.format(needs[0]) if needs else chance.choice(("", "", "", "false")),
                 effect=chance.choice(list(EffectClass)),
-                approval=chance.random() < 0.15,
+                approval=approval,
+                approvals=number,
+                approvers=chance.choice(((), PEOPLE[1:])) if number else (),
+                approval_expires=chance.choice((0, 0, 60_000)) if number else 0,
                 retry=RetryPolicy(
                     max_attempts=chance.randint(1, 4), first_delay=chance.choice((0, 1, 500, 2_000))
                 ),
@@ -129,6 +160,7 @@ def plan(chance: random.Random) -> JobSpec:
         timeout=chance.choice((0, 0, 60_000)),
         max_retries=chance.randint(0, 3),
         environment_wait=chance.choice((0, 5_000, 400_000, 3_600_000)),
+        requester=chance.choice(("", PEOPLE[0])),
     )
 
 
@@ -149,6 +181,10 @@ class World:
         self.ended_in: set[tuple[int, int]] = set()
         """(task, epoch) that came to an end."""
         self.runs_ended: set[int] = set()
+        self.asked_for: dict[int, str] = {}
+        """What people were last asked about, by task."""
+        self.yes: dict[int, list[QuestionAnswered]] = {}
+        """Who said yes to that, as it counted."""
         self.count = 0
 
     # -- the world's course --------------------------------------------------------------------------------
@@ -211,7 +247,30 @@ class World:
         if self.has("discards"):
             return events.JobDiscarded(time=self.time, by="Jörg", note=self.chance.choice(("", "zu spät")))
         dead = head.discarded or head.run >= self.spec.max_retries
-        return events.JobReopened(time=self.time, by="Jörg", dead_letter=dead or self.chance.random() < 0.2)
+        more = self.said() if "inbox" in self.faults and self.chance.random() < 0.5 else {}
+        dead = dead or self.chance.random() < 0.2
+        return events.JobReopened(time=self.time, by="Jörg", dead_letter=dead, **more)
+
+    def said(self) -> dict[str, Any]:
+        """What is to be different in the next run; mostly possible, and sometimes not."""
+        chance, tasks = self.chance, range(len(self.spec.tasks))
+        restart = tuple(chance.sample(tasks, chance.choice((0, 0, 1, min(2, len(tasks))))))
+        again, left = set(restart), list(restart)
+        while left:
+            more = set(self.job.graph.dependents[left.pop()]) - again
+            again, left = again | more, left + sorted(more)
+        free = [index for index in tasks if index in again or self.job.task(index).status not in SATISFIED]
+        if chance.random() < 0.25:
+            wrong = ([*free, *free], [*free, *tasks], [*free, -1, len(tasks)])
+            free = chance.choice(wrong)
+        chance.shuffle(free)
+        fixed, done, skipped = (free[at::4][:2] for at in range(3))
+        return {
+            "fixes": {str(index): {"v": chance.choice((2, "{{ braces"))} for index in fixed},
+            "done": {str(index): {"x": chance.choice((0, 1))} for index in done},
+            "skip": tuple(skipped),
+            "restart": restart,
+        }
 
     def urgent(self) -> Command:
         """Any open command; the job's own timers only where time is a fault."""
@@ -250,7 +309,9 @@ class World:
                 return events.TaskStarted(**place)
         if self.has("proposes"):
             run_at = self.time + self.chance.choice((-5, 5, 3_000, 900_000))
-            return events.TaskProposed(**place, run_at=run_at, reason=self.chance.choice(("", "nachts")))
+            arguments = self.chance.choice((None, {"v": "{{ braces"}, {"v": 3}, {"w": {"secret": "t"}}))
+            reason = self.chance.choice(("", "nachts"))
+            return events.TaskProposed(**place, run_at=run_at, arguments=arguments, reason=reason)
         if self.has("lease"):
             return events.LeaseLost(**place, reason="gone")
         if self.has("timeout"):
@@ -276,7 +337,15 @@ class World:
         return events.TaskVerified(**self.of(command), verdict=verdict, result={"x": 1})
 
     def asked(self, command: AskPerson) -> Event:
-        return events.QuestionAnswered(**self.of(command), yes=not self.has("no"), by="Jörg", note="ok")
+        chance, digest = self.chance, command.digest
+        if command.after and self.has("silent"):
+            return events.TimerFired(time=self.time, key=command.key)
+        by = chance.choice(command.people or PEOPLE)
+        if self.has("impostor"):
+            by, digest = chance.choice(PEOPLE), chance.choice((digest, "", "00"))
+        answer = {"x": chance.choice((0, 1))} if command.question == "input" else None
+        yes = not self.has("no")
+        return events.QuestionAnswered(**self.of(command), yes=yes, by=by, digest=digest, answer=answer)
 
     def of(self, command: Any) -> dict[str, Any]:
         return {"time": self.time, "task": command.task, "epoch": command.epoch}
@@ -307,6 +376,7 @@ class World:
             events.TaskProposed(**place, run_at=self.time + 5),
             events.TaskVerified(**place, verdict=verdict, look_again=chance.choice((0, 5))),
             events.QuestionAnswered(**place, yes=chance.random() < 0.5, by="x"),
+            events.QuestionAnswered(**place, yes=True, by=chance.choice(PEOPLE), digest="00"),
             events.TimerFired(time=self.time, key=f"{key}:{index}:{epoch}"),
             events.TimerFired(time=self.time, key=chance.choice(("", "nothing", "retry:"))),
             events.JobStarted(time=self.time),
@@ -342,16 +412,51 @@ class World:
         assert not decision.reason
         check(job, decision)
         self.moves(decision)
+        self.people(event, decision)
         job.apply(decision.changes, decision.commands)
         assert (job.head.number, job.head.time) == (head.number + 1, event.time)
         assert job.head.time >= head.time
         assert violations(job) == []
         assert same(job, rebuilt(job))
+        self.allowed(decision)
         self.history.append(event)
         self.left.append(stored(decision))
         seen.events[kind] += 1
         seen.told += 1
         seen.commands.update(type(command).__name__ for command in decision.commands)
+
+    def people(self, event: Event, decision: Decision) -> None:
+        """Keep count of who said yes to what."""
+        if isinstance(event, events.QuestionAnswered) and event.yes:
+            self.yes.setdefault(event.task, []).append(event)
+        for command in decision.commands:
+            if isinstance(command, AskPerson):
+                assert command.question != "doubt" or not command.digest
+                self.seen.questions[command.question] += 1
+                self.asked_for[command.task], self.yes[command.task] = command.digest, []
+            assert not isinstance(command, DispatchTask) or self.spec.tasks[command.task].action != ASK
+
+    def allowed(self, decision: Decision) -> None:
+        """Nothing that needs a yes goes out without as many as it needs, of the right people, to this action."""
+        for command in decision.commands:
+            if not isinstance(command, RequestTask):
+                continue
+            spec, run = self.spec.tasks[command.task], self.job.task(command.task)
+            if not spec.approvals and not run.digest:
+                assert run.approved or not spec.approval
+                continue
+            actual = shown(spec, run, results(self.job, spec.references))
+            digest = digest_of(spec.action, actual, spec.capability, spec.effect, spec.tainted)
+            assert run.digest == digest, "another action than was allowed"
+            assert run.approved
+            assert len(set(run.approvals)) >= max(spec.approvals, 1)
+            if spec.approval:
+                assert self.spec.requester not in run.approvals
+            assert set(run.approvals) <= set(spec.approvers or PEOPLE)
+            said = {answer.by for answer in self.yes[command.task] if answer.digest == digest}
+            # A proposal that was turned down was asked about later than what counts.
+            assert self.asked_for[command.task] != digest or said >= set(run.approvals)
+            self.seen.allowed += 1
 
     def moves(self, decision: Decision) -> None:
         """Every move is in the tables; each task run ends once per epoch and each run once."""
@@ -365,9 +470,9 @@ class World:
             self.runs_ended.add(after.run)
             self.seen.ends[after.status] += 1
         for run in decision.changes.tasks:
-            self.move(self.job.task(run.index), run)
+            self.move(self.job.task(run.index), run, after.run)
 
-    def move(self, before: TaskRun, after: TaskRun) -> None:
+    def move(self, before: TaskRun, after: TaskRun, number: int) -> None:
         assert after.epoch >= before.epoch, "an epoch went back"
         assert after.since <= self.time
         if after.status is before.status:
@@ -375,7 +480,7 @@ class World:
         assert after.status in TASK_MOVES[before.status], f"{before.status} -> {after.status}"
         self.seen.task_moves[before.status, after.status] += 1
         if after.status in TERMINAL:
-            mark = (after.index, self.job.head.run << 32 | after.epoch)
+            mark = (after.index, number << 32 | after.epoch)
             assert mark not in self.ended_in, "a task run ended twice"
             self.ended_in.add(mark)
 

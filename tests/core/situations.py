@@ -8,7 +8,7 @@ import msgspec
 
 from cpa.core import events
 from cpa.core.classes import EffectClass, FailureClass
-from cpa.core.commands import CancelAttempt, Command, RequestTask, StartTimer, VerifyTask
+from cpa.core.commands import AskPerson, CancelAttempt, Command, RequestTask, StartTimer, VerifyTask
 from cpa.core.events import Event
 from cpa.core.invariants import outstanding, rebuilt, violations
 from cpa.core.job import Decision, JobSpec, JobState, RetryPolicy, TaskRun, TaskSpec
@@ -112,8 +112,14 @@ class Story:
     def verified(self, verdict: str, index: int = 0, **more: Any) -> Decision:
         return self.tell(events.TaskVerified(**self.attempt(index), verdict=verdict, **more))
 
-    def answered(self, yes: bool, index: int = 0) -> Decision:
-        return self.tell(events.QuestionAnswered(**self.attempt(index), yes=yes, by="Jörg"))
+    def answered(self, yes: bool, index: int = 0, by: str = "Jörg", **more: Any) -> Decision:
+        return self.tell(self.answer(yes, index, by, **more))
+
+    def answer(self, yes: bool, index: int = 0, by: str = "Jörg", **more: Any) -> events.QuestionAnswered:
+        """A person's answer to the open question of a task, to the very action that is asked about."""
+        command = self.job.open.get(f"ask:{index}:{self[index].epoch}")
+        more.setdefault("digest", command.digest if isinstance(command, AskPerson) else "")
+        return events.QuestionAnswered(**self.attempt(index), yes=yes, by=by, **more)
 
     def proposed(self, index: int = 0, **more: Any) -> Decision:
         return self.tell(events.TaskProposed(**self.attempt(index), **more))
@@ -127,8 +133,8 @@ class Story:
     def cancelled(self, reason: str = "not needed") -> Decision:
         return self.tell(events.CancelRequested(time=self.time, by="Jörg", reason=reason))
 
-    def reopened(self, *, dead_letter: bool = False) -> Decision:
-        return self.tell(events.JobReopened(time=self.time, by="Jörg", dead_letter=dead_letter))
+    def reopened(self, **more: Any) -> Decision:
+        return self.tell(events.JobReopened(time=self.time, by="Jörg", **more))
 
     def attempt(self, index: int) -> dict[str, Any]:
         """What names the newest attempt at a task, now."""
@@ -168,7 +174,7 @@ def check(job: JobState, decision: Decision) -> None:
     moved = [run.index for run in decision.changes.tasks]
     assert len(set(moved)) == len(moved), f"moved twice: {moved}"
     for command in decision.commands:
-        assert command.after > 0 if isinstance(command, TIMED) else command.after == 0, command
+        assert command.after > 0 if isinstance(command, TIMED) else command.after >= 0, command
 
 
 def same(one: JobState, other: JobState) -> bool:

@@ -175,7 +175,7 @@ def test_what_decides_is_apart_from_what_is_carried(action: str, control: set[st
 def test_results_from_outside_are_tainted() -> None:
     trusted = {spec.name for spec in CATALOGUE if not spec.tainted_result}
 
-    assert {"mail.send", "file.write", "file.move", "flow.noop"} == trusted
+    assert {"mail.send", "file.write", "file.move", "flow.noop", "person.ask"} == trusted
     assert [spec.name for spec in CATALOGUE if spec.passes_taint] == ["flow.noop"]
 
 

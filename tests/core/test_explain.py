@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 from tests.core.simulation import Seen, World
-from tests.core.situations import UNSAFE, VERIFIABLE, Story, task
+from tests.core.situations import START, UNSAFE, VERIFIABLE, Story, task
 
 from cpa.core import events
 from cpa.core.classes import FailureClass
@@ -82,6 +83,7 @@ def test_a_task_no_agent_does_is_the_operators() -> None:
         (Reason.AGENTS_NOT_READY, Actor.OPERATOR, "are there, and not ready"),
         (Reason.BREAKER_OPEN, Actor.OPERATOR, "flow.noop failed again and again"),
         (Reason.RETRY_BUDGET, Actor.NOBODY, "second ones"),
+        (Reason.BIDS_OPEN, Actor.NOBODY, "are asked for bids"),
     ],
 )
 def test_a_task_that_no_agent_can_take_now_says_why(reason: Reason, actor: Actor, evidence: str) -> None:
@@ -164,6 +166,76 @@ def test_an_approval_is_the_approvers() -> None:
     story = Story(task("a", approval=True))
 
     assert (why(story).reason, why(story).actor) == (Reason.APPROVAL, Actor.APPROVER)
+    assert why(story).evidence == "A person must allow this task before it is done."
+    story.answered(False)
+    assert why(story).evidence == "It failed with policy approval_denied (Jörg said no)."
+
+
+def test_an_approval_says_how_many_of_how_many_who_and_until_when() -> None:
+    spec = task("a", approval=True, approvals=2, approvers=("Anna", "Uwe"), approval_expires=9_000)
+    story = Story(spec)
+    who = "It is for Anna, Uwe. The question expires at 1970-01-01T00:16:49.000Z."
+
+    begin = "A person must allow this task before it is done."
+    assert why(story).evidence == f"{begin} 0 of 2 said yes so far. {who}"
+    story.later(5_000).answered(True, by="Uwe")
+    assert why(story).evidence == f"{begin} 1 of 2 said yes so far (Uwe). {who}"
+    assert why(story).starts == 0
+
+
+def test_a_proposal_says_what_the_agent_said_and_who_agreed() -> None:
+    story = Story(task("a", arguments={"v": 1}))
+    story.begun()
+    story.proposed(arguments={"v": 2}, reason="1 ist weg.")
+
+    assert (why(story).reason, why(story).actor) == (Reason.PROPOSAL, Actor.APPROVER)
+    said = "The agent would do it otherwise with environment proposed (1 ist weg); people must agree."
+    assert why(story).evidence == said
+
+
+def test_a_question_to_a_person_says_what_is_asked_and_whom() -> None:
+    arguments = {"question": "Wie viel für {{ tasks.a.result.name }}?", "for": "Anna"}
+    asks = replace(task("q", 0, references=(0,), arguments=arguments, timeout=9_000), action="person.ask")
+    story = Story(task("a"), asks)
+    story.done(0, name="Müller")
+
+    found = why(story, 1)
+
+    assert (found.reason, found.actor, found.remedy) == (
+        Reason.INPUT,
+        Actor.PERSON,
+        "Answer it: `cpa questions`.",
+    )
+    until = "The question expires at 1970-01-01T00:16:49.000Z."
+    assert found.evidence == f"A person is asked: Wie viel für Müller? It is for Anna. {until}"
+
+
+def test_a_held_task_says_when_it_goes_on() -> None:
+    story = Story(task("a"), task("b"), task("c"))
+    story.deferred(0, after=2_000)
+    story.begun(1)
+    story.failed(1, retry_after=30_000)
+    story.begun(2)
+    story.later(10).proposed(2, run_at=START + 60_000, reason="nachts")
+
+    found = {each.task: each for each in explain(story.job.snapshot())}
+
+    assert [found[name].starts for name in "abc"] == [START + 2_000, START + 30_000, START + 60_000]
+    assert (found["c"].reason, found["c"].actor) == (Reason.PROPOSAL_TIME, Actor.NOBODY)
+    night = "The agent will do it at 1970-01-01T00:17:40.000Z with environment proposed (nachts)."
+    assert found["c"].evidence == night
+    assert found["c"].remedy == "Wait until then."
+
+
+def test_who_has_no_time_to_go_on_at_has_no_forecast() -> None:
+    story = Story(task("a"), task("b", 0), task("c", approval=True), task("d", effect=VERIFIABLE))
+    story.begun(3)
+    story.lost(3)
+
+    assert [each.starts for each in explain(story.job.snapshot())] == [0] * 4
+    snapshot = replace(story.job.snapshot(), commands=())
+    held = replace(snapshot.tasks[0], status=TaskStatus.HELD, reason="retry")
+    assert explain(replace(snapshot, tasks=(held,)))[0].starts == 0
 
 
 def test_a_success_that_is_being_proved_says_so() -> None:

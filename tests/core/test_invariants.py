@@ -58,6 +58,36 @@ BROKEN: list[tuple[str, Callable[[JobState], None]]] = [
 ]
 
 
+def allowed(*, number: int = 2) -> Story:
+    """A job whose only task goes out after two people said yes."""
+    story = Story(task("a", approval=True, approvals=number))
+    for by in ("Anna", "Uwe"):
+        story.answered(True, by=by)
+    story.begun()
+    return story
+
+
+@pytest.mark.parametrize(
+    "changed", [{"approved": False}, {"approvals": ("Anna",)}, {"approvals": ("Anna", "Anna")}]
+)
+def test_an_action_that_goes_out_without_its_yes_is_named(changed: dict[str, Any]) -> None:
+    job = allowed().job
+    assert violations(job) == []
+
+    run(job, 0, **changed)
+
+    assert violations(job) == ["what needs a yes has it"]
+
+
+def test_a_yes_to_a_proposal_must_be_there_too() -> None:
+    story = Story(task("a"))
+    story.begun()
+
+    run(story.job, 0, digest="00", approvals=("Anna",))
+
+    assert violations(story.job) == ["what needs a yes has it"]
+
+
 @pytest.mark.parametrize(("rule", "breaking"), BROKEN)
 def test_a_broken_rule_is_named(rule: str, breaking: Callable[[JobState], None]) -> None:
     job = busy_job().job

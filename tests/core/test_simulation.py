@@ -63,6 +63,11 @@ def test_every_reason_for_not_counting_was_given(seen: Seen) -> None:
     assert set(seen.reasons) == REASONS
 
 
+def test_every_question_was_asked_and_what_was_allowed_went_out(seen: Seen) -> None:
+    assert set(seen.questions) == {"approval", "proposal", "input", "doubt"}
+    assert seen.allowed > WORLDS // 10
+
+
 def test_every_event_met_a_task_in_every_status(seen: Seen) -> None:
     pairs = {(kind.__name__, status) for kind in ACCEPTS for status in TaskStatus}
 

@@ -684,3 +684,64 @@ def test_an_approval_that_cannot_be_is_refused_by_name(value: Any, field: str) -
 def test_bids_are_waited_for_as_long_as_the_task_says() -> None:
     assert compile(TaskGraph.from_any([noop(bids=2.5)])).tasks[0].bids == 2_500
     assert compile(TaskGraph.from_any([noop()])).tasks[0].bids == 0
+
+
+def test_enough_people_besides_the_requester_must_be_named() -> None:
+    graph = TaskGraph.from_any([noop(approval={"needed": 2, "approvers": ["anna", "jörg"]})])
+
+    assert compile(graph).requester == ""
+    assert compile(graph, requester="uwe").requester == "uwe"
+    with pytest.raises(InvalidDocument) as caught:
+        compile(graph, requester="jörg")
+    assert caught.value.field == "tasks[0].approval"
+    assert compile(TaskGraph.from_any([noop(approval={"needed": 2})]), requester="jörg").requester == "jörg"
+
+
+# -- questions to people ---------------------------------------------------------------------------------------
+
+
+def ask(**more: Any) -> dict[str, Any]:
+    return {"action": "person.ask", "arguments": {"question": "Wie viel?"} | more}
+
+
+def test_a_question_promises_the_fields_of_its_form() -> None:
+    form = {"amount": {"type": "number"}}
+    graph = {"q": ask(form=form), "mail": {"action": "mail.send", "arguments": {"to": "a@b"}}}
+    graph["mail"]["arguments"]["text"] = "{{ tasks.q.result.amount }}"
+
+    spec = compile(TaskGraph.from_any(graph)).tasks[0]
+
+    assert (spec.arguments["form"], spec.timeout, spec.effect) == (form, 604_800_000, EffectClass.IDEMPOTENT)
+    graph["mail"]["arguments"]["text"] = "{{ tasks.q.result.answer }}"
+    assert refused(graph).field == "tasks.mail.arguments.text"
+    TaskGraph.from_any({**graph, "q": ask()})
+
+
+def test_what_a_person_answers_may_decide() -> None:
+    mail = {"action": "mail.send", "arguments": {"to": "{{ tasks.q.result.answer }}"}}
+
+    assert compile(TaskGraph.from_any({"q": ask(), "mail": mail})).tasks[1].tainted == ()
+
+
+@pytest.mark.parametrize(
+    ("task", "field"),
+    [
+        (ask(form={"a": {"type": "color"}}), "tasks.q.arguments.form.a.type"),
+        (ask(form=[1]), "tasks.q.arguments.form"),
+        (ask(form="{{ tasks.n.result.value }}"), "tasks.q.arguments.form"),
+        (ask(form={"a": {"label": "{{ tasks.n.result.value }}"}}), "tasks.q.arguments.form"),
+        (ask() | {"approval": True}, "tasks.q.approval"),
+        ({"action": "person.ask"}, "tasks.q.arguments.question"),
+        (ask(whom="anna"), "tasks.q.arguments.whom"),
+    ],
+)
+def test_a_question_that_cannot_be_is_refused_by_name(task: dict[str, Any], field: str) -> None:
+    assert refused({"q": task, "n": noop()}).field == field
+
+
+def test_words_from_outside_may_be_asked_about_and_never_choose_whom() -> None:
+    read = {"action": "mail.read", "arguments": {"uid": "1"}}
+
+    TaskGraph.from_any({"r": read, "q": ask(question="{{ tasks.r.result.subject }}?")})
+    wrong = refused({"r": read, "q": ask(**{"for": "{{ tasks.r.result.sender }}"})})
+    assert wrong.field == "tasks.q.arguments.for"

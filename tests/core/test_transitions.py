@@ -35,10 +35,10 @@ def test_from_an_end_only_a_new_run_leads_on() -> None:
         JobStatus.CANCELLED: frozenset((JobStatus.PENDING,)),
     }
     assert {status: TASK_MOVES[status] for status in TERMINAL} == {
-        TaskStatus.DONE: frozenset(),
-        TaskStatus.SKIPPED: frozenset(),
-        TaskStatus.FAILED: frozenset((TaskStatus.WAITING,)),
-        TaskStatus.CANCELLED: frozenset((TaskStatus.WAITING,)),
+        TaskStatus.DONE: frozenset((TaskStatus.WAITING, TaskStatus.SKIPPED)),
+        TaskStatus.SKIPPED: frozenset((TaskStatus.WAITING, TaskStatus.DONE)),
+        TaskStatus.FAILED: frozenset((TaskStatus.WAITING, TaskStatus.DONE, TaskStatus.SKIPPED)),
+        TaskStatus.CANCELLED: frozenset((TaskStatus.WAITING, TaskStatus.DONE, TaskStatus.SKIPPED)),
     }
 
 

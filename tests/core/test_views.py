@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.core.situations import START, UNSAFE, Story, task
 
 from cpa.core import events
@@ -58,6 +59,7 @@ def test_a_job_in_a_list_shows_its_head() -> None:
         "last_seq": 1,
         "open_tasks": 1,
         "dead_letter": False,
+        "discarded": False,
     }
 
 
@@ -222,3 +224,76 @@ def test_a_question_about_a_task_without_a_time_has_none() -> None:
     [question] = questions(story.job.snapshot())
 
     assert question.since is None
+
+
+def test_an_approval_shows_the_exact_action_and_who_said_yes() -> None:
+    arguments = {"to": "{{ tasks.find.result.mail }}", "key": {"secret": "own"}}
+    spec = task(
+        "mail",
+        0,
+        references=(0,),
+        arguments=arguments,
+        approval=True,
+        approvals=2,
+        approvers=("Anna", "Uwe"),
+        approval_expires=9_000,
+    )
+    story = Story(task("find"), spec, requester="Jörg")
+    story.done(0, mail="ä@b.example")
+    story.later(5).answered(True, 1, by="Uwe")
+
+    [question] = questions(story.job.snapshot())
+
+    assert question.arguments == {"to": "ä@b.example", "key": {"secret": "own"}}
+    assert question.digest == story[1].digest
+    assert len(question.digest) == 64
+    assert (question.needed, question.given, question.approvers) == (2, ["Uwe"], ["Anna", "Uwe"])
+    assert (question.requester, question.expires) == ("Jörg", moment(START + 9_000))
+    assert (question.form, question.instead_of) == (None, None)
+
+
+def test_a_proposal_shows_what_it_would_replace_and_why() -> None:
+    story = Story(task("mail", arguments={"to": "a"}))
+    story.begun()
+    story.proposed(arguments={"to": "b"}, reason="a ist umgezogen")
+
+    [question] = questions(story.job.snapshot())
+
+    assert (question.kind, question.arguments, question.instead_of) == ("proposal", {"to": "b"}, {"to": "a"})
+    said = "The agent would do flow.noop of task mail otherwise. May it? It says: a ist umgezogen"
+    assert question.text == said
+    assert (question.needed, question.given, question.expires, question.requester) == (1, [], None, None)
+    story.answered(True)
+    assert task_views(story.job.snapshot())[0].arguments == {"to": "b"}
+
+
+def test_a_proposal_without_a_reason_is_asked_about_without_one() -> None:
+    story = Story(task("mail", arguments={"to": "a"}))
+    story.begun()
+    story.proposed(arguments={"to": "b"})
+
+    [question] = questions(story.job.snapshot())
+
+    assert question.text == "The agent would do flow.noop of task mail otherwise. May it?"
+
+
+def test_a_question_for_words_shows_its_form_and_whom_it_is_for() -> None:
+    arguments = {"question": "Wie viel?", "form": {"x": {"type": "number"}}, "for": "Anna"}
+    story = Story(replace(task("q", arguments=arguments, timeout=9_000), action="person.ask"))
+
+    [question] = questions(story.job.snapshot())
+
+    assert (question.kind, question.text, question.form) == ("input", "Wie viel?", {"x": {"type": "number"}})
+    assert (question.approvers, question.expires) == (["Anna"], moment(START + 9_000))
+
+
+def test_a_discarded_job_says_so() -> None:
+    story = Story(task("a"), max_retries=0)
+    story.begun()
+    story.failed(failure=FailureClass.BUSINESS)
+    assert job_detail(story.job.snapshot()).job.dead_letter
+
+    story.discarded()
+
+    job = job_detail(story.job.snapshot()).job
+    assert (job.dead_letter, job.discarded) == (False, True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
 from tests.core.simulation import Seen, World
 from tests.core.situations import START, UNSAFE, VERIFIABLE, Story, task
 
 from cpa.core import events
 from cpa.core.classes import FailureClass
-from cpa.core.job import RetryPolicy
+from cpa.core.job import RetryPolicy, TaskSpec
 
 BUSINESS, ENVIRONMENT = FailureClass.BUSINESS, FailureClass.ENVIRONMENT
 WORLDS = (24, 65, 121, 181, 228, 279, 297, 341, 358)
@@ -239,6 +240,112 @@ def discarded() -> Story:
     return story
 
 
+def allowed_by_two() -> Story:
+    """two of three people must allow a payment: one of them twice, one who asked for it, one other amount"""
+    pay = task(
+        "pay",
+        0,
+        approval=True,
+        approvals=2,
+        approvers=("Anna", "Jörg", "Uwe"),
+        approval_expires=86_400_000,
+        references=(0,),
+        arguments={"value": "{{ tasks.sum.result.value }} EUR"},
+    )
+    story = Story(task("sum"), pay, requester="Jörg")
+    story.done(0, value=12)
+    story.later(60_000).answered(True, 1, by="Anna", note="geprüft")
+    assert story.ignored(story.answer(True, 1, by="Anna")) == "duplicate"
+    assert story.ignored(story.answer(True, 1, by="Jörg")) == "own_request"
+    assert story.ignored(story.answer(True, 1, by="Uwe", digest="00")) == "other_action"
+    story.later(60_000).answered(True, 1, by="Uwe")
+    story.begun(1)
+    story.failed(1)
+    story.later(2_000).fired("retry:1:1")
+    story.done(1)
+    return story
+
+
+def approval_expired() -> Story:
+    """nobody allows it in time; in the next run somebody says no, in the one after that yes"""
+    story = Story(task("a", approval=True, approvals=1, approval_expires=60_000), max_retries=5)
+    story.later(60_000).fired("ask:0:0")
+    story.reopened()
+    story.start()
+    story.later(5).answered(False, by="Anna", note="zu teuer")
+    story.reopened()
+    story.start()
+    story.answered(True, by="Anna")
+    story.done()
+    return story
+
+
+def asked_for_words() -> Story:
+    """a person says which amount and to whom, another will not say, a third never answers"""
+
+    def ask(name: str, *needs: int, **more: object) -> TaskSpec:
+        arguments = {"question": "Wie viel?", "form": {"x": {"type": "number"}}} | more
+        return replace(task(name, *needs, arguments=arguments, timeout=60_000), action="person.ask")
+
+    story = Story(
+        ask("one"), task("use", 0, references=(0,)), ask("two", 1, **{"for": "Anna"}), ask("three", 2)
+    )
+    story.later(9).answered(True, by="Uwe", answer={"x": 5})
+    story.done(1)
+    assert story.ignored(story.answer(True, 2, by="Uwe", answer={"x": 6})) == "not_approver"
+    story.answered(False, 2, by="Anna")
+    story.reopened()
+    story.start()
+    story.answered(True, 2, by="Anna", answer={"x": 6})
+    story.later(60_000).fired("ask:3:0")
+    return story
+
+
+def otherwise_proposed() -> Story:
+    """an agent would rather send elsewhere: turned down, then agreed to, also where an approval is needed"""
+    story = Story(
+        task("a", arguments={"to": "a@x.example"}),
+        task("b", 0, approval=True, approvals=1, arguments={"to": "b@x.example"}),
+    )
+    for yes in (False, True):
+        story.begun()
+        story.proposed(arguments={"to": "{{ä}}@y.example"}, reason="umgezogen")
+        story.later(60_000).answered(yes, by="Anna")
+        if not yes:
+            story.later(1_000).fired("retry:0:1")
+    story.done()
+    story.answered(True, 1, by="Anna")
+    story.begun(1)
+    story.proposed(1, arguments={"to": "c@x.example"})
+    story.answered(True, 1, by="Uwe")
+    story.done(1)
+    return story
+
+
+def taken_up() -> Story:
+    """a failed job is taken up: one task fixed, one skipped, one done by hand, one done again with what needs it"""
+    story = Story(
+        task("a"),
+        task("b", 0),
+        task("c", 1),
+        task("d", 0),
+        task("e", 3, when="tasks.d.result.x > 1"),
+        task("f", 1),
+    )
+    story.done(0, x=1)
+    story.done(3, x=1)
+    story.begun(1)
+    story.failed(1, BUSINESS, code="unknown_customer")
+    story.later(9).reopened(
+        fixes={"1": {"to": "ä@b.example"}}, skip=(2,), done={"5": {"x": 3}}, restart=(3,), dead_letter=True
+    )
+    story.start()
+    story.done(3, x=2)
+    story.done(1)
+    story.done(4)
+    return story
+
+
 STORIES: tuple[Callable[[], Story], ...] = (
     linear,
     fork_and_join,
@@ -259,6 +366,11 @@ STORIES: tuple[Callable[[], Story], ...] = (
     skip,
     later_proposed,
     discarded,
+    allowed_by_two,
+    approval_expired,
+    asked_for_words,
+    otherwise_proposed,
+    taken_up,
 )
 
 

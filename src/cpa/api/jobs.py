@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from msgspec.structs import asdict
 from pydantic import BaseModel, Field
 
 from cpa.api.caller import Reader, Submitter
@@ -20,9 +21,11 @@ from cpa.core.views import (
     Job,
     JobDetail,
     Task,
+    Timestamp,
     event_view,
     job_detail,
     job_view,
+    moment,
     task_ids,
     task_views,
 )
@@ -77,6 +80,7 @@ class ExplanationView(BaseModel):
     evidence: str
     remedy: str
     actor: Actor = Field(description="Who can move it; nobody: it moves by itself.")
+    starts: Timestamp | None = Field(default=None, description="When it will probably go on by itself.")
 
 
 class ExplanationList(BaseModel):
@@ -169,8 +173,11 @@ async def explain_job(job_id: JobId, services: Services, caller: Reader) -> Resp
         for run, spec in zip(snapshot.tasks, snapshot.spec.tasks, strict=True)
         if run.status is TaskStatus.READY and not run.line
     }
-    found = explain(snapshot, waits)
-    return answer({"job": snapshot.head.id, "status": snapshot.head.status, "tasks": found})
+    found = [
+        ExplanationView(**asdict(each) | {"starts": moment(each.starts) if each.starts else None})
+        for each in explain(snapshot, waits)
+    ]
+    return view(ExplanationList(job=snapshot.head.id, status=snapshot.head.status, tasks=found))
 
 
 @router.get(

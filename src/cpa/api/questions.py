@@ -107,6 +107,7 @@ async def answer_question(
     snapshot = await services.engine.query(caller.tenant, job)
     if not 0 <= task < len(snapshot.tasks) or epoch > snapshot.tasks[task].epoch:
         raise _unknown(question_id)
+    asked = next((each for each in questions(snapshot) if each.id == question_id), None)
     fact = QuestionAnswered(
         time=services.clock.now_ms(),
         task=task,
@@ -114,6 +115,7 @@ async def answer_question(
         yes=decision.yes,
         by=caller.name,
         note=decision.note,
+        digest=asked.digest if asked is not None else "",
     )
     outcome = await services.engine.send(caller.tenant, job, fact)
     if not outcome.changed:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from cpa.core.catalogue import UI_TIMEOUT, ActionCatalogue, ActionSpec, ArgumentSpec, ArgumentType, Slot
 from cpa.core.classes import EffectClass
+from cpa.core.people import ASK
 
 __all__ = [
     "ALIASES",
@@ -302,5 +303,18 @@ _FLOW = ActionSpec(
     effect=_IDEMPOTENT,
 )
 
-CATALOGUE = ActionCatalogue((*_WEB, *_MAIL, *_FILE, _HTTP, *_DESKTOP, _FLOW), aliases=ALIASES)
+_PERSON = ActionSpec(
+    name=ASK,
+    summary="Ask a person; what they answer, field by field, is the result. No agent is needed.",
+    arguments={
+        "question": _data(required=True),
+        "form": _control(type=ArgumentType.OBJECT),  # without one it is a single text, `answer`
+        "for": _control(),
+    },
+    tainted_result=False,
+    timeout=7 * 24 * 3600.0,
+    effect=_IDEMPOTENT,
+)
+
+CATALOGUE = ActionCatalogue((*_WEB, *_MAIL, *_FILE, _HTTP, *_DESKTOP, _FLOW, _PERSON), aliases=ALIASES)
 """The actions that come with CPA."""

@@ -61,6 +61,8 @@ class AskPerson(Command, tag="ask_person", frozen=True, gc=False, omit_defaults=
     """Of the exact action that is asked about (`core.approval`); the answer names it."""
     form: dict[str, Any] = {}
     """With `input`: the fields that are asked for (`core.forms`)."""
+    people: tuple[str, ...] = ()
+    """Who may answer; empty is whoever may answer questions."""
 
 
 class StartTimer(Command, tag="start_timer", frozen=True, gc=False, omit_defaults=True, kw_only=True):

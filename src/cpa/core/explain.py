@@ -10,7 +10,10 @@ from types import MappingProxyType
 
 import msgspec
 
+from cpa.core.commands import AskPerson, Command, StartTimer
 from cpa.core.job import TERMINAL, JobStatus, Snapshot, TaskRun, TaskStatus
+from cpa.core.people import needed, said_yes
+from cpa.core.views import action_arguments, rfc3339
 
 
 class Reason(StrEnum):
@@ -26,10 +29,14 @@ class Reason(StrEnum):
     AGENTS_NOT_READY = "agents_not_ready"
     BREAKER_OPEN = "breaker_open"
     RETRY_BUDGET = "retry_budget"
+    BIDS_OPEN = "bids_open"
     AT_WORK = "at_work"
     RETRY = "retry"
     ENVIRONMENT = "environment"
     APPROVAL = "approval"
+    INPUT = "input"
+    PROPOSAL = "proposal"
+    PROPOSAL_TIME = "proposal_time"
     PROVING = "proving"
     UNKNOWN_OUTCOME = "unknown_outcome"
     QUESTION = "question"
@@ -45,6 +52,8 @@ class Actor(StrEnum):
     REQUESTER = "requester"
     OPERATOR = "operator"
     APPROVER = "approver"
+    PERSON = "person"
+    """The one who is asked, or whoever may answer questions."""
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -54,6 +63,19 @@ class Explanation(msgspec.Struct, frozen=True):
     evidence: str
     remedy: str
     actor: Actor
+    starts: int = 0
+    """When it will probably go on by itself, in milliseconds since 1970 UTC; 0 is unknown."""
+
+
+class _Scene(msgspec.Struct, frozen=True):
+    """A snapshot, and what is looked up in it again and again."""
+
+    snapshot: Snapshot
+    waits: Mapping[int, str]
+    open: dict[str, Command]
+
+    def opened(self, kind: str, run: TaskRun) -> Command | None:
+        return self.open.get(f"{kind}:{run.index}:{run.epoch}")
 
 
 _NOBODY: Mapping[int, str] = MappingProxyType({})
@@ -89,6 +111,11 @@ _AGENTS: Mapping[str, tuple[str, str, Actor]] = MappingProxyType(
             "Wait; or look at why {action} fails so often.",
             Actor.NOBODY,
         ),
+        Reason.BIDS_OPEN: (
+            "Agents that do {action} are asked for bids; the best one gets it.",
+            "Wait until their time is up.",
+            Actor.NOBODY,
+        ),
     }
 )
 """Why no agent takes a task now: text, remedy, who can act."""
@@ -101,10 +128,12 @@ def explain(snapshot: Snapshot, waits: Mapping[int, str] = _NOBODY) -> tuple[Exp
     """
     if snapshot.head.status.ended:
         return tuple(_failed(snapshot, run) for run in snapshot.tasks if run.status is TaskStatus.FAILED)
-    return tuple(_task(snapshot, run, waits) for run in snapshot.tasks if run.status not in TERMINAL)
+    scene = _Scene(snapshot, waits, {command.key: command for command in snapshot.commands})
+    return tuple(_task(scene, run) for run in snapshot.tasks if run.status not in TERMINAL)
 
 
-def _task(snapshot: Snapshot, run: TaskRun, waits: Mapping[int, str]) -> Explanation:
+def _task(scene: _Scene, run: TaskRun) -> Explanation:
+    snapshot = scene.snapshot
     if snapshot.head.status is JobStatus.PENDING:
         text = "The job has not started: it stands in line, or its time has not come."
         return _say(snapshot, run, Reason.JOB_PENDING, text, "Wait; or look at what runs before it.")
@@ -112,9 +141,10 @@ def _task(snapshot: Snapshot, run: TaskRun, waits: Mapping[int, str]) -> Explana
         case TaskStatus.WAITING:
             return _waiting(snapshot, run)
         case TaskStatus.READY:
-            return _ready(snapshot, run, waits.get(run.index, ""))
+            return _ready(snapshot, run, scene.waits.get(run.index, ""))
         case TaskStatus.HELD:
-            return _held(snapshot, run)
+            asked = scene.opened("ask", run)
+            return _asked(snapshot, run, asked) if isinstance(asked, AskPerson) else _held(scene, run)
         case TaskStatus.IN_DOUBT:
             return _in_doubt(snapshot, run)
         case _:
@@ -147,20 +177,48 @@ def _ready(snapshot: Snapshot, run: TaskRun, wait: str) -> Explanation:
     return _say(snapshot, run, Reason.AGENT, text, "Wait; or start another agent.")
 
 
-def _held(snapshot: Snapshot, run: TaskRun) -> Explanation:
-    last = _last_error(run)
-    if run.reason == "approval":
-        text = "A person must allow this task before it is done."
-        return _say(snapshot, run, Reason.APPROVAL, text, "Answer it: `cpa questions`.", Actor.APPROVER)
+def _asked(snapshot: Snapshot, run: TaskRun, asked: AskPerson) -> Explanation:
+    """It waits for people, without a slot."""
+    spec = snapshot.spec.tasks[run.index]
+    said, most = said_yes(run), needed(spec)
+    until = f" The question expires at {rfc3339(run.since + asked.after)}." if asked.after else ""
+    may = f" It is for {', '.join(asked.people)}." if asked.people else ""
+    if asked.question == "input":
+        question = str(action_arguments(snapshot, run.index).get("question", ""))
+        text = f"A person is asked: {question}{may}{until}"
+        return _say(snapshot, run, Reason.INPUT, text, "Answer it: `cpa questions`.", Actor.PERSON)
+    so_far = f" {len(said)} of {most} said yes so far" if said or most > 1 else ""
+    so_far += f" ({', '.join(said)})." if said else "." if so_far else ""
+    if asked.question == "proposal":
+        reason, text = (
+            Reason.PROPOSAL,
+            f"The agent would do it otherwise{_last_error(run)}; people must agree.",
+        )
+    else:
+        reason, text = Reason.APPROVAL, "A person must allow this task before it is done."
+    text += so_far + may + until
+    return _say(snapshot, run, reason, text, "Answer it: `cpa questions`.", Actor.APPROVER)
+
+
+def _held(scene: _Scene, run: TaskRun) -> Explanation:
+    snapshot, last = scene.snapshot, _last_error(run)
+    timer = scene.opened("retry", run)
+    starts = run.since + timer.after if isinstance(timer, StartTimer) else 0
     if run.reason == "retry":
         text = f"Attempt {run.epoch} failed{last}; the next one is waiting for its time."
-        return _say(snapshot, run, Reason.RETRY, text, _remedy(run, "Wait for the next attempt."))
-    if run.reason in _AGENTS:
-        return _without_agent(snapshot, run, Reason(run.reason))
-    text = f"The place where it is done is not ready{last}."
-    return _say(
-        snapshot, run, Reason.ENVIRONMENT, text, _remedy(run, "Wait; it is tried again."), Actor.OPERATOR
-    )
+        found = _say(snapshot, run, Reason.RETRY, text, _remedy(run, "Wait for the next attempt."))
+    elif run.reason == "proposal_time":
+        text = f"The agent will do it at {rfc3339(starts)}{last}."
+        found = _say(snapshot, run, Reason.PROPOSAL_TIME, text, "Wait until then.")
+    elif run.reason in _AGENTS:
+        found = _without_agent(snapshot, run, Reason(run.reason))
+    else:
+        text, remedy = (
+            f"The place where it is done is not ready{last}.",
+            _remedy(run, "Wait; it is tried again."),
+        )
+        found = _say(snapshot, run, Reason.ENVIRONMENT, text, remedy, Actor.OPERATOR)
+    return msgspec.structs.replace(found, starts=starts)
 
 
 def _without_agent(snapshot: Snapshot, run: TaskRun, reason: Reason) -> Explanation:
@@ -193,7 +251,7 @@ def _at_work(snapshot: Snapshot, run: TaskRun) -> Explanation:
 
 def _failed(snapshot: Snapshot, run: TaskRun) -> Explanation:
     error = run.error
-    text = f"Attempt {run.epoch} failed{_last_error(run)}."
+    text = f"{f'Attempt {run.epoch}' if run.agent else 'It'} failed{_last_error(run)}."
     remedy = error.remedy if error is not None and error.remedy else "Mend the cause, then `cpa retry`."
     return _say(snapshot, run, Reason.FAILED, text, remedy, Actor.REQUESTER)
 

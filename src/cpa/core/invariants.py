@@ -6,7 +6,9 @@ commands a job keeps, and the outbox rows, are this set written down.
 
 from __future__ import annotations
 
-from cpa.core.job import TERMINAL, Graph, JobState, JobStatus, TaskRun, TaskStatus
+from cpa.core.job import TERMINAL, Graph, JobState, JobStatus, TaskRun, TaskSpec, TaskStatus
+from cpa.core.people import needed
+from cpa.core.reopening import DONE_BY_PERSON, SKIPPED_BY_PERSON
 
 
 def outstanding(job: JobState) -> set[str]:
@@ -34,7 +36,7 @@ def _key(run: TaskRun) -> str:
         case TaskStatus.ASSIGNED | TaskStatus.RUNNING:
             return f"request:{tail}"
         case TaskStatus.HELD:
-            return f"ask:{tail}" if run.reason == "approval" else f"retry:{tail}"
+            return f"ask:{tail}" if run.reason in ("approval", "proposal", "input") else f"retry:{tail}"
         case TaskStatus.IN_DOUBT:
             return f"ask:{tail}" if run.reason == "doubt" else f"verify:{tail}"
         case _:
@@ -66,8 +68,12 @@ def violations(job: JobState) -> list[str]:
         "a settled run ends": head.status is not JobStatus.RUNNING or not settled,
         "a done job has every task done or skipped": head.status is not JobStatus.DONE or not open_tasks,
         "a task moves only when nothing it needs is open": all(
-            run.status in (TaskStatus.WAITING, TaskStatus.CANCELLED) or not waiting[run.index] for run in runs
+            run.status in (TaskStatus.WAITING, TaskStatus.CANCELLED)
+            or run.reason in (DONE_BY_PERSON, SKIPPED_BY_PERSON)
+            or not waiting[run.index]
+            for run in runs
         ),
+        "what needs a yes has it": all(_allowed(spec.tasks[run.index], run) for run in runs),
         "a free task is not left waiting": head.status is not JobStatus.RUNNING
         or head.ending is not None
         or all(run.status is not TaskStatus.WAITING or waiting[run.index] for run in runs),
@@ -94,6 +100,14 @@ def rebuilt(job: JobState) -> JobState:
 def _busy(run: TaskRun) -> bool:
     assigned = run.status in (TaskStatus.ASSIGNED, TaskStatus.RUNNING)
     return assigned or (run.status is TaskStatus.READY and not run.line)
+
+
+def _allowed(spec: TaskSpec, run: TaskRun) -> bool:
+    """Whether everybody said yes who must, once an agent is looked for."""
+    if run.status not in (TaskStatus.READY, TaskStatus.ASSIGNED, TaskStatus.RUNNING):
+        return True
+    enough = not run.digest or len(set(run.approvals)) >= needed(spec)
+    return (run.approved and enough) if spec.approval or run.digest else True
 
 
 def _satisfied(run: TaskRun) -> bool:

@@ -137,6 +137,13 @@ class TaskError(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     remedy: str = ""
 
 
+class Proposal(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What an agent would rather do, and who said yes to that so far."""
+
+    arguments: dict[str, Any]
+    approvals: tuple[str, ...] = ()
+
+
 class TaskRun(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Where one task of the current run stands."""
 
@@ -168,8 +175,8 @@ class TaskRun(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     arguments: dict[str, Any] | None = None
     """What replaces the plan's arguments, where a person fixed them or agreed to an agent's proposal; filled like
     those. Kept in later runs."""
-    proposed: dict[str, Any] | None = None
-    """What an agent proposed instead, as long as a person is asked about it."""
+    proposed: Proposal | None = None
+    """What people are being asked about instead."""
 
 
 class JobHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -208,6 +215,11 @@ class JobHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Failed, and nobody will take it up again: no dead letter any more."""
 
 
+def is_dead(head: JobHead, spec: JobSpec) -> bool:
+    """Whether a job is a dead letter: failed, its retries used up, and not discarded."""
+    return head.status is JobStatus.FAILED and head.run >= spec.max_retries and not head.discarded
+
+
 class Changes(msgspec.Struct, frozen=True, gc=False):
     """What one event changed: the new head, the task runs that moved, the commands that are no longer open."""
 
@@ -237,8 +249,7 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
     @property
     def dead(self) -> bool:
         """A failed job whose retries are used up: only the dead-letter inbox reopens it."""
-        failed = self.head.status is JobStatus.FAILED and not self.head.discarded
-        return failed and self.head.run >= self.spec.max_retries
+        return is_dead(self.head, self.spec)
 
 
 class Graph:
@@ -305,17 +316,20 @@ class JobState:
                     line.popleft()
                 else:
                     line.remove(index)
-            if run.status in SATISFIED and (before is None or before.status not in SATISFIED):
-                self._release(index)
+            if run.status in SATISFIED:
+                if before is None or before.status not in SATISFIED:
+                    self._release(index)
+            elif run.status is TaskStatus.WAITING and before is not None and before.status in SATISFIED:
+                self._release(index, -1)
         for key in changes.closed:
             self.open.pop(key, None)
         for command in commands:
             self.open[command.key] = command
 
-    def _release(self, index: int) -> None:
+    def _release(self, index: int, less: int = 1) -> None:
         waiting = self.waiting
         for dependent in self.graph.dependents[index]:
-            waiting[dependent] -= 1
+            waiting[dependent] -= less
 
     def snapshot(self) -> Snapshot:
         return Snapshot(

@@ -21,9 +21,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from cpa.core import events
+from cpa.core import events, people, reopening
+from cpa.core.approval import proposable
 from cpa.core.classes import EffectClass, FailureClass
-from cpa.core.commands import CancelAttempt, RequestTask, StartTimer, VerifyTask
+from cpa.core.commands import AskPerson, CancelAttempt, RequestTask, StartTimer, VerifyTask
 from cpa.core.events import Event
 from cpa.core.job import ENDED, Decision, JobState, JobStatus, TaskError, TaskRun, TaskStatus
 from cpa.core.retry import LOST_LEASE, MOST_LOOKS, backoff, environment_wait, look_wait
@@ -35,7 +36,8 @@ def decide(job: JobState, event: Event) -> Decision:
     """What follows from this event. `job` is not touched; apply the decision with `JobState.apply`.
 
     A decision without changes carries the reason: `ended`, `no_such_task`, `stale_epoch`, `duplicate`,
-    `not_expected`, `not_open`, `not_pending`, `not_ended`, `not_failed`, `retries_used_up`, `discarded`, `exists`.
+    `not_expected`, `not_open`, `not_pending`, `not_ended`, `not_failed`, `retries_used_up`, `discarded`, `exists`;
+    those of answers are `other_action`, `not_approver`, `own_request`, and of reopening `said_twice`, `still_done`.
     """
     if job.head.status in ENDED and type(event) not in _AFTER_THE_END:
         return Decision(reason="ended")
@@ -79,8 +81,11 @@ def _job_reopened(job: JobState, event: events.JobReopened) -> Decision:
         return Decision(reason="not_ended")
     if not event.dead_letter and (head.discarded or head.run >= job.spec.max_retries):
         return Decision(reason="discarded" if head.discarded else "retries_used_up")
+    reason = reopening.refusal(job, event)
+    if reason:
+        return Decision(reason=reason)
     step = Step(job, event)
-    step.reopen()
+    step.reopen(reopening.next_run(job, event))
     return step.decide(run=head.run + 1, discarded=False)
 
 
@@ -109,7 +114,11 @@ def _refusal(job: JobState, event: Any) -> str:
 
 def _agent_chosen(job: JobState, event: events.AgentChosen) -> Decision:
     step = Step(job, event)
-    step.assign(step.task(event.task), event.agent)
+    run = step.task(event.task)
+    if run.digest and run.digest != step.digest(run):
+        people.ask_first(step, run)
+    else:
+        step.assign(run, event.agent)
     return step.decide()
 
 
@@ -163,8 +172,11 @@ def _task_proposed(job: JobState, event: events.TaskProposed) -> Decision:
     error = TaskError(FailureClass.ENVIRONMENT, "proposed", event.reason)
     wait = event.run_at - event.time
     waited = run.waited + wait
-    in_time = event.arguments is None and wait > 0 and waited <= job.spec.environment_wait
-    if in_time and step.ending is None:
+    if step.ending is not None:
+        step.fail(run, error)
+    elif event.arguments is not None and proposable(step.arguments(run), event.arguments):
+        people.propose(step, run, event.arguments, error)
+    elif event.arguments is None and wait > 0 and waited <= job.spec.environment_wait:
         step.hold(run, "proposal_time", wait, error=error, waited=waited)
     else:
         _again(step, run, error)
@@ -245,21 +257,40 @@ def _weigh(step: Step, run: TaskRun, verdict: str, result: dict[str, Any] | None
 def _question_answered(job: JobState, event: events.QuestionAnswered) -> Decision:
     step = Step(job, event)
     run = step.task(event.task)
-    key = f"ask:{run.index}:{run.epoch}"
-    if key not in job.open:
+    command = job.open.get(f"ask:{run.index}:{run.epoch}")
+    if not isinstance(command, AskPerson):
         return Decision(reason="not_open")
-    step.close(key)
-    if run.status is TaskStatus.HELD:
-        if event.yes:
-            step.wake(run, approved=True)
-        else:
-            step.fail(run, TaskError(FailureClass.POLICY, "approval_denied", f"{event.by} said no"))
-    elif event.yes:
+    reason = people.refusal(job, command, event)
+    if reason:
+        return Decision(reason=reason)
+    if not event.yes:
+        _no(step, run, command, event.by)
+    elif command.question == "input":
+        step.close(command.key)
+        step.succeed(run, event.answer or {}, "answered")
+    elif command.question == "doubt":
         step.succeed(run, None, "confirmed")
     else:
-        error = TaskError(FailureClass.TECHNICAL, "effect_absent", f"{event.by} says it did not happen")
-        _again(step, run, error)
+        people.agree(step, run, command, event.by)
     return step.decide()
+
+
+def _no(step: Step, run: TaskRun, command: AskPerson, by: str) -> None:
+    """A person said no; with `by` empty, not enough people said yes in time."""
+    step.close(command.key)
+    said = f"{by} said no" if by else "not enough people said yes in time"
+    if command.question == "doubt":
+        error = TaskError(FailureClass.TECHNICAL, "effect_absent", f"{by} says it did not happen")
+        _again(step, run, error)
+    elif command.question == "proposal":
+        error = TaskError(FailureClass.ENVIRONMENT, "proposed", f"{said} to what the agent proposed")
+        _again(step, replace(run, proposed=None), error)
+    elif command.question == "input":
+        code, said = ("declined", f"{by} will not say") if by else ("unanswered", "nobody answered in time")
+        step.fail(run, TaskError(FailureClass.BUSINESS, code, said))
+    else:
+        code = "approval_denied" if by else "approval_expired"
+        step.fail(run, TaskError(FailureClass.POLICY, code, said))
 
 
 def _timer_fired(job: JobState, event: events.TimerFired) -> Decision:
@@ -277,6 +308,8 @@ def _timer_fired(job: JobState, event: events.TimerFired) -> Decision:
             step.wake(run)
         else:
             step.look(run)
+    elif isinstance(command, AskPerson):
+        _no(step, step.task(command.task), command, "")
     elif isinstance(command, VerifyTask):
         _weigh(step, step.task(command.task), "unknown", None, 1)
     else:

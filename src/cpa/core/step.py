@@ -6,11 +6,13 @@ at the end. All loops run over what moves; only starting, stopping and reopening
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
 from msgspec.structs import replace
 
+from cpa.core.approval import digest_of, shown
 from cpa.core.commands import (
     AskPerson,
     CancelAttempt,
@@ -33,6 +35,7 @@ from cpa.core.job import (
     TaskStatus,
     results,
 )
+from cpa.core.people import ASK, ask_first
 
 CANCEL_GRACE = 15_000
 """Milliseconds a cancelled attempt has to answer; then its outcome counts as unknown."""
@@ -103,6 +106,25 @@ class Step:
     def task(self, index: int) -> TaskRun:
         return self._moved.get(index) or self.job.task(index)
 
+    def results(self, indices: Iterable[int]) -> dict[str, dict[str, Any]]:
+        """As `job.results`, with those that come to be in this very step."""
+        found = results(self.job, indices)
+        for index in indices:
+            moved = self._moved.get(index)
+            if moved is not None and moved.status is DONE:
+                found[self.spec(index).id] = moved.result or {}
+        return found
+
+    def digest(self, run: TaskRun) -> str:
+        """Of the exact action this task would do now."""
+        spec = self.spec(run.index)
+        return digest_of(spec.action, self.arguments(run), spec.capability, spec.effect, spec.tainted)
+
+    def arguments(self, run: TaskRun) -> Mapping[str, Any]:
+        """What it would do it with, as people are shown it."""
+        spec = self.spec(run.index)
+        return shown(spec, run, self.results(spec.references))
+
     # -- commands ------------------------------------------------------------------------------------------
 
     def issue(self, command: Command) -> None:
@@ -134,7 +156,7 @@ class Step:
 
     def hold(self, run: TaskRun, reason: str, after: int, **changed: Any) -> None:
         """Give the slot back and wait for a time."""
-        self._leave(run)
+        self.leave(run)
         self._moved[run.index] = replace(
             run, status=HELD, since=self.time, reason=reason, agent="", **changed
         )
@@ -143,7 +165,7 @@ class Step:
 
     def doubt(self, run: TaskRun, reason: str, **changed: Any) -> TaskRun:
         """The effect is uncertain: no slot, but the run cannot end before this is settled."""
-        self._leave(run)
+        self.leave(run)
         self._unsettled += 1
         moved = replace(run, status=IN_DOUBT, since=self.time, reason=reason, **changed)
         self._moved[run.index] = moved
@@ -162,10 +184,15 @@ class Step:
         self._moved[run.index] = replace(run, verified=run.verified + 1)
         self.issue(StartTimer(key=f"look:{run.index}:{run.epoch}", task=run.index, after=after))
 
-    def ask(self, run: TaskRun, question: str) -> None:
+    def ask(self, run: TaskRun, question: str, **more: Any) -> None:
+        """Put a question to people; `more` goes into the command."""
         key = f"ask:{run.index}:{run.epoch}"
         self._moved[run.index] = replace(run, reason=question)
-        self.issue(AskPerson(key=key, task=run.index, epoch=run.epoch, question=question))
+        self.issue(AskPerson(key=key, task=run.index, epoch=run.epoch, question=question, **more))
+
+    def move(self, run: TaskRun) -> None:
+        """The task is where it was, and something about it is new."""
+        self._moved[run.index] = run
 
     def wake(self, run: TaskRun, **changed: Any) -> None:
         """A held task goes back into the line."""
@@ -188,13 +215,13 @@ class Step:
         self._finish(run, CANCELLED)
 
     def _finish(self, run: TaskRun, status: TaskStatus, reason: str = "", **changed: Any) -> None:
-        self._leave(run)
+        self.leave(run)
         self._open -= 1
         self._moved[run.index] = replace(
             run, status=status, since=self.time, line=0, reason=reason, **changed
         )
 
-    def _leave(self, run: TaskRun) -> None:
+    def leave(self, run: TaskRun) -> None:
         """Give back what the task holds while it is where it is."""
         status = run.status
         if status in SLOT:
@@ -229,26 +256,23 @@ class Step:
     def offer(self, index: int) -> bool:
         """Make a task whose dependencies are satisfied ready or held; False when it is skipped instead."""
         run, spec = self.task(index), self.spec(index)
+        if run.status is not WAITING:
+            return True
         if any(self.task(need).status is SKIPPED for need in spec.references):
             self._skip(run, "dependency_skipped")
             return False
         if spec.when and not self._holds(index):
             self._skip(run, "condition_false")
             return False
-        if spec.approval:
-            self.ask(replace(run, status=HELD, since=self.time), "approval")
+        if spec.approval or spec.action == ASK:
+            ask_first(self, run)
         else:
             self._ready.append(index)
         return True
 
     def _holds(self, index: int) -> bool:
         condition = self.job.graph.conditions[index]
-        ids = {self.spec(need).id: need for need in self.spec(index).needs}
-        found = results(self.job, ids.values())
-        for name, need in ids.items():
-            moved = self._moved.get(need)
-            if moved is not None and moved.status is DONE:
-                found[name] = moved.result or {}
+        found = self.results(self.spec(index).needs)
         return condition.evaluate({"tasks": {name: {"result": value} for name, value in found.items()}})
 
     def _skip(self, run: TaskRun, reason: str) -> None:
@@ -280,17 +304,14 @@ class Step:
     def submit(self) -> None:
         self._open = len(self.job.spec.tasks)
 
-    def reopen(self) -> None:
-        """The next run: satisfied tasks stay, the others begin again and count their epochs on."""
-        self._status, self._ending, self._open = JobStatus.PENDING, None, 0
+    def reopen(self, runs: Iterable[TaskRun]) -> None:
+        """The next run, with these tasks as given and the others as they are."""
+        self._status, self._ending = JobStatus.PENDING, None
         self._seldom |= {"cause": "", "reason": "", "started": 0, "ended": 0}
-        for index in range(len(self.job.spec.tasks)):
-            run = self.task(index)
-            if run.status in SATISFIED:
-                continue
-            self._open += 1
-            if run.status is not WAITING:
-                self._moved[index] = TaskRun(index, epoch=run.epoch, since=self.time)
+        self._moved = {run.index: run for run in runs}
+        self._open = sum(
+            self.task(index).status not in SATISFIED for index in range(len(self.job.spec.tasks))
+        )
 
     def start(self) -> None:
         self._status = JobStatus.RUNNING

@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
-from cpa.core import conditions, references
+from cpa.core import conditions, forms, references
 from cpa.core.catalogue import ActionCatalogue, ActionSpec, ArgumentSpec, Slot
 from cpa.core.documents import path
 from cpa.core.job import RetryPolicy, TaskSpec
+from cpa.core.people import ASK, form_of
 from cpa.core.references import Reference
 from cpa.core.todo import RetrySpec, ToDo
 from cpa.errors import InvalidDocument, TooLarge
@@ -32,6 +33,7 @@ class Task:
     """
 
     __slots__ = (
+        "_asked",
         "_braces",
         "arguments",
         "condition",
@@ -57,6 +59,7 @@ class Task:
         for name, value in self.arguments.items():
             self._check_argument(name, value)
         self._check_together()
+        self._asked = self._form()
         self.tainted = self._touched()
         """Arguments that can hold text from outside; the graph adds those that refer to such results."""
         self._check_size()
@@ -84,6 +87,16 @@ class Task:
             for reference in self.condition.references:
                 yield reference, ("when",)
 
+    def check_approval(self, requester: str) -> None:
+        """Whether enough people may allow the task when the requester may not."""
+        rule = self.todo.approval
+        if rule is None or not rule.approvers:
+            return
+        may = sorted(set(rule.approvers) - {requester})
+        if len(may) < rule.needed:
+            said = f"{rule.needed} people must say yes, and only {len(may)} may besides the requester"
+            raise self._wrong("approval", list(rule.approvers), said, "Name more approvers.")
+
     def planned(self, place: Mapping[int, int], positions: Mapping[str, int]) -> TaskSpec:
         """The task as the job stores it. `place`: where each position of the graph goes; `positions`: by id."""
         todo, spec, rule = self.todo, self.spec, self.todo.approval
@@ -110,7 +123,7 @@ class Task:
     @property
     def promised(self) -> tuple[str, ...]:
         """Names its result may hold."""
-        return (*self.spec.results, *self.todo.outputs)
+        return (*self.spec.results, *self._asked, *self.todo.outputs)
 
     def _merged(self) -> dict[str, Any]:
         """The arguments with the shorthands; null stands for an argument that is not given."""
@@ -184,6 +197,24 @@ class Task:
             if count > 1 or (needed and not count):
                 said = f"{spec.name} takes {'exactly' if needed else 'at most'} one of {', '.join(group)}"
                 raise self._wrong("arguments", None, said, f"There are {count}: leave exactly one.")
+
+    def _form(self) -> tuple[str, ...]:
+        """The names of the fields that a task asks a person for."""
+        if self.spec.name != ASK:
+            return ()
+        if self.todo.approval is not None:
+            raise self._wrong(
+                "approval", None, "a question to a person needs no approval", "Leave `approval` out."
+            )
+        read = next((reference for reference, argument in self.reads if argument == "form"), None)
+        if read is not None:
+            raise self._wrong(
+                ("arguments", "form"),
+                read.text,
+                "a form is written literally",
+                "Write the fields themselves.",
+            )
+        return tuple(forms.fields(form_of(self.arguments), self.at("arguments", "form")))
 
     def _touched(self) -> set[str]:
         touched: set[str] = set()

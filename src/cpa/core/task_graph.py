@@ -295,17 +295,21 @@ def compile(
     max_parallel: int = 100,
     max_retries: int = 3,
     environment_wait: float = 3600.0,
+    requester: str = "",
 ) -> JobSpec:
     """The job the plan describes. Durations in seconds; `timeout` 0 is unlimited.
 
     Tasks keep the order of writing wherever dependencies allow: each comes after those it needs. `tainted` of
     a task names all of its arguments that can hold text from outside, references included. Exactly the tasks
-    with `references` are to be filled at dispatch; the arguments of all others are final.
+    with `references` are to be filled at dispatch; the arguments of all others are final. `requester` is whom the
+    request came from, who may not allow its tasks.
     Raises what the checks of the graph raise, and `InvalidDocument` for an empty plan.
     """
     if not graph.tasks:
         raise InvalidDocument("the plan has no task", field="tasks", remedy="Add at least one task.")
     graph.build_graph()
+    for task in graph.tasks:
+        task.check_approval(requester)
     order = graph.order()
     place = {position: index for index, position in enumerate(order)}
     spec = JobSpec(
@@ -317,6 +321,7 @@ def compile(
         max_parallel=max_parallel,
         max_retries=max_retries,
         environment_wait=milliseconds(environment_wait),
+        requester=requester,
     )
     try:
         msgspec.json.encode((intent, description, spec.context))

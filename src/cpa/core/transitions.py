@@ -22,18 +22,19 @@ JOB_MOVES: dict[JobStatus, frozenset[JobStatus]] = {
 """Where one event may take a job (at its start it may be done). From its ends only `JobReopened` leads on."""
 
 TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
-    T.WAITING: frozenset((T.READY, T.HELD, T.SKIPPED)),
+    T.WAITING: frozenset((T.READY, T.HELD, T.DONE, T.SKIPPED)),
     T.READY: frozenset((T.ASSIGNED, T.HELD, T.CANCELLED)),
     T.ASSIGNED: frozenset((T.RUNNING, T.DONE, T.FAILED, T.HELD, T.IN_DOUBT, T.CANCELLED)),
     T.RUNNING: frozenset((T.DONE, T.FAILED, T.HELD, T.IN_DOUBT, T.CANCELLED)),
-    T.HELD: frozenset((T.READY, T.FAILED, T.CANCELLED)),
+    T.HELD: frozenset((T.READY, T.DONE, T.FAILED, T.CANCELLED)),
     T.IN_DOUBT: frozenset((T.DONE, T.FAILED, T.HELD, T.CANCELLED)),
-    T.DONE: frozenset(),
-    T.FAILED: frozenset((T.WAITING,)),
-    T.SKIPPED: frozenset(),
-    T.CANCELLED: frozenset((T.WAITING,)),
+    T.DONE: frozenset((T.WAITING, T.SKIPPED)),
+    T.FAILED: frozenset((T.WAITING, T.DONE, T.SKIPPED)),
+    T.SKIPPED: frozenset((T.WAITING, T.DONE)),
+    T.CANCELLED: frozenset((T.WAITING, T.DONE, T.SKIPPED)),
 }
-"""Where a task run may go. From failed and cancelled only a new run leads on."""
+"""Where a task run may go. From an end only a new run leads on: by itself from failed and cancelled, from done and
+skipped where a person says so. Held becomes done by a person's answer."""
 
 ACCEPTS: dict[type[Event], tuple[TaskStatus, ...]] = {
     events.AgentChosen: (T.READY,),

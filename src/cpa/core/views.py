@@ -6,15 +6,17 @@ seconds. Results are shown as they are; secrets in arguments are references and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
+from cpa.core.approval import shown
 from cpa.core.audit import Stored, entry
 from cpa.core.commands import AskPerson
-from cpa.core.job import JobHead, JobSpec, JobStatus, Snapshot, TaskRun, TaskStatus
+from cpa.core.job import JobHead, JobSpec, JobStatus, Snapshot, TaskRun, TaskSpec, TaskStatus
+from cpa.core.people import needed, said_yes
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -92,6 +94,7 @@ class Job(View):
     last_seq: int = Field(default=0, description="Number of its last event: where a live stream resumes.")
     open_tasks: int = Field(default=0, description="Tasks of this run that have not ended.")
     dead_letter: bool = Field(default=False, description="Failed, and its retries are used up.")
+    discarded: bool = Field(default=False, description="Failed, and nobody will take it up again.")
     reason: str | None = Field(default=None, description="Why the run ended as it did.")
     error: Failure | None = Field(default=None, description="Of the first task that failed for good.")
 
@@ -124,11 +127,27 @@ class Question(View):
     id: str = Field(description="To answer under `/questions/{id}`.")
     job: str
     task: str
-    kind: str = Field(description="`approval`: may it be done? `doubt`: did it happen?")
+    kind: str = Field(
+        description="`approval`: may it be done? `proposal`: may it be done as the agent proposes? "
+        "`input`: what is asked for? `doubt`: did it happen?"
+    )
     action: str
-    arguments: dict[str, Any]
-    text: str
+    arguments: dict[str, Any] = Field(description="What it would be done with, secrets by name.")
+    instead_of: dict[str, Any] | None = Field(
+        default=None, description="The arguments that a proposal would replace."
+    )
+    digest: str = Field(
+        default="",
+        description="SHA-256 of the exact action; an answer names it and counts for no other.",
+    )
+    form: dict[str, Any] | None = Field(default=None, description="What `answer` must hold, field by field.")
+    text: str = Field(description="The question, in words.")
     since: Timestamp | None = None
+    expires: Timestamp | None = Field(default=None, description="When it is too late; null: never.")
+    needed: int = Field(default=1, description="How many people must say yes.")
+    given: list[str] = Field(default_factory=list, description="Who said yes already.")
+    approvers: list[str] = Field(default_factory=list, description="Who may answer; empty: anybody who may.")
+    requester: str | None = Field(default=None, description="Who asked for the job, and so may not allow it.")
 
 
 def job_view(head: JobHead, intent: str, description: str) -> Job:
@@ -184,24 +203,48 @@ def question_id(job: str, task: int, epoch: int) -> str:
     return f"{job}.{task}.{epoch}"
 
 
+def action_arguments(snapshot: Snapshot, index: int) -> dict[str, Any]:
+    """What a task goes out with, or would: its references filled as far as their results are there."""
+    spec, tasks = snapshot.spec.tasks[index], snapshot.tasks
+    done = {snapshot.spec.tasks[need].id: tasks[need].result or {} for need in spec.references}
+    return dict(shown(spec, tasks[index], done))
+
+
 def question_view(snapshot: Snapshot, command: AskPerson) -> Question:
     """An open question with what must be known to answer it."""
     task = snapshot.spec.tasks[command.task]
     run = snapshot.tasks[command.task]
-    if command.question == "approval":
-        text = f"May task {task.id} do {task.action}?"
-    else:
-        text = f"Did {task.action} of task {task.id} happen? Its outcome is unknown."
+    plain = action_arguments(snapshot, command.task)
+    proposed = run.proposed.arguments if run.proposed is not None else None
     return Question(
         id=question_id(snapshot.head.id, command.task, command.epoch),
         job=snapshot.head.id,
         task=task.id,
         kind=command.question,
         action=task.action,
-        arguments=task.arguments,
-        text=text,
+        arguments=plain if proposed is None else proposed,
+        instead_of=None if proposed is None else plain,
+        digest=command.digest,
+        form=command.form or None,
+        text=_asked(task, run, command.question, plain),
         since=moment(run.since) if run.since else None,
+        expires=moment(run.since + command.after) if command.after else None,
+        needed=needed(task),
+        given=list(said_yes(run)),
+        approvers=list(command.people),
+        requester=snapshot.spec.requester or None,
     )
+
+
+def _asked(task: TaskSpec, run: TaskRun, question: str, arguments: Mapping[str, Any]) -> str:
+    if question == "input":
+        return str(arguments.get("question", ""))
+    if question == "proposal":
+        why = f" It says: {run.error.message}" if run.error is not None and run.error.message else ""
+        return f"The agent would do {task.action} of task {task.id} otherwise. May it?{why}"
+    if question == "approval":
+        return f"May task {task.id} do {task.action}?"
+    return f"Did {task.action} of task {task.id} happen? Its outcome is unknown."
 
 
 def questions(snapshot: Snapshot) -> list[Question]:
@@ -222,6 +265,7 @@ def _head(head: JobHead) -> dict[str, Any]:
         "retry_count": head.run,
         "last_seq": head.number,
         "open_tasks": head.open,
+        "discarded": head.discarded,
         "reason": head.reason or head.cause or None,
     }
 
@@ -234,7 +278,7 @@ def _task(spec: JobSpec, run: TaskRun) -> Task:
         action=task.action,
         status=run.status,
         depends_on=[spec.tasks[need].id for need in task.needs],
-        arguments=task.arguments,
+        arguments=task.arguments if run.arguments is None else run.arguments,
         timeout=task.timeout / 1000,
         effect=task.effect.value,
         attempts=run.attempts,

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from cpa.core.approval import arguments_of, digest_of
 from cpa.core.classes import FailureClass
 from cpa.core.commands import CancelAttempt, Command, DispatchTask, RequestTask, VerifyTask
 from cpa.core.events import AgentChosen, Event, TaskFailed, TaskSucceeded, TaskVerified
 from cpa.core.job import JobState, results
-from cpa.core.references import fill
 from cpa.errors import CPAError
 from cpa.orchestrator.agent_registry import AgentRegistry
 from cpa.orchestrator.assignments import LATEST, Assignments
@@ -129,7 +129,13 @@ class Orchestrator:
                 ),
             )
             return
-        if self.assignments.begin(attempt, command.agent, request.task):
+        digest = job.task(command.task).digest
+        if digest and digest != _digest(job, command.task, request):
+            said = "this is not the action that people said yes to"
+            remedy = "retry the job: they are asked anew"
+            refused = ExecutionResult.failed(FailureClass.POLICY, "not_approved", said, remedy=remedy)
+            self.handle_agent_response(attempt, refused)
+        elif self.assignments.begin(attempt, command.agent, request.task):
             self._transport.send(command.agent, attempt, request)
 
     def _verify(self, job: JobState, command: VerifyTask) -> None:
@@ -154,13 +160,10 @@ class Orchestrator:
     def _action(
         self, job: JobState, index: int, attempt: Attempt, age: float = 0.0, look: int = 0
     ) -> ActionRequest:
-        spec, head = job.spec.tasks[index], job.head
+        spec, head, run = job.spec.tasks[index], job.head, job.task(index)
         arguments: Mapping[str, Any] = spec.arguments
-        if spec.references:
-            scope = {
-                "tasks": {name: {"result": value} for name, value in results(job, spec.references).items()}
-            }
-            arguments = {name: fill(value, scope) for name, value in arguments.items()}
+        if spec.references or run.arguments is not None:
+            arguments = arguments_of(spec, run, results(job, spec.references))
         progress = self._progress
         return ActionRequest(
             tenant=head.tenant,
@@ -177,6 +180,12 @@ class Orchestrator:
             age=age,
             look=look,
         )
+
+
+def _digest(job: JobState, index: int, request: ActionRequest) -> str:
+    """Of what is about to be sent."""
+    capability = job.spec.tasks[index].capability
+    return digest_of(request.action, request.arguments, capability, request.effect, request.tainted)
 
 
 def _finished(attempt: Attempt, answer: ExecutionResult) -> Event:

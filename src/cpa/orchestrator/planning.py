@@ -31,6 +31,7 @@ from cpa.core.intents import (
     RouteContext,
 )
 from cpa.core.job import JobSpec, TaskSpec
+from cpa.core.people import ASK
 from cpa.core.slots import iso_date
 from cpa.core.task_graph import TaskGraph, compile
 from cpa.core.utterance import is_address
@@ -218,6 +219,8 @@ class Planner:
     def _waits(self, spec: JobSpec, tenant: str) -> Iterator[str]:
         """The tasks that nobody can do yet."""
         for task in spec.tasks:
+            if task.action == ASK:
+                continue
             if self.offers is not None and not self.offers(task.action, task.capability, tenant):
                 what = f"{task.action} with {task.capability!r}" if task.capability else task.action
                 yield f"{task.id}: no agent offers {what} yet; it waits for one"

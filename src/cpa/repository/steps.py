@@ -19,7 +19,7 @@ import msgspec
 from cpa.core.audit import unseal
 from cpa.core.commands import AnyCommand, Command
 from cpa.core.events import Event
-from cpa.core.job import JobHead, JobSpec, JobStatus, TaskRun
+from cpa.core.job import JobHead, JobSpec, JobStatus, TaskRun, is_dead
 from cpa.errors import Conflict, NotFound
 from cpa.ports.engine import StoredEvent
 from cpa.ports.nonces import Replayed
@@ -311,7 +311,7 @@ class _Flat:
         self._steps(tenant, job, rows)
         head, spec = rows.head, rows.spec
         status = head.status._value_
-        dead = int(head.status is JobStatus.FAILED and head.run >= spec.max_retries)
+        dead = int(is_dead(head, spec))
         times, counts = (head.created, head.time, head.ended), (head.run, head.number, dead)
         words = (spec.intent, spec.description[:_SHOWN])
         self.jobs += (tenant, job, status, head.priority, *times, *counts, *words, bytearray(_encode(head)))

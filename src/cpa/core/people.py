@@ -1,0 +1,114 @@
+"""Questions to people: what is asked, who may answer, and what an answer is worth.
+
+    approval   before a task is done: N people must say yes to the exact action, one no is enough
+    proposal   the agent would do it otherwise: asked and counted like an approval, of the action it proposes
+    input      the task is the question: what is answered is its result
+    doubt      what nobody else can tell: did it happen?
+
+No question holds a slot. A yes is bound to the digest of what was looked at (`core.approval`), whoever asked for
+the job cannot allow its tasks, and nobody counts twice. Plans stored before there were digests ask and answer
+without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from cpa.core.commands import AskPerson
+from cpa.core.events import QuestionAnswered
+from cpa.core.forms import PLAIN
+from cpa.core.job import JobState, Proposal, TaskError, TaskRun, TaskSpec, TaskStatus
+from cpa.core.references import literal
+
+if TYPE_CHECKING:
+    from cpa.core.step import Step
+
+ASK = "person.ask"
+"""The action that is a question: no agent does it."""
+
+
+def needed(spec: TaskSpec) -> int:
+    """How many people must say yes."""
+    return max(spec.approvals, 1)
+
+
+def said_yes(run: TaskRun) -> tuple[str, ...]:
+    """Who did, to what is asked now."""
+    return run.approvals if run.proposed is None else run.proposed.approvals
+
+
+def refusal(job: JobState, command: AskPerson, event: QuestionAnswered) -> str:
+    """Why this answer does not count; empty when it does."""
+    spec, requester = job.spec.tasks[command.task], job.spec.requester
+    if event.digest != command.digest:
+        return "other_action"
+    if command.people and event.by not in command.people:
+        return "not_approver"
+    if command.question in ("doubt", "input"):
+        return ""
+    if spec.approval and requester and event.by == requester:
+        return "own_request"
+    return "duplicate" if event.by in said_yes(job.task(command.task)) else ""
+
+
+def form_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The form of a question."""
+    form = arguments.get("form")
+    return dict(form) if isinstance(form, Mapping) and form else PLAIN
+
+
+def asked_of(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """Whom it is for; empty for anybody."""
+    who = arguments.get("for")
+    return (who,) if isinstance(who, str) and who else ()
+
+
+# -- asking --------------------------------------------------------------------------------------------------
+
+
+def ask_first(step: Step, run: TaskRun) -> None:
+    """Hold a task for the question that comes before it, or that it is."""
+    spec = step.spec(run.index)
+    step.leave(run)
+    run = replace(run, status=TaskStatus.HELD, since=step.time, approved=False, approvals=())
+    if spec.action == ASK:
+        arguments = step.arguments(run)
+        step.ask(run, "input", after=spec.timeout, form=form_of(arguments), people=asked_of(arguments))
+    else:
+        digest = step.digest(run) if spec.approvals or run.digest else ""
+        _ask(step, replace(run, digest=digest), "approval", digest)
+
+
+def propose(step: Step, run: TaskRun, arguments: dict[str, Any], error: TaskError) -> None:
+    """Hold a task until people have said what they think of the agent's other arguments."""
+    step.leave(run)
+    digest = step.digest(replace(run, arguments=literal(arguments)))
+    proposal = Proposal(arguments)
+    held = replace(run, status=TaskStatus.HELD, since=step.time, agent="", error=error, proposed=proposal)
+    _ask(step, held, "proposal", digest)
+
+
+def _ask(step: Step, run: TaskRun, question: str, digest: str) -> None:
+    spec = step.spec(run.index)
+    step.ask(run, question, digest=digest, after=spec.approval_expires, people=spec.approvers)
+
+
+def agree(step: Step, run: TaskRun, command: AskPerson, by: str) -> None:
+    """One more person said yes; with enough of them the task goes on."""
+    said, proposed = (*said_yes(run), by), run.proposed
+    enough = len(said) >= needed(step.spec(run.index))
+    if enough:
+        step.close(command.key)
+    if not command.digest:
+        step.wake(run, approved=True)
+    elif proposed is None:
+        changed = replace(run, approvals=said)
+        step.wake(changed, approved=True) if enough else step.move(changed)
+    elif enough:
+        changed = replace(run, approvals=said, digest=command.digest, proposed=None)
+        step.wake(changed, approved=True, arguments=literal(proposed.arguments))
+    else:
+        step.move(replace(run, proposed=replace(proposed, approvals=said)))

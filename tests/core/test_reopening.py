@@ -1,0 +1,236 @@
+"""The next run as a person wants it: fixed, skipped, done by hand, done again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.core.situations import START, Story, task
+
+from cpa.core import events
+from cpa.core.classes import FailureClass
+from cpa.core.job import TaskRun, TaskStatus
+
+BUSINESS = FailureClass.BUSINESS
+
+
+def failed(**more: Any) -> Story:
+    """a done, b failed; c needs b, d needs a and is done, e needs d."""
+    story = Story(
+        task("a"), task("b", 0), task("c", 1), task("d", 0), task("e", 3, arguments={"v": 1}), **more
+    )
+    story.done(0, x=1)
+    story.done(3, x=2)
+    story.done(4)
+    story.begun(1)
+    story.failed(1, BUSINESS)
+    assert story.tasks == ["done", "failed", "waiting", "done", "done"]
+    return story
+
+
+def refused(story: Story, **more: Any) -> str:
+    return story.ignored(events.JobReopened(time=story.time, by="x", **more))
+
+
+def test_fixed_arguments_replace_the_plans_in_this_run_and_those_after_it() -> None:
+    story = failed()
+
+    story.later(7).reopened(fixes={"1": {"to": "ä"}, "2": {}})
+
+    assert story[1] == TaskRun(1, epoch=1, since=story.time, arguments={"to": "ä"})
+    assert story[2] == TaskRun(2, since=story.time, arguments={})
+    story.start()
+    story.begun(1)
+    assert story[1].arguments == {"to": "ä"}
+    story.failed(1, BUSINESS)
+    story.reopened()
+    assert (story[1].arguments, story[2].arguments) == ({"to": "ä"}, {})
+    story.start()
+    story.done(1)
+    story.done(2)
+    assert story.status == "done"
+
+
+def test_an_approval_is_of_the_fixed_arguments() -> None:
+    story = Story(task("a", approval=True, approvals=1, arguments={"v": 1}))
+    first = story[0].digest
+    story.answered(False)
+
+    story.reopened(fixes={"0": {"v": 2}})
+    story.start()
+
+    assert story[0].digest not in ("", first)
+    story.answered(True)
+    story.done()
+
+
+def test_a_skipped_task_lets_go_what_only_comes_after_it() -> None:
+    story = failed()
+
+    story.later(7).reopened(skip=(1,))
+
+    run = TaskRun(1, TaskStatus.SKIPPED, epoch=1, since=story.time, reason="skipped_by_person")
+    assert story[1] == run
+    assert (story.job.head.open, story.status) == (1, "pending")
+    story.start()
+    assert story.open == ["dispatch:2:1"]
+
+
+def test_what_uses_a_skipped_result_is_skipped() -> None:
+    story = Story(task("a"), task("b", 0, references=(0,)), task("c", 1))
+    story.begun()
+    story.failed(failure=BUSINESS)
+
+    story.reopened(skip=(0,))
+    story.start()
+
+    assert story.tasks == ["skipped", "skipped", "ready"]
+
+
+def test_what_a_person_did_has_its_result() -> None:
+    story = Story(task("a"), task("b", 0, when="tasks.a.result.x == 5"))
+    story.begun()
+    story.failed(failure=BUSINESS)
+
+    story.later(3).reopened(done={"0": {"x": 5}})
+
+    run = TaskRun(0, TaskStatus.DONE, epoch=1, since=START + 3, reason="done_by_person", result={"x": 5})
+    assert story[0] == run
+    story.start()
+    assert story.open == ["dispatch:1:1"]
+
+
+def test_a_later_task_can_be_settled_while_an_earlier_one_is_done_again() -> None:
+    story = failed()
+
+    story.reopened(skip=(2,))
+    story.start()
+
+    assert story.tasks == ["done", "ready", "skipped", "done", "done"]
+    story.done(1)
+    assert story.status == "done"
+
+
+def test_a_settled_task_whose_dependencies_are_all_settled_is_not_offered_again() -> None:
+    story = failed()
+
+    story.reopened(done={"1": {}, "2": {}})
+    assert story.job.head.open == 0
+    story.start()
+
+    assert (story.status, story.tasks) == ("done", ["done"] * 5)
+
+
+def test_what_is_done_again_goes_back_with_all_that_depend_on_it() -> None:
+    story = failed()
+
+    story.later(5).reopened(restart=(3,))
+
+    assert story.tasks == ["done", "waiting", "waiting", "waiting", "waiting"]
+    assert story[3] == TaskRun(3, epoch=1, since=story.time)
+    assert story.job.waiting == [0, 0, 1, 0, 1]
+    assert story.job.head.open == 4
+    story.start()
+    assert story.open == ["dispatch:1:2", "dispatch:3:2"]
+    story.done(3)
+    story.done(4)
+    assert story[4].epoch == 2
+
+
+def test_the_first_done_again_is_the_whole_job_again() -> None:
+    story = failed()
+
+    story.reopened(restart=(0, 4))
+
+    assert story.tasks == ["waiting"] * 5
+    story.start()
+    assert story.open == ["dispatch:0:2"]
+
+
+def test_what_was_skipped_by_its_condition_is_weighed_again() -> None:
+    story = Story(task("a"), task("b", 0, when="tasks.a.result.x == 1"), task("c", 1))
+    story.done(0, x=0)
+    story.begun(2)
+    story.failed(2, BUSINESS)
+
+    story.reopened(done={"0": {"x": 1}}, restart=(0,))
+
+    assert (story[0].result, story.tasks) == ({"x": 1}, ["done", "waiting", "waiting"])
+    story.start()
+    assert story.tasks == ["done", "ready", "waiting"]
+
+
+def test_a_done_task_can_be_skipped_instead() -> None:
+    story = failed()
+
+    story.reopened(skip=(3,), restart=(3,))
+
+    assert story.tasks == ["done", "waiting", "waiting", "skipped", "waiting"]
+    assert story[3].result is None
+
+
+def test_a_task_done_again_can_be_fixed() -> None:
+    story = failed()
+
+    story.reopened(fixes={"4": {"v": 2}}, restart=(4,))
+
+    assert story[4] == TaskRun(4, epoch=1, since=story.time, arguments={"v": 2})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"skip": (5,)},
+        {"skip": (-1,)},
+        {"restart": (5,)},
+        {"restart": (-1,)},
+        {"fixes": {"5": {}}},
+        {"done": {"-1": {}}},
+        {"done": {"01": {}}},
+        {"fixes": {"a": {}}},
+        {"fixes": {"": {}}},
+        {"fixes": {"²": {}}},
+        {"fixes": {"١": {}}},
+    ],
+)
+def test_what_names_no_task_is_refused(more: dict[str, Any]) -> None:
+    assert refused(failed(), **more) == "no_such_task"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"skip": (1, 1)},
+        {"skip": (1,), "done": {"1": {}}},
+        {"skip": (1,), "fixes": {"1": {}}},
+        {"fixes": {"1": {}}, "done": {"1": {}}},
+    ],
+)
+def test_one_task_is_one_thing(more: dict[str, Any]) -> None:
+    assert refused(failed(), **more) == "said_twice"
+
+
+@pytest.mark.parametrize("more", [{"skip": (0,)}, {"done": {"3": {}}}, {"fixes": {"4": {}}}])
+def test_what_stays_done_is_not_changed(more: dict[str, Any]) -> None:
+    assert refused(failed(), **more) == "still_done"
+    assert refused(failed(), **more, restart=(1,)) == "still_done"
+
+
+def test_a_cancelled_job_is_taken_up_in_the_same_way() -> None:
+    story = Story(task("a"), task("b", 0))
+    story.begun()
+    story.cancelled()
+    story.failed()
+    assert story.tasks == ["cancelled", "waiting"]
+
+    story.reopened(done={"0": {}}, skip=(1,))
+    story.start()
+
+    assert story.status == "done"
+
+
+def test_only_a_dead_letter_may_be_reopened_past_its_retries_whatever_is_said() -> None:
+    story = failed(max_retries=0)
+
+    assert refused(story, skip=(1,)) == "retries_used_up"
+    story.reopened(skip=(1,), dead_letter=True)
