@@ -1,0 +1,86 @@
+"""Arguments that replace those of a plan: fixed by a person, or proposed by an agent; checked as the plan's were.
+
+Both are checked at the door, before they become part of an event. The core takes them as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cpa.core.actions import CATALOGUE
+from cpa.core.catalogue import ActionCatalogue
+from cpa.core.documents import path
+from cpa.core.job import JobSpec, TaskSpec
+from cpa.core.references import literal
+from cpa.core.task import Task
+from cpa.core.todo import ToDo
+from cpa.errors import BadInput, InvalidDocument
+
+
+def fixed(
+    spec: JobSpec,
+    index: int,
+    arguments: Mapping[str, Any],
+    field: str = "arguments",
+    *,
+    catalogue: ActionCatalogue = CATALOGUE,
+) -> dict[str, Any]:
+    """What `JobReopened.fixes` may hold for this task: all of its arguments, anew.
+
+    They may refer to the results that the plan's arguments refer to, and hold text from outside where those do.
+    Raises `InvalidDocument` or `TooLarge` with a path below `field`.
+    """
+    old = spec.tasks[index]
+    task = _task(old, arguments, field, catalogue)
+    known = {spec.tasks[need].id: need for need in old.references}
+    for reference, argument in task.reads:
+        at = path(field, argument)
+        if reference.task not in known:
+            raise InvalidDocument(
+                f"{{{{ {reference.text} }}}} is no result that this task uses",
+                field=at,
+                value=reference.text,
+                remedy=f"Write the value itself; the task uses: {', '.join(known) or 'none'}.",
+            )
+        source = spec.tasks[known[reference.task]]
+        if argument not in old.tainted and _from_outside(source, catalogue):
+            raise InvalidDocument(
+                f"{{{{ {reference.text} }}}} comes from outside, and {argument!r} did not before",
+                field=at,
+                value=reference.text,
+                remedy="Write the value itself.",
+            )
+    return task.arguments
+
+
+def proposed(
+    spec: JobSpec,
+    index: int,
+    arguments: Mapping[str, Any],
+    field: str = "arguments",
+    *,
+    catalogue: ActionCatalogue = CATALOGUE,
+) -> dict[str, Any]:
+    """What `TaskProposed.arguments` may hold for this task: all of its arguments, literally, of the right types.
+
+    Raises as `fixed`. Whether people are asked about them the core decides (`core.approval.proposable`).
+    """
+    _task(spec.tasks[index], literal(arguments), field, catalogue)
+    return dict(arguments)
+
+
+def _task(old: TaskSpec, arguments: Mapping[str, Any], field: str, catalogue: ActionCatalogue) -> Task:
+    try:
+        return Task(
+            ToDo.read({"action": old.action, "arguments": arguments}, field, old.id), field, catalogue
+        )
+    except BadInput as error:
+        # Whoever asked knows nothing of the task around the arguments.
+        error.field = field + (error.field or "").removeprefix(field).removeprefix(".arguments")
+        raise
+
+
+def _from_outside(source: TaskSpec, catalogue: ActionCatalogue) -> bool:
+    action = catalogue.get(source.action)
+    return action.tainted_result or (action.passes_taint and bool(source.tainted))
