@@ -162,7 +162,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
             audit,
             clock,
             lambda: f"ag_{chance(8).hex()}",
-            check_endpoint=AddressGuard((*settings.allow_private, *workspace.allow_private)).check_literal,
+            check_endpoint=AddressGuard((*settings.allow_private, *workspace.allow_private)).check_endpoint,
         )
         # Known before the engine looks at what is open: what agents had, they have still.
         await directory.load()

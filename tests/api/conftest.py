@@ -110,7 +110,7 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
         AuditLog(trail, clock),
         clock,
         lambda: f"ag_{next(ids)}",
-        check_endpoint=AddressGuard(("127.0.0.1",)).check_literal,
+        check_endpoint=AddressGuard(("127.0.0.1",)).check_endpoint,
     )
     services = ApiServices(
         engine=engine,

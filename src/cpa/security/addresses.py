@@ -6,7 +6,9 @@ A host is judged in its canonical form, because the same address has many spelli
 unambiguously is refused.
 
 An IPv6 address may carry an IPv4 one (mapped, compatible, 6to4, NAT64, Teredo, ISATAP): the carried address
-is judged too.
+is judged too, and each of them must be public or allowed. What counts as public does not rest on the standard
+library alone, whose list grows with its version: IPv6 is public within 2000::/3 only, and some ranges that are
+globally routed, or were, are services of the network one stands in.
 """
 
 from __future__ import annotations
@@ -33,6 +35,21 @@ _BROWSER_ONLY = frozenset({"data", "blob", "about"})
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".localdomain", ".home.arpa")
 _NAT64 = IPv6Network("64:ff9b::/96")
 _COMPATIBLE = IPv6Network("::/96")
+_GLOBAL = IPv6Network("2000::/3")
+_LOCAL = (
+    IPv4Network("192.0.0.0/24"),  # protocol assignments; one cloud's metadata among them
+    IPv4Network("192.88.99.0/24"),  # relays of 6to4, given up
+    IPv4Network("168.63.129.16/32"),  # one cloud's host agent
+    IPv6Network("3fff::/20"),  # documentation
+)
+_METADATA = (
+    IPv4Network("100.100.100.200/32"),
+    IPv4Network("168.63.129.16/32"),
+    IPv4Network("192.0.0.192/32"),
+    IPv6Network("fd00:ec2::254/128"),
+    IPv6Network("fd20:ce::254/128"),
+)
+"""Where clouds hand out credentials, besides the link-local addresses."""
 _ODD = re.compile(r"[\x00-\x20\x7f\\]")
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
 
@@ -56,8 +73,8 @@ class AddressGuard:
     """Lets public addresses through, and of the others only what `allow` names.
 
     `allow` holds `host`, `host:port`, an address, `address:port`, `[address]:port` or a CIDR network. A
-    host *name* allows whatever private address it resolves to, but no link-local one: cloud metadata
-    services live there and must be named by address.
+    host *name* allows whatever private address it resolves to, but none where cloud metadata services
+    live (all link-local ones among them): those must be named by address.
     """
 
     def __init__(self, allow: Iterable[str] = (), *, resolver: Resolver | None = None) -> None:
@@ -87,6 +104,19 @@ class AddressGuard:
         elif self._is_local_name(host) and not any(entry.covers_name(host, port) for entry in self._allow):
             _refuse(url, host, port, "is a local name")
 
+    def check_endpoint(self, url: str) -> None:
+        """What can be said of an agent's endpoint without asking the network: as `check_literal`, and it is
+        something to which a path can be added."""
+        parts, _, _ = _split(url)
+        if parts.query or parts.fragment or url.endswith(("?", "#")):
+            raise BadInput(
+                "an endpoint has no query and no fragment",
+                field="url",
+                value=url,
+                remedy="write https://host:port, and a path if there is one",
+            )
+        self.check_literal(url)
+
     async def _lookup(self, host: str, port: int) -> list[IPAddress]:
         try:
             texts = await self._resolver(host, port)
@@ -103,16 +133,16 @@ class AddressGuard:
         return found
 
     def _judge(self, url: str, host: str, port: int, address: IPAddress) -> None:
-        carried = _carried(address)
-        if any(entry.covers_address(each, port) for entry in self._allow for each in carried):
+        found = _carried(address)
+        allowed = [any(entry.covers_address(each, port) for entry in self._allow) for each in found]
+        if allowed[0]:
             return
-        hidden = [each for each in carried if not _is_public(each)]
-        if not hidden:
-            return
+        hidden = [
+            each for each, covered in zip(found, allowed, strict=True) if not (covered or _is_public(each))
+        ]
         by_name = any(entry.covers_name(host, port) for entry in self._allow)
-        if by_name and not any(each.is_link_local or each.is_unspecified for each in carried):
-            return
-        _refuse(url, host, port, f"leads to the non-public address {hidden[0]}")
+        if hidden and not (by_name and not any(_is_metadata(each) for each in hidden)):
+            _refuse(url, host, port, f"leads to the non-public address {hidden[0]}")
 
     @staticmethod
     def _is_local_name(host: str) -> bool:
@@ -229,7 +259,7 @@ def _as_address(host: str) -> IPAddress | None:
 
 
 def _carried(address: IPAddress) -> list[IPAddress]:
-    """The address and every IPv4 address packed into it."""
+    """The address, first, and every IPv4 address packed into it; of one that is no more than its packing, that."""
     if isinstance(address, IPv4Address):
         return [address]
     low = IPv4Address(int(address) & 0xFFFFFFFF)
@@ -237,21 +267,26 @@ def _carried(address: IPAddress) -> list[IPAddress]:
         return [address.ipv4_mapped]
     if address in _NAT64:
         return [low]
-    if address in _COMPATIBLE:
-        return [address, low]
+    found: list[IPAddress] = [address]
     if address.sixtofour is not None:
-        return [address, address.sixtofour]
+        found.append(address.sixtofour)
     if address.teredo is not None:
-        return [address, *address.teredo]
-    if (int(address) >> 32) & 0xFDFFFFFF == 0x00005EFE:
-        return [address, low]
-    return [address]
+        found += address.teredo
+    if address in _COMPATIBLE or (int(address) >> 32) & 0xFDFFFFFF == 0x00005EFE:
+        found.append(low)
+    return found
 
 
 def _is_public(address: IPAddress) -> bool:
-    if isinstance(address, IPv6Address) and address.is_site_local:
+    if any(address in network for network in _LOCAL):
+        return False
+    if isinstance(address, IPv6Address) and (address.is_site_local or address not in _GLOBAL):
         return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+
+
+def _is_metadata(address: IPAddress) -> bool:
+    return address.is_link_local or address.is_unspecified or any(address in network for network in _METADATA)
 
 
 def _parse_allowed(entry: str) -> _Allowed:
