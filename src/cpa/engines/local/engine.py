@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from cpa.core.events import CancelRequested, Event, JobReopened, JobSubmitted
+from cpa.core.events import CancelRequested, Event, JobDiscarded, JobReopened, JobSubmitted
 from cpa.core.job import Decision, Graph, JobHead, JobState, JobStatus, Snapshot
 from cpa.engines.local.inbox import Inbox
 from cpa.engines.local.line import Line
@@ -175,6 +175,9 @@ class LocalEngine:
         nonce: Nonce | None = None,
     ) -> Outcome:
         state = await self.load(tenant, job)
+        if type(event) is JobDiscarded and state.head.status.ended:
+            # Ended jobs are nobody's: two who step one at the same moment must have the same copy.
+            state = self._stepper.adopt_ended(state)
         decision = Decision() if event is None else self._stepper.step(state, event)
         self._spend(tenant, nonce)
         if message is not None:
@@ -385,6 +388,10 @@ def _not_reopened(job: JobState, reason: str) -> Conflict:
             f"the job failed after {head.run} retries and is a dead letter",
             "look at `cpa explain`; submit it anew once the cause is mended",
         ),
+        "discarded": ("the job was discarded", "open it from the dead letters if it is to go on after all"),
+        "no_such_task": ("the job has no such task", "tasks are named by their index in the plan, from 0"),
+        "said_twice": ("one task is named for two things", "fix it, skip it, or count it as done"),
+        "still_done": ("a task that stays done is not changed", "name it also as one to be done again"),
     }
     message, remedy = words[reason]
     return Conflict(message, field="job", value=head.id, remedy=remedy)
