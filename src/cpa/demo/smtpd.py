@@ -35,9 +35,10 @@ class Account:
     password: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Handler:
-    """What aiosmtpd calls; its method names are aiosmtpd's."""
+    """What aiosmtpd calls; its method names are aiosmtpd's. Without slots: it looks at every attribute, and up to
+    CPython 3.11.4 asking such a class for its `__weakref__` fails."""
 
     deliver: Deliver
 
