@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from html import escape
 from typing import Any
 
 import httpx2
 import jsonschema
 import pytest
+from playwright.async_api import async_playwright
 from tests.api.conftest import Door
 
+from cpa.executors.web.browser import find_browser
 from cpa.ports.keys import Scope
 
 
@@ -97,6 +101,54 @@ async def test_the_documentation_page_points_to_the_document(door: Door) -> None
         page = await stranger.get("/docs")
 
     assert (page.status_code, "/openapi.json" in page.text) == (200, True)
+
+
+async def test_the_documentation_page_needs_nothing_from_elsewhere(door: Door) -> None:
+    """Neither a script nor a style nor a picture of another host: it is whole without internet."""
+    async with door.client() as stranger:
+        page = await stranger.get("/docs")
+
+    pulled = re.findall(r'<(?:script|link|img|iframe|object|source)[^>]*?(?:src|href)="([^"]*)"', page.text)
+    assert [address for address in pulled if not address.startswith("data:")] == []
+    assert "<script" not in page.text
+    assert "@import" not in page.text
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+
+
+async def test_the_documentation_page_tells_everything(document: dict[str, Any], door: Door) -> None:
+    async with door.client() as stranger:
+        page = (await stranger.get("/docs")).text
+
+    for path, method, operation in operations(document):
+        assert f"<code>{method.upper()} {path}</code>" in page
+        assert escape(operation["summary"]) in page
+    targets, places = re.findall(r'href="#([^"]+)"', page), re.findall(r' id="([^"]+)"', page)
+    assert set(targets) <= set(places)
+    assert len(places) == len(set(places))
+
+
+@pytest.mark.browser
+async def test_the_documentation_page_renders_without_internet(door: Door) -> None:
+    """In a real browser that reaches nobody: text is shown, a link leads to its place, the keyboard to it."""
+    async with door.client() as stranger:
+        text = (await stranger.get("/docs")).text
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=find_browser())
+        page = await browser.new_page(offline=True)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await page.set_content(text)
+        shown = await page.locator("main").inner_text()
+        await page.keyboard.press("Tab")
+        focused = await page.evaluate("document.activeElement.textContent")
+        box = await page.get_by_role("heading", name="POST /schedule").bounding_box()
+        await browser.close()
+
+    assert "Every request but GET /health needs the header X-API-Key" in shown
+    assert focused == "Skip to content"
+    assert box is not None
+    assert box["height"] > 0
+    assert [url for url in asked if not url.startswith("data:")] == []
 
 
 async def test_answers_have_the_documented_shape(document: dict[str, Any], api: httpx2.AsyncClient) -> None:

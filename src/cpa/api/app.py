@@ -14,7 +14,19 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from cpa.api import agents, artifacts, audit, health, jobs, lam, live, problems, questions, schedule
+from cpa.api import (
+    agents,
+    artifacts,
+    audit,
+    health,
+    jobs,
+    lam,
+    live,
+    problems,
+    questions,
+    reference,
+    schedule,
+)
 from cpa.api.gate import Gate, Origins
 from cpa.api.render import Problem
 from cpa.api.services import ApiServices
@@ -64,6 +76,7 @@ def create_app(services: ApiServices) -> FastAPI:
         version=services.version,
         openapi_tags=_TAGS,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -71,6 +84,7 @@ def create_app(services: ApiServices) -> FastAPI:
     problems.install(app)
     for room in (schedule, jobs, questions, agents, lam, artifacts, audit, health, live):
         app.include_router(room.router)
+    reference.install(app)
     app.add_middleware(Gate)
     if services.settings.cors_origins:
         app.add_middleware(Origins, origins=services.settings.cors_origins)
