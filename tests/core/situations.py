@@ -27,7 +27,7 @@ VERIFIABLE, UNSAFE = EffectClass.VERIFIABLE, EffectClass.UNSAFE
 def task(name: str, *needs: int, **more: Any) -> TaskSpec:
     """A task with a quick, even backoff unless told otherwise."""
     more.setdefault("retry", RetryPolicy(max_attempts=3, first_delay=1_000))
-    return TaskSpec(id=name, action="flow.noop", needs=needs, **more)
+    return TaskSpec(id=name, needs=needs, **{"action": "flow.noop"} | more)
 
 
 class Story:

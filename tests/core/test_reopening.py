@@ -8,8 +8,9 @@ import pytest
 from tests.core.situations import START, Story, task
 
 from cpa.core import events
-from cpa.core.classes import FailureClass
+from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.job import TaskRun, TaskStatus
+from cpa.core.reopening import with_pages
 
 BUSINESS = FailureClass.BUSINESS
 
@@ -234,3 +235,81 @@ def test_only_a_dead_letter_may_be_reopened_past_its_retries_whatever_is_said() 
 
     assert refused(story, skip=(1,)) == "retries_used_up"
     story.reopened(skip=(1,), dead_letter=True)
+
+
+def browsing() -> Story:
+    """Opened, signed in, something kept and something told: done; then a wait failed, a download comes after it."""
+    story = Story(
+        task("open", action="web.goto"),
+        task("sign_in", 0, action="web.click"),
+        task("keep", 1, action="file.write"),
+        task("signed_in", 1, action="web.wait_for"),
+        task("download", 3, action="web.download"),
+        task("told", action="mail.send", effect=EffectClass.UNSAFE),
+    )
+    for index in (0, 1, 2, 5):
+        story.done(index)
+    story.begun(3)
+    story.failed(3, BUSINESS)
+    return story
+
+
+def again(story: Story, **more: Any) -> tuple[int, ...]:
+    return with_pages(story.job, events.JobReopened(time=story.time, by="x", **more)).restart
+
+
+def test_a_browser_task_that_runs_again_gets_its_page_again() -> None:
+    story = browsing()
+    assert again(story) == (0, 1)
+
+    story.reopened(restart=again(story))
+    story.start()
+    assert story.tasks == ["ready", "waiting", "waiting", "waiting", "waiting", "done"]
+    for index in range(5):
+        story.done(index)
+    assert story.status == "done"
+
+
+def test_what_a_person_says_about_the_next_run_stays_said() -> None:
+    story = browsing()
+    assert again(story, restart=(1,)) == (0, 1)
+    assert again(story, done={"3": {}}) == (0, 1)
+    assert again(story, skip=(3, 4)) == ()
+    assert again(story, skip=(0,)) == ()
+    assert again(story, skip=(9,), restart=(8,)) == (8,)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"effect": EffectClass.UNSAFE},
+        {"effect": EffectClass.UNSAFE, "action": "http.request"},
+        {"action": "person.ask"},
+    ],
+)
+def test_nothing_is_repeated_that_must_not_be(second: dict[str, Any]) -> None:
+    story = Story(
+        task("open", action="web.goto"), task("second", 0, **second), task("read", 1, action="web.extract")
+    )
+    story.done(0)
+    if second.get("action") == "person.ask":
+        story.answered(True, 1)
+    else:
+        story.done(1)
+    story.begun(2)
+    story.failed(2, BUSINESS)
+    assert again(story) == ()
+
+
+def test_what_a_person_settled_is_not_done_again() -> None:
+    story = browsing()
+    story.reopened(restart=(1,), done={"1": {}})
+    story.start()
+    story.done(2)
+    story.begun(3)
+    story.failed(3, BUSINESS)
+    assert again(story) == ()
+
+
+def test_other_tasks_need_no_page() -> None:
+    assert again(failed()) == ()

@@ -8,8 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 from rich.console import Console
 
@@ -101,6 +104,35 @@ async def test_the_workspace_holds_no_secret(tmp_path: Path) -> None:
             "portal_password": 0o600,
             "mail_password": 0o600,
         }
+
+
+async def test_a_retry_after_the_password_was_corrected_signs_in_again(tmp_path: Path) -> None:
+    async with open_stage(tmp_path, mail="embedded") as stage:
+        secret = stage.props.data / "secrets" / "portal_password"
+        secret.write_text("wrong", "utf-8")
+        async with httpx2.AsyncClient(
+            base_url=stage.api, headers={"X-API-Key": stage.key}, timeout=60, trust_env=False
+        ) as api:
+            job = (await api.post("/schedule", json={"text": SENTENCES["en"]})).json()["job_id"]
+            refused = await ended(api, job)
+            secret.write_text(stage.props.password, "utf-8")
+            assert (await api.post(f"/jobs/{job}/retry")).is_success
+            done = await ended(api, job)
+
+    assert (refused["job"]["status"], refused["job"]["error"]["code"]) == ("failed", "login_refused")
+    assert done["job"]["status"] == "done", done["job"]
+    assert {task["status"] for task in done["tasks"]} == {"done"}
+
+
+async def ended(api: httpx2.AsyncClient, job: str) -> dict[str, Any]:
+    """The job's detail once its run has ended."""
+    after, end = 0, time.monotonic() + 90
+    while time.monotonic() < end:
+        page = (await api.get(f"/jobs/{job}/events", params={"after": after, "wait": 5})).json()
+        after = page["last_seq"]
+        if page["ended"]:
+            return dict((await api.get(f"/jobs/{job}")).json())
+    raise AssertionError("the run did not end in time")
 
 
 @pytest.mark.mailserver

@@ -1,10 +1,16 @@
 """What a person may say when opening the next run: which arguments are fixed, which tasks are skipped, count as
-done or are done again."""
+done or are done again.
+
+And what nobody needs to say: a browser's page ends with its run. A browser task that runs again finds none, so the
+done browser tasks that led to its page are done again with it, where all of that is harmless to repeat."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from msgspec.structs import replace
+
+from cpa.core.classes import EffectClass
 from cpa.core.events import JobReopened
 from cpa.core.job import SATISFIED, JobState, TaskRun, TaskStatus
 from cpa.core.people import ASK
@@ -44,6 +50,48 @@ def next_run(job: JobState, event: JobReopened) -> Iterator[TaskRun]:
             # An answer to a question of this run must not count for the same question of the next.
             epoch = run.epoch + 1 if spec.approvals or spec.action == ASK else run.epoch
             yield TaskRun(index, epoch=epoch, since=event.time, arguments=arguments)
+
+
+def with_pages(job: JobState, event: JobReopened) -> JobReopened:
+    """The event, with the done browser tasks that lead to those of the next run added to what is done again.
+
+    Unchanged when that would repeat what must not be: anything done whose effect is not idempotent, an answer of a
+    person, a task a person settled. Then the browser task fails with `session_lost`.
+    """
+    if refusal(job, event):
+        return event
+    spec, again = job.spec, _again(job, event.restart)
+    decided = {*event.skip, *_indices(event.done)}
+    runs = [
+        index
+        for index in range(len(spec.tasks))
+        if index not in decided and (index in again or job.task(index).status not in SATISFIED)
+    ]
+    before, left = set[int](), [index for index in runs if _browser(job, index)]
+    while left:
+        for need in spec.tasks[left.pop()].needs:
+            if need not in before:
+                before.add(need)
+                left.append(need)
+    pages = {i for i in before - again - decided if _browser(job, i) and job.task(i).status in SATISFIED}
+    repeated = _again(job, pages) - again - decided
+    if not all(_repeatable(job, index) for index in repeated):
+        return event
+    return replace(event, restart=tuple(sorted({*event.restart, *pages})))
+
+
+def _browser(job: JobState, index: int) -> bool:
+    return job.spec.tasks[index].action.startswith("web.")
+
+
+def _repeatable(job: JobState, index: int) -> bool:
+    """Whether nothing is lost or doubled when the task runs (again) in the next run."""
+    spec, run = job.spec.tasks[index], job.task(index)
+    if run.reason in (DONE_BY_PERSON, SKIPPED_BY_PERSON):
+        return False
+    if run.status is not TaskStatus.DONE:
+        return True
+    return spec.effect is EffectClass.IDEMPOTENT and spec.action != ASK
 
 
 def _settled(run: TaskRun, event: JobReopened, status: TaskStatus, reason: str) -> TaskRun:

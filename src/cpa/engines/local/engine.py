@@ -17,6 +17,7 @@ import msgspec
 
 from cpa.core.events import CancelRequested, Event, JobDiscarded, JobReopened, JobSubmitted
 from cpa.core.job import Decision, Graph, JobHead, JobState, JobStatus, Snapshot
+from cpa.core.reopening import with_pages
 from cpa.engines.local.inbox import Inbox
 from cpa.engines.local.line import Line
 from cpa.engines.local.recovery import Recovery
@@ -203,13 +204,13 @@ class LocalEngine:
         return await self.reopen(tenant, job, JobReopened(time=0, by=by))
 
     async def reopen(self, tenant: str, job: str, event: JobReopened) -> Outcome:
-        """Open the next run and put it into the line."""
+        """Open the next run and put it into the line; its browser tasks get their page again."""
         self._stepper.recent.pop((tenant, job), None)
         state = await self.load(tenant, job)
         if state.head.status.ended:
             await self._check_whole(state)
             state = self._stepper.adopt_ended(state)
-        decision = self._stepper.step(state, event)
+        decision = self._stepper.step(state, with_pages(state, event))
         if decision.changes is None:
             raise _not_reopened(state, decision.reason)
         self._stepper.enqueue(state)
