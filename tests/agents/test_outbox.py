@@ -88,22 +88,21 @@ async def test_another_life_finds_everything(path: Path, clock: Clock) -> None:
     await first.take(entry("m1"))
     await first.take(entry("m2"))
     await first.answer("m2", "a2", "größe".encode())
-    await first.move("stream", 7)
     await first.close()
 
     second = await Outbox.open(path, "two", clock)
     assert await second.take(entry("m1")) == Kept(life="one", answer=None, delivered=False)
     assert await second.take(entry("m3")) is None
     assert await second.undelivered() == ["größe".encode()]
-    assert await second.place() == ("stream", 7)
     await second.close()
 
 
-async def test_the_place_is_nowhere_at_first(outbox: Outbox) -> None:
-    assert await outbox.place() == ("", 0)
-    await outbox.move("a", 1)
-    await outbox.move("b", 0)
-    assert await outbox.place() == ("b", 0)
+async def test_an_attempt_is_found_by_what_it_is_about(outbox: Outbox) -> None:
+    await outbox.take(entry("m1", epoch=2))
+    await outbox.answer("m1", "a1", b"done")
+
+    assert await outbox.find(Named("j", "t", 2)) == Kept(life="one", answer=b"done", delivered=False)
+    assert await outbox.find(Named("j", "t", 1)) is None
 
 
 async def test_old_answers_are_forgotten_and_open_ones_never(path: Path, clock: Clock) -> None:

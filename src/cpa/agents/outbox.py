@@ -40,10 +40,10 @@ _TABLES: Final = (
         message TEXT PRIMARY KEY, job TEXT NOT NULL, task TEXT NOT NULL, epoch INTEGER NOT NULL,
         effect TEXT NOT NULL, life TEXT NOT NULL, taken INTEGER NOT NULL,
         answer_id TEXT, answer BLOB, delivered INTEGER) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS names ON attempts (job, task, epoch)",
     "CREATE INDEX IF NOT EXISTS answers ON attempts (answer_id) WHERE answer_id IS NOT NULL",
     """CREATE INDEX IF NOT EXISTS open_answers ON attempts (taken)
         WHERE answer IS NOT NULL AND delivered IS NULL""",
-    "CREATE TABLE IF NOT EXISTS place (one INTEGER PRIMARY KEY CHECK (one = 1), stream TEXT, cursor INTEGER)",
 )
 
 
@@ -99,6 +99,12 @@ class Outbox:
         """Remember that this attempt begins; or what is known of it, when it was taken before."""
         return await self._write(partial(self._take, entry=entry, now=self._clock.now_ms()))
 
+    async def find(self, named: Named) -> Kept | None:
+        """What is known of this attempt, by whatever request."""
+        sql = "SELECT life, answer, delivered FROM attempts WHERE job = ? AND task = ? AND epoch = ?"
+        row = await self._write(lambda db: db.execute(sql, (named.job, named.task, named.epoch)).fetchone())
+        return None if row is None else _kept(row)
+
     async def answer(self, message: str, answer_id: str, answer: bytes) -> None:
         """Keep the answer to this request. The first one stays."""
         sql = "UPDATE attempts SET answer_id = ?, answer = ? WHERE message = ? AND answer IS NULL"
@@ -113,15 +119,6 @@ class Outbox:
         """The answers nobody has acknowledged, oldest first."""
         sql = "SELECT answer FROM attempts WHERE answer IS NOT NULL AND delivered IS NULL ORDER BY taken, message"
         return await self._write(lambda db: [bytes(row[0]) for row in db.execute(sql)])
-
-    async def place(self) -> tuple[str, int]:
-        """Stream and number of the last message taken from a channel."""
-        sql = "SELECT stream, cursor FROM place"
-        return await self._write(lambda db: db.execute(sql).fetchone() or ("", 0))
-
-    async def move(self, stream: str, cursor: int) -> None:
-        """Everything up to this number of this stream was taken."""
-        await self._write(_run("INSERT OR REPLACE INTO place VALUES (1, ?, ?)", stream, cursor))
 
     async def close(self) -> None:
         """Finish what is being written, and let go of the file."""
@@ -146,7 +143,7 @@ class Outbox:
         sql = "SELECT life, answer, delivered FROM attempts WHERE message = ?"
         row = db.execute(sql, (entry.message,)).fetchone()
         if row is not None:
-            return Kept(life=row[0], answer=row[1], delivered=row[2] is not None)
+            return _kept(row)
         named = entry.named
         db.execute(
             "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)",
@@ -175,6 +172,10 @@ class Outbox:
                     future.set_result(outcome[number])
                 else:
                     future.set_exception(outcome)
+
+
+def _kept(row: Any) -> Kept:
+    return Kept(life=row[0], answer=row[1], delivered=row[2] is not None)
 
 
 def _run(sql: str, *values: Any) -> Callable[[Any], None]:

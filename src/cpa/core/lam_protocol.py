@@ -218,7 +218,7 @@ _ADAPTER: TypeAdapter[Message] = TypeAdapter(Message)
 
 REPLIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "request": ("agree", "refuse", "propose", "inform", "done", "failure", "not_understood"),
+        "request": ("agree", "refuse", "propose", "inform", "done", "failure", "confirm", "not_understood"),
         "discover": ("offer", "refuse", "not_understood"),
         "offer": ("assign", "propose", "refuse", "confirm", "not_understood"),
         "propose": ("agree", "refuse", "propose", "not_understood"),

@@ -1,0 +1,177 @@
+"""An agent in a few lines:
+
+    from cpa.agents import Agent
+
+    agent = Agent("calculator", type="DATA")
+
+    @agent.action("x.calculator.add", effect="idempotent")
+    async def add(a: float, b: float) -> dict[str, float]:
+        return {"sum": a + b}
+
+    agent.run()
+
+docs/EXECUTOR_GUIDE.md goes on from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from cpa.agents.functions import Function, FunctionExecutor, Look
+from cpa.agents.session import Options, Session, ended_by_signals
+from cpa.core.classes import EffectClass
+from cpa.errors import BadInput, CPAError
+from cpa.executors.registry import ExecutorRegistry
+from cpa.ports.agents import Readiness
+from cpa.ports.executor import ActionRequest, BaseExecutor
+from cpa.telemetry.logs import configure
+
+F = TypeVar("F", bound=Function)
+
+URL = "http://127.0.0.1:8700"
+
+
+class SystemClock:
+    """`ports.clock.Clock` of this machine."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class Agent:
+    """A process that does actions for a scheduler. Give it actions, then `run`.
+
+    What is not given is taken from the environment: the scheduler's address from CPA_URL, the key of the first
+    registration from CPA_API_KEY, or an enrolment token from CPA_ENROLMENT_TOKEN. After that registration the agent
+    has a key of its own, which lies in its folder.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        type: str = "DATA",
+        url: str = "",
+        key: str = "",
+        token: str = "",
+        slots: int = 4,
+        data: Path | str = "",
+        listen: str = "",
+        endpoint: str = "",
+        tags: tuple[str, ...] = (),
+        readiness: Callable[[], Readiness] = Readiness,
+        refuses: Callable[[ActionRequest], str] = lambda _: "",
+        grace: float = 20.0,
+    ) -> None:
+        """`slots`: attempts at the same time. `data`: its folder, `<name>-agent` here by default.
+
+        `listen`: HOST:PORT to be called at, reached by the scheduler as `endpoint`; without it the agent opens a
+        channel, which works from behind a firewall. `tags`: free capabilities. `readiness` is asked at each beat;
+        `refuses` may say why a task cannot be done just now. `grace`: seconds that running attempts may go on after
+        SIGTERM.
+        """
+        if slots < 1:
+            raise BadInput(
+                "an agent has at least one slot", field="slots", value=slots, remedy="use 1 or more"
+            )
+        self._options = Options(
+            name=name,
+            type=type,
+            url=url or os.environ.get("CPA_URL", URL),
+            key=key or os.environ.get("CPA_API_KEY", ""),
+            token=token or os.environ.get("CPA_ENROLMENT_TOKEN", ""),
+            data=Path(data) if data else Path(f"{name}-agent"),
+            slots=slots,
+            listen=listen,
+            endpoint=endpoint,
+            tags=tags,
+            grace=grace,
+        )
+        self._readiness, self._refuses = readiness, refuses
+        self._functions = FunctionExecutor()
+        self._others: list[BaseExecutor] = []
+
+    def action(
+        self, name: str, *, effect: EffectClass | str = EffectClass.UNSAFE, verify: Look | None = None
+    ) -> Callable[[F], F]:
+        """Makes a function an action, such as `x.calculator.add`.
+
+        `effect` says what a second try may do: `idempotent` when twice is once, `verifiable` when `verify` can
+        tell whether it happened, else `unsafe`. A task that says less than this is not done; what happens after a
+        failure goes by what the task says.
+        """
+        told = EffectClass(effect)
+        if told is EffectClass.VERIFIABLE and verify is None:
+            raise BadInput(
+                f"{name} says that its effect can be verified, and not how",
+                field="verify",
+                remedy="give verify=, a function that takes the request and returns a Verification",
+            )
+
+        def bind(function: F) -> F:
+            self._functions.add(name, function, told, verify)
+            return function
+
+        return bind
+
+    def add(self, executor: BaseExecutor) -> None:
+        """Perform this executor's actions too. It becomes the agent's, which closes it at the end."""
+        self._others.append(executor)
+
+    def run(self) -> None:
+        """Register and work until SIGTERM or SIGINT. Ends the process with an explanation and exit code 1 when the
+        scheduler does not want this agent, or something it needs is missing."""
+        configure(os.environ.get("CPA_LOG_LEVEL", "INFO"))
+        try:
+            asyncio.run(self.serve())
+        except CPAError as error:
+            sys.exit(f"{self._options.name}: {error}")
+
+    async def serve(self) -> None:
+        """As `run`, in an event loop and without logging set up; raises what `run` explains."""
+        executors = ExecutorRegistry(self._executors())
+        try:
+            session = Session(
+                self._options,
+                executors,
+                SystemClock(),
+                readiness=self._readiness,
+                refuses=self._refuses,
+                ready=_ready,
+            )
+            with ended_by_signals(session.stop):
+                await session.run()
+        except BaseExceptionGroup as group:
+            raise first_error(group) from group
+        finally:
+            await executors.close()
+
+    def _executors(self) -> list[BaseExecutor]:
+        own: list[BaseExecutor] = [self._functions] if self._functions.actions else []
+        if not own and not self._others:
+            raise BadInput(
+                "the agent has no action",
+                field="action",
+                remedy="decorate a function with @agent.action, or add an executor",
+            )
+        return [*own, *self._others]
+
+
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What went wrong first, in a group."""
+    found = group.exceptions[0]
+    return first_error(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+def _ready(line: str) -> None:
+    sys.stdout.write(f"ready: {line}\n")
+    sys.stdout.flush()

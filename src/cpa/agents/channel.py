@@ -1,0 +1,328 @@
+"""The line of an agent that nobody can call: a WebSocket it opens itself, and opens again whenever it breaks.
+
+The frames are those of docs/lam.md. What the scheduler sent is acknowledged by its number once it was taken, in
+order; what we say lasts until its number was acknowledged. After a break the agent names the stream and the number
+it has, and says everything again that was not acknowledged: messages keep their ids, so nothing counts twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import structlog
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from cpa.agents.client import Unreachable, beat_body
+from cpa.core.lam_protocol import BaseMessage, parse
+from cpa.errors import CPAError, InvalidDocument, Unavailable
+from cpa.ports.agents import Beat
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two tries to open the channel."""
+_OPENING: Final = 10.0
+_FRAME: Final = 1024 * 1024 + 64 * 1024
+_VOLATILE: Final = 100
+"""Words that may wait in vain for a slow connection."""
+_FINAL: Final = (400, 401, 403, 404, 409, 410, 422)
+"""What trying again does not change."""
+
+Hear = Callable[[BaseMessage], Coroutine[Any, Any, None]]
+Acknowledged = Callable[[str, Mapping[str, Any] | None], None]
+
+
+class Channel:
+    """One agent's channel. `run` keeps it open; `say` and `beat` may be called at any time."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        agent: str,
+        life: str,
+        hear: Hear,
+        acknowledged: Acknowledged,
+        *,
+        opened: Callable[[], None] = lambda: None,
+        patience: float = 10.0,
+    ) -> None:
+        """`agent` is its id, `life` its instance. `opened` is called whenever the channel is open (again);
+        `patience`: seconds within which a beat is answered, else the channel counts as broken."""
+        self._where, self._headers = _address(url, agent), {"X-API-Key": key}
+        self._life = life
+        self._hear, self._acknowledged, self._opened = hear, acknowledged, opened
+        self._patience = patience
+        self._stream, self._cursor = "", 0
+        self._hearing: deque[tuple[str, int, asyncio.Task[None]]] = deque()
+        self._lasting: OrderedDict[str, BaseMessage] = OrderedDict()
+        """By id: what is not acknowledged, in the order in which it was said."""
+        self._connection: _Connection | None = None
+        self._group = asyncio.TaskGroup()
+
+    def say(self, message: BaseMessage, *, lasting: bool = True) -> None:
+        """See `conversation.Line`."""
+        if lasting:
+            if str(message.id) in self._lasting:
+                return
+            self._lasting[str(message.id)] = message
+        if self._connection is not None:
+            self._connection.say(message, lasting=lasting)
+
+    async def beat(self, beat: Beat) -> Mapping[str, Any]:
+        """Send a beat before everything else; its answer. `Unreachable` when the channel is closed or breaks."""
+        connection = self._connection
+        if connection is None:
+            raise _closed()
+        try:
+            async with asyncio.timeout(self._patience):
+                return await connection.beat(beat)
+        except TimeoutError:
+            connection.abort()
+            raise _closed() from None
+
+    async def run(self) -> None:
+        """Keep the channel open until cancelled. Raises the `CPAError` that no further try can mend."""
+        async with self._group:
+            pause = 0.0
+            while True:
+                try:
+                    await self._once()
+                except (OSError, TimeoutError, WebSocketException, CPAError) as error:
+                    if (problem := _final(error)) is not None:
+                        raise problem from error
+                    log.info("channel_closed", to=self._where, error=str(error) or type(error).__name__)
+                if self._connection is not None:
+                    self._connection, pause = None, 0.0
+                pause = min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+                # Spread, so that many agents do not come back at once.
+                await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311
+
+    # -- one connection ------------------------------------------------------------------------------------
+
+    async def _once(self) -> None:
+        """Open the channel and serve it until it closes."""
+        async with connect(
+            self._where,
+            additional_headers=self._headers,
+            open_timeout=_OPENING,
+            close_timeout=1.0,
+            ping_interval=None,  # Beats and their answers tell whether it lives.
+            max_size=_FRAME,
+            compression=None,
+            proxy=None,
+        ) as socket:
+            connection = _Connection(socket, await self._greet(socket), self._acknowledged, self._settled)
+            for message in self._lasting.values():
+                connection.say(message, lasting=True)
+            self._connection = connection
+            self._opened()
+            try:
+                async with asyncio.TaskGroup() as sides:
+                    sides.create_task(connection.write())
+                    sides.create_task(connection.read(self._receive))
+            except* (OSError, WebSocketException, CPAError) as group:
+                raise _first(group) from None
+            finally:
+                connection.close()
+
+    async def _greet(self, socket: ClientConnection) -> int:
+        """Say where we are; the number of our last word that the scheduler has."""
+        hello = {"stream": self._stream, "cursor": self._cursor, "instance": self._life}
+        await socket.send(json.dumps({"hello": hello}))
+        async with asyncio.timeout(_OPENING):
+            frame = _loaded(await socket.recv())
+        told = frame.get("hello")
+        if not isinstance(told, dict):
+            raise _garbled("the scheduler did not say hello")
+        if told.get("stream") != self._stream:
+            self._stream, self._cursor = str(told.get("stream", "")), 0
+        return _number(told, "cursor") if told.get("cursor") else 0
+
+    def _receive(self, number: int, document: Mapping[str, Any]) -> None:
+        """A message of the scheduler."""
+        try:
+            work = self._hear(parse(document))
+        except InvalidDocument as error:
+            log.error("unreadable_message", number=number, error=str(error))
+            work = _nothing()
+        task = self._group.create_task(work)
+        self._hearing.append((self._stream, number, task))
+        task.add_done_callback(self._heard)
+
+    def _heard(self, _task: asyncio.Task[None]) -> None:
+        """Acknowledge what was taken, in order."""
+        number = 0
+        while self._hearing and self._hearing[0][2].done():
+            stream, taken, _ = self._hearing.popleft()
+            if stream == self._stream:
+                number = self._cursor = taken
+        if number and self._connection is not None:
+            self._connection.acknowledge(number)
+
+    def _settled(self, message: str) -> None:
+        self._lasting.pop(message, None)
+
+
+class _Connection:
+    """One open channel."""
+
+    def __init__(
+        self,
+        socket: ClientConnection,
+        number: int,
+        acknowledged: Acknowledged,
+        settled: Callable[[str], None],
+    ) -> None:
+        self._socket = socket
+        self._number = number
+        self._tell, self._settled = acknowledged, settled
+        self._outgoing: deque[tuple[BaseMessage, bool]] = deque()
+        self._numbers: dict[int, BaseMessage] = {}
+        """What lasts and was said, by number."""
+        self._beats: deque[tuple[Beat, asyncio.Future[Mapping[str, Any]]]] = deque()
+        self._answers: deque[asyncio.Future[Mapping[str, Any]]] = deque()
+        self._taken = 0
+        """The number to acknowledge next; 0 is none."""
+        self._news = asyncio.Event()
+
+    def say(self, message: BaseMessage, *, lasting: bool) -> None:
+        if lasting or len(self._outgoing) < _VOLATILE:
+            self._outgoing.append((message, lasting))
+            self._news.set()
+
+    def acknowledge(self, number: int) -> None:
+        self._taken = number
+        self._news.set()
+
+    async def beat(self, beat: Beat) -> Mapping[str, Any]:
+        answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        self._beats.append((beat, answer))
+        self._news.set()
+        return await answer
+
+    def abort(self) -> None:
+        self._socket.transport.abort()
+
+    def close(self) -> None:
+        """Nothing more is answered."""
+        for answer in (*self._answers, *(answer for _, answer in self._beats)):
+            if not answer.done():
+                answer.set_exception(_closed())
+
+    async def write(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while (frame := self._next()) is not None:
+                await self._socket.send(frame)
+
+    def _next(self) -> str | None:
+        """The next frame: beats first, then acknowledgements."""
+        if self._beats:
+            beat, answer = self._beats.popleft()
+            self._answers.append(answer)
+            return json.dumps({"beat": beat_body(beat)})
+        if self._taken:
+            number, self._taken = self._taken, 0
+            return json.dumps({"ack": number})
+        if self._outgoing:
+            message, lasting = self._outgoing.popleft()
+            self._number += 1
+            if lasting:
+                self._numbers[self._number] = message
+            return f'{{"seq":{self._number},"message":{message.to_json().decode()}}}'
+        return None
+
+    async def read(self, receive: Callable[[int, Mapping[str, Any]], None]) -> None:
+        """Until the connection ends, which is raised."""
+        while True:
+            frame = _loaded(await self._socket.recv())
+            if "message" in frame:
+                receive(_number(frame, "seq"), frame["message"])
+            elif "ack" in frame:
+                self._heard(_number(frame, "ack"), frame.get("problem"))
+            elif "lost" in frame:
+                if self._answers and not (answer := self._answers.popleft()).done():
+                    answer.set_result(frame)
+            elif "status" in frame and "code" in frame:
+                raise CPAError.of_problem(int(frame["status"]), frame)
+
+    def _heard(self, number: int, problem: Mapping[str, Any] | None) -> None:
+        message = self._numbers.pop(number, None)
+        if message is None:
+            return
+        if problem is not None and (problem.get("retryable") or problem.get("status", 0) >= 500):
+            asyncio.get_running_loop().call_later(1.0, lambda: self.say(message, lasting=True))
+            return
+        self._settled(str(message.id))
+        self._tell(str(message.id), problem)
+
+
+def _address(url: str, agent: str) -> str:
+    scheme, host, path, *_ = urlsplit(url)
+    where = f"{path.rstrip('/')}/agents/{quote(agent, safe='')}/channel"
+    return urlunsplit(("wss" if scheme == "https" else "ws", host, where, "", ""))
+
+
+def _loaded(frame: str | bytes) -> Mapping[str, Any]:
+    try:
+        found = json.loads(frame)
+    except ValueError as error:
+        raise _garbled("a frame of the scheduler is no JSON") from error
+    if not isinstance(found, dict):
+        raise _garbled("a frame of the scheduler is no object")
+    return found
+
+
+def _garbled(what: str) -> Unavailable:
+    """Perhaps the next connection is better."""
+    return Unavailable(what, field="frame", remedy="check what stands between agent and scheduler")
+
+
+def _number(frame: Mapping[str, Any], name: str) -> int:
+    if not isinstance(number := frame.get(name), int):
+        raise _garbled(f"a frame of the scheduler has no number in {name}")
+    return number
+
+
+def _final(error: BaseException) -> CPAError | None:
+    """What no further try can mend; None for what may pass."""
+    if isinstance(error, InvalidStatus):
+        status = error.response.status_code
+        try:
+            body = json.loads(error.response.body or b"")
+        except ValueError:
+            body = None
+        return CPAError.of_problem(status, body) if status in _FINAL else None
+    if isinstance(error, ConnectionClosed):
+        received = error.rcvd
+        if received is not None and received.code - 4000 in _FINAL:
+            return CPAError.of_status(received.code - 4000)(
+                f"the scheduler closed the channel: {received.reason or received.code}"
+            )
+        return None
+    if isinstance(error, CPAError) and not error.retryable and error.status in _FINAL:
+        return error
+    return None
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What the scheduler said about it counts for more than that the socket is closed."""
+    found = sorted(group.exceptions, key=lambda error: not isinstance(error, CPAError))[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+def _closed() -> Unreachable:
+    return Unreachable("the channel to the scheduler is closed", remedy="it is opened again by itself")
+
+
+async def _nothing() -> None: ...

@@ -1,0 +1,134 @@
+"""The scheduler's API as agents use it: register, beat, hand in messages.
+
+Problem documents become the `CPAError`s they were made from; a scheduler that cannot be reached is `Unreachable`.
+Nothing is tried twice here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, ClassVar, Final, Self
+from urllib.parse import quote, urlsplit
+
+import httpx2
+
+from cpa.core.lam_protocol import BaseMessage
+from cpa.errors import BadInput, CPAError, InternalError, Unavailable
+from cpa.ports.agents import Beat, Named
+
+TIMEOUT: Final = 30.0
+"""Seconds one request may take."""
+
+
+class Unreachable(Unavailable):
+    """Nobody answers at the scheduler's address."""
+
+    code: ClassVar[str] = "unreachable"
+
+
+class SchedulerClient:
+    """One scheduler, and at each time one credential. An asynchronous context manager."""
+
+    def __init__(self, url: str, key: str = "", *, timeout: float = TIMEOUT) -> None:
+        """`BadInput` for what is no address."""
+        self.url = checked_url(url)
+        self.key = key
+        # Proxies of the environment are for the web, not for a server named on purpose.
+        self._http = httpx2.AsyncClient(base_url=self.url, timeout=timeout, trust_env=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def register(self, said: Mapping[str, Any], *, token: str = "") -> Mapping[str, Any]:
+        """Register, or come back; with the key of this client, or with an enrolment token."""
+        headers = {"X-Enrolment-Token": token} if token else {}
+        return await self._ask("POST", "/agents/register", json.dumps(said).encode(), headers)
+
+    async def beat(self, agent: str, beat: Beat) -> Mapping[str, Any]:
+        """Say that the agent of this id lives."""
+        body = json.dumps(beat_body(beat)).encode()
+        return await self._ask("POST", f"/agents/{quote(agent, safe='')}/heartbeat", body)
+
+    async def hand_in(self, message: BaseMessage | bytes) -> Mapping[str, Any]:
+        """Hand in a LAM message; the answer says what it did."""
+        body = message if isinstance(message, bytes) else message.to_json()
+        return await self._ask("POST", "/lam/message", body)
+
+    async def _ask(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> Mapping[str, Any]:
+        sent = {"Content-Type": "application/json"} | dict(headers or {})
+        if self.key:
+            sent["X-API-Key"] = self.key
+        try:
+            response = await self._http.request(method, path, content=body, headers=sent)
+        except httpx2.HTTPError as error:
+            raise unreachable(self.url, error) from error
+        try:
+            answer = json.loads(response.content)
+        except ValueError:
+            answer = None
+        if not response.is_success:
+            raise CPAError.of_problem(response.status_code, answer)
+        if not isinstance(answer, dict):
+            raise InternalError(
+                f"{self.url} did not answer with an object", remedy="check that it is a CPA server"
+            )
+        return answer
+
+
+def checked_url(url: str) -> str:
+    """The scheduler's address without a slash at the end; `BadInput` for what is none."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise BadInput(
+            f"{url!r} is no address of a scheduler",
+            field="url",
+            value=url,
+            remedy="give one such as http://127.0.0.1:8700",
+        )
+    return url.rstrip("/")
+
+
+def unreachable(url: str, error: Exception) -> Unreachable:
+    slow = isinstance(error, (httpx2.ReadTimeout, TimeoutError))
+    return Unreachable(
+        f"the scheduler at {url} {'did not answer in time' if slow else 'cannot be reached'}",
+        value=str(error) or type(error).__name__,
+        remedy="check that it runs there, and the address given with --url",
+    )
+
+
+def beat_body(beat: Beat) -> dict[str, Any]:
+    """A heartbeat on the wire."""
+    facts = beat.readiness
+    readiness = {
+        name: value for name in facts.__struct_fields__ if (value := getattr(facts, name)) not in (None, {})
+    }
+    body: dict[str, Any] = {
+        "status": beat.status.value,
+        "current_load": beat.load,
+        "running": [{"job": each.job, "task": each.task, "epoch": each.epoch} for each in beat.running],
+        "instance": beat.instance,
+    }
+    if beat.free is not None:
+        body["available_slots"] = beat.free
+    if readiness:
+        body["readiness"] = readiness
+    return body
+
+
+def lost_in(answer: Mapping[str, Any]) -> tuple[Named, ...]:
+    """The attempts that the answer to a beat takes away."""
+    return tuple(Named(each["job"], each["task"], each["epoch"]) for each in answer.get("lost") or ())

@@ -1,0 +1,337 @@
+"""The life of one agent's process: register, beat, work, leave.
+
+    start     say what an earlier process could not get rid of, as its word still counts, then register:
+              whoever registers with a new instance loses what the old one had
+    beat      every few seconds, and at once when the channel opens; the answer says what was taken away
+    SIGTERM   take nothing new, let what runs end for a while, stop the rest, say goodbye
+    SIGTERM again   stop at once
+
+A scheduler that cannot be reached is asked again and again; one that says no ends the agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+from uuid import uuid4
+
+import structlog
+
+from cpa.agents.channel import Channel
+from cpa.agents.client import SchedulerClient, lost_in
+from cpa.agents.conversation import Conversations, Line
+from cpa.agents.identity import Identity, keep, known, machine
+from cpa.agents.listener import Door, bound_to, listening, url_of
+from cpa.agents.messages import Speaker
+from cpa.agents.outbox import Outbox
+from cpa.agents.posting import Posting
+from cpa.core.lam_protocol import parse
+from cpa.errors import CPAError, Unauthorized
+from cpa.executors.registry import ExecutorRegistry
+from cpa.ports.agents import AgentStatus, Beat, Readiness
+from cpa.ports.clock import Clock
+from cpa.ports.executor import ActionRequest
+
+log = structlog.stdlib.get_logger(__name__)
+
+FAREWELL: Final = 5.0
+"""Seconds within which what was stopped should have been told."""
+_FIRST_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 5.0
+_SOON: Final = 1.0
+"""Seconds after which a beat that did not arrive is sent again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Who the agent is, and where its scheduler."""
+
+    name: str
+    type: str
+    url: str
+    key: str = ""
+    """For the first registration: an admin's key, or one made for this agent."""
+    token: str = ""
+    """Instead of a key: an enrolment token."""
+    data: Path
+    """Folder of identity and outbox."""
+    slots: int = 1
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    listen: str = ""
+    """HOST:PORT to be called at; empty opens a channel instead."""
+    endpoint: str = ""
+    """The URL by which the scheduler reaches what listens, where that is another one."""
+    grace: float = 20.0
+    """Seconds that running attempts may go on after SIGTERM."""
+
+
+class _Way(Line, Protocol):
+    async def beat(self, beat: Beat) -> Mapping[str, Any]: ...
+
+
+class Session:
+    """One process of an agent. `run` once; `stop` from a signal."""
+
+    def __init__(
+        self,
+        options: Options,
+        executors: ExecutorRegistry,
+        clock: Clock,
+        *,
+        readiness: Callable[[], Readiness] = Readiness,
+        refuses: Callable[[ActionRequest], str] = lambda _: "",
+        ready: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """The executors stay the caller's. `readiness` is asked at each beat; `ready` gets one line when the agent
+        is registered and heard."""
+        self.life = uuid4().hex
+        self._options = options
+        self._executors = executors
+        self._clock = clock
+        self._readiness = readiness
+        self._refuses = refuses
+        self._ready = ready
+        self._stopping = asyncio.Event()
+        self._at_once = asyncio.Event()
+        self._beat_now = asyncio.Event()
+        self._interval = self._lease = 0.0
+        self._conversations: Conversations | None = None
+
+    def stop(self) -> None:
+        """Leave in order; called again: at once."""
+        if self._stopping.is_set():
+            self._at_once.set()
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Until `stop`, or until the scheduler says no: that is raised as its `CPAError`, perhaps in a group."""
+        options = self._options
+        outbox = await Outbox.open(options.data / "outbox.db", self.life, self._clock)
+        try:
+            door = Door(self._health)
+            async with SchedulerClient(options.url) as client, self._listening(door) as endpoint:
+                said = await self._register(client, outbox, endpoint)
+                if said is None:
+                    return
+                await self._work(client, outbox, door, said, endpoint)
+        finally:
+            await outbox.close()
+
+    @asynccontextmanager
+    async def _listening(self, door: Door) -> AsyncIterator[str]:
+        """The endpoint by which the agent is called; empty when it opens a channel."""
+        if not self._options.listen:
+            yield ""
+            return
+        bound = bound_to(self._options.listen)
+        async with listening(door.app(), bound):
+            yield self._options.endpoint or url_of(bound)
+
+    # -- registering ---------------------------------------------------------------------------------------
+
+    async def _register(
+        self, client: SchedulerClient, outbox: Outbox, endpoint: str
+    ) -> Mapping[str, Any] | None:
+        """What the registration was answered with; None when the agent was stopped before."""
+        options, identity = self._options, known(self._options.data)
+        client.key = identity.key if identity else options.key
+        said = {
+            "name": options.name,
+            "type": options.type,
+            "capabilities": [*self._executors.actions, *options.tags],
+            "endpoint": endpoint,
+            "metadata": machine() | dict(options.metadata),
+            "slots": options.slots,
+            "instance": self.life,
+        }
+        pause = 0.0
+        while not self._stopping.is_set():
+            try:
+                if identity is not None:
+                    await _hand_in(client, outbox)
+                answer = await client.register(said, token="" if identity else options.token)
+            except CPAError as error:
+                if not error.retryable:
+                    raise _explained(error, identity, options.data) from error
+                log.warning("scheduler_unreachable", error=str(error))
+                pause = min(max(pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
+                await _wait(self._stopping, pause)
+                continue
+            client.key = answer.get("key") or client.key
+            made = Identity(id=answer["agent_id"], address=answer["address"], key=client.key, url=client.url)
+            if made != identity:
+                keep(options.data, made)
+            return answer
+        return None
+
+    # -- working -------------------------------------------------------------------------------------------
+
+    async def _work(
+        self, client: SchedulerClient, outbox: Outbox, door: Door, said: Mapping[str, Any], endpoint: str
+    ) -> None:
+        agent, address = said["agent_id"], said["address"]
+        self._interval, self._lease = float(said["heartbeat_interval"]), float(said["lease"])
+        conversations = Conversations(
+            Speaker(address, uuid4, self._clock.now_ms),
+            outbox,
+            self._executors,
+            self._clock,
+            life=self.life,
+            slots=self._options.slots,
+            refuses=self._refuses,
+        )
+        self._conversations = conversations
+        left = await outbox.undelivered()
+        async with conversations, Posting(client, agent, conversations.acknowledged) as posting:
+            channel = self._channel(client, agent, conversations)
+            way: _Way = posting if endpoint else channel
+            conversations.connect(way)
+            conversations.restore(left)
+            if endpoint:
+                door.open(conversations, str(said.get("callback_key") or ""))
+            async with asyncio.TaskGroup() as group, conversations.runtime:
+                works = [
+                    group.create_task(
+                        self._beats(way, conversations, f"{address} via {endpoint or 'channel'}")
+                    )
+                ]
+                if not endpoint:
+                    works.append(group.create_task(channel.run()))
+                await self._stopping.wait()
+                await self._leave(way, conversations)
+                for work in works:
+                    work.cancel()
+
+    def _channel(self, client: SchedulerClient, agent: str, conversations: Conversations) -> Channel:
+        return Channel(
+            client.url,
+            client.key,
+            agent,
+            self.life,
+            conversations.hear,
+            conversations.acknowledged,
+            opened=self._beat_now.set,
+            patience=max(2 * self._interval, 1.0),
+        )
+
+    async def _beats(self, way: _Way, conversations: Conversations, who: str) -> None:
+        """Beat for ever. What a beat's answer does not take away is ours for a lease from when it was sent."""
+        heard = False
+        while True:
+            self._beat_now.clear()
+            sent = self._clock.monotonic()
+            try:
+                answer = await way.beat(self._beat(conversations))
+            except CPAError as error:
+                if not error.retryable:
+                    raise
+                pause = min(self._interval, _SOON)
+                log.log(logging.INFO if heard else logging.DEBUG, "beat_not_heard", error=str(error))
+            else:
+                conversations.lost(lost_in(answer))
+                conversations.fence.renewed(sent + self._lease)
+                self._interval = float(answer.get("heartbeat_interval") or self._interval)
+                # After standing still the answer can be older than a lease: then only the next one tells.
+                pause = 0.0 if conversations.fence.closed else self._interval
+                if not heard:
+                    heard = True
+                    self._ready(f"{who}, {', '.join(self._executors.actions)}")
+            await _wait(self._beat_now, pause)
+
+    def _beat(self, conversations: Conversations) -> Beat:
+        slots, busy = conversations.slots, conversations.busy
+        return Beat(
+            status=AgentStatus.BUSY if conversations.draining else AgentStatus.ONLINE,
+            load=busy / slots,
+            free=0 if conversations.draining else max(slots - busy, 0),
+            running=conversations.running,
+            readiness=self._readiness(),
+            instance=self.life,
+        )
+
+    async def _leave(self, way: _Way, conversations: Conversations) -> None:
+        log.info("leaving", running=conversations.busy)
+        conversations.draining = True
+        self._beat_now.set()
+        quiet = asyncio.create_task(conversations.quiet(self._options.grace))
+        at_once = asyncio.create_task(self._at_once.wait())
+        try:
+            await asyncio.wait([quiet, at_once], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            quiet.cancel()
+            at_once.cancel()
+        conversations.stop_all()
+        await conversations.quiet(FAREWELL)
+        try:
+            await way.beat(Beat(status=AgentStatus.OFFLINE, free=0, instance=self.life))
+        except CPAError as error:
+            log.info("left_without_goodbye", error=str(error))
+
+    def _health(self) -> Mapping[str, Any]:
+        """How the agent stands, for `GET /health`."""
+        found = self._conversations
+        told: dict[str, Any] = {"name": self._options.name, "type": self._options.type}
+        if found is None:
+            return told | {"status": "starting"}
+        status = "draining" if found.draining else "healthy"
+        return told | {"status": status, "slots": found.slots, "busy": found.busy}
+
+
+async def _hand_in(client: SchedulerClient, outbox: Outbox) -> None:
+    """Say what an earlier process could not, as long as its word counts."""
+    for answer in await outbox.undelivered():
+        try:
+            await client.hand_in(answer)
+        except CPAError as error:
+            if error.retryable or isinstance(error, Unauthorized):
+                raise
+            log.error("message_refused", error=str(error))
+        await outbox.delivered(str(parse(answer).id))
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Until the event is set, at most so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
+
+
+def _explained(error: CPAError, identity: Identity | None, folder: Path) -> CPAError:
+    """What an agent can do about a registration that was refused."""
+    if identity is not None and isinstance(error, Unauthorized):
+        error.remedy = (
+            f"the agent {identity.address} was revoked or removed; remove {folder} to register it anew"
+        )
+    return error
+
+
+@contextmanager
+def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM and SIGINT call `stop` while the block runs."""
+    loop = asyncio.get_running_loop()
+    ending = (signal.SIGTERM, signal.SIGINT)
+    if sys.platform == "win32":
+        before = {each: signal.signal(each, lambda *_: loop.call_soon_threadsafe(stop)) for each in ending}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+        return
+    for each in ending:
+        loop.add_signal_handler(each, stop)
+    try:
+        yield
+    finally:
+        for each in ending:
+            loop.remove_signal_handler(each)
