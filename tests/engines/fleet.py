@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +76,7 @@ class Fleet:
         self.registry = AgentRegistry()
         self.group = asyncio.TaskGroup()
 
-    def send(self, agent: str, attempt: Attempt, request: ActionRequest) -> None:
+    def send(self, agent: str, attempt: Attempt, request: ActionRequest, **how: bool) -> None:
         worker = self.workers[agent]
         if not worker.alive or attempt in worker.running:
             worker.early[attempt] += 1
@@ -90,10 +90,14 @@ class Fleet:
     def verify(self, agent: str, attempt: Attempt, request: ActionRequest) -> None:
         raise AssertionError("nothing here is verified")
 
-    def cancel(self, agent: str, attempt: Attempt) -> None:
+    def cancel(self, agent: str, attempt: Attempt, task: str) -> None:
         self.workers[agent].cancelled.append(attempt)
 
-    def job_ended(self, tenant: str, job: str) -> None: ...
+    def over(self, agent: str, attempt: Attempt, *, answered: bool) -> None:
+        if not answered:
+            self.workers[agent].cancelled.append(attempt)
+
+    def job_ended(self, tenant: str, job: str, agents: Collection[str] = ()) -> None: ...
 
     async def _work(self, worker: Worker, attempt: Attempt) -> None:
         await asyncio.sleep(worker.seconds)

@@ -40,10 +40,14 @@ class World:
             self.presence,
             self.clock,
             lambda tenant, job, event: self.reported.append((job, event)),
-            lambda agent, attempt: self.cancelled.append((agent, attempt)),
+            self.over,
         )
         for agent in agents:
             self.registry.register(agent)
+
+    def over(self, agent: str, attempt: Attempt, *, answered: bool) -> None:
+        if not answered:
+            self.cancelled.append((agent, attempt))
 
     def ask(self, job: JobState, epoch: int = 1) -> Event | None:
         return self.assignments.choose(job, DispatchTask(key=f"dispatch:0:{epoch}", task=0, epoch=epoch))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from tests.orchestrator.fleet import TENANT, builtin
@@ -35,15 +36,17 @@ class Wire:
     def __init__(self) -> None:
         self.sent: list[ActionRequest] = []
 
-    def send(self, agent: str, attempt: Attempt, request: ActionRequest) -> None:
+    def send(self, agent: str, attempt: Attempt, request: ActionRequest, **how: bool) -> None:
         self.sent.append(request)
 
     def verify(self, agent: str, attempt: Attempt, request: ActionRequest) -> None:
         self.sent.append(request)
 
-    def cancel(self, agent: str, attempt: Attempt) -> None: ...
+    def cancel(self, agent: str, attempt: Attempt, task: str) -> None: ...
 
-    def job_ended(self, tenant: str, job: str) -> None: ...
+    def over(self, agent: str, attempt: Attempt, *, answered: bool) -> None: ...
+
+    def job_ended(self, tenant: str, job: str, agents: Collection[str] = ()) -> None: ...
 
 
 def performed(**run: Any) -> tuple[list[ActionRequest], list[Event]]:

@@ -33,6 +33,8 @@ class AgentRegistry:
         """By (tenant, action, capability): who could, and who that is when it can only be one part of us."""
         self.local: frozenset[str] = frozenset()
         """Addresses of the parts of this process."""
+        self.remote = False
+        """Whether there are others."""
         self._lines = Lines()
         self._homes: dict[tuple[str, str], dict[str, str]] = {}
         """By job: where its session of each family is."""
@@ -89,6 +91,7 @@ class AgentRegistry:
         self._suitable.clear()
         self._limited = tuple(agent for agent in self._agents.values() if agent.sessions)
         self.local = frozenset(agent.address for agent in self._agents.values() if not agent.remote)
+        self.remote = len(self.local) < len(self._agents)
         if self._lines and (called := self._lines.serve(self.choose)):
             self._called(called)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -25,6 +25,7 @@ from cpa.core.events import (
     Event,
     LeaseLost,
     TaskFailed,
+    TaskProposed,
     TaskRefused,
     TaskSucceeded,
     TimerFired,
@@ -46,13 +47,21 @@ LATEST = 5_000
 deferred together do not come back together."""
 
 Report: TypeAlias = Callable[[str, str, Event], None]
-Cancel: TypeAlias = Callable[[str, Attempt], None]
-"""Stop an attempt at the agent of this address."""
+
+
+class Over(Protocol):
+    """As `ports.transport.Transport.over`."""
+
+    def __call__(self, agent: str, attempt: Attempt, *, answered: bool) -> None: ...
+
 
 Work: TypeAlias = Applicant | TaskSpec
 """What an attempt is to do: its action and arguments."""
 
 _AT_FAULT = (FailureClass.TECHNICAL, FailureClass.UNKNOWN_OUTCOME)
+_ANSWERS = (TaskSucceeded, TaskFailed, TaskRefused, TaskProposed)
+_TELLING = (TaskSucceeded, TaskFailed, TaskRefused, TimerFired)
+"""What says something about the agent or its target."""
 _AT_WORK = (TaskStatus.ASSIGNED, TaskStatus.RUNNING)
 
 
@@ -60,7 +69,7 @@ class Assignments:
     """`report` takes what comes of waiting in line; it must not block."""
 
     def __init__(
-        self, agents: AgentRegistry, presence: Presence, clock: Clock, report: Report, cancel: Cancel
+        self, agents: AgentRegistry, presence: Presence, clock: Clock, report: Report, over: Over
     ) -> None:
         self.breakers = Breakers(clock.monotonic)
         self.budget = RetryBudget()
@@ -68,7 +77,7 @@ class Assignments:
         self._presence = presence
         self._clock = clock
         self.report = report
-        self._cancel = cancel
+        self._over = over
         self._told: dict[tuple[str, str], dict[int, str]] = {}
         """By job: why a task was deferred last, if that lasts."""
         self._held: dict[Attempt, tuple[Agent, Work]] = {}
@@ -173,17 +182,19 @@ class Assignments:
 
     def ended(self, attempt: Attempt, event: Event) -> None:
         """The attempt ended so, as a part of this process reports."""
-        held = self._answered(attempt)
+        held = self._settled(attempt)
         self.report(attempt.tenant, attempt.job, event)
         if held is not None:
             agent = held[0]
+            if agent.record is not None:
+                self._over(agent.address, attempt, answered=type(event) is not LeaseLost)
             if type(event) is not TaskSucceeded or agent.shares or self.breakers.circuits:
                 self._count(attempt, *held, event)
             self._agents.release(agent)
 
     def withdrawn(self, tenant: str, job: str, event: AgentChosen) -> None:
         """A choice came too late for its task: the slot is free again."""
-        held = self._answered(Attempt(tenant, job, event.task, event.epoch))
+        held = self._settled(Attempt(tenant, job, event.task, event.epoch))
         if held is not None:
             self._agents.release(held[0])
 
@@ -199,15 +210,14 @@ class Assignments:
             run = job.task(attempt.task)
             if run.epoch == attempt.epoch and run.status in _AT_WORK:
                 continue  # it is being cancelled, and still has its slot
-            held = self._answered(attempt)
+            held = self._settled(attempt)
             if held is None:
                 continue
             agent, work = held
-            answered = isinstance(event, TaskSucceeded | TaskFailed | TaskRefused)
-            if answered or isinstance(event, TimerFired):
+            answered = isinstance(event, _ANSWERS)
+            if isinstance(event, _TELLING):
                 self._count(attempt, agent, work, event)
-            if not answered:
-                self._cancel(agent.address, attempt)
+            self._over(agent.address, attempt, answered=answered)
             self._agents.release(agent)
 
     def _count(self, attempt: Attempt, agent: Agent, work: Work, event: Event) -> None:
@@ -239,8 +249,8 @@ class Assignments:
 
     # -- inside --------------------------------------------------------------------------------------------
 
-    def _answered(self, attempt: Attempt) -> tuple[Agent, Work] | None:
-        """The agent's answer is there: the attempt is over, its slot is still taken."""
+    def _settled(self, attempt: Attempt) -> tuple[Agent, Work] | None:
+        """The attempt is over, its slot is still taken."""
         held = self._held.pop(attempt, None)
         if held is not None and held[0].record is not None:
             self._presence.end(attempt)
@@ -253,9 +263,6 @@ class Assignments:
 
     def _lost(self, attempt: Attempt, reason: str) -> None:
         """A lease is lost: nothing more is expected, and the agent is to stop if it hears us at all."""
-        held = self._held.get(attempt)
-        if held is not None:
-            self._cancel(held[0].address, attempt)
         self.ended(attempt, LeaseLost(time=0, task=attempt.task, epoch=attempt.epoch, reason=reason))
 
     def _called(self, called: Sequence[Called]) -> None:

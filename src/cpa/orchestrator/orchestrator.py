@@ -6,7 +6,7 @@ synchronous and quick; the work itself happens in agents.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -43,7 +43,7 @@ class Orchestrator:
         self._clock = clock
         self._report: Report = _unconnected
         self._progress: Progress | None = None
-        self.assignments = Assignments(agents, self.presence, clock, _unconnected, transport.cancel)
+        self.assignments = Assignments(agents, self.presence, clock, _unconnected, transport.over)
 
     def connect(self, report: Report, progress: Progress | None = None) -> None:
         self._report, self._progress = report, progress
@@ -66,7 +66,8 @@ class Orchestrator:
         elif isinstance(command, VerifyTask):
             self._verify(job, command)
         elif isinstance(command, CancelAttempt):
-            self._transport.cancel(command.agent, self._attempt(job, command.task, command.epoch))
+            attempt = self._attempt(job, command.task, command.epoch)
+            self._transport.cancel(command.agent, attempt, job.spec.tasks[command.task].id)
 
     async def idle(self, timeout: float) -> None:
         """Return when no attempt is with a part of this process any more, or after `timeout` seconds."""
@@ -79,7 +80,11 @@ class Orchestrator:
     def resume(self, job: JobState, command: RequestTask | CancelAttempt) -> None:
         """An attempt that a known agent has since an earlier life of this process: it gets a fresh lease, and is
         told again. What is known already stays as it is."""
-        if self.assignments.resume(job, command):
+        if not self.assignments.resume(job, command):
+            return
+        if isinstance(command, RequestTask):
+            self._request(job, command, again=True)
+        else:
             self.perform(job, command)
 
     def recovered(self) -> None:
@@ -99,9 +104,11 @@ class Orchestrator:
         """Nothing of the job runs now: its session may go to another."""
         self._agents.release_session(tenant, job)
 
-    def job_ended(self, tenant: str, job: str) -> None:
-        self._transport.job_ended(tenant, job)
-        self.assignments.job_ended(tenant, job)
+    def job_ended(self, job: JobState) -> None:
+        """The job's run has ended, durably."""
+        tenant, name = job.head.tenant, job.head.id
+        self._transport.job_ended(tenant, name, self._helpers(job) if self._agents.remote else ())
+        self.assignments.job_ended(tenant, name)
 
     # -- answers -------------------------------------------------------------------------------------------
 
@@ -117,7 +124,12 @@ class Orchestrator:
     def _attempt(self, job: JobState, task: int, epoch: int) -> Attempt:
         return Attempt(job.head.tenant, job.head.id, task, epoch)
 
-    def _request(self, job: JobState, command: RequestTask) -> None:
+    def _helpers(self, job: JobState) -> Collection[str]:
+        """The agents outside this process that had something of the job."""
+        others = dict.fromkeys(run.agent for run in job.tasks.values() if run.agent)
+        return [agent for agent in others if agent not in self._agents.local]
+
+    def _request(self, job: JobState, command: RequestTask, *, again: bool = False) -> None:
         attempt = self._attempt(job, command.task, command.epoch)
         try:
             request = self._action(job, command.task, attempt)
@@ -136,7 +148,8 @@ class Orchestrator:
             refused = ExecutionResult.failed(FailureClass.POLICY, "not_approved", said, remedy=remedy)
             self.handle_agent_response(attempt, refused)
         elif self.assignments.begin(attempt, command.agent, request.task):
-            self._transport.send(command.agent, attempt, request)
+            won = job.spec.tasks[command.task].bids > 0
+            self._transport.send(command.agent, attempt, request, won=won, again=again)
 
     def _verify(self, job: JobState, command: VerifyTask) -> None:
         attempt = self._attempt(job, command.task, command.epoch)

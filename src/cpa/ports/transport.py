@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import msgspec
@@ -31,18 +31,25 @@ class Transport(Protocol):
     Sending the same attempt again while it runs does nothing; each attempt is answered once.
     """
 
-    def send(self, agent: str, attempt: Attempt, request: ActionRequest) -> None:
-        """Hand over an attempt; answered with an `ExecutionResult`."""
+    def send(
+        self, agent: str, attempt: Attempt, request: ActionRequest, *, won: bool = False, again: bool = False
+    ) -> None:
+        """Hand over an attempt; answered with an `ExecutionResult`. `won`: by a bid. `again`: an earlier life of
+        this process may have handed it over already."""
         ...
 
     def verify(self, agent: str, attempt: Attempt, request: ActionRequest) -> None:
         """Have the effect looked for; answered with a `Verification`."""
         ...
 
-    def cancel(self, agent: str, attempt: Attempt) -> None:
-        """Stop at the next safe point; the attempt is still answered."""
+    def cancel(self, agent: str, attempt: Attempt, task: str) -> None:
+        """Stop at the next safe point; the attempt is still answered. `task` is what its job calls it."""
         ...
 
-    def job_ended(self, tenant: str, job: str) -> None:
-        """Agents may drop what they keep for the job."""
+    def over(self, agent: str, attempt: Attempt, *, answered: bool) -> None:
+        """Nothing more is expected of the attempt; an agent that did not answer is told to stop."""
+        ...
+
+    def job_ended(self, tenant: str, job: str, agents: Collection[str] = ()) -> None:
+        """Agents may drop what they keep for the job: the part of this process, and these others."""
         ...

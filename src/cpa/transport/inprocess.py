@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from cpa.ports.executor import ActionRequest
-from cpa.ports.transport import Attempt
+from cpa.ports.transport import Attempt, Transport
 
 
 class Hands(Protocol):
@@ -22,23 +22,42 @@ class Hands(Protocol):
 
 
 class InProcessTransport:
-    """`ports.transport.Transport` to agents living in this process, by address. What is for others is not sent."""
+    """`ports.transport.Transport` to agents living in this process, by address. What is for others goes
+    `elsewhere`, or nowhere."""
 
-    def __init__(self, agents: Mapping[str, Hands]) -> None:
+    def __init__(self, agents: Mapping[str, Hands], elsewhere: Transport | None = None) -> None:
         self._agents = agents
+        self._elsewhere = elsewhere
 
-    def send(self, agent: str, attempt: Attempt, request: ActionRequest) -> None:
+    def send(
+        self, agent: str, attempt: Attempt, request: ActionRequest, *, won: bool = False, again: bool = False
+    ) -> None:
         if agent in self._agents:
             self._agents[agent].start(attempt, request)
+        elif self._elsewhere is not None:
+            self._elsewhere.send(agent, attempt, request, won=won, again=again)
 
     def verify(self, agent: str, attempt: Attempt, request: ActionRequest) -> None:
         if agent in self._agents:
             self._agents[agent].verify(attempt, request)
+        elif self._elsewhere is not None:
+            self._elsewhere.verify(agent, attempt, request)
 
-    def cancel(self, agent: str, attempt: Attempt) -> None:
+    def cancel(self, agent: str, attempt: Attempt, task: str) -> None:
         if agent in self._agents:
             self._agents[agent].cancel(attempt)
+        elif self._elsewhere is not None:
+            self._elsewhere.cancel(agent, attempt, task)
 
-    def job_ended(self, tenant: str, job: str) -> None:
+    def over(self, agent: str, attempt: Attempt, *, answered: bool) -> None:
+        if agent not in self._agents:
+            if self._elsewhere is not None:
+                self._elsewhere.over(agent, attempt, answered=answered)
+        elif not answered:
+            self._agents[agent].cancel(attempt)
+
+    def job_ended(self, tenant: str, job: str, agents: Collection[str] = ()) -> None:
         for hands in self._agents.values():
             hands.job_ended(tenant, job)
+        if agents and self._elsewhere is not None:
+            self._elsewhere.job_ended(tenant, job, agents)

@@ -335,7 +335,7 @@ class Stepper:
             if durable.status.ended and durable is job.head and self.jobs.get(key) is job:
                 del self.jobs[key]
                 self._remember(key, job)
-                self._orchestrator.job_ended(*key)
+                self._orchestrator.job_ended(job)
         if len(self.jobs) > self._keep:
             self._evict()
         self.on_commit(group.batch)
