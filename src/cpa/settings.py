@@ -48,6 +48,11 @@ class Settings(BaseSettings):
         default=None, description="Folder with cpa.yaml and intents.yaml, as `cpa init` writes it."
     )
     cors_origins: tuple[str, ...] = Field(default=(), description="Web origins allowed to call the API.")
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Names under which the API may be called; empty is any, on a loopback address those of this "
+        "machine.",
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     max_running: int = Field(default=1000, ge=1, description="Jobs stepped at the same time by one process.")
     max_parallel: int = Field(default=100, ge=1, description="Tasks of one job at the same time.")

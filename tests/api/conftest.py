@@ -121,7 +121,12 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
         audit=AuditQuery(trail),
         keys=keys,
         clock=clock,
-        settings=Settings(_env_file=None, cors_origins=(ORIGIN,), max_artifact_bytes=MAX_ARTIFACT),
+        settings=Settings(
+            _env_file=None,
+            hosts=("cpa.test", "127.0.0.1"),
+            cors_origins=(ORIGIN,),
+            max_artifact_bytes=MAX_ARTIFACT,
+        ),
         version="0.0.0-test",
         questions=engine,
         signatures=MessageSignatures(SignedMessages.OPTIONAL, signing_keys(agents), clock),

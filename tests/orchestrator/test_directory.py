@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from itertools import count
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.api.fake_engine import FakeEngine
 from tests.api.fakes import FakeTrail, MemoryKeys, MemoryTokens
 from tests.orchestrator.fleet import TENANT, applicant
 from tests.repository.shell import SteppedClock
 
 from cpa.audit.log import AuditLog
-from cpa.errors import Conflict, InvalidDocument, NotFound
+from cpa.errors import Conflict, Forbidden, InvalidDocument, NotFound
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
 from cpa.orchestrator.directory import AgentDirectory
 from cpa.orchestrator.orchestrator import Orchestrator
@@ -22,7 +24,7 @@ from cpa.ports.keys import Caller, Scope
 from cpa.repository.agents import MemoryAgentStore
 from cpa.security.auth import Hasher
 from cpa.security.credentials import AgentCredentials
-from cpa.security.enrolment import Enrolment
+from cpa.security.enrolment import Enrolment, issue_token
 from cpa.transport.inprocess import InProcessTransport
 
 ADMIN = Caller(tenant=TENANT, key="key_1", name="anna", scopes=frozenset((Scope.ADMIN,)))
@@ -55,6 +57,7 @@ class Life:
         self.gone: list[str] = []
         ids = count(len(keys.kept))
         hasher, self.tokens = Hasher(b"\x01" * 32), MemoryTokens()
+        self.hasher = hasher
         self.directory = AgentDirectory(
             store,
             self.agents,
@@ -65,6 +68,12 @@ class Life:
             lambda: f"ag_{next(ids)}",
             gone=lambda record: self.gone.append(record.address),
         )
+
+    async def token(self, **more: Any) -> str:
+        """A new enrolment token."""
+        token, stored = issue_token(self.hasher, now=1, **{"tenant": TENANT} | more)
+        await self.tokens.add(stored)
+        return token
 
     def seen(self) -> Agent:
         [agent] = self.agents.list(TENANT)
@@ -121,10 +130,12 @@ async def test_an_idle_agent_costs_no_write(life: Life, store: CountingStore) ->
     assert store.writes == written + 2
 
 
+BOTH = replace(WANTED, capabilities=("x.a.b", "mail.send", "büro"))
+
+
 async def test_an_agent_may_say_anew_what_it_can_do(life: Life, store: CountingStore) -> None:
-    record = (await life.directory.register(WANTED, ADMIN)).agent
+    record = (await life.directory.register(BOTH, ADMIN)).agent
     me = itself(record)
-    assert life.agents.choose(applicant(action="mail.send")) == "no_agent"
     offered = await life.directory.offer(me, ["mail.send", "outlook"])
     assert (offered.actions, offered.tags) == (("mail.send",), ("outlook",))
     assert life.agents.choose(applicant(action="mail.send", capability="outlook")) is life.seen()
@@ -139,19 +150,55 @@ async def test_an_agent_may_say_anew_what_it_can_do(life: Life, store: CountingS
     with pytest.raises(NotFound):
         await life.directory.offer(ADMIN, ["mail.send"])
 
+    again = await life.directory.offer(me, ["x.a.b"])
+    assert again.actions == ("x.a.b",)
+    assert life.agents.choose(applicant()) is life.seen()
+
+
+async def test_an_agent_offers_nothing_it_was_not_enrolled_for(life: Life, store: CountingStore) -> None:
+    """Who steals one agent's key must not be given the tasks of the others."""
+    record = (await life.directory.register(WANTED, ADMIN)).agent
+    me = itself(record)
+    with pytest.raises(Forbidden, match=r"mail\.send"):
+        await life.directory.offer(me, ["x.a.b", "mail.send"])
+    back = await life.directory.register(BOTH, me)
+    assert (back.agent.actions, back.withheld) == (("x.a.b",), ("mail.send",))
+    with pytest.raises(Forbidden) as caught:
+        await life.directory.register(replace(BOTH, capabilities=("mail.send",)), me)
+    assert "cpa agents token --name eins" in (caught.value.remedy or "")
+    assert life.agents.choose(applicant(action="mail.send")) == "no_agent"
+    assert life.seen().actions == {"x.a.b"}
+    stored = await store.get(TENANT, record.id)
+    assert stored is not None
+    assert stored.actions == ("x.a.b",)
+
+
+async def test_a_token_for_its_name_lets_it_offer_more(life: Life) -> None:
+    record = (await life.directory.register(WANTED, ADMIN)).agent
+    me = itself(record)
+    other = await life.token(name="zwei")
+    foreign = await life.token(tenant="globex")
+    for token in ("", other, foreign, "cpa_made_up"):
+        assert (await life.directory.register(BOTH, me, token)).withheld == ("mail.send",)
+    token = await life.token(name="eins")
+    assert (await life.directory.register(WANTED, me, token)).withheld == ()
+    back = await life.directory.register(BOTH, me, token)
+    assert (back.agent.actions, back.withheld, back.key) == (("x.a.b", "mail.send"), (), None)
+    # Used up, and not needed any more.
+    assert (await life.directory.register(BOTH, me, token)).withheld == ()
+    assert life.agents.choose(applicant(action="mail.send")) is life.seen()
+
 
 async def test_one_who_comes_back_keeps_its_id_its_key_and_its_state(life: Life) -> None:
     first = await life.directory.register(WANTED, ADMIN)
     await life.directory.change(ADMIN, first.agent.id, AgentState.DRAINING)
     life.clock.now += 1_000
-    changed = Registration(
-        name="eins", type="DATA", capabilities=("x.a.b", "x.a.c"), slots=7, instance="i2", endpoint=""
-    )
+    changed = replace(WANTED, capabilities=("x.a.b", "blau"), slots=7, instance="i2")
     back = await life.directory.register(changed, itself(first.agent))
     assert (back.new, back.key, back.callback_key) == (False, None, first.callback_key)
     assert (back.agent.id, back.agent.registered) == (first.agent.id, first.agent.registered)
     assert (back.agent.state, back.agent.slots) == (AgentState.DRAINING, 7)
-    assert life.seen().actions == {"x.a.b", "x.a.c"}
+    assert (life.seen().actions, life.seen().capabilities) == ({"x.a.b"}, {"blau"})
     assert life.seen().slots == 7
 
 

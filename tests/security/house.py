@@ -52,7 +52,9 @@ class House:
 @asynccontextmanager
 async def house(folder: Path, **settings: Any) -> AsyncIterator[House]:
     """The scheduler of this folder, until the end of the block."""
-    given = Settings(_env_file=None, data=folder, shutdown_seconds=0.0, **settings)
+    given = Settings(
+        _env_file=None, data=folder, shutdown_seconds=0.0, **{"hosts": ("cpa.example",)} | settings
+    )
     folder.mkdir(exist_ok=True)
     async with open_engine(given) as scheduler:
         app = create_app(services_of(scheduler))
@@ -74,9 +76,16 @@ class Member:
 
     @classmethod
     async def enrol(
-        cls, home: House, name: str, *, signs: bool = False, tenant: str = "default", **more: Any
+        cls,
+        home: House,
+        name: str,
+        *,
+        signs: bool = False,
+        orders: bool = False,
+        tenant: str = "default",
+        **more: Any,
     ) -> Member:
-        """Registered with a fresh token."""
+        """Registered with a fresh token; who `orders` gets a key that may submit jobs too."""
         signer = Signer(f"{tenant}/{name}".encode().ljust(32, b"."), SystemClock()) if signs else None
         said = {"name": name, "type": "DATA", "capabilities": ["x.rechner.add"], "instance": "i1"} | more
         if signer is not None:
@@ -85,6 +94,8 @@ class Member:
         answer = await home.client.post("/agents/register", json=said, headers=headers)
         assert answer.status_code == 201, answer.text
         told = answer.json()
+        if orders:
+            told["key"] = await home.key(Scope.AGENT, Scope.SUBMIT, name=told["address"], tenant=tenant)
         return cls(
             told["agent_id"], told["address"], told["key"], told["key_id"], told["callback_key"], signer
         )

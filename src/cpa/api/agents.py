@@ -60,6 +60,10 @@ class AgentRegistered(BaseModel):
     lease: float = Field(description="Seconds after which an attempt that no beat names is taken away.")
     key: str | None = Field(description="Its API key, this once; null when it has one already.")
     callback_key: str = Field(description="What the scheduler shows as X-CPA-Key at its endpoint.")
+    withheld: list[str] = Field(
+        description="Actions it named and was not enrolled for: it is not asked for them. With its key and a token "
+        "for its name it may register once more."
+    )
     key_id: str = Field(
         description="What it calls its signing key when it signs.", examples=["default/ag_0123456789abcdef"]
     )
@@ -239,6 +243,7 @@ async def register(
         "lease": services.agents.lease,
         "key": done.key,
         "callback_key": done.callback_key,
+        "withheld": list(done.withheld),
         "key_id": key_id(done.agent.tenant, done.agent.id),
     }
     return answer(body, 201 if done.new else 200)

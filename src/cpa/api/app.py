@@ -85,7 +85,7 @@ def create_app(services: ApiServices) -> FastAPI:
     for room in (schedule, jobs, questions, agents, lam, artifacts, audit, health, live):
         app.include_router(room.router)
     reference.install(app)
-    app.add_middleware(Gate)
+    app.add_middleware(Gate, host=services.settings.host, hosts=services.settings.hosts)
     if services.settings.cors_origins:
         app.add_middleware(Origins, origins=services.settings.cors_origins)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]

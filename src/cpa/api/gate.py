@@ -1,5 +1,5 @@
-"""What every request passes first, as plain ASGI: correlation id, one log line, and the last catch for
-defects.
+"""What every request passes first, as plain ASGI: the name it was called by, correlation id, one log line, and the
+last catch for defects.
 
 Plain ASGI because a wrapping middleware with its own task and body queue costs more than a whole job does.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import ip_address
 from time import perf_counter
 from typing import Final
 
@@ -17,6 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from cpa.api.problems import render
 from cpa.errors import Forbidden, InternalError
@@ -32,8 +35,11 @@ _ALWAYS: Final = ((b"x-content-type-options", b"nosniff"),)
 class Gate:
     """Outermost but for CORS."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, host: str = "", hosts: Sequence[str] = ()) -> None:
+        """`host` is the address that is listened on, `hosts` are the names to answer to."""
         self._app = app
+        self._hosts = frozenset(name.lower() for name in hosts)
+        self._local = not hosts and _is_loopback(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -46,7 +52,37 @@ class Gate:
             if scope["type"] == "http":
                 await self._request(scope, receive, send, (_NAME, correlation.encode()))
             else:
-                await self._app(scope, receive, send)
+                await self._enter(scope, receive, send)
+
+    async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (self._local or self._hosts) and not self._answers_to(scope):
+            await self._refuse(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _answers_to(self, scope: Scope) -> bool:
+        """Whether the name that was called is ours. A page whose name was made to lead to this machine (DNS
+        rebinding) is, for the browser, the same site as we: only the name tells that it is not."""
+        called = [value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"host"]
+        if len(called) != 1:
+            return False
+        name = _without_port(called[0])
+        return called[0] in self._hosts or name in self._hosts or (self._local and _is_loopback(name))
+
+    @staticmethod
+    async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        connection = HTTPConnection(scope)
+        error = Forbidden(
+            "this server does not answer to that name",
+            field="Host",
+            value=connection.headers.get("host"),
+            remedy="call it by a name of this machine, or have an operator add the name to CPA_HOSTS",
+        )
+        response = render(error, connection)
+        if scope["type"] == "websocket":
+            await WebSocket(scope, receive, send).send_denial_response(response)
+        else:
+            await response(scope, receive, send)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send, header: tuple[bytes, bytes]) -> None:
         began, status = perf_counter(), 0
@@ -59,7 +95,7 @@ class Gate:
             await send(message)
 
         try:
-            await self._app(scope, receive, sending)
+            await self._enter(scope, receive, sending)
         except ClientDisconnect:
             log.info("client left", method=scope["method"], path=scope["path"])
         except Exception:
@@ -78,6 +114,23 @@ class Gate:
         if _stdlib.isEnabledFor(level):
             elapsed = round((perf_counter() - began) * 1000, 2)
             log.log(level, "request", method=scope["method"], path=scope["path"], status=status, ms=elapsed)
+
+
+def _without_port(host: str) -> str:
+    """The name or address of a Host header."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+@lru_cache(maxsize=64)
+def _is_loopback(name: str) -> bool:
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 class Origins(CORSMiddleware):

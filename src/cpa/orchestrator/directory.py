@@ -18,7 +18,7 @@ from cpa.core.actions import CATALOGUE, ActionCatalogue
 from cpa.errors import Conflict, CPAError, Forbidden, NotFound, Unauthorized
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry, Applicant
 from cpa.orchestrator.orchestrator import Orchestrator
-from cpa.orchestrator.registration import Registration, capabilities, checked
+from cpa.orchestrator.registration import Registration, beyond, capabilities, checked, granted, offers_more
 from cpa.ports.agents import AgentRecord, AgentState, AgentStore, Beat, Named
 from cpa.ports.clock import Clock
 from cpa.ports.keys import Caller, Scope
@@ -33,6 +33,8 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
     """Its API key, this once; None when it has one already."""
     callback_key: str
     """What the scheduler shows when it hands tasks to the agent's endpoint."""
+    withheld: tuple[str, ...] = ()
+    """Actions it named and was not enrolled for: they are not offered to it."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,7 +147,7 @@ class AgentDirectory:
                 raise
         async with self._registering:
             if caller is not None and not caller.may(Scope.ADMIN):
-                return await self._return(wanted, caller)
+                return await self._return(wanted, caller, token)
             return await self._come(wanted, caller, token)
 
     async def heartbeat(self, caller: Caller, id: str, beat: Beat) -> Answer:
@@ -164,12 +166,14 @@ class AgentDirectory:
         return Answer(lost=lost, state=record.state, interval=self._presence.interval)
 
     async def offer(self, caller: Caller, offered: Sequence[str]) -> AgentRecord:
-        """The agent says anew what it can do."""
+        """The agent says anew what it can do. Raises `Forbidden` for what it was not enrolled for."""
         agent = self._agents.get(caller.name, caller.tenant)
         if agent is None or agent.record is None:
             raise _unknown(caller.name)
         actions, tags = capabilities(offered, self._catalogue)
-        record = replace(agent.record, actions=actions, tags=tags)
+        record, withheld = granted(agent.record, replace(agent.record, actions=actions, tags=tags))
+        if withheld:
+            raise beyond(record, withheld)
         if record != agent.record:
             await self._store.put(record)
             self._take_over(agent, record)
@@ -256,7 +260,7 @@ class AgentDirectory:
         callback = self._keys.callback(tenant, record.id)
         return Registered(agent=record, new=True, key=key, callback_key=callback)
 
-    async def _return(self, wanted: Registration, caller: Caller) -> Registered:
+    async def _return(self, wanted: Registration, caller: Caller, token: str) -> Registered:
         """An agent with a key of its own: it comes back, or comes for the first time with a key made for it."""
         address = wanted.address
         if Scope.AGENT not in caller.scopes or caller.name != address:
@@ -267,23 +271,28 @@ class AgentDirectory:
                 remedy=f"the key is called {caller.name}; an agent's own key has the scope agent and its address",
             )
         agent = self._agents.get(address, caller.tenant)
+        withheld: tuple[str, ...] = ()
         if agent is None or agent.record is None:
             record = self._record(caller.tenant, self._new_id(), wanted, caller.key)
             await self._store.put(record)
             await self._added(record, caller.name)
         else:
-            record = await self._renewed(agent, agent.record, wanted, caller)
+            record, withheld = await self._renewed(agent, agent.record, wanted, caller, token)
         callback = self._keys.callback(caller.tenant, record.id)
-        return Registered(agent=record, new=agent is None, key=None, callback_key=callback)
+        new = agent is None
+        return Registered(agent=record, new=new, key=None, callback_key=callback, withheld=withheld)
 
     async def _renewed(
-        self, agent: Agent, known: AgentRecord, wanted: Registration, caller: Caller
-    ) -> AgentRecord:
+        self, agent: Agent, known: AgentRecord, wanted: Registration, caller: Caller, token: str
+    ) -> tuple[AgentRecord, tuple[str, ...]]:
         record = replace(
             self._record(known.tenant, known.id, wanted, caller.key),
             state=known.state,
             registered=known.registered,
         )
+        withheld: tuple[str, ...] = ()
+        if not (offers_more(known, record) and await self._grants(token, known)):
+            record, withheld = granted(known, record)
         if record != known:
             await self._store.put(record)
         if restarted := known.instance != record.instance:
@@ -294,7 +303,15 @@ class AgentDirectory:
         self._presence.sign(agent)
         if restarted:
             await self._log(caller.name, "agent.restarted", record)
-        return record
+        return record, withheld
+
+    async def _grants(self, token: str, known: AgentRecord) -> bool:
+        """Whether a token besides its key lets the agent offer more. One that was used up is no reason to refuse an
+        agent that comes back with it: what was withheld is told."""
+        try:
+            return bool(token) and await self._keys.enrol(token, known.name) == known.tenant
+        except Unauthorized:
+            return False
 
     async def _added(self, record: AgentRecord, by: str) -> None:
         await self._log(by, "agent.registered", record)

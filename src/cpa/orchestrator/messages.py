@@ -18,7 +18,7 @@ from cpa.orchestrator.planning import Planner, PlanRequest
 from cpa.ports.agents import Acknowledgement
 from cpa.ports.clock import Clock
 from cpa.ports.engine import Engine, LiveUpdate, Submission
-from cpa.ports.keys import Caller
+from cpa.ports.keys import Caller, Scope
 from cpa.ports.repository import MessageRepository, StoredMessage
 
 _HELD_BY_AGENT = (TaskStatus.ASSIGNED, TaskStatus.RUNNING, TaskStatus.IN_DOUBT)
@@ -53,6 +53,14 @@ class Messages:
     async def _request(
         self, message: BaseMessage, payload: RequestPayload, caller: Caller
     ) -> Acknowledgement:
+        if not caller.may(Scope.SUBMIT):
+            # Otherwise who takes over one agent could have any other do anything, with that one's secrets.
+            raise Forbidden(
+                "this key answers requests and makes none",
+                field="type",
+                value=message.type,
+                remedy="use a key with the scope submit",
+            )
         context = {"user": message.context.user, "locale": message.context.locale, "channel": "lam"}
         kept = {name: value for name, value in context.items() if value}
         graph = None if payload.text else [_task(payload)]

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from cpa.core.catalogue import OWN, ActionCatalogue, is_own
-from cpa.errors import InvalidDocument
+from cpa.errors import Forbidden, InvalidDocument
+from cpa.ports.agents import AgentRecord
 
 RESERVED: Final = frozenset(("scheduler", "user", "builtin", "channel"))
 """Kinds of addresses that no agent may have."""
@@ -91,6 +93,32 @@ def capabilities(given: Sequence[str], catalogue: ActionCatalogue) -> tuple[tupl
             remedy="name one, such as `web.click`, or one of your own, such as `x.calculator.add`",
         )
     return tuple(actions), tuple(tags)
+
+
+def granted(known: AgentRecord, wanted: AgentRecord) -> tuple[AgentRecord, tuple[str, ...]]:
+    """What a known agent offers anew, reduced to what it was enrolled for; and what it may not offer. Otherwise
+    who steals one agent's key would be given the tasks of all others. Raises `Forbidden` when nothing is left."""
+    may = known.granted or known.actions
+    kept = tuple(action for action in wanted.actions if action in may)
+    withheld = tuple(action for action in wanted.actions if action not in may)
+    if not kept:
+        raise beyond(known, withheld)
+    return replace(wanted, actions=kept, granted=may if may != kept else ()), withheld
+
+
+def offers_more(known: AgentRecord, wanted: AgentRecord) -> bool:
+    """Whether there is something it was not enrolled for."""
+    return not set(wanted.actions) <= set(known.granted or known.actions)
+
+
+def beyond(known: AgentRecord, actions: Sequence[str]) -> Forbidden:
+    """The refusal of actions that an agent was not enrolled for."""
+    return Forbidden(
+        f"this agent was not enrolled for {', '.join(actions)}",
+        field="capabilities",
+        value=known.address,
+        remedy=f"let it register once more, with its key and a token: `cpa agents token --name {known.name}`",
+    )
 
 
 def _no_action(name: str, index: int, catalogue: ActionCatalogue) -> InvalidDocument:

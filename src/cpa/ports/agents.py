@@ -58,6 +58,8 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Attempts at the same time."""
     instance: str = ""
     """Drawn anew at each start of the agent's process: attempts of an older instance are lost."""
+    granted: tuple[str, ...] = ()
+    """Actions it was enrolled for; empty is what `actions` says. It may offer less, and no other."""
     key: str = ""
     """Id of its API key."""
     public_key: str = ""
