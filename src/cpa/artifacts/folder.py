@@ -26,23 +26,20 @@ import os
 import re
 import secrets
 import time
-import unicodedata
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar
 
-from cpa.errors import BadInput, CPAError, InternalError, NotFound, TooLarge, Unavailable
+from cpa.artifacts.names import WINDOWS_DEVICE, check_digest, check_tenant, safe_media_type, safe_name
+from cpa.errors import CPAError, InternalError, NotFound, TooLarge, Unavailable
 from cpa.ports.artifacts import Artifact
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 CHUNK = 1024 * 1024
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PLAIN_TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,99}/[a-z0-9][a-z0-9!#$&^_.+-]{0,99}")
-_WINDOWS_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|\s*$)")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _STALE = 24 * 3600.0
 
@@ -143,25 +140,13 @@ class FolderArtifacts:
             raise _unavailable(error, self._root) from error
 
     def _folder(self, tenant: str) -> Path:
-        hostile = not tenant or tenant in {".", ".."} or any(c in "/\\" or ord(c) < 32 for c in tenant)
-        if hostile:
-            raise BadInput(
-                "A tenant's name must not be empty or hold path separators or control characters.",
-                field="tenant",
-                value=tenant,
-            )
-        if _PLAIN_TENANT.fullmatch(tenant) and not _WINDOWS_DEVICE.match(tenant):
+        check_tenant(tenant)
+        if _PLAIN_TENANT.fullmatch(tenant) and not WINDOWS_DEVICE.match(tenant):
             return self._root / tenant
         return self._root / ("~" + hashlib.sha256(tenant.encode("utf-8", "surrogatepass")).hexdigest()[:40])
 
     def _path(self, tenant: str, digest: str) -> Path:
-        if not _DIGEST.fullmatch(digest):
-            raise BadInput(
-                "This is no artifact digest.",
-                field="artifact",
-                value=digest,
-                remedy="Give `sha256:` and 64 lower-case hexadecimal digits.",
-            )
+        check_digest(digest)
         hexadecimal = digest.removeprefix("sha256:")
         return self._folder(tenant) / hexadecimal[:2] / hexadecimal
 
@@ -203,36 +188,6 @@ class FolderArtifacts:
                 value=f"{size} bytes or more",
                 remedy="Send a smaller file, or raise CPA_MAX_ARTIFACT_BYTES.",
             )
-
-
-def safe_name(name: str) -> str:
-    """A file name harmless on every system: no folders, control or direction marks, Windows devices or
-    forbidden characters; at most 255 bytes of UTF-8, the extension kept. Never empty."""
-    text = unicodedata.normalize("NFC", name.encode("utf-8", "replace").decode())
-    text = PurePosixPath(text.replace("\\", "/")).name
-    text = "".join(c for c in text if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-    text = re.sub(r'[<>:"|?*]', "_", text).strip().rstrip(". ")
-    if text in {"", ".", ".."}:
-        return "file"
-    if _WINDOWS_DEVICE.match(text):
-        text = "_" + text
-    return _shortened(text)
-
-
-def safe_media_type(media_type: str) -> str:
-    """`type/subtype` in lower case, without parameters; what is none becomes `application/octet-stream`."""
-    essence = media_type.split(";", 1)[0].strip().lower()
-    return essence if _MEDIA_TYPE.fullmatch(essence) else "application/octet-stream"
-
-
-def _shortened(name: str, limit: int = 255) -> str:
-    if len(name.encode()) <= limit:
-        return name
-    stem, dot, extension = name.rpartition(".")
-    if not dot or len(extension.encode()) > 20:
-        stem, extension = name, ""
-    tail = dot + extension if extension else ""
-    return stem.encode()[: limit - len(tail.encode())].decode(errors="ignore").rstrip() + tail
 
 
 def _close_opened(opening: asyncio.Future[IO[bytes]]) -> None:
