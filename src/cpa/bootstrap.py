@@ -9,13 +9,12 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from cpa.agents.runtime import AgentRuntime
 from cpa.api.app import ApiServices, create_app
@@ -27,13 +26,8 @@ from cpa.audit.log import AuditLog
 from cpa.audit.query import AuditQuery
 from cpa.config.workspace import Workspace, load_workspace
 from cpa.engines.local.engine import LocalEngine
-from cpa.executors.files.executor import FileExecutor
-from cpa.executors.flow import FlowExecutor
-from cpa.executors.http.executor import HttpExecutor
-from cpa.executors.mail.executor import MailExecutor
-from cpa.executors.mail.smtp import MailAccount, SmtpImapMail
+from cpa.executors import builtin
 from cpa.executors.registry import ExecutorRegistry
-from cpa.executors.web.executor import PlaywrightExecutor
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
 from cpa.orchestrator.directory import AgentDirectory
 from cpa.orchestrator.messages import Messages
@@ -41,7 +35,6 @@ from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.orchestrator.planning import Planner
 from cpa.orchestrator.presence import Presence
 from cpa.ports.artifacts import Artifact, ArtifactStore
-from cpa.ports.mail import MailPort
 from cpa.ports.secrets import SecretsManager
 from cpa.ports.signatures import SigningKey, SigningKeys
 from cpa.ports.transport import Attempt
@@ -224,51 +217,22 @@ def _executors(
     vault: SecretsManager,
     audit: AuditLog,
 ) -> ExecutorRegistry:
-    guard = AddressGuard((*settings.allow_private, *workspace.allow_private))
-
     async def trace_kept(tenant: str, job: str, trace: Artifact) -> None:
         await audit.log_action(tenant, "agent://builtin", "trace.kept", job, trace.as_reference())
 
-    web = PlaywrightExecutor(
-        artifacts,
-        vault,
-        guard,
-        browser_path=settings.browser,
-        sandbox=settings.browser_sandbox,
-        max_contexts=settings.max_browsers,
-        state_dir=settings.data / "sessions",
-        trace_kept=trace_kept,
-    )
+    kinds = builtin.KINDS if settings.builtin_agent else ("flow",)
+    guard = AddressGuard((*settings.allow_private, *workspace.allow_private))
     return ExecutorRegistry(
-        [
-            FlowExecutor(),
-            web,
-            MailExecutor(_mail(settings, workspace, vault), artifacts, settle=settings.mail_settle),
-            HttpExecutor(guard, artifacts, vault),
-            FileExecutor((*settings.files, *workspace.files), artifacts),
-        ]
+        builtin.make(
+            kinds,
+            settings,
+            workspace,
+            artifacts=artifacts,
+            vault=vault,
+            guard=guard,
+            trace_kept=trace_kept,
+        )
     )
-
-
-def _mail(settings: Settings, workspace: Workspace, vault: SecretsManager) -> Mapping[str, MailPort]:
-    """The one mail account of the settings or the workspace; none without an SMTP server."""
-    smtp_url = settings.smtp_url or workspace.smtp_url
-    if not smtp_url:
-        return {}
-    imap_url = settings.imap_url or workspace.imap_url
-    # A password in the URL counts; without one it is the secret `mail_password`, looked up when it is needed.
-    named = [urlsplit(url) for url in (smtp_url, imap_url) if url]
-    in_url = any(parts.password for parts in named)
-    needed = any(parts.username for parts in named) and not in_url
-    account = MailAccount(
-        smtp_url=smtp_url,
-        sender=settings.mail_from or workspace.mail_from,
-        imap_url=imap_url,
-        password=(lambda: vault.resolve(TENANT, "mail_password")) if needed else None,
-        proof=settings.mail_proof,
-        proof_folder=settings.mail_proof_folder,
-    )
-    return {"default": SmtpImapMail(account)}
 
 
 # -- the server ----------------------------------------------------------------------------------------------

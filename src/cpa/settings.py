@@ -66,6 +66,10 @@ class Settings(BaseSettings):
         default="optional",
         description="Whether agents sign their messages: none, those with a registered public key, or all.",
     )
+    builtin_agent: bool = Field(
+        default=True,
+        description="The server does browser, mail, HTTP and file tasks itself; without, agents do them.",
+    )
     max_browsers: int = Field(default=4, ge=1, description="Browser contexts at the same time.")
     max_artifact_bytes: int = Field(
         default=256 * 1024 * 1024, ge=1, description="Largest artifact, in bytes."

@@ -15,7 +15,10 @@ HOMES: dict[str, tuple[str, ...]] = {
     "alembic": ("repository",),
     "cryptography": ("security.signatures", "security.signing"),
     "fastapi": ("api", "demo"),
-    "httpx2": ("agents.client", "artifacts.remote", "cli.client", "executors.http", "transport.http", "demo", "testing"),
+    "httpx2": (
+        *("agents.client", "artifacts.remote", "cli.client", "executors.http", "transport.http"),
+        *("demo", "testing"),
+    ),
     "idna": ("security", "executors.mail.message"),
     "imap_tools": ("executors.mail.imap", "demo", "testing"),
     "jsonschema": ("executors.http", "orchestrator", "core"),

@@ -111,11 +111,15 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on  [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one  [default: 8700]")] = None,
     workspace: Workspace = None,
+    no_builtin: Annotated[
+        bool, typer.Option("--no-builtin", help="Leave all work to agents in processes of their own.")
+    ] = False,
 ) -> None:
     """Start the server on an empty or an existing folder; prints one line when it is ready."""
     from cpa.cli.upkeep import serve as serve_now
 
-    serve_now(settings(data=data, host=host, port=port, workspace=workspace))
+    builtin = False if no_builtin else None
+    serve_now(settings(data=data, host=host, port=port, workspace=workspace, builtin_agent=builtin))
 
 
 @app.command(epilog="\b\nExample:\n  cpa migrate --data /var/lib/cpa")

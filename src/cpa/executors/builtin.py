@@ -1,0 +1,112 @@
+"""The executors that come with CPA, made from an installation's settings.
+
+    flow   nothing but passing values on
+    web    a browser
+    mail   the mail account
+    http   requests
+    files  folders on this machine
+
+The scheduler's own agent has all of them; an agent in a process of its own usually one. What a kind needs is
+imported when it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit
+
+from cpa.ports.executor import BaseExecutor
+
+if TYPE_CHECKING:
+    from cpa.executors.web.executor import TraceKept
+    from cpa.ports.addresses import OutboundAddresses
+    from cpa.ports.artifacts import ArtifactStore
+    from cpa.ports.mail import MailPort
+    from cpa.ports.secrets import SecretsManager
+    from cpa.settings import Settings
+
+KINDS: Final = ("flow", "web", "mail", "http", "files")
+_TENANT: Final = "default"
+
+
+class Installation(Protocol):
+    """What a workspace says about these; settings count for more."""
+
+    @property
+    def files(self) -> Sequence[Path]: ...
+
+    @property
+    def smtp_url(self) -> str: ...
+
+    @property
+    def imap_url(self) -> str: ...
+
+    @property
+    def mail_from(self) -> str: ...
+
+
+def make(
+    kinds: Collection[str],
+    settings: Settings,
+    workspace: Installation,
+    *,
+    artifacts: ArtifactStore,
+    vault: SecretsManager,
+    guard: OutboundAddresses,
+    trace_kept: TraceKept | None = None,
+) -> Iterator[BaseExecutor]:
+    """The executors of these kinds, in the order of `KINDS`. They are the caller's, who closes them."""
+    if "flow" in kinds:
+        from cpa.executors.flow import FlowExecutor
+
+        yield FlowExecutor()
+    if "web" in kinds:
+        from cpa.executors.web.executor import PlaywrightExecutor
+
+        yield PlaywrightExecutor(
+            artifacts,
+            vault,
+            guard,
+            browser_path=settings.browser,
+            sandbox=settings.browser_sandbox,
+            max_contexts=settings.max_browsers,
+            state_dir=settings.data / "sessions",
+            trace_kept=trace_kept,
+        )
+    if "mail" in kinds:
+        from cpa.executors.mail.executor import MailExecutor
+
+        yield MailExecutor(_accounts(settings, workspace, vault), artifacts, settle=settings.mail_settle)
+    if "http" in kinds:
+        from cpa.executors.http.executor import HttpExecutor
+
+        yield HttpExecutor(guard, artifacts, vault)
+    if "files" in kinds:
+        from cpa.executors.files.executor import FileExecutor
+
+        yield FileExecutor((*settings.files, *workspace.files), artifacts)
+
+
+def _accounts(settings: Settings, workspace: Installation, vault: SecretsManager) -> Mapping[str, MailPort]:
+    """The one mail account of the settings or the workspace; none without an SMTP server."""
+    from cpa.executors.mail.smtp import MailAccount, SmtpImapMail
+
+    smtp_url = settings.smtp_url or workspace.smtp_url
+    if not smtp_url:
+        return {}
+    imap_url = settings.imap_url or workspace.imap_url
+    # A password in the URL counts; without one it is the secret `mail_password`, looked up when it is needed.
+    named = [urlsplit(url) for url in (smtp_url, imap_url) if url]
+    in_url = any(parts.password for parts in named)
+    needed = any(parts.username for parts in named) and not in_url
+    account = MailAccount(
+        smtp_url=smtp_url,
+        sender=settings.mail_from or workspace.mail_from,
+        imap_url=imap_url,
+        password=(lambda: vault.resolve(_TENANT, "mail_password")) if needed else None,
+        proof=settings.mail_proof,
+        proof_folder=settings.mail_proof_folder,
+    )
+    return {"default": SmtpImapMail(account)}
