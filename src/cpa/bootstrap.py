@@ -24,6 +24,8 @@ from cpa.api.services import Condition, PartHealth
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.audit.log import AuditLog
 from cpa.audit.query import AuditQuery
+from cpa.config.intents import IntentFile
+from cpa.config.loading import ConfigError, Problem
 from cpa.config.workspace import Workspace, load_workspace
 from cpa.engines.local.engine import LocalEngine
 from cpa.executors import builtin
@@ -34,6 +36,7 @@ from cpa.orchestrator.messages import Messages
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.orchestrator.planning import Planner
 from cpa.orchestrator.presence import Presence
+from cpa.orchestrator.rehearsal import rehearse
 from cpa.ports.artifacts import Artifact, ArtifactStore
 from cpa.ports.secrets import SecretsManager
 from cpa.ports.signatures import SigningKey, SigningKeys
@@ -123,7 +126,7 @@ class Scheduler:
 @asynccontextmanager
 async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
     """The whole scheduler but its doors; ready on entry, everything durable and closed on exit."""
-    workspace = load_workspace(settings.workspace)
+    workspace = _workspace(settings)
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         database = Database.open(settings.database_url or settings.data / "cpa.db")
@@ -183,6 +186,23 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
             clock=clock,
         )
         await engine.drain(settings.shutdown_seconds)
+
+
+def _workspace(settings: Settings) -> Workspace:
+    """The workspace, with no plan in it that cannot be made."""
+    workspace = load_workspace(settings.workspace)
+    problems = [problem for source in workspace.own for problem in check_plans(source, workspace.values)]
+    if problems:
+        raise ConfigError(problems)
+    return workspace
+
+
+def check_plans(source: IntentFile, values: Mapping[str, Any] | None) -> list[Problem]:
+    """What is wrong in the plans of a file of intents, in order of lines. `values`: those of the workspace; None
+    when it is not known."""
+    faults = rehearse(source.definitions, values)
+    found = [source.problem(fault.path, fault.message, fault.remedy) for fault in faults]
+    return sorted(found, key=lambda problem: (problem.line, problem.column))
 
 
 def _keys(settings: Settings, database: Database, clock: SystemClock) -> tuple[Hasher, Authenticator]:

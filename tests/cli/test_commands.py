@@ -173,3 +173,38 @@ def test_init_below_a_file_is_bad_input(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert "cannot write" in told(done)
+
+
+BROKEN = """\
+version: 1
+intents:
+  ping.pong:
+    description: d
+    patterns: [{regex: ping}]
+    examples: [ping]
+    tasks:
+      open: {action: web.gotoo}
+      click: {action: web.click, selector: "{{ values.a.b }}", depends_on: [opn]}
+"""
+
+
+def test_check_and_serve_name_all_that_no_plan_can_do(tmp_path: Path) -> None:
+    (tmp_path / "cpa.yaml").write_text("version: 1\nintents: [own.yaml]\n", "utf-8")
+    (tmp_path / "own.yaml").write_text(BROKEN, "utf-8")
+
+    checked = cpa("intents", "check", "own.yaml", cwd=tmp_path)
+    served = cpa("serve", "--workspace", ".", "--data", "data", cwd=tmp_path)
+
+    assert (checked.returncode, served.returncode) == (1, 2)
+    lines = checked.stdout.splitlines()
+    assert [line.split(":")[1] for line in lines] == ["8", "9", "9"]
+    assert "Did you mean web.goto?" in lines[0]
+    assert served.stderr.splitlines() == [f"cpa: {line}" for line in lines]
+
+
+def test_without_a_workspace_its_values_count_as_there(tmp_path: Path) -> None:
+    right = BROKEN.replace("gotoo}", "goto, arguments: {url: http://a.example}}")
+    (tmp_path / "own.yaml").write_text(right, "utf-8")
+    done = cpa("intents", "check", "own.yaml", cwd=tmp_path)
+    assert done.stdout.count("\n") == 1
+    assert "Did you mean open?" in done.stdout

@@ -115,8 +115,10 @@ def leave(status: str) -> None:
 
 
 def fail(error: CPAError) -> NoReturn:
-    """One line on stderr, and the exit code that fits."""
-    sys.stderr.write(f"cpa: {' '.join(str(error).split())}\n")
+    """One line on stderr for each thing that is wrong, and the exit code that fits."""
+    # A configuration file knows all its problems.
+    for said in getattr(error, "problems", ()) or (error,):
+        sys.stderr.write(f"cpa: {' '.join(str(said).split())}\n")
     match error:
         case Unavailable():
             code = NO_SERVER

@@ -154,12 +154,14 @@ def route(
 @intents.command("check", epilog="\b\nExample:\n  cpa intents check intents.yaml")
 def check_intents(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The intents file.")],
+    workspace: Workspace = None,
     as_json: Json = False,
 ) -> None:
-    """Check an intents file: errors with line and remedy, and whether every example is understood."""
+    """Check an intents file: errors with line and remedy, whether every plan can be made and every example is
+    understood. Values are those of the cpa.yaml beside the file."""
     from cpa.cli.rules import check
 
-    answer = check(file)
+    answer = check(file, settings(workspace=workspace).workspace)
     dump(answer.facts) if as_json else typer.echo(answer.text)
     raise typer.Exit(OK if answer.well else NEGATIVE)
 

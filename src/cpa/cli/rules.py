@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cpa.cli.upkeep import Finding
 from cpa.config.intents import check_file, explain_route, load_intents, router_of
-from cpa.config.workspace import load_workspace
+from cpa.config.loading import ConfigError
+from cpa.config.workspace import FILE, load_values, load_workspace
 
 
 def route(text: str, workspace: Path | None, file: Path | None) -> Finding:
@@ -18,8 +21,28 @@ def route(text: str, workspace: Path | None, file: Path | None) -> Finding:
     return Finding(well, str(found), facts)
 
 
-def check(file: Path) -> Finding:
-    """Whether the file can be used and every example in it becomes its intent."""
+def check(file: Path, workspace: Path | None = None) -> Finding:
+    """Whether the file can be used, every plan in it can be made with the values of its workspace, and every
+    example becomes its intent. The workspace is the `cpa.yaml` beside the file, or else the one given."""
+    from cpa.bootstrap import check_plans
+
     report = check_file(file)
-    problems = [str(problem) for problem in report.problems]
-    return Finding(report.ok, str(report), {"ok": report.ok, "problems": problems})
+    found = list(report.problems)
+    try:
+        source = load_intents(file)
+    except ConfigError:
+        pass  # its problems are in the report
+    else:
+        found = sorted([*check_plans(source, _values(file, workspace)), *found], key=lambda each: each.line)
+    problems = [str(problem) for problem in found]
+    return Finding(
+        not problems, "\n".join(problems) or str(report), {"ok": not problems, "problems": problems}
+    )
+
+
+def _values(file: Path, workspace: Path | None) -> Mapping[str, Any] | None:
+    """The values that the file's plans may read; None when no workspace is known."""
+    beside = file.parent / FILE
+    if beside.is_file():
+        workspace = beside
+    return None if workspace is None else load_values(workspace)

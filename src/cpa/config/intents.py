@@ -46,6 +46,10 @@ class IntentFile:
     vocabulary: Vocabulary
     document: Document
 
+    def problem(self, path: Sequence[str | int], message: str, remedy: str = "") -> Problem:
+        """A problem at this place of the file; more than one intent may have it."""
+        return self.document.problem(tuple(path), message, remedy)
+
 
 @dataclass(frozen=True, slots=True)
 class Report:

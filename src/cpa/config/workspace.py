@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cpa.config.intents import load_intents, load_shipped, router_of
+from cpa.config.intents import IntentFile, load_intents, load_shipped, router_of
 from cpa.config.loading import ConfigError, Document, Problem, load_file, validate
 from cpa.core.intent_router import IntentRouter
 from cpa.core.utterance import is_address
@@ -66,6 +66,8 @@ class Workspace:
     folder: Path | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     intent_files: tuple[Path, ...] = ()
+    own: tuple[IntentFile, ...] = ()
+    """What stands in `intent_files`."""
     files: tuple[Path, ...] = ()
     allow_private: tuple[str, ...] = ()
     smtp_url: str = ""
@@ -80,12 +82,7 @@ def load_workspace(folder: Path | None = None) -> Workspace:
     """
     if folder is None:
         return Workspace(intents=router_of([load_shipped()]))
-    path = folder / FILE if folder.is_dir() else folder
-    document = load_file(path)
-    parsed = validate(document, _File)
-    problems = list(_problems(document, parsed))
-    if problems:
-        raise ConfigError(sorted(problems, key=lambda problem: problem.line))
+    path, document, parsed = _read(folder)
     base = path.parent
     intent_files = tuple(base / name for name in parsed.intents)
     sources = [load_shipped()] if parsed.shipped_intents else []
@@ -102,12 +99,29 @@ def load_workspace(folder: Path | None = None) -> Workspace:
         intents=router_of(sources),
         values=parsed.values,
         intent_files=intent_files,
+        own=tuple(sources[-len(intent_files) :] if intent_files else ()),
         files=tuple((base / name).resolve() for name in parsed.files),
         allow_private=parsed.allow_private,
         smtp_url=parsed.mail.smtp_url,
         imap_url=parsed.mail.imap_url,
         mail_from=parsed.mail.sender,
     )
+
+
+def load_values(folder: Path) -> Mapping[str, Any]:
+    """The values alone of the workspace in this folder (or the `cpa.yaml` given), its intents unread. Raises as
+    `load_workspace`."""
+    return _read(folder)[2].values
+
+
+def _read(folder: Path) -> tuple[Path, Document, _File]:
+    path = folder / FILE if folder.is_dir() else folder
+    document = load_file(path)
+    parsed = validate(document, _File)
+    problems = list(_problems(document, parsed))
+    if problems:
+        raise ConfigError(sorted(problems, key=lambda problem: problem.line))
+    return path, document, parsed
 
 
 def _problems(document: Document, parsed: _File) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -129,8 +130,11 @@ class ToDo(BaseModel):
             return cls.model_validate(document if document.get("id") else {**document, "id": id})
         except ValidationError as error:
             problem = invalid(error, field)
-            if error.errors()[0]["type"] == "extra_forbidden":
-                problem.remedy = "Correct the name; arguments of the action go below `arguments`."
+            first = error.errors()[0]
+            if first["type"] == "extra_forbidden":
+                close = difflib.get_close_matches(str(first["loc"][-1])[:100], cls.model_fields, n=1)
+                problem.remedy = f"Did you mean {close[0]}? " if close else "Correct the name; "
+                problem.remedy += "arguments of the action go below `arguments`."
             raise problem from error
 
 

@@ -35,6 +35,14 @@ def for_arguments(definition: IntentDefinition, intent: Intent) -> Any:
     return out
 
 
+def kept(definition: IntentDefinition, intent: Intent) -> tuple[str | int, ...]:
+    """Names or indices in the template of the tasks that `for_arguments` keeps, in its order."""
+    there = {name for name, value in intent.values().items() if value not in EMPTY}
+    tasks = definition.tasks
+    items = tasks.items() if isinstance(tasks, dict) else enumerate(tasks)
+    return tuple(key for key, task in items if _wanted(task, there))
+
+
 def _wanted(task: Mapping[str, Any], there: set[str]) -> bool:
     return set(_listed(task.get("given"))) <= there and not there & set(_listed(task.get("not_given")))
 
