@@ -56,8 +56,44 @@ def headers(message: EmailMessage) -> list[str]:
 def test_any_one_line_subject_comes_back(subject: str) -> None:
     received = read_back(letter(subject=subject))
     assert headers(received) == HEADERS
-    if "=?" not in subject:  # An encoded word in plain text is read as what it encodes.
-        assert received["Subject"].split() == subject.split()
+    assert received["Subject"].split() == subject.split()
+
+
+WORDS = [
+    "=?utf-8?q?x=0d=0aReply-To:_evil=40x.example=0d=0a=0d=0aBODY?=",
+    "a" * 77 + "=?utf-8?b?DQpYLUV2aWw6IDE=?=",
+    " =?utf-8?q?=00?=",
+    "Re: =?iso-8859-1?q?=0a?= und =?utf-8?b?Cg==?=",
+]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_encoded_words_stay_what_they_are(word: str) -> None:
+    received = read_back(letter(subject=word, file=f"{word}.pdf"))
+    assert headers(received) == HEADERS
+    assert received["Subject"].strip() == word.strip()
+    body = received.get_body()
+    assert body is not None
+    assert body.get_content().split() == ["x"]
+    (attached,) = received.iter_attachments()
+    assert sorted(name.lower() for name in attached.keys()) == [  # noqa: SIM118
+        "content-disposition",
+        "content-transfer-encoding",
+        "content-type",
+        "mime-version",
+    ]
+    assert "=?" not in (attached.get_filename() or "")
+
+
+@pytest.mark.parametrize("user", ["=?utf-8?q?x=0a?=", "a.=?utf-8?q?x=0a?="])
+def test_encoded_words_in_an_address_are_refused(user: str) -> None:
+    with pytest.raises(Stopped, match="is not a mail address"):
+        parse_addresses("to", f"{user}@kunde.example")
+
+
+def test_a_header_that_would_be_more_than_one_is_not_sent() -> None:
+    with pytest.raises(Stopped, match="would be more than one"):
+        letter(name="=?utf-8?q?a=0d=0aBcc:_b=40c.example?=")
 
 
 @given(LINE)

@@ -2,15 +2,20 @@
 
 The Message-ID follows from the task (`ActionRequest.idempotency_key`) and the sender's domain, so every
 attempt of one task in one run sends a message that can be recognised as the same one.
+
+The email package reads encoded words (`=?utf-8?q?x=0d=0aBcc:…?=`) in what it is given and writes what they
+stand for, line breaks included. So a subject with one is written as encoded words of our own, names and addresses
+may hold none, and every header is looked at once more in the form in which it goes out.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from email.header import Header
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, EmailPolicy
 from email.utils import format_datetime, localtime
 
 import idna
@@ -26,6 +31,8 @@ _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,80}/[a-z0-9][a-z0-9!#$&^_.+-]{0,80}")
 _MAX_SUBJECT = 998
 _MAX_LIST = 32 * 1024
+_ONE_HEADER = re.compile(rb"[!-9;-~]+:(?:[^\r\n]|\r\n[ \t]+[^\r\n \t])*\r\n")
+"""One header as it is sent: lines end in CR LF, each but the first begins with a blank and holds more than that."""
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _NOT_IN_NAME = frozenset('<>@",;:\\[]')
 
@@ -113,7 +120,7 @@ def _read_mailbox(field: str, part: str) -> Address:
 
 def _checked(field: str, name: str, address: str) -> Address:
     user, _, host = address.rpartition("@")
-    if not _LOCAL.fullmatch(user) or len(user) > 64:
+    if not _LOCAL.fullmatch(user) or len(user) > 64 or "=?" in user:
         what = "is not a mail address" if user.isascii() else "has umlauts before the '@'"
         raise _bad_address(field, address, what)
     if "=?" in name:
@@ -159,7 +166,8 @@ def compose(
     message["To"] = list(to)
     if cc:
         message["Cc"] = list(cc)
-    message["Subject"] = header_text("subject", subject)
+    line = header_text("subject", subject)
+    message["Subject"] = _Line(line) if "=?" in line else line
     message["Message-ID"] = identity
     message["Date"] = format_datetime(localtime())
     message["Auto-Submitted"] = "auto-generated"
@@ -171,10 +179,34 @@ def compose(
         main, _, sub = kind.partition("/")
         name = safe_name(attachment.name)
         message.add_attachment(attachment.content, maintype=main, subtype=sub, filename=name)
+    _check_headers(message)
     return message
 
 
+class _Line(str):
+    """The text of a subject that holds what looks like an encoded word: written so that it is read as it stands."""
+
+    name = "Subject"
+
+    def fold(self, *, policy: EmailPolicy) -> str:
+        written = Header(str(self), "utf-8", maxlinelen=76, header_name=self.name)
+        return f"{self.name}: {written.encode(linesep=policy.linesep)}{policy.linesep}"
+
+
+def _check_headers(message: EmailMessage) -> None:
+    """No header of any part is more than one when it is written."""
+    for part in message.walk():
+        for name, value in part.raw_items():
+            if not _ONE_HEADER.fullmatch(POLICY.fold_binary(name, value)):
+                raise business(
+                    "invalid_header",
+                    f"the header {name} would be more than one",
+                    remedy="write subject, names and file names as they read, without encoded words",
+                    argument=name.lower(),
+                )
+
+
 def safe_name(name: str) -> str:
-    """A file name without path and control characters, at most 200 characters; never empty."""
+    """A file name without path, control characters and encoded words, at most 200 characters; never empty."""
     plain = _CONTROL.sub("", name.replace("\\", "/").rpartition("/")[2]).strip(" .")
-    return plain[-200:] or "file"
+    return plain[-200:].replace("=?", "=_") or "file"
