@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -84,6 +84,7 @@ async def life(
     slots: int = 100,
     gate: asyncio.Event | None = None,
     clock: Clock | None = None,
+    others: Sequence[BaseExecutor] = (),
 ) -> AsyncIterator[tuple[LocalEngine, CrashingSteps, AgentRegistry]]:
     """One life of the process on the store in `folder`. Effects answer once the `gate` is open; none is open."""
     if gate is None:
@@ -95,7 +96,7 @@ async def life(
         agents, hands = AgentRegistry(), dict[str, AgentRuntime]()
         clock = clock or SystemClock()
         orchestrator = Orchestrator(agents, InProcessTransport(hands), clock)
-        executors = ExecutorRegistry([FlowExecutor(), Ledger(effects, gate)])
+        executors = ExecutorRegistry([FlowExecutor(), Ledger(effects, gate), *others])
         runtime = AgentRuntime(executors, orchestrator.handle_agent_response)
         address = f"agent://test/{uuid4().hex[:8]}"
         hands[address] = runtime

@@ -13,6 +13,7 @@ from cpa.core.events import Event, TaskFailed, TaskSucceeded
 from cpa.core.job import Snapshot, TaskStatus
 from cpa.core.lam_payloads import DonePayload, FailurePayload, InformPayload, RequestPayload
 from cpa.core.lam_protocol import BaseMessage
+from cpa.core.storing import milliseconds
 from cpa.errors import BadInput, Forbidden, InvalidDocument, NotFound
 from cpa.orchestrator.planning import Planner, PlanRequest
 from cpa.ports.agents import Acknowledgement
@@ -184,7 +185,7 @@ def _event(payload: InformPayload | DonePayload | FailurePayload, task: int, epo
     if isinstance(payload, InformPayload):
         return None
     artifacts = tuple(each.artifact for each in payload.artifacts)
-    duration = int((payload.execution_time or 0) * 1000)
+    duration = milliseconds(payload.execution_time)
     if isinstance(payload, DonePayload):
         return TaskSucceeded(
             time=0, task=task, epoch=epoch, result=payload.result, artifacts=artifacts, duration=duration
@@ -198,6 +199,6 @@ def _event(payload: InformPayload | DonePayload | FailurePayload, task: int, epo
         message=payload.message,
         remedy=payload.remedy,
         artifacts=artifacts,
-        retry_after=int((payload.retry_after or 0) * 1000),
+        retry_after=milliseconds(payload.retry_after),
         duration=duration,
     )

@@ -15,6 +15,7 @@ from cpa.core.classes import FailureClass
 from cpa.core.commands import CancelAttempt, Command, DispatchTask, RequestTask, VerifyTask
 from cpa.core.events import AgentChosen, Event, TaskFailed, TaskSucceeded, TaskVerified
 from cpa.core.job import JobState, results
+from cpa.core.storing import milliseconds
 from cpa.errors import CPAError
 from cpa.orchestrator.agent_registry import AgentRegistry
 from cpa.orchestrator.assignments import LATEST, Assignments
@@ -203,7 +204,7 @@ def _digest(job: JobState, index: int, request: ActionRequest) -> str:
 
 def _finished(attempt: Attempt, answer: ExecutionResult) -> Event:
     error = answer.error
-    duration = int(answer.duration * 1000)
+    duration = milliseconds(answer.duration)
     if error is None:
         return TaskSucceeded(
             time=0,
@@ -222,7 +223,7 @@ def _finished(attempt: Attempt, answer: ExecutionResult) -> Event:
         message=error.message,
         remedy=error.remedy,
         artifacts=answer.artifacts,
-        retry_after=int((error.retry_after or 0) * 1000),
+        retry_after=milliseconds(error.retry_after),
         duration=duration,
     )
 
@@ -235,7 +236,7 @@ def _verified(attempt: Attempt, answer: Verification) -> Event:
         verdict=answer.verdict.value,
         evidence=answer.evidence,
         result=dict(answer.result) or None,
-        look_again=int((answer.look_again or 0) * 1000),
+        look_again=milliseconds(answer.look_again),
     )
 
 

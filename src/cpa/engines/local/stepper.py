@@ -22,11 +22,12 @@ import msgspec
 import structlog
 from msgspec.structs import force_setattr
 
-from cpa.core.audit import seal
+from cpa.core.audit import Sealed, seal
 from cpa.core.commands import Command, DispatchTask
 from cpa.core.events import PERSONAL, AgentChosen, Event, JobSubmitted
 from cpa.core.job import Decision, Graph, JobHead, JobSpec, JobState
 from cpa.core.machine import decide
+from cpa.core.storing import UNSTORABLE, doubtful, storable
 from cpa.errors import CPAError
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
@@ -134,6 +135,8 @@ class Stepper:
         before, now = job.head, self.clock.now_ms()
         # The event is ours alone until it is stored: stamping it in place saves a copy.
         force_setattr(event, "time", now if now > before.time else before.time)
+        # Sealed before anything is decided: what cannot be stored must not change the job in memory.
+        event, sealed = self._seal(event)
         decision = decide(job, event)
         changes = decision.changes
         if changes is None:
@@ -143,7 +146,6 @@ class Stepper:
         job.apply(changes, decision.commands)
         head = changes.head
         group, key = self._group, (head.tenant, head.id)
-        sealed = seal(event, self._chance(_SALT) if type(event) in PERSONAL else b"")
         rows = group.batch.jobs.get(key)
         if rows is None:
             rows = JobRows(head, job.graph.spec, before.status if before.number else None)
@@ -164,6 +166,18 @@ class Stepper:
             # What a part of this process reports has given its slot back itself.
             self._orchestrator.closed(job, event, changes.closed)
         return decision
+
+    def _seal(self, event: Event) -> tuple[Event, Sealed]:
+        """The event as it can be stored, and its stored form. Raises as `storable`."""
+        salt = self._chance(_SALT) if type(event) in PERSONAL else b""
+        try:
+            sealed = seal(event, salt)
+            if not doubtful(sealed):
+                return event, sealed
+        except UNSTORABLE:
+            pass  # it is mended, or replaced
+        event = storable(event)
+        return event, seal(event, salt)
 
     def _keep_count(self, key: Key, head: JobHead) -> None:
         """The job came to work or to rest."""

@@ -1,0 +1,148 @@
+"""What may become a fact: values from outside are made storable before anything is decided by them.
+
+A page, an answer or another program's agent can say what no store keeps: halves of surrogate pairs, NaN, numbers
+beyond 64 bits, values nested without end, megabytes. Texts are mended (`U+FFFD` for what is no character, long
+ones cut); a value that cannot be kept as it is, is refused:
+
+    a result            the attempt failed, class business, code `result_invalid`
+    a found effect      the verdict stands, without the result
+    a proposal          counts as a refusal: nothing was begun
+    what a person said  InvalidDocument, to that person
+
+The bytes of most events tell at once that nothing is wrong with them (`doubtful`); only the others are walked.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from cpa.core.audit import Sealed
+from cpa.core.classes import FailureClass
+from cpa.core.events import (
+    PERSONAL,
+    Event,
+    JobReopened,
+    TaskFailed,
+    TaskProposed,
+    TaskRefused,
+    TaskSucceeded,
+    TaskVerified,
+)
+from cpa.errors import InvalidDocument, TooLarge
+
+MAX_DEPTH = 32
+"""How deep lists and objects of a result may be nested."""
+MAX_BYTES = 256 * 1024
+"""Largest result, as JSON."""
+MAX_TEXT = 16 * 1024
+"""Longest message, reason or evidence, in characters; the rest is cut off."""
+LONGEST = 7 * 86_400_000
+"""Longest duration anybody can name, in milliseconds."""
+UNSTORABLE = (UnicodeError, OverflowError, RecursionError, TypeError, ValueError)
+"""What encoding raises for a value that cannot be stored."""
+
+_FACTS = (TaskSucceeded, TaskFailed, TaskVerified, TaskRefused, TaskProposed)
+_PLAN_DEPTH = 70
+"""How deep what a person puts in place of arguments may be: as deep as a plan's, by task."""
+_encode = msgspec.json.Encoder().encode
+_suspect = re.compile(rb"null|[0-9]{19}").search
+_halves = re.compile("[\ud800-\udfff]").sub
+
+
+def milliseconds(seconds: float | None) -> int:
+    """A duration somebody outside named, within 0 and `LONGEST`; 0 for none and for what is no number."""
+    if seconds is None or seconds != seconds:
+        return 0
+    return int(min(max(seconds * 1000, 0), LONGEST))
+
+
+def doubtful(sealed: Sealed) -> bool:
+    """Whether `storable` must look at the event, although it could be encoded."""
+    private = sealed.private
+    if private is None:
+        return False
+    if len(private) > MAX_TEXT or private.count(b"{") + private.count(b"[") > MAX_DEPTH:
+        return True
+    return _suspect(private) is not None
+
+
+def storable(event: Event) -> Event:
+    """The event as it can be stored, or the one that takes its place. InvalidDocument or `TooLarge` where a person
+    said it."""
+    depth = _PLAN_DEPTH if isinstance(event, JobReopened) else MAX_DEPTH
+    changed: dict[str, Any] = {}
+    try:
+        for name in PERSONAL.get(type(event), ()):
+            value = getattr(event, name)
+            if isinstance(value, str):
+                changed[name] = mended(value)
+            elif value is not None:
+                changed[name] = _within(_clean(value, depth))
+    except (InvalidDocument, TooLarge) as error:
+        if not isinstance(event, _FACTS):
+            raise
+        return _instead(event, error)
+    if isinstance(event, TaskFailed):
+        changed["code"] = mended(event.code)
+    return replace(event, **changed)
+
+
+def mended(text: str) -> str:
+    """The text without what is no character, cut to `MAX_TEXT`."""
+    return _halves("\ufffd", text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + " …")
+
+
+def _instead(event: Event, error: InvalidDocument | TooLarge) -> Event:
+    if isinstance(event, TaskVerified):
+        evidence = f"{mended(event.evidence)} (its result cannot be kept: {error.message})"
+        return replace(event, result=None, evidence=evidence)
+    if isinstance(event, TaskProposed):
+        reason = f"its proposal cannot be kept: {error.message}"
+        return TaskRefused(time=event.time, task=event.task, epoch=event.epoch, reason=reason)
+    assert isinstance(event, TaskSucceeded)
+    return TaskFailed(
+        time=event.time,
+        task=event.task,
+        epoch=event.epoch,
+        failure=FailureClass.BUSINESS,
+        code="result_invalid",
+        message=f"it was done, but its result cannot be kept: {error.message}",
+        remedy="Ask for less, or have large content stored as a file.",
+        artifacts=event.artifacts,
+        duration=event.duration,
+    )
+
+
+def _within(value: Any) -> Any:
+    size = len(_encode(value))
+    if size > MAX_BYTES:
+        raise TooLarge(f"it has {size} bytes, more than {MAX_BYTES}", remedy="Pass large content as a file.")
+    return value
+
+
+def _clean(value: Any, depth: int) -> Any:
+    """A copy of JSON values alone, its texts mended but not cut."""
+    if isinstance(value, str):
+        return _halves("\ufffd", value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if depth == 0:
+        raise InvalidDocument("it is nested too deep", remedy="Flatten the value.")
+    if isinstance(value, Mapping):
+        return {_halves("\ufffd", str(key)): _clean(item, depth - 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(item, depth - 1) for item in value]
+    said = (
+        "a number beyond 64 bits or none at all" if isinstance(value, int | float) else type(value).__name__
+    )
+    raise InvalidDocument(f"it holds {said}", remedy="Use JSON values, and texts for long numbers.")
