@@ -69,7 +69,8 @@ class CPAError(Exception):
         """The error a problem document was made from; for what is none, the one that fits the HTTP status."""
         if not isinstance(body, dict) or "code" not in body:
             return cls.of_status(status)(f"the server answered {status}")
-        kinds = {kind.code: kind for kind in _tree(CPAError)}
+        # Only who has a code of its own: others (that list several errors, say) are made differently.
+        kinds = {kind.code: kind for kind in _tree(CPAError) if "code" in vars(kind)}
         kind = kinds.get(str(body["code"]), cls.of_status(status))
         said = {name: body.get(name) for name in ("field", "value", "remedy")}
         return kind(

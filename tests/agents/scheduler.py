@@ -20,6 +20,7 @@ from cpa.core.ids import derived_id
 from cpa.core.lam_protocol import BaseMessage, parse
 from cpa.demo.serving import serve
 from cpa.errors import Conflict, CPAError, NotFound, Unauthorized
+from cpa.ports.signatures import Frames
 
 ADMIN = "admin-key"
 KEY = "agent-key"
@@ -59,6 +60,8 @@ class FakeScheduler:
     outgoing: dict[int, BaseMessage] = field(default_factory=dict)
     """What was pushed into the channel and is not acknowledged, by number."""
     number: int = 0
+    frames: Callable[[], Frames] | None = None
+    """Opens sealed frames, for an agent that signs; called for each connection."""
     channel: WebSocket | None = None
     channels: int = 0
 
@@ -164,6 +167,7 @@ class FakeScheduler:
                 "lease": LEASE,
                 "key": None if key == KEY else KEY,
                 "callback_key": CALLBACK,
+                "key_id": "default/ag_1",
             }
         )
 
@@ -206,7 +210,13 @@ class FakeScheduler:
             await socket.send_denial_response(_render(None, Unauthorized("not this key")))
             return
         await socket.accept()
-        hello = (json.loads(await socket.receive_text()))["hello"]
+        frames = self.frames() if self.frames is not None else None
+
+        async def heard() -> Any:
+            text = await socket.receive_text()
+            return json.loads(text if frames is None else frames.take(text)[0])
+
+        hello = (await heard())["hello"]
         self.hellos.append(hello)
         self.order.append("hello")
         self.channels += 1
@@ -219,7 +229,7 @@ class FakeScheduler:
         works: set[asyncio.Task[None]] = set()
         try:
             while True:
-                work = asyncio.create_task(self._frame(json.loads(await socket.receive_text())))
+                work = asyncio.create_task(self._frame(await heard()))
                 works.add(work)
                 work.add_done_callback(works.discard)
         except WebSocketDisconnect:

@@ -208,6 +208,7 @@ async def test_an_older_attempt_that_comes_late_does_not_begin(
     else:
         await scheduler.until(lambda: "refuse" in scheduler.types(), "refusing")
         assert scheduler.of_type("refuse")[0].payload.model_dump()["reason"] == "stale"
+    await scheduler.until(lambda: tester.hands.began, "beginning")
     assert [request.epoch for request in tester.hands.began] == [3]
 
 

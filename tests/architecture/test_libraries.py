@@ -13,7 +13,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "aiosmtpd": ("demo", "testing"),
     "aiosmtplib": ("executors.mail.smtp",),
     "alembic": ("repository",),
-    "cryptography": ("security.signatures", "security.signing"),
+    "cryptography": ("agents.signing", "security.signatures"),
     "fastapi": ("api", "demo"),
     "httpx2": (
         *("agents.client", "artifacts.remote", "cli.client", "executors.http", "transport.http"),

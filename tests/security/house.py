@@ -13,14 +13,15 @@ from uuid import uuid4
 import httpx2
 from fastapi import FastAPI
 
+from cpa.agents.signing import Signer
 from cpa.api.app import create_app
 from cpa.bootstrap import Scheduler, SystemClock, open_engine, services_of
+from cpa.core.signatures import encoded
 from cpa.ports.keys import Scope
 from cpa.repository.enrolment import SqlTokenStore
 from cpa.repository.keys import SqlKeyStore
 from cpa.security.auth import Hasher, issue
 from cpa.security.enrolment import issue_token
-from cpa.security.signing import Signer
 from cpa.settings import Settings
 
 URL = "http://cpa.example"
@@ -70,7 +71,6 @@ class Member:
     id: str
     address: str
     key: str
-    key_id: str
     callback_key: str
     signer: Signer | None = None
 
@@ -86,7 +86,9 @@ class Member:
         **more: Any,
     ) -> Member:
         """Registered with a fresh token; who `orders` gets a key that may submit jobs too."""
-        signer = Signer(f"{tenant}/{name}".encode().ljust(32, b"."), SystemClock()) if signs else None
+        signer = (
+            Signer(encoded(f"{tenant}/{name}".encode().ljust(32, b".")), SystemClock()) if signs else None
+        )
         said = {"name": name, "type": "DATA", "capabilities": ["x.rechner.add"], "instance": "i1"} | more
         if signer is not None:
             said["public_key"] = signer.public
@@ -96,9 +98,9 @@ class Member:
         told = answer.json()
         if orders:
             told["key"] = await home.key(Scope.AGENT, Scope.SUBMIT, name=told["address"], tenant=tenant)
-        return cls(
-            told["agent_id"], told["address"], told["key"], told["key_id"], told["callback_key"], signer
-        )
+        if signer is not None:
+            signer.key = told["key_id"]
+        return cls(told["agent_id"], told["address"], told["key"], told["callback_key"], signer)
 
     def request(
         self, path: str, document: Mapping[str, Any] | None, *, method: str = "POST"
@@ -107,7 +109,7 @@ class Member:
         body = b"" if document is None else json.dumps(document).encode()
         headers = {"Content-Type": "application/json"}
         if self.signer is not None:
-            headers = self.signer.headers(self.key_id, method, URL + path, body)
+            headers = self.signer.headers(method, URL + path, body)
         return httpx2.Request(method, URL + path, content=body, headers=headers | {"X-API-Key": self.key})
 
     def message(self, type: str, payload: Mapping[str, Any], **more: Any) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from itertools import count
 
 from tests.repository.shell import SteppedClock
 
-from cpa.core.signatures import key_id
+from cpa.agents.signing import Signer
+from cpa.core.signatures import encoded, key_id
 from cpa.ports.keys import Caller, Scope
 from cpa.ports.signatures import Sent, SigningKey
 from cpa.security.signatures import MessageSignatures, SignedMessages
-from cpa.security.signing import Signer
 
 TENANT = "default"
 URL = "https://cpa.example/lam/message"
@@ -30,14 +30,13 @@ class Agent:
             tenant=tenant, key=f"key_{name}", name=self.address, scopes=frozenset((Scope.AGENT,))
         )
         numbers = count()
-        self.signer = Signer(
-            f"{tenant}/{name}".encode().ljust(32, b"."), clock, lambda: f"nonce-{next(numbers):016}"
-        )
-        self.key = key_id(tenant, self.id)
+        seed = encoded(f"{tenant}/{name}".encode().ljust(32, b"."))
+        self.signer = Signer(seed, clock, lambda: f"nonce-{next(numbers):016}")
+        self.signer.key = key_id(tenant, self.id)
 
     def send(self, body: bytes = BODY, *, method: str = "POST", url: str = URL) -> Sent:
         """A signed request as the scheduler gets it."""
-        return sent(method, url, self.signer.headers(self.key, method, url, body), body)
+        return sent(method, url, self.signer.headers(method, url, body), body)
 
 
 def sent(method: str, url: str, headers: Mapping[str, str], body: bytes) -> Sent:

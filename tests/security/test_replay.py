@@ -136,8 +136,8 @@ async def test_a_stolen_api_key_cannot_bring_a_signing_key_of_its_own(tmp_path: 
         thief.key = agent.key
         said = {"name": "rechner", "type": "DATA", "capabilities": ["x.rechner.add"], "instance": "i2"}
         for public in ("", thief.signer.public, agent.signer.public):
-            for key_id in (thief.key_id, agent.key_id):
-                thief.key_id = key_id
+            for key_id in (thief.signer.key, agent.signer.key):
+                thief.signer.key = key_id
                 call = thief.request("/agents/register", said | {"public_key": public})
                 assert (await home.client.send(call)).status_code == 401
         assert (await agent.say(home, "request", {"action": "flow.noop"})).status_code == 200

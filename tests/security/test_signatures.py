@@ -90,13 +90,11 @@ class Resolver(HTTPSignatureKeyResolver):  # type: ignore[misc]
 def test_another_library_verifies_what_we_sign(clock: SteppedClock, agent: Agent) -> None:
     clock.now = int(datetime.now(UTC).timestamp() * 1000)
     for url in (URL, URL + "?a=b%20c&d", "http://127.0.0.1:8700/agents/ag_1/heartbeat"):
-        message = SimpleNamespace(
-            method="POST", url=url, headers=agent.signer.headers(agent.key, "POST", url, BODY)
-        )
+        message = SimpleNamespace(method="POST", url=url, headers=agent.signer.headers("POST", url, BODY))
         verifier = HTTPMessageVerifier(signature_algorithm=algorithms.ED25519, key_resolver=Resolver(agent))
         found = verifier.verify(message, body=BODY, expect_tag="cpa-lam")
         assert [each.label for each in found] == ["cpa"]
-        assert found[0].parameters["keyid"] == agent.key
+        assert found[0].parameters["keyid"] == agent.signer.key
 
 
 def test_we_verify_what_another_library_signs(
@@ -109,7 +107,7 @@ def test_we_verify_what_another_library_signs(
     now = clock.now_ms() // 1000
     signer.sign(
         message,
-        key_id=agent.key,
+        key_id=agent.signer.key,
         created=datetime.fromtimestamp(now, UTC),
         expires=datetime.fromtimestamp(now + WINDOW, UTC),
         nonce="nonce-of-another",
@@ -119,7 +117,7 @@ def test_we_verify_what_another_library_signs(
         use_existing_digest=True,
     )
     caller = door.check(agent.caller, sent("POST", URL, message.headers, BODY))
-    assert caller.nonce == Nonce(agent.key, "nonce-of-another", (now + WINDOW + 1) * 1000)
+    assert caller.nonce == Nonce(agent.signer.key, "nonce-of-another", (now + WINDOW + 1) * 1000)
 
 
 # -- who must sign ---------------------------------------------------------------------------------------------
@@ -180,7 +178,7 @@ def test_another_agents_signature_or_key_does_not_do(clock: SteppedClock, agent:
     for thief in (other, foreign):
         assert refused(door, agent.caller, thief.send()).field == "keyid"
         assert refused(door, thief.caller, agent.send()).field == "keyid"
-        thief.key = agent.key
+        thief.signer.key = agent.signer.key
         assert refused(door, agent.caller, thief.send()).field == "Signature"
 
 
@@ -326,19 +324,19 @@ HELLO, BEAT = '{"hello":{"stream":"größe","cursor":0}}', '{"beat":{"status":"o
 
 
 def test_a_channel_opens_with_a_nonce_and_goes_on_without(agent: Agent, door: MessageSignatures) -> None:
-    signer, frames = agent.signer.channel(agent.key, CHANNEL), door.frames(agent.caller, CHANNEL)
-    text, nonce = frames.take(signer.seal(HELLO))
+    signer, frames = agent.signer.channel(CHANNEL), door.frames(agent.caller, CHANNEL)
+    text, nonce = frames.take(signer(HELLO))
     assert text == HELLO
     assert nonce is not None
-    assert nonce.key == agent.key
-    assert [frames.take(signer.seal(BEAT)) for _ in range(3)] == [(BEAT, None)] * 3
+    assert nonce.key == agent.signer.key
+    assert [frames.take(signer(BEAT)) for _ in range(3)] == [(BEAT, None)] * 3
 
 
 def test_a_frame_is_not_taken_twice_nor_elsewhere(clock: SteppedClock, agent: Agent) -> None:
     other = Agent(clock, "b")
     door = judging(clock, agent, other)
-    signer, frames = agent.signer.channel(agent.key, CHANNEL), door.frames(agent.caller, CHANNEL)
-    hello, beat, next_beat = signer.seal(HELLO), signer.seal(BEAT), signer.seal(BEAT)
+    signer, frames = agent.signer.channel(CHANNEL), door.frames(agent.caller, CHANNEL)
+    hello, beat, next_beat = signer(HELLO), signer(BEAT), signer(BEAT)
     for broken in (beat, next_beat):
         with pytest.raises(Unauthorized):
             door.frames(agent.caller, CHANNEL).take(broken)
@@ -356,17 +354,17 @@ def test_a_frame_is_not_taken_twice_nor_elsewhere(clock: SteppedClock, agent: Ag
 
 
 def test_a_frame_of_another_connection_is_not_taken(agent: Agent, door: MessageSignatures) -> None:
-    first, second = (agent.signer.channel(agent.key, CHANNEL) for _ in range(2))
-    hello, _ = first.seal(HELLO), second.seal(HELLO)
+    first, second = (agent.signer.channel(CHANNEL) for _ in range(2))
+    hello, _ = first(HELLO), second(HELLO)
     frames = door.frames(agent.caller, CHANNEL)
     frames.take(hello)
     with pytest.raises(Unauthorized):
-        frames.take(second.seal(BEAT))
+        frames.take(second(BEAT))
 
 
 def test_every_changed_byte_of_a_frame_is_noticed(agent: Agent, door: MessageSignatures) -> None:
-    signer = agent.signer.channel(agent.key, CHANNEL)
-    hello, beat = signer.seal(HELLO), signer.seal(BEAT)
+    signer = agent.signer.channel(CHANNEL)
+    hello, beat = signer(HELLO), signer(BEAT)
     for flipped in flips(hello.encode()):
         with pytest.raises(Unauthorized):
             door.frames(agent.caller, CHANNEL).take(flipped.decode("utf-8", "surrogateescape"))

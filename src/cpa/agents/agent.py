@@ -68,6 +68,7 @@ class Agent:
         listen: str = "",
         endpoint: str = "",
         tags: tuple[str, ...] = (),
+        sign: bool = False,
         readiness: Callable[[], Readiness] = Readiness,
         refuses: Callable[[ActionRequest], str] = lambda _: "",
         grace: float = 20.0,
@@ -77,7 +78,7 @@ class Agent:
         `listen`: HOST:PORT to be called at, reached by the scheduler as `endpoint`; without it the agent opens a
         channel, which works from behind a firewall. `tags`: free capabilities. `readiness` is asked at each beat;
         `refuses` may say why a task cannot be done just now. `grace`: seconds that running attempts may go on after
-        SIGTERM.
+        SIGTERM. `sign`: sign what is sent (docs/lam.md), also asked for by CPA_SIGN=1.
         """
         if slots < 1:
             raise BadInput(
@@ -94,11 +95,17 @@ class Agent:
             listen=listen,
             endpoint=endpoint,
             tags=tags,
+            sign=sign or os.environ.get("CPA_SIGN", "").lower() in ("1", "true", "yes", "on"),
             grace=grace,
         )
         self._readiness, self._refuses = readiness, refuses
         self._functions = FunctionExecutor()
         self._others: list[BaseExecutor] = []
+
+    @property
+    def url(self) -> str:
+        """The scheduler's address."""
+        return self._options.url
 
     def action(
         self, name: str, *, effect: EffectClass | str = EffectClass.UNSAFE, verify: Look | None = None

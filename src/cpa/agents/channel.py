@@ -20,6 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from cpa.agents.client import Unreachable, beat_body
+from cpa.agents.signing import Signer
 from cpa.core.lam_protocol import BaseMessage, parse
 from cpa.errors import CPAError, InvalidDocument, Unavailable
 from cpa.ports.agents import Beat
@@ -54,13 +55,16 @@ class Channel:
         *,
         opened: Callable[[], None] = lambda: None,
         patience: float = 10.0,
+        signer: Signer | None = None,
     ) -> None:
         """`agent` is its id, `life` its instance. `opened` is called whenever the channel is open (again);
-        `patience`: seconds within which a beat is answered, else the channel counts as broken."""
+        `patience`: seconds within which a beat is answered, else the channel counts as broken. `signer` seals
+        every frame."""
         self._where, self._headers = _address(url, agent), {"X-API-Key": key}
         self._life = life
         self._hear, self._acknowledged, self._opened = hear, acknowledged, opened
         self._patience = patience
+        self._signer = signer
         self._stream, self._cursor = "", 0
         self._hearing: deque[tuple[str, int, asyncio.Task[None]]] = deque()
         self._lasting: OrderedDict[str, BaseMessage] = OrderedDict()
@@ -120,7 +124,9 @@ class Channel:
             compression=None,
             proxy=None,
         ) as socket:
-            connection = _Connection(socket, await self._greet(socket), self._acknowledged, self._settled)
+            seal = self._sealing()
+            cursor = await self._greet(socket, seal)
+            connection = _Connection(socket, cursor, self._acknowledged, self._settled, seal)
             for message in self._lasting.values():
                 connection.say(message, lasting=True)
             self._connection = connection
@@ -134,10 +140,16 @@ class Channel:
             finally:
                 connection.close()
 
-    async def _greet(self, socket: ClientConnection) -> int:
+    def _sealing(self) -> Callable[[str], str]:
+        """What is done to each frame of a new connection."""
+        if self._signer is None or not self._signer.key:
+            return lambda frame: frame
+        return self._signer.channel(urlsplit(self._where).path)
+
+    async def _greet(self, socket: ClientConnection, seal: Callable[[str], str]) -> int:
         """Say where we are; the number of our last word that the scheduler has."""
         hello = {"stream": self._stream, "cursor": self._cursor, "instance": self._life}
-        await socket.send(json.dumps({"hello": hello}))
+        await socket.send(seal(json.dumps({"hello": hello})))
         async with asyncio.timeout(_OPENING):
             frame = _loaded(await socket.recv())
         told = frame.get("hello")
@@ -181,8 +193,9 @@ class _Connection:
         number: int,
         acknowledged: Acknowledged,
         settled: Callable[[str], None],
+        seal: Callable[[str], str],
     ) -> None:
-        self._socket = socket
+        self._socket, self._seal = socket, seal
         self._number = number
         self._tell, self._settled = acknowledged, settled
         self._outgoing: deque[tuple[BaseMessage, bool]] = deque()
@@ -223,7 +236,7 @@ class _Connection:
             await self._news.wait()
             self._news.clear()
             while (frame := self._next()) is not None:
-                await self._socket.send(frame)
+                await self._socket.send(self._seal(frame))
 
     def _next(self) -> str | None:
         """The next frame: beats first, then acknowledgements."""

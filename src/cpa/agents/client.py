@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
+from cpa.agents.signing import Signer
 from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import BadInput, CPAError, InternalError, Unavailable
 from cpa.ports.agents import Beat, Named
@@ -35,6 +36,8 @@ class SchedulerClient:
         """`BadInput` for what is no address."""
         self.url = checked_url(url)
         self.key = key
+        self.signer: Signer | None = None
+        """Signs every request, once it has a name for its key."""
         # Proxies of the environment are for the web, not for a server named on purpose.
         self._http = httpx2.AsyncClient(base_url=self.url, timeout=timeout, trust_env=False)
 
@@ -68,7 +71,10 @@ class SchedulerClient:
         if self.key:
             sent["X-API-Key"] = self.key
         try:
-            response = await self._http.request(method, path, content=body, headers=sent)
+            request = self._http.build_request(method, path, content=body, headers=sent)
+            if self.signer is not None and self.signer.key:
+                request.headers.update(self.signer.headers(method, str(request.url), body))
+            response = await self._http.send(request)
         except httpx2.HTTPError as error:
             raise unreachable(self.url, error) from error
         try:

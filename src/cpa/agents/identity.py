@@ -17,7 +17,7 @@ from cpa.errors import BadInput
 FILE: Final = "agent.json"
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
+class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the first registration was answered with."""
 
     id: str
@@ -25,6 +25,10 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     url: str
     """The scheduler's."""
+    signing_key: str = ""
+    """The private one; empty for an agent that signs nothing."""
+    key_id: str = ""
+    """What its signing key is called there, or would be."""
 
 
 def known(folder: Path) -> Identity | None:

@@ -23,6 +23,7 @@ from typing import Any, Final, Protocol
 from uuid import uuid4
 
 import structlog
+from msgspec.structs import replace
 
 from cpa.agents.channel import Channel
 from cpa.agents.client import SchedulerClient, lost_in
@@ -32,6 +33,7 @@ from cpa.agents.listener import Door, bound_to, listening, url_of
 from cpa.agents.messages import Speaker
 from cpa.agents.outbox import Outbox
 from cpa.agents.posting import Posting
+from cpa.agents.signing import Signer, draw
 from cpa.core.lam_protocol import parse
 from cpa.errors import CPAError, Unauthorized
 from cpa.executors.registry import ExecutorRegistry
@@ -65,6 +67,8 @@ class Options:
     slots: int = 1
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    sign: bool = False
+    """Sign what is sent. An agent that signs goes on doing so, and one whose scheduler wants it begins."""
     listen: str = ""
     """HOST:PORT to be called at; empty opens a channel instead."""
     endpoint: str = ""
@@ -104,6 +108,7 @@ class Session:
         self._beat_now = asyncio.Event()
         self._interval = self._lease = 0.0
         self._conversations: Conversations | None = None
+        self._signing_key = ""
 
     def stop(self) -> None:
         """Leave in order; called again: at once."""
@@ -143,7 +148,9 @@ class Session:
         """What the registration was answered with; None when the agent was stopped before."""
         options, identity = self._options, known(self._options.data)
         client.key = identity.key if identity else options.key
-        said = {
+        if options.sign or (identity is not None and identity.signing_key):
+            identity = self._begin_signing(client, identity)
+        said: dict[str, Any] = {
             "name": options.name,
             "type": options.type,
             "capabilities": [*self._executors.actions, *options.tags],
@@ -157,20 +164,57 @@ class Session:
             try:
                 if identity is not None:
                     await _hand_in(client, outbox)
-                answer = await client.register(said, token="" if identity else options.token)
+                if client.signer is not None:
+                    said["public_key"] = client.signer.public
+                answer = await client.register(said, token=options.token)
             except CPAError as error:
+                if error.field == "public_key" and client.signer is None:
+                    identity = self._begin_signing(client, identity)
+                    continue
                 if not error.retryable:
                     raise _explained(error, identity, options.data) from error
                 log.warning("scheduler_unreachable", error=str(error))
                 pause = min(max(pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
                 await _wait(self._stopping, pause)
                 continue
-            client.key = answer.get("key") or client.key
-            made = Identity(id=answer["agent_id"], address=answer["address"], key=client.key, url=client.url)
-            if made != identity:
-                keep(options.data, made)
+            self._registered(client, identity, answer)
             return answer
         return None
+
+    def _begin_signing(self, client: SchedulerClient, identity: Identity | None) -> Identity | None:
+        """From now on what this client sends is signed. The key is durable before the scheduler learns of it: it
+        would take nothing unsigned any more."""
+        self._signing_key = (identity.signing_key if identity else "") or draw()
+        client.signer = Signer(self._signing_key, self._clock)
+        if identity is not None:
+            client.signer.key = identity.key_id
+            if not identity.signing_key:
+                identity = replace(identity, signing_key=self._signing_key)
+                keep(self._options.data, identity)
+        return identity
+
+    def _registered(
+        self, client: SchedulerClient, identity: Identity | None, answer: Mapping[str, Any]
+    ) -> None:
+        """Keep what the scheduler said about who we are."""
+        client.key = answer.get("key") or client.key
+        key_id = str(answer.get("key_id") or "")
+        if client.signer is not None:
+            client.signer.key = key_id
+        made = Identity(
+            id=answer["agent_id"],
+            address=answer["address"],
+            key=client.key,
+            url=client.url,
+            signing_key=self._signing_key,
+            key_id=key_id,
+        )
+        if made != identity:
+            keep(self._options.data, made)
+        if answer.get("withheld"):
+            log.warning(
+                "actions_withheld", actions=answer["withheld"], remedy="start with a token for its name"
+            )
 
     # -- working -------------------------------------------------------------------------------------------
 
@@ -220,6 +264,7 @@ class Session:
             conversations.acknowledged,
             opened=self._beat_now.set,
             patience=max(2 * self._interval, 1.0),
+            signer=client.signer,
         )
 
     async def _beats(self, way: _Way, conversations: Conversations, who: str) -> None:
