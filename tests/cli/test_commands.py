@@ -17,7 +17,7 @@ COMMANDS = [
 ]
 EXPECTED = set(
     """init demo serve submit route intents jobs job explain cancel retry questions answer audit replay keys
-    agents migrate""".split()  # noqa: SIM905
+    agent agents migrate""".split()  # noqa: SIM905
 )
 
 

@@ -8,7 +8,8 @@
     async def add(a: float, b: float) -> dict[str, float]:
         return {"sum": a + b}
 
-    agent.run()
+    if __name__ == "__main__":
+        agent.run()
 
 docs/EXECUTOR_GUIDE.md goes on from here.
 """
@@ -20,8 +21,9 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cpa.agents.functions import Function, FunctionExecutor, Look
 from cpa.agents.session import Options, Session, ended_by_signals
@@ -90,7 +92,7 @@ class Agent:
             url=url or os.environ.get("CPA_URL", URL),
             key=key or os.environ.get("CPA_API_KEY", ""),
             token=token or os.environ.get("CPA_ENROLMENT_TOKEN", ""),
-            data=Path(data) if data else Path(f"{name}-agent"),
+            data=Path(data) if data else _folder(name),
             slots=slots,
             listen=listen,
             endpoint=endpoint,
@@ -106,6 +108,18 @@ class Agent:
     def url(self) -> str:
         """The scheduler's address."""
         return self._options.url
+
+    @property
+    def data(self) -> Path:
+        """The agent's folder."""
+        return self._options.data
+
+    def configure(self, *, name: str = "", data: Path | None = None, **given: Any) -> None:
+        """Say anew what was given when it was made, as options of a command do: what is empty changes nothing."""
+        if name and self._options.data == _folder(self._options.name):
+            data = data or _folder(name)
+        changed = given | {"name": name, "data": data}
+        self._options = replace(self._options, **{field: value for field, value in changed.items() if value})
 
     def action(
         self, name: str, *, effect: EffectClass | str = EffectClass.UNSAFE, verify: Look | None = None
@@ -177,6 +191,10 @@ def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """What went wrong first, in a group."""
     found = group.exceptions[0]
     return first_error(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+def _folder(name: str) -> Path:
+    return Path(f"{name}-agent")
 
 
 def _ready(line: str) -> None:

@@ -130,6 +130,7 @@ class Channel:
             for message in self._lasting.values():
                 connection.say(message, lasting=True)
             self._connection = connection
+            log.info("channel_open", to=self._where)
             self._opened()
             try:
                 async with asyncio.TaskGroup() as sides:

@@ -16,6 +16,7 @@ An attempt is named in beats until its answer was acknowledged: as long as it is
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -45,7 +46,7 @@ from cpa.ports.clock import Clock
 from cpa.ports.executor import ActionRequest, ExecutionResult
 from cpa.ports.transport import Answer
 
-log = structlog.get_logger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 JOB_ENDED: Final = "job_ended"
 PROGRESS: Final = 1.0
@@ -137,7 +138,7 @@ class Conversations:
         for named in taken_away:
             work = self._works.named(named)
             if work is not None and not work.lost:
-                log.warning("attempt_lost", job=named.job, task=named.task, epoch=named.epoch)
+                log.warning("attempt_lost", **work.told_as)
                 work.lost = True
                 self._stop(work)
 
@@ -258,6 +259,7 @@ class Conversations:
             self.answered(work.id, _NEVER_BEGAN)
             return
         work.begun = True
+        log.info("task_begun", **work.told_as)
         self._agree(work)
         fence = None if work.request.effect is EffectClass.IDEMPOTENT else self.fence
         self.runtime.start(work.id, work.request, fence)
@@ -310,9 +312,8 @@ class Conversations:
         work = self._works.get(key)
         if work is None:
             raise RuntimeError("an answer to nothing")
-        if isinstance(answer, ExecutionResult) and answer.success and answer.duration:
-            action = work.request.action
-            self._usual[action] = 0.8 * self._usual.get(action, answer.duration) + 0.2 * answer.duration
+        if isinstance(answer, ExecutionResult):
+            self._note(work, answer)
         work.answer = self._speaker.answer(work.message, answer)
         if work.looking:
             self._say(work, work.answer)
@@ -354,6 +355,24 @@ class Conversations:
         work.answer = answer
         self._by_answer[str(answer.id)] = work
         self._line.say(answer)
+
+    def _note(self, work: Work, answer: ExecutionResult) -> None:
+        action = work.request.action
+        if answer.success and answer.duration:
+            self._usual[action] = 0.8 * self._usual.get(action, answer.duration) + 0.2 * answer.duration
+        error = answer.error
+        more = (
+            {}
+            if error is None
+            else {"failure": error.failure.value, "code": error.code, "error": error.message}
+        )
+        log.log(
+            logging.INFO if error is None else logging.WARNING,
+            "task_done" if error is None else "task_failed",
+            seconds=round(answer.duration, 3),
+            **more,
+            **work.told_as,
+        )
 
     def _agree(self, work: Work) -> None:
         usual = self._usual.get(work.request.action)

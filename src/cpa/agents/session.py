@@ -172,7 +172,7 @@ class Session:
                     identity = self._begin_signing(client, identity)
                     continue
                 if not error.retryable:
-                    raise _explained(error, identity, options.data) from error
+                    raise _explained(error, identity, options) from error
                 log.warning("scheduler_unreachable", error=str(error))
                 pause = min(max(pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
                 await _wait(self._stopping, pause)
@@ -351,12 +351,18 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
         return
 
 
-def _explained(error: CPAError, identity: Identity | None, folder: Path) -> CPAError:
+def _explained(error: CPAError, identity: Identity | None, options: Options) -> CPAError:
     """What an agent can do about a registration that was refused."""
-    if identity is not None and isinstance(error, Unauthorized):
+    if not isinstance(error, Unauthorized):
+        return error
+    if identity is not None:
         error.remedy = (
-            f"the agent {identity.address} was revoked or removed; remove {folder} to register it anew"
+            f"the agent {identity.address} was revoked or removed; remove {options.data} to register it anew"
         )
+    elif not (options.key or options.token):
+        error.message = f"{options.url} does not know this agent yet"
+        error.field = "token"
+        error.remedy = "start it with a token: `cpa agents token` at the server prints one"
     return error
 
 

@@ -65,6 +65,12 @@ class Work:
         """Of the request."""
         return str(self.message.id)
 
+    @property
+    def told_as(self) -> dict[str, str | int]:
+        """What a log line says of it."""
+        named = self.named
+        return {"action": self.request.action, "job": named.job, "task": named.task, "epoch": named.epoch}
+
 
 class Works:
     """The work of one process of an agent."""

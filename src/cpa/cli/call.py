@@ -73,11 +73,16 @@ def server() -> Client:
     from cpa.cli.client import Client
 
     known = settings()
+    return Client(known.url, key_of(known))
+
+
+def key_of(known: Settings) -> str:
+    """The key in the settings, else the one of an admin that lies beside the store; empty when there is none."""
     key = known.api_key.get_secret_value()
     for folder in (known.data, (known.workspace or Path()) / "cpa-data"):
         if not key and (folder / "admin.key").is_file():
             key = read(folder / "admin.key").strip()
-    return Client(known.url, key)
+    return key
 
 
 def read(path: Path) -> str:

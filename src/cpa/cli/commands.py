@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cpa.cli import agents, jobs, keys
+from cpa.cli import agent, agents, jobs, keys
 from cpa.cli.call import CODES, INTERRUPTED, NEGATIVE, OK, Data, Json, Workspace, dump, fail, settings, words
 from cpa.errors import CPAError
 
@@ -183,6 +183,7 @@ def replay(
 
 
 jobs.add_to(app)
+agent.add_to(app)
 app.add_typer(intents, name="intents")
 app.add_typer(keys.app, name="keys")
 app.add_typer(agents.app, name="agents")

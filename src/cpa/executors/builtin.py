@@ -13,10 +13,13 @@ imported when it is made.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
+from cpa.errors import BadInput
 from cpa.ports.executor import BaseExecutor
 
 if TYPE_CHECKING:
@@ -57,7 +60,10 @@ def make(
     guard: OutboundAddresses,
     trace_kept: TraceKept | None = None,
 ) -> Iterator[BaseExecutor]:
-    """The executors of these kinds, in the order of `KINDS`. They are the caller's, who closes them."""
+    """The executors of these kinds, in the order of `KINDS`. They are the caller's, who closes them.
+
+    A browser keeps traces where somebody is told of them.
+    """
     if "flow" in kinds:
         from cpa.executors.flow import FlowExecutor
 
@@ -73,6 +79,7 @@ def make(
             sandbox=settings.browser_sandbox,
             max_contexts=settings.max_browsers,
             state_dir=settings.data / "sessions",
+            trace=trace_kept is not None,
             trace_kept=trace_kept,
         )
     if "mail" in kinds:
@@ -87,6 +94,37 @@ def make(
         from cpa.executors.files.executor import FileExecutor
 
         yield FileExecutor((*settings.files, *workspace.files), artifacts)
+
+
+def check(kinds: Collection[str], settings: Settings, workspace: Installation) -> None:
+    """Raise `BadInput` for a kind that could do nothing here, for want of a browser, an account or a folder."""
+    if "web" in kinds:
+        _check_browser(settings.browser)
+    if "mail" in kinds and not (settings.smtp_url or workspace.smtp_url):
+        raise BadInput(
+            "there is no mail account here",
+            field="smtp_url",
+            remedy="set CPA_SMTP_URL (and CPA_IMAP_URL), or name them under `mail` in cpa.yaml",
+        )
+    if "files" in kinds and not (*settings.files, *workspace.files):
+        raise BadInput(
+            "there is no folder that may be touched here",
+            field="files",
+            remedy='set CPA_FILES=["/path"], or name folders under `files` in cpa.yaml',
+        )
+
+
+def _check_browser(configured: str) -> None:
+    if find_spec("playwright") is None:
+        raise BadInput(
+            "a part that browsers need is not installed",
+            field="what",
+            remedy="pip install 'cpa-scheduler[web]'",
+        )
+    if configured and which(configured) is None:
+        raise BadInput(
+            "there is no such browser", field="browser", value=configured, remedy="correct CPA_BROWSER"
+        )
 
 
 def _accounts(settings: Settings, workspace: Installation, vault: SecretsManager) -> Mapping[str, MailPort]:
