@@ -2,10 +2,10 @@
 
     python scripts/mutate.py [--workers 2] [--only machine] [--json]
 
-Every change ("mutant") is one edit of the syntax tree of `machine`, `step` or `retry`: a comparison turned round, a
-constant moved, a condition fixed or negated, a statement or an argument left out, a value taken away. It runs in a
-process of its own, forked from one that has loaded pytest and the tests' libraries but none of the project, so a
-mutant costs little more than the tests that kill it. A mutant is *killed* when a test fails, when the code cannot
+Every change ("mutant") is one edit of the syntax tree of one of `MODULES`: a comparison turned round, a constant
+moved, a condition fixed or negated, a statement or an argument left out, a value taken away. It runs in a process
+of its own, forked from one that has loaded pytest and the tests' libraries but none of the project, so a mutant
+costs little more than the tests that kill it. A mutant is *killed* when a test fails, when the code cannot
 be loaded, or when it does not end; otherwise it *survived*.
 
 Survivors that change nothing anybody could see are listed with the reason in `scripts/mutants.txt`, by place and
@@ -38,10 +38,13 @@ from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "src" / "cpa" / "core"
-MODULES = ("machine", "step", "retry")
+MODULES = ("machine", "step", "retry", "people", "reopening", "approval")
 TESTS = (
     "test_machine.py",
     "test_step.py",
+    "test_people.py",
+    "test_reopening.py",
+    "test_approval.py",
     "test_retry.py",
     "test_histories.py::test_a_committed_history_leads_to_the_same_bytes",
     "test_simulation.py::test_every_world_comes_to_its_end",

@@ -897,6 +897,16 @@ def test_a_task_is_held_until_the_time_its_agent_proposed() -> None:
     assert story.open == ["dispatch:1:1", "retry:0:1"]
 
 
+@pytest.mark.parametrize("ahead", [1, 3_600_000])
+def test_any_time_ahead_that_can_be_waited_for_is_waited_for(ahead: int) -> None:
+    story = Story(task("a"))
+    story.begun()
+
+    story.proposed(run_at=story.time + ahead)
+
+    assert (story[0].reason, story.command("retry:0:1").after) == ("proposal_time", ahead)
+
+
 @pytest.mark.parametrize("ahead", [-5, 0, 3_600_001])
 def test_a_proposed_time_that_is_none_or_too_late_is_a_refusal(ahead: int) -> None:
     story = Story(task("a"))

@@ -309,6 +309,7 @@ def test_a_question_may_be_for_one_person() -> None:
     story = Story(question(**{"for": "Anna"}), requester="Anna")
     assert asked(story).people == ("Anna",)
     assert asked(Story(question(**{"for": 7}))).people == ()
+    assert asked(Story(question(**{"for": ""}))).people == ()
 
     assert story.ignored(story.answer(True, by="Uwe")) == "not_approver"
     story.answered(True, by="Anna")

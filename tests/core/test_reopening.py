@@ -112,6 +112,34 @@ def test_a_later_task_can_be_settled_while_an_earlier_one_is_done_again() -> Non
     assert story.status == "done"
 
 
+def test_a_settled_task_lets_its_dependents_go_once() -> None:
+    story = Story(task("a"), task("b", 0), task("c"), task("d", 1, 2))
+    story.begun(0)
+    story.begun(2)
+    story.failed(0, BUSINESS)
+    story.failed(2, BUSINESS)
+
+    story.reopened(skip=(1,))
+    story.start()
+    story.done(0)
+
+    assert story.tasks == ["done", "skipped", "ready", "waiting"]
+    assert story.job.waiting[3] == 1
+
+
+def test_what_depends_on_a_task_is_found_once_however_many_ways_lead_there() -> None:
+    layers = [task(f"t{at}", *(() if at < 2 else (at // 2 * 2 - 2, at // 2 * 2 - 1))) for at in range(60)]
+    story = Story(*layers, task("last", 58, 59))
+    for index in range(60):
+        story.done(index)
+    story.begun(60)
+    story.failed(60, BUSINESS)
+
+    story.reopened(restart=(0,))
+
+    assert story.tasks == ["waiting", "done", *["waiting"] * 59]
+
+
 def test_a_settled_task_whose_dependencies_are_all_settled_is_not_offered_again() -> None:
     story = failed()
 
@@ -191,6 +219,7 @@ def test_a_task_done_again_can_be_fixed() -> None:
         {"fixes": {"a": {}}},
         {"fixes": {"": {}}},
         {"fixes": {"²": {}}},
+        {"fixes": {"9" * 5_000: {}}},
         {"fixes": {"١": {}}},
     ],
 )

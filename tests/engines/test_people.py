@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from cpa.core.commands import AskPerson
 from cpa.core.events import JobDiscarded, JobReopened, QuestionAnswered
@@ -81,6 +82,21 @@ async def test_what_people_say_survives_every_restart(tmp_path: Path) -> None:
     assert done.head.status is JobStatus.DONE
     assert [run.result for run in done.tasks] == [{"x": 7}, {"value": 7}]
     assert done.tasks[1].approvals == ("anna", "uwe")
+
+
+async def test_another_action_than_was_allowed_keeps_no_agent_busy(tmp_path: Path) -> None:
+    spec = TaskSpec(id="a", action="flow.noop", approval=True, approvals=1)
+    async with life(tmp_path, Counter(), slots=1) as (engine, _, agents):
+        job = await submitted(engine, JobSpec((spec,)))
+        state = await engine.load(TENANT, job)
+        state.tasks[0] = replace(state.tasks[0], digest="00")
+        state.open["ask:0:0"] = replace(state.open["ask:0:0"], digest="00")
+        assert (await answered(engine, job, "anna")).changed
+
+        [agent] = agents.list(TENANT)
+        assert (agent.busy, list(state.open)) == (0, ["ask:0:1"])
+        assert (await answered(engine, job, "uwe")).changed
+        assert (await ended(engine, job)).tasks[0].approvals == ("uwe",)
 
 
 async def test_a_question_expires_also_while_nobody_runs(tmp_path: Path) -> None:

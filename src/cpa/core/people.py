@@ -47,7 +47,7 @@ def refusal(job: JobState, command: AskPerson, event: QuestionAnswered) -> str:
         return "other_action"
     if command.people and event.by not in command.people:
         return "not_approver"
-    if command.question in ("doubt", "input"):
+    if command.question == "doubt":
         return ""
     if spec.approval and requester and event.by == requester:
         return "own_request"

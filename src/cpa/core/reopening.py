@@ -21,14 +21,14 @@ SKIPPED_BY_PERSON = "skipped_by_person"
 
 def refusal(job: JobState, event: JobReopened) -> str:
     """Why the next run cannot be opened so; empty when it can."""
-    count = len(job.spec.tasks)
-    named = [*event.skip, *_indices(event.fixes), *_indices(event.done)]
-    if not all(0 <= index < count for index in (*named, *event.restart)):
+    places = {str(index): index for index in range(len(job.spec.tasks))}
+    named = [*map(str, event.skip), *event.fixes, *event.done]
+    if not all(key in places for key in (*named, *map(str, event.restart))):
         return "no_such_task"
     if len(set(named)) < len(named):
         return "said_twice"
     again = _again(job, event.restart)
-    if any(index not in again and job.task(index).status in SATISFIED for index in named):
+    if any(places[key] not in again and job.task(places[key]).status in SATISFIED for key in named):
         return "still_done"
     return ""
 
@@ -61,7 +61,7 @@ def with_pages(job: JobState, event: JobReopened) -> JobReopened:
     if refusal(job, event):
         return event
     spec, again = job.spec, _again(job, event.restart)
-    decided = {*event.skip, *_indices(event.done)}
+    decided = {*event.skip, *map(int, event.done)}
     runs = [
         index
         for index in range(len(spec.tasks))
@@ -108,8 +108,3 @@ def _again(job: JobState, restart: Iterable[int]) -> frozenset[int]:
             found.add(index)
             left.extend(job.graph.dependents[index])
     return frozenset(found)
-
-
-def _indices(named: Iterable[str]) -> list[int]:
-    """The indices that are keys of objects; -1 for what is none."""
-    return [int(key) if key.isascii() and key.isdecimal() and str(int(key)) == key else -1 for key in named]

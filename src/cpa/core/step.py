@@ -254,7 +254,7 @@ class Step:
                     satisfied.append(index)
 
     def offer(self, index: int) -> bool:
-        """Make a task whose dependencies are satisfied ready or held; False when it is skipped instead."""
+        """Make a waiting task whose dependencies are satisfied ready or held; False when it is skipped instead."""
         run, spec = self.task(index), self.spec(index)
         if run.status is not WAITING:
             return True
@@ -321,8 +321,7 @@ class Step:
             self.issue(StartTimer(key="timeout", after=spec.timeout))
         waiting = self.job.waiting
         for index in range(len(spec.tasks)):
-            new = waiting[index] == 0 and self.task(index).status is WAITING
-            if new and not self.offer(index):
+            if waiting[index] == 0 and not self.offer(index):
                 self._release(index)
 
     def stop(self, ending: JobStatus, cause: str, reason: str, *, cancel: bool = False) -> None:

@@ -23,9 +23,9 @@ import structlog
 from msgspec.structs import force_setattr
 
 from cpa.core.audit import Sealed, seal
-from cpa.core.commands import Command, DispatchTask
+from cpa.core.commands import Command, DispatchTask, RequestTask
 from cpa.core.events import PERSONAL, AgentChosen, Event, JobSubmitted
-from cpa.core.job import Decision, Graph, JobHead, JobSpec, JobState
+from cpa.core.job import LOGIC, Decision, Graph, JobHead, JobSpec, JobState
 from cpa.core.machine import decide
 from cpa.core.storing import UNSTORABLE, doubtful, storable
 from cpa.errors import CPAError
@@ -162,7 +162,11 @@ class Stepper:
         if bool(before.busy) != bool(head.busy):
             self._keep_count(key, head)
         self._dirty.set()
-        if changes.closed and not fact and type(event) is not AgentChosen:
+        if type(event) is AgentChosen:
+            if type(decision.commands[0]) is not RequestTask:
+                # It is not to be done like that: people are asked anew.
+                self._orchestrator.withdrawn(before.tenant, before.id, event)
+        elif changes.closed and not fact:
             # What a part of this process reports has given its slot back itself.
             self._orchestrator.closed(job, event, changes.closed)
         return decision
@@ -219,7 +223,7 @@ class Stepper:
             priority=submission.priority,
             due=submission.due,
             start=start,
-            logic=job.head.logic,
+            logic=LOGIC,
         )
         self.step(job, event)
         if not start:
