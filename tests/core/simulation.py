@@ -31,6 +31,7 @@ from cpa.core.commands import (
 from cpa.core.events import Event, QuestionAnswered
 from cpa.core.invariants import rebuilt, violations
 from cpa.core.job import (
+    LOGIC,
     SATISFIED,
     TERMINAL,
     Decision,
@@ -203,6 +204,7 @@ class World:
                 tasks=tasks,
                 due=due,
                 start=start,
+                logic=LOGIC,
             )
         )
         while not self.over():

@@ -11,7 +11,7 @@ from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.commands import AskPerson, CancelAttempt, Command, RequestTask, StartTimer, VerifyTask
 from cpa.core.events import Event
 from cpa.core.invariants import outstanding, rebuilt, violations
-from cpa.core.job import Decision, JobSpec, JobState, RetryPolicy, TaskRun, TaskSpec
+from cpa.core.job import LOGIC, Decision, JobSpec, JobState, RetryPolicy, TaskRun, TaskSpec
 from cpa.core.machine import decide
 from cpa.core.replay import opened
 
@@ -34,7 +34,13 @@ class Story:
     """One job and what happens to it. Every event is checked against the rules that hold for all jobs."""
 
     def __init__(
-        self, *tasks: TaskSpec, start: bool = True, due: int = 0, priority: int = 0, **spec: Any
+        self,
+        *tasks: TaskSpec,
+        start: bool = True,
+        due: int = 0,
+        priority: int = 0,
+        logic: int = LOGIC,
+        **spec: Any,
     ) -> None:
         self.spec = JobSpec(tasks, **spec)
         self.job: JobState = opened("default", "job-1", self.spec, START)
@@ -51,6 +57,7 @@ class Story:
                 due=due,
                 start=start,
                 priority=priority,
+                logic=logic,
             )
         )
 

@@ -97,9 +97,9 @@ def test_committed_histories_are_never_written_again(capsys: pytest.CaptureFixtu
 def test_a_new_logic_number_gets_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write, "FOLDER", tmp_path)
 
-    assert write.write(2) == 0
+    assert write.write(LOGIC + 1) == 0
 
-    written = sorted(path.stem for path in (tmp_path / "2").iterdir())
+    written = sorted(path.stem for path in (tmp_path / str(LOGIC + 1)).iterdir())
     assert written == sorted(path.stem for path in paths() if path.parent.name == str(LOGIC))
-    assert read(tmp_path / "2" / "linear.json").logic == 2
-    assert write.write(2) == 1
+    assert read(tmp_path / str(LOGIC + 1) / "linear.json").logic == LOGIC + 1
+    assert write.write(LOGIC + 1) == 1

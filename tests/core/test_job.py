@@ -140,7 +140,7 @@ def test_stored_forms_leave_defaults_out_and_come_back_equal() -> None:
     assert msgspec.json.decode(msgspec.json.encode(head), type=JobHead) == head
 
 
-def test_the_numbers_of_this_core_are_stored_with_every_job() -> None:
+def test_a_head_that_names_no_numbers_is_of_the_first() -> None:
     head = JobHead("default", "j", START)
 
     assert (head.logic, head.schema) == (1, 1)

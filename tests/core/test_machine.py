@@ -489,8 +489,21 @@ def test_a_proved_success_keeps_the_agents_result() -> None:
     assert story[0].result == {"sent": True}
 
 
-def test_a_claimed_success_whose_effect_is_absent_is_a_technical_failure() -> None:
+def test_a_claimed_success_whose_effect_is_not_found_is_never_done_again() -> None:
     story = proving()
+
+    story.verified("absent")
+
+    assert (story[0].status, story[0].reason, story[0].result) == (
+        TaskStatus.DONE,
+        "unproved",
+        {"sent": True},
+    )
+    assert story.status == "done"
+
+
+def test_a_claimed_success_whose_effect_is_absent_was_a_technical_failure_under_logic_1() -> None:
+    story = proving(logic=1)
 
     story.verified("absent")
 
@@ -509,7 +522,7 @@ def test_a_claimed_success_nobody_can_see_is_believed_and_marked() -> None:
 
 
 def test_an_absent_effect_is_not_explained_by_the_failure_of_an_earlier_attempt() -> None:
-    story = Story(task("a", effect=VERIFIABLE))
+    story = Story(task("a", effect=VERIFIABLE), logic=1)
     story.begun()
     story.lost()
     story.verified("absent")

@@ -92,10 +92,10 @@ def outcome_verified() -> Story:
 
 
 def outcome_absent() -> Story:
-    """a claimed success is not found, tried again and proved; the verifier fell silent once"""
+    """an effect is not found after a lost lease, tried again and proved; the verifier fell silent once"""
     story = Story(task("mail", effect=VERIFIABLE))
     story.begun()
-    story.succeeded(sent=True)
+    story.lost()
     story.verified("absent")
     story.later(2_000).fired("retry:0:1")
     story.begun()
@@ -103,6 +103,16 @@ def outcome_absent() -> Story:
     story.later(120_000).fired("verify:0:2")
     story.later(1).fired("look:0:2")
     story.verified("happened")
+    return story
+
+
+def claimed_and_absent() -> Story:
+    """a claimed success is not found, and is not done again"""
+    story = Story(task("mail", effect=VERIFIABLE), task("file", 0))
+    story.begun()
+    story.succeeded(sent=True)
+    story.later(60_000).verified("absent", evidence="in keinem Postfach")
+    story.done(1)
     return story
 
 
@@ -354,6 +364,7 @@ STORIES: tuple[Callable[[], Story], ...] = (
     environment,
     outcome_verified,
     outcome_absent,
+    claimed_and_absent,
     late_success,
     in_doubt_answered,
     cancel,

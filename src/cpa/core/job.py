@@ -23,8 +23,12 @@ from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.commands import Command
 from cpa.core.conditions import Condition, parse
 
-LOGIC = 1
-"""The core's behaviour number: a change that alters an old history's outcome takes the next one."""
+LOGIC = 2
+"""The core's behaviour number: a change that alters an old history's outcome takes the next one.
+
+    1   an effect that an agent claimed and a look did not find is technical, and tried again
+    2   it is done, unproved: what was accepted once (a mail by its server) must not be sent again
+"""
 SCHEMA = 1
 """The number of the stored form of heads, task runs and events; older ones are upcast on read."""
 
@@ -209,7 +213,8 @@ class JobHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Absolute deadline of the job; 0 is none."""
     priority: int = 0
     """Higher goes first."""
-    logic: int = LOGIC
+    logic: int = 1
+    """The `LOGIC` it was submitted under, and keeps."""
     schema: int = SCHEMA
     discarded: bool = False
     """Failed, and nobody will take it up again: no dead letter any more."""

@@ -6,7 +6,8 @@ changes nothing and the decision says why.
 
 Who settles what happened to an attempt:
 
-    succeeded, effect verifiable   -> looked for first: "the agent says done" is not enough, however late or often
+    succeeded, effect verifiable   -> looked for first: "the agent says done" is not enough, however late or often;
+                                      found or not, it is not done again: what was not found is done, unproved
     succeeded, otherwise           -> done
     technical                      -> tried again after a backoff, while the retry policy has attempts left
     environment, lease lost        -> tried again without burning an attempt, bounded by `environment_wait`
@@ -56,7 +57,7 @@ def _job_submitted(job: JobState, event: events.JobSubmitted) -> Decision:
         step.issue(StartTimer(key="deadline", after=max(event.due - event.time, 1)))
     if event.start:
         step.start()
-    return step.decide(created=event.time, due=event.due, priority=event.priority)
+    return step.decide(created=event.time, due=event.due, priority=event.priority, logic=event.logic)
 
 
 def _job_started(job: JobState, event: events.JobStarted) -> Decision:
@@ -240,6 +241,8 @@ def _weigh(step: Step, run: TaskRun, verdict: str, result: dict[str, Any] | None
     claimed = run.reason == "proving"
     if verdict == "happened":
         step.succeed(run, run.result if claimed else result, "proved")
+    elif verdict == "absent" and claimed and step.job.head.logic > 1:
+        step.succeed(run, run.result, "unproved")
     elif verdict == "absent":
         absent = TaskError(
             FailureClass.TECHNICAL, "effect_absent", "looked for the effect and did not find it"
