@@ -16,7 +16,7 @@ COMMANDS = [
     command.name or command.callback.__name__ for command in app.registered_commands if command.callback
 ]
 EXPECTED = set(
-    """init demo serve submit route intents jobs job explain cancel retry questions answer audit replay keys
+    """init demo serve submit route intents jobs job files explain cancel retry questions answer audit replay keys
     agent agents migrate""".split()  # noqa: SIM905
 )
 

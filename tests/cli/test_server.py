@@ -115,6 +115,37 @@ def test_an_approval_is_asked_explained_and_answered(server: Scheduler) -> None:
     assert cpa(server, "answer", question, "no").returncode == 1
 
 
+def test_results_are_shown_and_files_saved_under_harmless_names(server: Scheduler, tmp_path: Path) -> None:
+    with httpx2.Client(base_url=server.url, headers={"X-API-Key": server.key}) as api:
+        stored = api.post("/artifacts", params={"name": "../Über sicht.pdf"}, content=b"%PDF").json()
+    graph = {
+        "tasks": [
+            {"id": "datei", "action": "flow.noop", "arguments": {"value": stored}},
+            {"id": "namen", "action": "flow.noop", "arguments": {"value": ["ACME", "Müller"]}},
+        ]
+    }
+    job = submitted(server, graph)
+    shown = cpa(server, "job", job, "--wait").stdout
+    name = re.search(r"file: (\S+), from datei, 4 bytes", shown)
+    assert name is not None, shown
+    assert "namen.value: ACME, Müller" in shown
+    assert "namen.value: ACME, Müller" in cpa(server, "explain", job).stdout
+    assert name[0] in cpa(server, "files", job).stdout
+
+    folder = tmp_path / "neu"
+    for _ in range(2):  # The same file again changes nothing.
+        done = cpa(server, "files", job, "--save", str(folder), "--json")
+        assert done.returncode == 0, done.stderr
+        assert [each["saved"] for each in json.loads(done.stdout)] == [str(folder / name[1])]
+    assert [each.read_bytes() for each in folder.iterdir()] == [b"%PDF"]
+    (folder / name[1]).write_text("mine")
+    assert cpa(server, "files", job, "--save", str(folder)).returncode == 0
+    assert (folder / name[1]).read_text() == "mine"
+    assert len(list(folder.iterdir())) == 2
+    refused = cpa(server, "files", job, "--save", str(folder / name[1]))
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+
+
 def test_a_cancelled_job_ends_with_exit_code_one(server: Scheduler) -> None:
     job = submitted(server, APPROVED)
     question_of(server, job)

@@ -47,7 +47,10 @@ async def test_the_sentence_becomes_a_job_that_mails_what_it_downloads() -> None
     assert made.batches[-1] == ("send",)
     assert made.secrets == ("portal_password",)
     assert made.values == ("portal.url", "portal.user")
-    assert made.answer == "The invoice has been mailed."
+    assert made.answer == (
+        "The invoice {{ tasks.download.result.file }} has been mailed to billing@kunde.example."
+    )
+    assert made.spec.answer == made.answer
     assert [risk.split(":")[0] for risk in made.risks] == ["send"]
 
 

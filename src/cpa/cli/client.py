@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Self
-from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 
 import httpx2
 
@@ -62,6 +62,26 @@ class Client:
         """`key` is sent as `Idempotency-Key`."""
         headers = {"Idempotency-Key": key} if key else {}
         return self._ask("POST", path, json=dict(body or {}), params=_given(params), headers=headers)
+
+    def download(self, path: str) -> tuple[str, Iterator[bytes]]:
+        """A file's name, and its bytes as they come; the bytes must be taken to their end."""
+        request = self._http.build_request("GET", path)
+        try:
+            response = self._http.send(request, stream=True)
+            if not response.is_success:
+                raise _problem(response.status_code, response.read())
+        except httpx2.HTTPError as error:
+            raise self._unreachable(error) from error
+        _, _, name = response.headers.get("Content-Disposition", "").partition("filename*=UTF-8''")
+        return unquote(name), self._chunks(response)
+
+    def _chunks(self, response: httpx2.Response) -> Iterator[bytes]:
+        try:
+            yield from response.iter_bytes()
+        except httpx2.HTTPError as error:
+            raise self._unreachable(error) from error
+        finally:
+            response.close()
 
     def delete(self, path: str, **params: Any) -> Any:
         return self._ask("DELETE", path, params=_given(params))

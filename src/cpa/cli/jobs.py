@@ -112,23 +112,47 @@ def list_jobs(
 @app.command("job", epilog="\b\nExamples:\n  cpa job 0198c2…\n  cpa job 0198c2… --watch\n\n" + CONNECT)
 def show_job(job: JobId, watch: Watching = False, wait: Wait = False, as_json: Json = False) -> None:
     """Show one job with its tasks; --watch follows it and resumes when the connection breaks."""
-    from cpa.cli import terminal
+    from cpa.cli import outcome
 
     with server() as api:
         if watch or wait:
             leave(_follow(api, job) if watch else _await(api, job, as_json))
         detail = api.get(f"/jobs/{part(job)}")
-    dump(detail) if as_json else terminal.job(detail)
+    dump(detail) if as_json else outcome.job(detail)
+
+
+@app.command(
+    epilog="\b\nExamples:\n  cpa files 0198c2…\n  cpa files 0198c2… --save .\n"
+    "  cpa files 0198c2… --save /tmp/steps --pictures\n\n" + CONNECT
+)
+def files(
+    job: JobId,
+    save: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write them there.")] = None,
+    with_pictures: Annotated[
+        bool, typer.Option("--pictures", help="Also the pictures kept of every step.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the files that a job downloaded or made; --save writes them where you can open them."""
+    from cpa.cli.outcome import stored
+
+    with server() as api:
+        stored(api, job, save, with_pictures=with_pictures, as_json=as_json)
 
 
 @app.command(epilog="\b\nExample:\n  cpa explain 0198c2…\n\n" + CONNECT)
 def explain(job: JobId, as_json: Json = False) -> None:
     """Why each open task is not running: the reason, the evidence, the remedy, and who can act."""
-    from cpa.cli import terminal
+    from cpa.cli import outcome, terminal
 
     with server() as api:
         answer = api.get(f"/jobs/{part(job)}/explain")
-    dump(answer) if as_json else terminal.explanations(answer)
+        detail = api.get(f"/jobs/{part(job)}")
+    if as_json:
+        dump(answer)
+        return
+    terminal.explanations(answer)
+    outcome.end(detail)
 
 
 @app.command(epilog="\b\nExample:\n  cpa cancel 0198c2…\n\n" + CONNECT)
@@ -225,12 +249,12 @@ def _changed(answer: dict[str, Any]) -> None:
 
 def _await(api: Client, job: str, as_json: bool) -> str:
     """The status at the end of the run."""
-    from cpa.cli import terminal
+    from cpa.cli import outcome
 
     while True:
         detail = api.get(f"/jobs/{part(job)}", patience=SLICE, wait=SLICE)
         if detail["status"] in ("done", "failed", "cancelled"):
-            dump(detail) if as_json else terminal.job(detail)
+            dump(detail) if as_json else outcome.job(detail)
             return str(detail["status"])
 
 

@@ -134,13 +134,9 @@ def jobs(page: Mapping[str, Any]) -> None:
         sys.stderr.write(f"{shown} of {page['total']} jobs; see more with --limit and --offset\n")
 
 
-def job(detail: Mapping[str, Any]) -> None:
-    """A job and its tasks."""
-    console().print(graph(detail))
-    for task in detail["tasks"]:
-        failure = task.get("error")
-        if failure:
-            line(f"{task['id']}: {failure['message']}" + _remedy(failure))
+def harmless(text: str) -> str:
+    """Text from elsewhere, without what would make a terminal act."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else " " for sign in text)
 
 
 def graph(detail: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> RenderableType:
@@ -150,14 +146,17 @@ def graph(detail: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> 
     from rich.text import Text
 
     head = detail["job"]
-    title = Text(f"{sign(head['status'])} {head['status']}", style=f"bold {COLOURS.get(head['status'], '')}")
+    status = f"{head['status']}, unproved" if detail.get("unproved") else head["status"]
+    title = Text(f"{sign(head['status'])} {status}", style=f"bold {COLOURS.get(head['status'], '')}")
     title.append(f"  {head['id']}  ", style="default")
     title.append(shorten(head["description"] or head["intent"], 90), style="italic")
     rows = Table.grid(padding=(0, 2))
     depth: dict[str, int] = {}
     for task in detail["tasks"]:
         depth[task["id"]] = 1 + max((depth.get(need, 0) for need in task["depends_on"]), default=0)
-        state = Text(f"{sign(task['status'])} {task['status']}", style=COLOURS.get(task["status"], ""))
+        unproved = task["id"] in detail.get("unproved", ())
+        shown = f"{sign(task['status'])} {task['status']}{', unproved' if unproved else ''}"
+        state = Text(shown, style="yellow" if unproved else COLOURS.get(task["status"], ""))
         name = Text("  " * min(depth[task["id"]], 8) + task["id"])
         rows.add_row(name, task["action"], state, Text(_note(task, notes or {}), style="bright_black"))
     return Group(title, rows)
@@ -209,7 +208,7 @@ def questions(answer: Mapping[str, Any]) -> None:
         line(f"{entry['id']}  {entry['kind']}, since {clock(entry.get('since'))}")
         line(f"    {entry['text']}")
         for name, value in entry["arguments"].items():
-            line(f"    {name}: {shorten(_told(value), 100)}")
+            line(f"    {name}: {shorten(told(value), 100)}")
 
 
 def audit(page: Mapping[str, Any]) -> None:
@@ -279,7 +278,7 @@ def agent(detail: Mapping[str, Any]) -> None:
         "tags": ", ".join(detail["tags"]),
         "at": detail["endpoint"] or "a channel of its own",
         "since": clock(detail["registered_at"]),
-        "says": ", ".join(f"{name}: {_told(value)}" for name, value in detail["readiness"].items()),
+        "says": ", ".join(f"{name}: {told(value)}" for name, value in detail["readiness"].items()),
         "about": ", ".join(f"{name}: {value}" for name, value in detail["metadata"].items()),
     }
     for name, value in about.items():
@@ -298,7 +297,8 @@ def _ago(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds:.0f} s ago"
 
 
-def _told(value: Any) -> str:
+def told(value: Any) -> str:
+    """A value in words where it is text, else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -312,7 +312,7 @@ def line(text: str) -> None:
     sys.stdout.flush()
 
 
-def _remedy(failure: Mapping[str, Any]) -> str:
+def remedy(failure: Mapping[str, Any]) -> str:
     return f" ({failure['remedy']})" if failure.get("remedy") else ""
 
 

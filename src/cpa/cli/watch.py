@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from cpa.cli import terminal
+from cpa.cli import outcome, terminal
 from cpa.cli.call import part
 from cpa.cli.client import Client, Unreachable
 
@@ -22,7 +22,7 @@ def follow(api: Client, job: str) -> str:
         view = _View(api, job, watch)
         while (status := view.status) is None:
             view.listen()
-    terminal.job(api.get(f"/jobs/{part(job)}"))
+    outcome.job(api.get(f"/jobs/{part(job)}"))
     return status
 
 

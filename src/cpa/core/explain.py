@@ -13,7 +13,7 @@ import msgspec
 from cpa.core.commands import AskPerson, Command, StartTimer
 from cpa.core.job import TERMINAL, JobStatus, Snapshot, TaskRun, TaskStatus
 from cpa.core.people import needed, said_yes
-from cpa.core.views import action_arguments, rfc3339
+from cpa.core.views import action_arguments, is_unproved, rfc3339
 
 
 class Reason(StrEnum):
@@ -42,6 +42,7 @@ class Reason(StrEnum):
     QUESTION = "question"
     STOPPING = "stopping"
     FAILED = "failed"
+    UNPROVED = "unproved"
 
 
 class Actor(StrEnum):
@@ -122,14 +123,17 @@ _AGENTS: Mapping[str, tuple[str, str, Actor]] = MappingProxyType(
 
 
 def explain(snapshot: Snapshot, waits: Mapping[int, str] = _NOBODY) -> tuple[Explanation, ...]:
-    """One explanation for every task that has not ended, and for the one that made the run fail.
+    """One explanation for every task that has not ended, for the one that made the run fail, and for those whose
+    effect nothing shows.
 
     `waits` holds, by index, why a task that asks for an agent has none just now, where the caller knows.
     """
+    unproved = tuple(_unproved(snapshot, run) for run in snapshot.tasks if is_unproved(run))
     if snapshot.head.status.ended:
-        return tuple(_failed(snapshot, run) for run in snapshot.tasks if run.status is TaskStatus.FAILED)
+        failed = (_failed(snapshot, run) for run in snapshot.tasks if run.status is TaskStatus.FAILED)
+        return (*failed, *unproved)
     scene = _Scene(snapshot, waits, {command.key: command for command in snapshot.commands})
-    return tuple(_task(scene, run) for run in snapshot.tasks if run.status not in TERMINAL)
+    return (*(_task(scene, run) for run in snapshot.tasks if run.status not in TERMINAL), *unproved)
 
 
 def _task(scene: _Scene, run: TaskRun) -> Explanation:
@@ -254,6 +258,12 @@ def _failed(snapshot: Snapshot, run: TaskRun) -> Explanation:
     text = f"{f'Attempt {run.epoch}' if run.agent else 'It'} failed{_last_error(run)}."
     remedy = error.remedy if error is not None and error.remedy else "Mend the cause, then `cpa retry`."
     return _say(snapshot, run, Reason.FAILED, text, remedy, Actor.REQUESTER)
+
+
+def _unproved(snapshot: Snapshot, run: TaskRun) -> Explanation:
+    text = f"Agent {run.agent} says it is done; its effect could not be looked for, so nothing shows it."
+    remedy = "Look at the target; a mail is proved when mail.imap_url in cpa.yaml names its mailbox."
+    return _say(snapshot, run, Reason.UNPROVED, text, remedy, Actor.REQUESTER)
 
 
 def _last_error(run: TaskRun) -> str:

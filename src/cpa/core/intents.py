@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraint
 
 from cpa.core.classes import Source
 from cpa.core.patterns import compile_pattern
+from cpa.core.references import references
+from cpa.errors import InvalidDocument
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$", max_length=80)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=80)]
@@ -142,6 +144,26 @@ class IntentDefinition(_Model):
                     raise ValueError(
                         f"patterns[{number}].regex: group {group!r} is no argument. "
                         f"Declare it under arguments, or write (?:…)"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _answer_fits(self) -> IntentDefinition:
+        """What the answer refers to is there: an answer is for the end, too late for an error."""
+        tasks = self.tasks
+        if isinstance(tasks, list):
+            tasks = {task.get("id") or f"task_{number}": task for number, task in enumerate(tasks)}
+        for text in (self.answer.de, self.answer.en) if self.answer else ():
+            try:
+                known = references(text)
+            except InvalidDocument as error:
+                raise ValueError(f"answer: {error.message}. {error.remedy}") from error
+            for found in known:
+                if found.root == "tasks" and found.task not in tasks:
+                    raise ValueError(f"answer: there is no task {found.task!r}. Name one of the plan's tasks")
+                if found.root == "arguments" and str(found.path[0]) not in self.arguments:
+                    raise ValueError(
+                        f"answer: there is no argument {found.path[0]!r}. Declare it under arguments"
                     )
         return self
 

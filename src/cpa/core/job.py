@@ -130,6 +130,8 @@ class JobSpec(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """How long a task may in sum wait for its environment before that counts as failure."""
     requester: str = ""
     """Name of the key it came with: may not allow its own tasks. Set by the door, never by the client."""
+    answer: str = ""
+    """What the requester is told at the end; its references to results are filled then (`core.answers`)."""
 
 
 class TaskError(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

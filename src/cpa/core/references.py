@@ -24,7 +24,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,13 +110,13 @@ def references(value: Any) -> tuple[Reference, ...]:
     found: list[Reference] = []
     for text in _texts(value, 0):
         if "{{" in text:
-            found.extend(part for part in _split(text) if isinstance(part, Reference))
+            found.extend(part for part in pieces(text) if isinstance(part, Reference))
     return tuple(found)
 
 
 def whole(text: str) -> Reference | None:
     """The reference a string consists of, or None where it is text, or text with references in it."""
-    parts = _split(text) if "{{" in text else []
+    parts = pieces(text) if "{{" in text else []
     return parts[0] if len(parts) == 1 and isinstance(parts[0], Reference) else None
 
 
@@ -202,8 +202,8 @@ def _check_depth(depth: int) -> None:
         raise InvalidDocument(f"nested more than {MAX_DEPTH} deep", remedy="Flatten the value.")
 
 
-def _split(text: str) -> list[str | Reference]:
-    """Literal pieces and references, in order."""
+def pieces(text: str) -> list[str | Reference]:
+    """Literal pieces and references of a text, in order. Raises `InvalidDocument` for a broken reference."""
     parts: list[str | Reference] = []
     end = 0
     for match in _BRACES.finditer(text):
@@ -227,25 +227,25 @@ def _literal(text: str, start: int, end: int) -> str:
 
 
 def _fill_text(text: str, scope: Scope) -> Any:
-    parts = _split(text)
+    parts = pieces(text)
     if len(parts) == 1 and isinstance(parts[0], Reference):
         return _found(parts[0], scope)
     return _joined(part if isinstance(part, str) else _rendered(part, scope) for part in parts)
 
 
 def _prefill_text(text: str, scope: Scope) -> Any:
-    parts = _split(text)
+    parts = pieces(text)
     if len(parts) == 1 and isinstance(parts[0], Reference) and parts[0].root != "tasks":
         return _fill(_found(parts[0], scope), _escape, 0)
-    pieces: list[str] = []
+    kept: list[str] = []
     for part in parts:
         if isinstance(part, str):
-            pieces.append(_escape(part))
+            kept.append(_escape(part))
         elif part.root == "tasks":
-            pieces.append(f"{{{{ {part.text} }}}}")
+            kept.append(f"{{{{ {part.text} }}}}")
         else:
-            pieces.append(_escape(_rendered(part, scope)))
-    return _joined(pieces)
+            kept.append(_escape(_rendered(part, scope)))
+    return _joined(kept)
 
 
 def _escape(text: str) -> str:
@@ -253,9 +253,9 @@ def _escape(text: str) -> str:
     return _RISKY.sub(lambda _: _ESCAPED, text) if "{" in text else text
 
 
-def _joined(pieces: Iterator[str] | list[str]) -> str:
+def _joined(texts: Iterable[str]) -> str:
     total, kept = 0, []
-    for piece in pieces:
+    for piece in texts:
         total += len(piece)
         if total > MAX_TEXT:
             raise TooLarge(

@@ -296,6 +296,7 @@ def compile(
     max_retries: int = 3,
     environment_wait: float = 3600.0,
     requester: str = "",
+    answer: str = "",
 ) -> JobSpec:
     """The job the plan describes. Durations in seconds; `timeout` 0 is unlimited.
 
@@ -322,6 +323,7 @@ def compile(
         max_retries=max_retries,
         environment_wait=milliseconds(environment_wait),
         requester=requester,
+        answer=answer,
     )
     try:
         msgspec.json.encode((intent, description, spec.context))

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
+from cpa.core.answers import told
 from cpa.core.approval import shown
 from cpa.core.audit import Stored, entry
 from cpa.core.commands import AskPerson
@@ -70,7 +71,7 @@ class Task(View):
     epoch: int = Field(description="Number of the newest attempt, over all runs.")
     agent: str | None = None
     since: Timestamp | None = Field(default=None, description="When this status was reached.")
-    reason: str | None = Field(default=None, description="Why it is held, in doubt or skipped.")
+    reason: str | None = Field(default=None, description="Why it is held, in doubt, skipped or unproved.")
     result: dict[str, Any] | None = None
     error: Failure | None = None
 
@@ -105,6 +106,13 @@ class JobDetail(View):
     job: Job
     status: JobStatus
     tasks: list[Task]
+    answer: str | None = Field(
+        default=None, description="What was asked for, in words, once the run is done."
+    )
+    unproved: list[str] = Field(
+        default_factory=list,
+        description="Tasks that are done by word of their agent; nothing shows the effect.",
+    )
 
 
 class EventView(View):
@@ -167,7 +175,26 @@ def job_detail(snapshot: Snapshot) -> JobDetail:
         dead_letter=snapshot.dead,
         error=_first_error(snapshot),
     )
-    return JobDetail(job=job, status=head.status, tasks=task_views(snapshot))
+    return JobDetail(
+        job=job,
+        status=head.status,
+        tasks=task_views(snapshot),
+        answer=_answer(snapshot),
+        unproved=[spec.tasks[run.index].id for run in snapshot.tasks if is_unproved(run)],
+    )
+
+
+def is_unproved(run: TaskRun) -> bool:
+    """Whether a task counts as done though its effect could not be shown."""
+    return run.status is TaskStatus.DONE and run.reason == "unproved"
+
+
+def _answer(snapshot: Snapshot) -> str | None:
+    if snapshot.head.status is not JobStatus.DONE or not snapshot.spec.answer:
+        return None
+    tasks = zip(snapshot.spec.tasks, snapshot.tasks, strict=True)
+    results = {spec.id: run.result or {} for spec, run in tasks if run.status is TaskStatus.DONE}
+    return told(snapshot.spec.answer, results)
 
 
 def task_views(snapshot: Snapshot, *, offset: int = 0, limit: int | None = None) -> list[Task]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from cpa.core.actions import CATALOGUE
+from cpa.core.answers import prepared
 from cpa.core.catalogue import ActionCatalogue
 from cpa.core.classes import EffectClass, Source
 from cpa.core.intent_router import IntentRouter
@@ -195,6 +196,7 @@ class Planner:
         values: Sequence[str],
     ) -> Plan:
         own = definition.timeout if definition and definition.timeout else 0.0
+        answer = self._answer(definition, intent)
         spec = compile(
             graph,
             intent=name,
@@ -202,8 +204,8 @@ class Planner:
             context=request.context,
             timeout=request.timeout or own,
             max_parallel=self.max_parallel,
+            answer=answer,
         )
-        answer = definition.answer.in_(intent.locale) if definition and definition.answer and intent else ""
         return Plan(
             spec=spec,
             graph=graph,
@@ -215,6 +217,17 @@ class Planner:
             values=tuple(values),
             answer=answer,
         )
+
+    def _answer(self, definition: IntentDefinition | None, intent: Intent | None) -> str:
+        """What to tell at the end, in the request's language; what it says of results is filled then."""
+        if definition is None or definition.answer is None or intent is None:
+            return ""
+        scope = {"arguments": intent.values(), "values": self.values}
+        try:
+            return prepared(definition.answer.in_(intent.locale), scope)
+        except InvalidDocument as error:
+            error.field = "answer"
+            raise
 
     def _waits(self, spec: JobSpec, tenant: str) -> Iterator[str]:
         """The tasks that nobody can do yet."""

@@ -1,0 +1,91 @@
+"""What a job came to, for people: its tasks, what failed, what nothing proves, the answer, the files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from cpa.cli import files
+from cpa.cli.call import dump, part
+from cpa.cli.terminal import console, graph, harmless, line, remedy, shorten, told
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cpa.cli.client import Client
+    from cpa.cli.files import File
+
+_LONGEST = 500
+"""Characters of one result; `--json` has it whole."""
+
+
+def job(detail: Mapping[str, Any]) -> None:
+    """A job and its tasks, and what came of it."""
+    console().print(graph(detail))
+    for task in detail["tasks"]:
+        failure = task.get("error")
+        if failure:
+            line(f"{task['id']}: {harmless(failure['message'])}{remedy(failure)}")
+    for name in detail.get("unproved", ()):
+        line(f"unproved: {name} is done by word of its agent; nothing at the target shows it.")
+        line("    A mail is proved where cpa.yaml names its mailbox (mail.imap_url).")
+    end(detail)
+
+
+def end(detail: Mapping[str, Any]) -> None:
+    """What came of a job: the answer, else the results; its files; what to do next."""
+    head = detail["job"]
+    if detail.get("answer"):
+        line(f"\n{harmless(detail['answer'])}")
+    elif head["status"] == "done":
+        for text in _results(detail):
+            line(text)
+    if found := files.results(detail):
+        for file in found:
+            line(_listed(file))
+        line(f"    save: cpa files {head['id']} --save FOLDER")
+    if head["status"] == "failed" and not head.get("dead_letter"):
+        line(f"\nOnce what is wrong has been put right: cpa retry {head['id']} --watch")
+
+
+def stored(api: Client, job: str, folder: Path | None, *, with_pictures: bool, as_json: bool) -> None:
+    """List a job's files, or save them in `folder`."""
+    detail = api.get(f"/jobs/{part(job)}")
+    found = files.results(detail)
+    kept = files.pictures(api, detail["job"]["id"], beside=found)
+    told: list[dict[str, Any]] = []
+    for file in [*found, *kept] if with_pictures else found:
+        saved = "" if folder is None else str(files.save(api, file, folder))
+        told.append(asdict(file) | ({"saved": saved} if saved else {}))
+        if not as_json:
+            line(f"saved {saved}" if saved else _listed(file))
+    if as_json:
+        dump(told)
+    elif kept and not with_pictures:
+        line(f"{len(kept)} more, kept of its steps: --pictures")
+    elif not told:
+        line("the job has no files")
+
+
+def _listed(file: File) -> str:
+    size = f", {file.size:,} bytes" if file.size else ""
+    what = f"file: {files.plain(file.name)}" if file.name else f"kept of step {file.step}: {file.digest}"
+    return f"{what}, from {file.task}{size}"
+
+
+def _results(detail: Mapping[str, Any]) -> Iterator[str]:
+    """What the last tasks gave: those that no other builds on."""
+    needed = {need for task in detail["tasks"] for need in task["depends_on"]}
+    for task in detail["tasks"]:
+        if task["id"] in needed or not task.get("result"):
+            continue
+        for name, value in task["result"].items():
+            if not (isinstance(value, Mapping) and "artifact" in value):
+                yield f"{task['id']}.{name}: {shorten(harmless(_text(value)), _LONGEST)}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return told(value)
