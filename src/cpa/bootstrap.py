@@ -289,6 +289,9 @@ def services_of(scheduler: Scheduler) -> ApiServices:
         if engine.trouble is not None:
             return PartHealth(Condition.DEGRADED, "the store does not take writes just now")
         await database.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
+        if engine.aside:
+            said = f"jobs set aside, which cannot be gone on with: {engine.aside}; the log says which and why"
+            return PartHealth(Condition.DEGRADED, said)
         return PartHealth(Condition.HEALTHY)
 
     return ApiServices(

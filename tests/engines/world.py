@@ -26,8 +26,8 @@ from cpa.repository.steps import SqlSteps
 from cpa.transport.inprocess import InProcessTransport
 
 
-class Crash(Exception):
-    """The process ends here; nothing after it is written."""
+class Crash(BaseException):
+    """The process ends here; nothing after it is written, and nothing can catch it."""
 
 
 class CrashingSteps(SqlSteps):
@@ -38,11 +38,15 @@ class CrashingSteps(SqlSteps):
         self.commits = 0
         self.full = False
         """While true the disk is full."""
+        self.refused: set[str] = set()
+        """Jobs of which nothing can be written."""
         self._at, self._after = at, after
 
     def commit(self, batch: StepBatch) -> None:
         if self.full:
             raise Unavailable("the disk is full", remedy="free some space")
+        if any(name in self.refused for _, name in batch.jobs):
+            raise OverflowError("Python int too large to convert to SQLite INTEGER")
         self.commits += 1
         if self._at and self.commits > self._at:
             raise Crash

@@ -18,6 +18,7 @@ from cpa.core.job import JobStatus
 from cpa.core.views import Question, questions
 from cpa.errors import BadInput, Conflict, NotFound
 from cpa.ports.engine import Engine
+from cpa.ports.steps import Unreadable
 
 router = APIRouter(prefix="/questions", tags=["questions"], route_class=DirectRoute)
 _PAGE = 200
@@ -82,7 +83,10 @@ async def list_questions(
     jobs = await services.questions.asking(caller.tenant, after=after, limit=limit)
     found: list[Question] = []
     for job in jobs:
-        found += questions(await services.engine.query(caller.tenant, job))
+        try:
+            found += questions(await services.engine.query(caller.tenant, job))
+        except Unreadable:
+            continue  # it is set aside: nobody can answer it now
     return view(QuestionList(questions=found, next=jobs[-1] if len(jobs) == limit else None))
 
 

@@ -1,8 +1,8 @@
 """What the local engine needs of a store: commit many steps at once, and find what to go on with.
 
 Contract: `commit` is all or nothing and durable on return (it survives power loss); it runs in a thread of its
-own, one call at a time. Reads see every commit that returned before they began. Every method blocks and raises
-`CPAError`s only.
+own, one call at a time. Reads see every commit that returned before they began. Every method blocks; reads raise
+`CPAError`s only, and `load` raises `Unreadable` where it is this one job that cannot be read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from cpa.core.audit import Sealed
 from cpa.core.commands import Command
 from cpa.core.events import Event
 from cpa.core.job import Changes, JobHead, JobSpec, JobStatus, TaskRun
+from cpa.errors import CPAError
 from cpa.ports.engine import StoredEvent
+
+
+class Unreadable(CPAError):
+    """This job cannot be gone on with, by what is stored of it; others can."""
+
+    code, status, actor = "unreadable", 500, "operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +119,7 @@ class StepStore(Protocol):
 
     def due(self, now: int, limit: int) -> list[DueCommand]: ...
 
-    def next_due(self) -> int: ...
+    def next_due(self, after: int = 0) -> int: ...
 
     def open_jobs(
         self, kinds: Iterable[str], after: tuple[str, str], limit: int

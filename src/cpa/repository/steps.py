@@ -10,7 +10,7 @@ batch is never written. Events and leaves are all written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from cpa.core.job import JobHead, JobSpec, JobStatus, TaskRun, is_dead
 from cpa.errors import Conflict, NotFound
 from cpa.ports.engine import StoredEvent
 from cpa.ports.nonces import Replayed
-from cpa.ports.steps import DueCommand, JobRows, StepBatch, StoredJob
+from cpa.ports.steps import DueCommand, JobRows, StepBatch, StoredJob, Unreadable
 from cpa.repository.database import Database, trouble
 
 _encode = msgspec.json.Encoder().encode
@@ -176,33 +176,52 @@ class SqlSteps:
 
     def load(self, tenant: str, job: str) -> StoredJob:
         """Everything about one job, in one snapshot. `NotFound` when this tenant has no such job."""
-        read = self._reader.execute
+        head, spec, runs, commands = self._rows_of(tenant, job)
+        try:
+            return StoredJob(
+                head=_HEAD.decode(head),
+                spec=_SPEC.decode(spec),
+                tasks=tuple(_RUN.decode(body) for (body,) in runs),
+                commands=tuple(_COMMAND.decode(body) for (body,) in commands),
+            )
+        except msgspec.MsgspecError as error:
+            raise Unreadable(
+                f"what is stored of job {job} cannot be read: {error}",
+                field="job",
+                value=job,
+                remedy="restore the store from a backup; the other jobs go on",
+            ) from error
+
+    def _read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows; the driver's errors become ours."""
+        try:
+            return self._reader.execute(statement, values).fetchall()  # type: ignore[no-any-return]
+        except self._reader.Error as error:
+            raise trouble(error, self._database.path) from error
+
+    def _rows_of(self, tenant: str, job: str) -> tuple[bytes, bytes, list[Any], list[Any]]:
+        read = self._read
         read("BEGIN")
         try:
-            row = read("SELECT head FROM jobs WHERE tenant = ? AND id = ?", (tenant, job)).fetchone()
-            if row is None:
+            head = read("SELECT head FROM jobs WHERE tenant = ? AND id = ?", (tenant, job))
+            if not head:
                 raise NotFound(
                     f"there is no job {job}", field="job", value=job, remedy="`cpa jobs` lists the jobs"
                 )
             where = "WHERE tenant = ? AND job = ?"
-            spec = read(f"SELECT spec FROM job_specs {where}", (tenant, job)).fetchone()  # noqa: S608
-            runs = read(f"SELECT body FROM task_runs {where} ORDER BY idx", (tenant, job)).fetchall()  # noqa: S608
-            commands = read(f"SELECT body FROM outbox {where}", (tenant, job)).fetchall()  # noqa: S608
+            spec = read(f"SELECT spec FROM job_specs {where}", (tenant, job))  # noqa: S608
+            runs = read(f"SELECT body FROM task_runs {where} ORDER BY idx", (tenant, job))  # noqa: S608
+            commands = read(f"SELECT body FROM outbox {where}", (tenant, job))  # noqa: S608
         finally:
             read("COMMIT")
-        return StoredJob(
-            head=_HEAD.decode(row[0]),
-            spec=_SPEC.decode(spec[0]),
-            tasks=tuple(_RUN.decode(body) for (body,) in runs),
-            commands=tuple(_COMMAND.decode(body) for (body,) in commands),
-        )
+        return head[0][0], spec[0][0] if spec else b"", runs, commands
 
     def events(self, tenant: str, job: str, after: int, limit: int) -> tuple[StoredEvent, ...]:
-        rows = self._reader.execute(
+        rows = self._read(
             "SELECT number, body, private, leaf FROM events WHERE tenant = ? AND job = ? AND number > ? "
             "ORDER BY number LIMIT ?",
             (tenant, job, after, limit),
-        ).fetchall()
+        )
         return tuple(
             StoredEvent(job, number, unseal(body, private), leaf.hex(), body)
             for number, body, private, leaf in rows
@@ -210,55 +229,54 @@ class SqlSteps:
 
     def due(self, now: int, limit: int) -> list[DueCommand]:
         """Timers whose time has come, earliest first."""
-        rows = self._reader.execute(
+        rows = self._read(
             "SELECT tenant, job, key, due FROM outbox WHERE due > 0 AND due <= ? ORDER BY due LIMIT ?",
             (now, limit),
-        ).fetchall()
+        )
         return [DueCommand(*row) for row in rows]
 
-    def next_due(self) -> int:
-        """When the earliest timer is due; 0 if there is none."""
-        row = self._reader.execute("SELECT min(due) FROM outbox WHERE due > 0").fetchone()
-        return int(row[0] or 0)
+    def next_due(self, after: int = 0) -> int:
+        """When the earliest timer beyond `after` is due; 0 if there is none."""
+        [(due,)] = self._read("SELECT min(due) FROM outbox WHERE due > ?", (after,))
+        return int(due or 0)
 
     def open_jobs(self, kinds: Iterable[str], after: tuple[str, str], limit: int) -> list[tuple[str, str]]:
         """Jobs (tenant, id) beyond `after` with an open command of these kinds, in key order."""
         found: set[tuple[str, str]] = set()
         for name in kinds:
-            rows = self._reader.execute(
+            rows = self._read(
                 "SELECT DISTINCT tenant, job FROM outbox WHERE kind = ? AND (tenant, job) > (?, ?) "
                 "ORDER BY tenant, job LIMIT ?",
                 (name, *after, limit),
-            ).fetchall()
+            )
             found.update(rows)
         return sorted(found)[:limit]
 
     def line(self, limit: int) -> list[tuple[str, str]]:
         """Jobs to start now, in order: highest priority, then first come."""
-        return self._reader.execute(  # type: ignore[no-any-return]
+        return self._read(
             "SELECT tenant, job FROM queue WHERE not_before = 0 AND lease_until = 0 "
             "ORDER BY priority DESC, enqueued, job, tenant LIMIT ?",
             (limit,),
-        ).fetchall()
+        )
 
     def next_start(self) -> int:
         """When the next postponed job may start; 0 if none waits."""
-        row = self._reader.execute("SELECT min(not_before) FROM queue WHERE not_before > 0").fetchone()
-        return int(row[0] or 0)
+        [(start,)] = self._read("SELECT min(not_before) FROM queue WHERE not_before > 0")
+        return int(start or 0)
 
     def accepted(self, tenant: str, sender: str, message: str) -> tuple[str, str, int] | None:
         """(job, digest, received) of what was accepted under this key before; None if it is new."""
-        return self._reader.execute(  # type: ignore[no-any-return]
+        rows = self._read(
             "SELECT job, digest, received FROM inbox WHERE tenant = ? AND sender = ? AND message_id = ?",
             (tenant, sender, message),
-        ).fetchone()
+        )
+        return rows[0] if rows else None
 
     def spent(self, tenant: str, key: str, nonce: str) -> bool:
         """Whether this nonce of this key was used before."""
-        row = self._reader.execute(
-            "SELECT 1 FROM nonces WHERE tenant = ? AND key = ? AND nonce = ?", (tenant, key, nonce)
-        ).fetchone()
-        return row is not None
+        where = "tenant = ? AND key = ? AND nonce = ?"
+        return bool(self._read(f"SELECT 1 FROM nonces WHERE {where}", (tenant, key, nonce)))  # noqa: S608
 
     def page(
         self, tenant: str, status: JobStatus | None, limit: int, offset: int
@@ -267,17 +285,26 @@ class SqlSteps:
         by_status = "" if status is None else " AND status = ?"
         keys: tuple[str, ...] = (tenant,) if status is None else (tenant, status.value)
         # The ids come from the index alone, so that a far offset does not read every row before it.
-        rows = self._reader.execute(
-            f"SELECT head, intent, description FROM (SELECT id AS wanted FROM jobs WHERE tenant = ?{by_status} "  # noqa: S608
+        rows = self._read(
+            "SELECT id, head, intent, description, status, created FROM "  # noqa: S608
+            f"(SELECT id AS wanted FROM jobs WHERE tenant = ?{by_status} "
             "ORDER BY created DESC, id DESC LIMIT ? OFFSET ?) CROSS JOIN jobs ON tenant = ? AND id = wanted "
             "ORDER BY created DESC, id DESC",
             (*keys, limit, offset, tenant),
-        ).fetchall()
-        total = self._reader.execute(
+        )
+        [(total,)] = self._read(
             f"SELECT coalesce(sum(jobs), 0) FROM job_counts WHERE tenant = ?{by_status}",  # noqa: S608
             keys,
-        ).fetchone()
-        return [(_HEAD.decode(head), intent, text) for head, intent, text in rows], int(total[0])
+        )
+        return [(_head(tenant, *row), *row[2:4]) for row in rows], int(total)
+
+
+def _head(tenant: str, job: str, head: bytes, _intent: str, _text: str, status: str, created: int) -> JobHead:
+    """As stored; where that cannot be read, what its columns tell."""
+    try:
+        return _HEAD.decode(head)
+    except msgspec.MsgspecError:
+        return JobHead(tenant, job, created, JobStatus(status))
 
 
 class _Flat:

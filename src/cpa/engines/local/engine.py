@@ -9,32 +9,39 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import msgspec
+import structlog
 
-from cpa.core.events import CancelRequested, Event, JobDiscarded, JobReopened, JobSubmitted
-from cpa.core.job import Decision, Graph, JobHead, JobState, JobStatus, Snapshot
+from cpa.core.events import CancelRequested, Event, JobDiscarded, JobReopened
+from cpa.core.job import Decision, JobHead, JobState, JobStatus, Snapshot
 from cpa.core.reopening import with_pages
+from cpa.engines.local.aside import rebuilt
+from cpa.engines.local.group import Key
 from cpa.engines.local.inbox import Inbox
 from cpa.engines.local.line import Line
 from cpa.engines.local.recovery import Recovery
-from cpa.engines.local.stepper import Key, Stepper, digest_of
+from cpa.engines.local.reopening import check_whole, not_reopened
+from cpa.engines.local.stepper import Stepper
 from cpa.engines.local.timers import Timers
 from cpa.engines.local.watchers import Watchers
-from cpa.errors import BadInput, Conflict, CPAError, Unavailable
+from cpa.errors import BadInput, Conflict, CPAError, NotFound, Unavailable
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
 from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Receipt, StoredEvent, Submission
 from cpa.ports.nonces import Nonce
-from cpa.ports.steps import StepBatch, StepStore
+from cpa.ports.steps import StepBatch, StepStore, Unreadable
 from cpa.ports.transport import Attempt
 
 T = TypeVar("T")
+_log = structlog.get_logger(__name__)
 _MANY = 10_000
 """Most submissions in one call."""
+_PAUSE = 2.0
+"""Seconds after which the store is read again that could not be read."""
 
 
 class LocalEngine:
@@ -82,9 +89,9 @@ class LocalEngine:
         await self._group.__aenter__()
         self._committer = self._group.create_task(self._stepper.run())
         self._loops = [
-            self._group.create_task(self._timers.run()),
-            self._group.create_task(self._line.run()),
-            self._group.create_task(self._recovery.run()),
+            self._group.create_task(self._lasting(self._timers.run)),
+            self._group.create_task(self._lasting(self._line.run)),
+            self._group.create_task(self._lasting(self._recovery.run)),
             self._group.create_task(self._orchestrator.run()),
         ]
         return self
@@ -110,7 +117,7 @@ class LocalEngine:
         """See `ports.engine`."""
         if submission.dedupe or submission.nonce is not None:
             return await self._submit_once(submission)
-        return await self._durable(self._submit(submission))
+        return await self._received(self._submit(submission), submission.tenant)
 
     async def submit_many(self, submissions: Sequence[Submission]) -> list[Receipt]:
         if len(submissions) > _MANY:
@@ -123,7 +130,9 @@ class LocalEngine:
         if any(submission.dedupe or submission.nonce for submission in submissions):
             return [await self.submit(submission) for submission in submissions]
         # One promise for all: they enter the same commit.
-        return await self._durable([self._submit(submission) for submission in submissions])
+        receipts = [self._submit(submission) for submission in submissions]
+        keys = [(each.tenant, receipt.job) for each, receipt in zip(submissions, receipts, strict=True)]
+        return await self._durable(receipts, keys)
 
     async def send(
         self,
@@ -180,12 +189,14 @@ class LocalEngine:
             # Ended jobs are nobody's: two who step one at the same moment must have the same copy.
             state = self._stepper.adopt_ended(state)
         decision = Decision() if event is None else self._stepper.step(state, event)
+        self._stepper.aside.check((tenant, job))
         self._spend(tenant, nonce)
         if message is not None:
             self._stepper.accept(tenant, *message, job)
         elif decision.changes is None and nonce is None:
             return Outcome(False, state.head.number, decision.reason)
-        return await self._durable(Outcome(decision.changes is not None, state.head.number, decision.reason))
+        outcome = Outcome(decision.changes is not None, state.head.number, decision.reason)
+        return await self._durable(outcome, [(tenant, job)])
 
     def show(self, tenant: str, job: str, update: LiveUpdate) -> None:
         self._watchers.live((tenant, job), update)
@@ -194,11 +205,12 @@ class LocalEngine:
         state = await self.load(tenant, job)
         pending = state.head.status is JobStatus.PENDING
         decision = self._stepper.step(state, CancelRequested(time=0, by=by, reason=reason))
+        self._stepper.aside.check((tenant, job))
         if decision.changes is None:
             return Outcome(False, state.head.number, decision.reason)
         if pending:
             self._stepper.dequeue(state)
-        return await self._durable(Outcome(True, state.head.number))
+        return await self._durable(Outcome(True, state.head.number), [(tenant, job)])
 
     async def retry(self, tenant: str, job: str, *, by: str) -> Outcome:
         return await self.reopen(tenant, job, JobReopened(time=0, by=by))
@@ -208,25 +220,14 @@ class LocalEngine:
         self._stepper.recent.pop((tenant, job), None)
         state = await self.load(tenant, job)
         if state.head.status.ended:
-            await self._check_whole(state)
+            check_whole(state, (await self.read(self._store.events, tenant, job, 0, 1))[0].event)
             state = self._stepper.adopt_ended(state)
         decision = self._stepper.step(state, with_pages(state, event))
+        self._stepper.aside.check((tenant, job))
         if decision.changes is None:
-            raise _not_reopened(state, decision.reason)
+            raise not_reopened(state, decision.reason)
         self._stepper.enqueue(state)
-        return await self._durable(Outcome(True, state.head.number))
-
-    async def _check_whole(self, job: JobState) -> None:
-        """Refuse to run a job again whose plan is not what was submitted: its personal data was erased."""
-        head = job.head
-        submitted = (await self.read(self._store.events, head.tenant, head.id, 0, 1))[0].event
-        if isinstance(submitted, JobSubmitted) and submitted.spec != digest_of(job.spec):
-            raise Conflict(
-                "the personal data of this job was erased, and with it what it was to do",
-                field="job",
-                value=head.id,
-                remedy="submit the request anew",
-            )
+        return await self._durable(Outcome(True, state.head.number), [(tenant, job)])
 
     async def drain(self, timeout: float) -> None:
         self._draining = True
@@ -281,6 +282,11 @@ class LocalEngine:
         """Why nothing can be stored just now; None when all is well."""
         return self._stepper.trouble
 
+    @property
+    def aside(self) -> int:
+        """How many jobs are set aside, because they cannot be gone on with."""
+        return len(self._stepper.aside)
+
     # -- for the loops beside it ---------------------------------------------------------------------------
 
     async def read(self, work: Callable[..., T], *arguments: Any) -> T:
@@ -288,9 +294,11 @@ class LocalEngine:
         return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
 
     async def load(self, tenant: str, job: str) -> JobState:
-        """The job from memory, or from the store. An ended one is not kept in memory."""
+        """The job from memory, or from the store. An ended one is not kept in memory. Raises `Unreadable` for one
+        that is set aside."""
         key = (tenant, job)
         while True:
+            self._stepper.aside.check(key)
             known = self._stepper.jobs.get(key) or self._stepper.recent.get(key)
             if known is not None:
                 return known
@@ -301,15 +309,32 @@ class LocalEngine:
         future = self._loading[key] = asyncio.get_running_loop().create_future()
         try:
             stored = await self.read(self._store.load, tenant, job)
-            graph = Graph(stored.spec)
-            return self._stepper.adopt(JobState(stored.head, graph, stored.tasks, stored.commands))
+            return self._stepper.adopt(rebuilt(stored))
+        except Unreadable as error:
+            raise self._stepper.aside.put(key, error) from error
         finally:
             del self._loading[key]
             future.cancel()
 
+    async def found(self, tenant: str, job: str) -> JobState | None:
+        """As `load`, for those who go through many jobs: None for one that is set aside, or has left nothing but
+        commands."""
+        try:
+            return await self.load(tenant, job)
+        except NotFound:
+            lost = Unreadable(f"of job {job} nothing is stored but that it has something to do")
+            self._stepper.aside.put((tenant, job), lost)
+        except Unreadable:
+            pass  # the log and the health say it
+        return None
+
     async def fact(self, tenant: str, job: str, event: Event) -> None:
-        """Give a fact to a job that may not be in memory; nobody waits for it to be durable."""
-        self._stepper.step(await self.load(tenant, job), event, fact=True)
+        """Give a fact to a job that may not be in memory, if it is still there; nobody waits for it."""
+        try:
+            state = await self.load(tenant, job)
+        except (NotFound, Unreadable):
+            return  # it was never accepted, was deleted, or is set aside
+        self._stepper.step(state, event, fact=True)
 
     async def flush(self) -> None:
         """Return once everything stepped so far is durable, or known not to be."""
@@ -337,17 +362,18 @@ class LocalEngine:
             submission = msgspec.structs.replace(submission, job=self._new_id())
         start = self._line.may_start(submission)
         job = self._stepper.submit(submission, start=start)
+        self._stepper.aside.check((submission.tenant, submission.job))
         return Receipt(job.head.id, job.head.created, job.head.status)
 
     async def _submit_once(self, submission: Submission) -> Receipt:
         tenant, nonce = submission.tenant, submission.nonce
         async with self._inbox.unused(tenant, nonce):
             if not submission.dedupe:
-                return await self._durable(self._submit(submission))
+                return await self._received(self._submit(submission), tenant)
             async with self._inbox.once(tenant, submission.sender, submission.dedupe) as known:
                 if known is not None:
                     return await self._repeat(self._repeated(submission, *known), tenant, nonce)
-                return await self._durable(self._submit(submission))
+                return await self._received(self._submit(submission), tenant)
 
     def _repeated(self, submission: Submission, job: str, digest: str, received: int) -> Receipt:
         if digest != submission.body_digest:
@@ -359,9 +385,13 @@ class LocalEngine:
             )
         return Receipt(job, received, JobStatus.PENDING, new=False)
 
-    async def _durable(self, value: T) -> T:
+    async def _received(self, receipt: Receipt, tenant: str) -> Receipt:
+        return await self._durable(receipt, [(tenant, receipt.job)])
+
+    async def _durable(self, value: T, keys: Collection[Key] = ()) -> T:
+        """The value, once all steps so far are durable; `keys` are the jobs whose steps it rests on."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._stepper.promise(future, value)
+        self._stepper.promise(future, value, keys)
         return await future
 
     def _committed(self, batch: StepBatch) -> None:
@@ -369,6 +399,15 @@ class LocalEngine:
         for row in batch.queue.values():
             if row is not None:
                 self._line.wake(row[1])
+
+    async def _lasting(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it, again and again while the store cannot be read."""
+        while True:
+            try:
+                return await work()
+            except CPAError as error:
+                _log.error("store_unreadable", error=str(error))
+                await asyncio.sleep(_PAUSE)
 
     def _report(self, tenant: str, job: str, event: Event) -> None:
         state = self._stepper.jobs.get((tenant, job))
@@ -379,20 +418,3 @@ class LocalEngine:
 
     def _progress(self, attempt: Attempt, task: str, share: float, message: str) -> None:
         self.show(attempt.tenant, attempt.job, LiveUpdate(attempt.job, task, attempt.epoch, share, message))
-
-
-def _not_reopened(job: JobState, reason: str) -> Conflict:
-    head = job.head
-    words = {
-        "not_ended": (f"the job is {head.status.value}", "only a failed or cancelled job can be run again"),
-        "retries_used_up": (
-            f"the job failed after {head.run} retries and is a dead letter",
-            "look at `cpa explain`; submit it anew once the cause is mended",
-        ),
-        "discarded": ("the job was discarded", "open it from the dead letters if it is to go on after all"),
-        "no_such_task": ("the job has no such task", "tasks are named by their index in the plan, from 0"),
-        "said_twice": ("one task is named for two things", "fix it, skip it, or count it as done"),
-        "still_done": ("a task that stays done is not changed", "name it also as one to be done again"),
-    }
-    message, remedy = words[reason]
-    return Conflict(message, field="job", value=head.id, remedy=remedy)

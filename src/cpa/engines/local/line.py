@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from cpa.core.events import JobStarted
-from cpa.engines.local.stepper import Key, Stepper
+from cpa.engines.local.group import Key
+from cpa.engines.local.stepper import GLANCE, Stepper
 from cpa.ports.engine import Submission
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Line:
         self._later = 0
         """When the next postponed job may start; 0 is none."""
         self._claimed: set[Key] = set()
+        """Jobs whose row may still be there, although they were taken, or are set aside."""
         self._news = asyncio.Event()
         self._stopped = False
 
@@ -66,14 +68,16 @@ class Line:
         self._someone = False
         rows = await self._engine.read(self._stepper.store.line, room + len(self._claimed))
         fresh = [row for row in rows if tuple(row) not in self._claimed]
+        claimed: list[Key] = []
         for tenant, name in fresh[:room]:
-            job = await self._engine.load(tenant, name)
+            job = await self._engine.found(tenant, name)
             self._claimed.add((tenant, name))
-            self._stepper.step(job, JobStarted(time=0))
-            self._stepper.dequeue(job)
+            if job is not None:
+                claimed.append((tenant, name))
+                self._stepper.step(job, JobStarted(time=0))
+                self._stepper.dequeue(job)
         if fresh:
             self._someone = True
-            claimed = [(tenant, name) for tenant, name in fresh]
             # What was claimed is no row any more once this is durable (or is one again if it could not be).
             self._engine.spawn(self._forget(claimed))
         elif len(rows) == room + len(self._claimed):
@@ -88,7 +92,8 @@ class Line:
         wait = (self._later - self._stepper.now()) / 1000 if self._later else None
         if wait is None or wait > 0:
             try:
-                async with asyncio.timeout(wait):
+                # Not for longer: the clock may be set, or stand still while the machine sleeps.
+                async with asyncio.timeout(wait if wait is None else min(wait, GLANCE)):
                     await self._news.wait()
             except TimeoutError:
                 pass

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 from cpa.core.commands import CancelAttempt, DispatchTask, RequestTask
 from cpa.core.events import Event, LeaseLost
 from cpa.core.job import JobState
-from cpa.engines.local.stepper import RETRY_COMMIT, Key, Stepper
+from cpa.engines.local.group import Key
+from cpa.engines.local.stepper import Stepper
+from cpa.engines.local.writer import RETRY_COMMIT
 from cpa.errors import NotFound
 from cpa.orchestrator.orchestrator import Orchestrator
+from cpa.ports.steps import Unreadable
 
 if TYPE_CHECKING:
     from cpa.engines.local.engine import LocalEngine
@@ -29,15 +32,17 @@ class Recovery:
         self._engine = engine
         self._stepper = stepper
         self._orchestrator = orchestrator
+        self._after: Key = ("", "")
 
     async def run(self) -> None:
         """Go once through all jobs that had something open when the process began."""
-        after: Key = ("", "")
-        while page := await self._engine.read(self._stepper.store.open_jobs, _KINDS, after, _PAGE):
+        while page := await self._engine.read(self._stepper.store.open_jobs, _KINDS, self._after, _PAGE):
             for tenant, name in page:
                 # Also what is in memory by now: somebody may have asked for it before its turn came.
-                self.revive(await self._engine.load(tenant, name))
-            after = page[-1]
+                job = await self._engine.found(tenant, name)
+                if job is not None:
+                    self.revive(job)
+            self._after = page[-1]
             await self._engine.flush()
         self._orchestrator.recovered()
 
@@ -67,11 +72,8 @@ class Recovery:
         for key in keys:
             try:
                 self.revive(await self._engine.load(*key))
-            except NotFound:
-                continue  # it was never accepted
+            except (NotFound, Unreadable):
+                continue  # it was never accepted, or is set aside
         for tenant, job, event in facts:
-            try:
-                await self._engine.fact(tenant, job, event)
-            except NotFound:
-                continue
+            await self._engine.fact(tenant, job, event)
         self._engine.rouse()

@@ -4,8 +4,8 @@ A step is decided and applied at once, in memory, and joins the batch that is be
 written (in a thread, fsync included) the next one fills. Nothing is acknowledged or performed before the batch
 of its step is durable. If a commit fails, all jobs of that batch and of the one being filled are dropped from
 memory, because their later steps rest on the lost ones; those who wait are told; facts that came from agents
-are kept and given again; what was open is performed again from the stored state. An error nobody foresaw ends
-the stepper: what rests on the batch it hit is never written.
+are kept and given again; what was open is performed again from the stored state. If the store cannot take the
+batch for another reason, its jobs are written one by one, and those it refuses are set aside.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -28,12 +26,15 @@ from cpa.core.events import PERSONAL, AgentChosen, Event, JobSubmitted
 from cpa.core.job import LOGIC, Decision, Graph, JobHead, JobSpec, JobState
 from cpa.core.machine import decide
 from cpa.core.storing import UNSTORABLE, doubtful, storable
-from cpa.errors import CPAError
+from cpa.engines.local.aside import Aside
+from cpa.engines.local.group import Group, Key
+from cpa.engines.local.writer import RETRY_COMMIT, Writer
+from cpa.errors import CPAError, InternalError
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
 from cpa.ports.engine import Submission
 from cpa.ports.nonces import Nonce
-from cpa.ports.steps import JobRows, StepBatch, StepStore
+from cpa.ports.steps import JobRows, StepBatch, StepStore, Unreadable
 
 _log = structlog.get_logger(__name__)
 _encode_spec = msgspec.json.Encoder().encode
@@ -42,24 +43,10 @@ _SALT = 16
 """Bytes of fresh chance that salt the digests of one event's personal fields."""
 _SMALL = 100
 """Tasks of a job that is worth remembering."""
-RETRY_COMMIT = 1.0
-"""Seconds between tries while the store refuses to write."""
+GLANCE = 10.0
+"""Seconds after which who waits for a time looks at the clock again."""
 KEEP_NONCES = 600_000
 """Milliseconds a nonce is kept beyond its end, for a clock that is set back."""
-
-Key = tuple[str, str]
-"""(tenant, job id)"""
-
-
-@dataclass(slots=True)
-class _Group:
-    """A batch and what is to happen once it is durable."""
-
-    batch: StepBatch = field(default_factory=StepBatch)
-    promised: list[tuple[asyncio.Future[Any], Any]] = field(default_factory=list)
-    commands: list[tuple[JobState, Command]] = field(default_factory=list)
-    facts: list[tuple[str, str, Event]] = field(default_factory=list)
-    touched: dict[Key, JobState] = field(default_factory=dict)
 
 
 def digest_of(spec: JobSpec) -> str:
@@ -86,6 +73,7 @@ class Stepper:
         """Jobs that ended a while ago, durably: those who submitted them will ask."""
         self.busy = 0
         """Jobs of which something runs."""
+        self.aside = Aside()
         self.starting = True
         """Whether new attempts may begin; off while draining."""
         self.trouble: CPAError | None = None
@@ -97,10 +85,9 @@ class Stepper:
         self.on_rest: Callable[[], None] = _at_rest
         self._orchestrator = orchestrator
         self._keep = keep
-        self._group = _Group()
+        self._group = Group()
         self._chance = chance
         self._dirty = asyncio.Event()
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-step")
         self._graphs: deque[tuple[JobSpec, Graph, bytes, str]] = deque(maxlen=8)
         self._eager: deque[tuple[JobState, DispatchTask]] = deque()
 
@@ -112,10 +99,16 @@ class Stepper:
     def step(self, job: JobState, event: Event, *, fact: bool = False) -> Decision:
         """Work one event into a job; its time becomes the clock's. The decision is in memory, not yet durable.
 
-        `fact` marks what an agent said: it is given again should the commit fail.
+        `fact` marks what an agent said: it is given again should the commit fail. A job that cannot be stepped is
+        set aside, which changes nothing and is the reason.
         """
-        decision = self._step(job, event, fact=fact)
-        self._choose()
+        if self.aside and (job.head.tenant, job.head.id) in self.aside:
+            return Decision(reason="set_aside")
+        try:
+            decision = self._step(job, event, fact=fact)
+            self._choose()
+        except Unreadable:
+            return Decision(reason="set_aside")
         return decision
 
     def dispatch(self, job: JobState, command: DispatchTask) -> None:
@@ -137,13 +130,17 @@ class Stepper:
         force_setattr(event, "time", now if now > before.time else before.time)
         # Sealed before anything is decided: what cannot be stored must not change the job in memory.
         event, sealed = self._seal(event)
-        decision = decide(job, event)
-        changes = decision.changes
+        try:
+            decision = decide(job, event)
+            changes = decision.changes
+            if changes is not None:
+                job.apply(changes, decision.commands)
+        except Exception as error:
+            raise self._set_aside(job, error) from error
         if changes is None:
             if type(event) is AgentChosen:
                 self._orchestrator.withdrawn(before.tenant, before.id, event)
             return decision
-        job.apply(changes, decision.commands)
         head = changes.head
         group, key = self._group, (head.tenant, head.id)
         rows = group.batch.jobs.get(key)
@@ -182,6 +179,16 @@ class Stepper:
             pass  # it is mended, or replaced
         event = storable(event)
         return event, seal(event, salt)
+
+    def _set_aside(self, job: JobState, error: BaseException) -> Unreadable:
+        """Nothing more is done with a job that is in memory; what to raise."""
+        key = (job.head.tenant, job.head.id)
+        self.recent.pop(key, None)
+        if self.jobs.get(key) is job:
+            del self.jobs[key]
+            self.busy -= bool(job.head.busy)
+            self.on_rest()
+        return self.aside.put(key, error)
 
     def _keep_count(self, key: Key, head: JobHead) -> None:
         """The job came to work or to rest."""
@@ -272,9 +279,10 @@ class Stepper:
         self._group.batch.ripe = self.now()
         self._dirty.set()
 
-    def promise(self, future: asyncio.Future[Any], value: Any) -> None:
-        """Resolve the future with the value once everything stepped so far is durable."""
-        self._group.promised.append((future, value))
+    def promise(self, future: asyncio.Future[Any], value: Any, keys: Collection[Key] = ()) -> None:
+        """Resolve the future with the value once everything stepped so far is durable; `keys` are the jobs whose
+        steps it rests on."""
+        self._group.promised.append((future, value, keys))
         self._dirty.set()
 
     def _graph(self, spec: JobSpec) -> tuple[Graph, bytes, str]:
@@ -291,61 +299,46 @@ class Stepper:
 
     async def run(self) -> None:
         """Commit group after group until cancelled; what is pending then is still committed."""
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                await self._dirty.wait()
-                self._dirty.clear()
-                group, self._group = self._group, _Group()
-                await self._commit(loop, group)
-        except asyncio.CancelledError:
-            self._last()
-            raise
-        finally:
-            self._writer.shutdown()
+        await Writer(self.store, self).run()
 
-    async def _commit(self, loop: asyncio.AbstractEventLoop, group: _Group) -> None:
-        try:
-            if not group.batch.empty:
-                commit = loop.run_in_executor(self._writer, self.store.commit, group.batch)
-                # A cancelled loop must not leave a group half way: what is being written gets its outcome.
-                await asyncio.shield(commit)
-        except asyncio.CancelledError:
-            await asyncio.wait([commit])
-            self._settle(group, commit.exception())
-            raise
-        except CPAError as error:
-            self._settle(group, error)
-            await asyncio.sleep(0 if not error.retryable else RETRY_COMMIT)
-        else:
-            self._settle(group, None)
+    async def filled(self) -> None:
+        """Return once there is something to commit."""
+        await self._dirty.wait()
 
-    def _last(self) -> None:
-        group, self._group = self._group, _Group()
-        try:
-            if not group.batch.empty:
-                self.store.commit(group.batch)
-        except CPAError as error:
-            self._settle(group, error)
-        else:
-            self._settle(group, None)
+    def take(self) -> Group:
+        """What is to be committed next."""
+        self._dirty.clear()
+        group, self._group = self._group, Group()
+        return group
 
-    def _settle(self, group: _Group, error: BaseException | None) -> None:
+    def refused(self, group: Group, key: Key, error: BaseException) -> None:
+        """No store takes these steps: the job is set aside, as it was before them."""
+        rows, job = group.batch.jobs[key], group.touched[key]
+        reason = self._set_aside(job, error) if rows.before is not None else InternalError(str(error))
+        self.jobs.pop(key, None)
+        for event in group.drop(key, reason) + self._group.drop(key, reason):
+            if type(event) is AgentChosen:
+                self._orchestrator.withdrawn(*key, event)
+
+    def settle(self, group: Group, error: BaseException | None) -> None:
+        """The group is durable, or with an error nothing of it is."""
         if error is None:
             self.trouble = None
             self._durable(group)
         elif isinstance(error, CPAError):
             self._lost(group, error)
+        elif isinstance(error, Exception):
+            self._lost(group, InternalError(f"the store refused the steps: {error}"))
         else:
             raise error
 
-    def _durable(self, group: _Group) -> None:
-        for future, value in group.promised:
+    def _durable(self, group: Group) -> None:
+        for future, value, _ in group.promised:
             if not future.done():
                 future.set_result(value)
         for job, command in group.commands:
-            if command.key in job.open and self.starting:
-                self._orchestrator.perform(job, command)
+            if command.key in job.open and self.starting and (error := self._performed(job, command)):
+                self._set_aside(job, error)
         self._tell_timers(group.batch)
         for key, job in group.touched.items():
             # Performing a command may have stepped the job on: it may go once its last step is durable.
@@ -357,6 +350,14 @@ class Stepper:
         if len(self.jobs) > self._keep:
             self._evict()
         self.on_commit(group.batch)
+
+    def _performed(self, job: JobState, command: Command) -> Exception | None:
+        """Have it performed; what went wrong with that."""
+        try:
+            self._orchestrator.perform(job, command)
+        except Exception as error:  # noqa: BLE001 - returned
+            return error
+        return None
 
     def _remember(self, key: Key, job: JobState) -> None:
         if len(job.tasks) <= _SMALL:
@@ -373,8 +374,8 @@ class Stepper:
         if earliest:
             self.on_timer(earliest)
 
-    def _lost(self, group: _Group, error: CPAError) -> None:
-        later, self._group = self._group, _Group()
+    def _lost(self, group: Group, error: CPAError) -> None:
+        later, self._group = self._group, Group()
         self._eager.clear()
         if error.retryable:
             self.trouble, self._troubled = error, self.clock.monotonic()
@@ -384,7 +385,7 @@ class Stepper:
             if self.jobs.get(key) is job:
                 del self.jobs[key]
             self.busy -= bool(job.head.busy)
-        for future, _ in group.promised + later.promised:
+        for future, _, _ in group.promised + later.promised:
             if not future.done():
                 future.set_exception(error)
         for lost in (group.batch.jobs, later.batch.jobs):

@@ -10,15 +10,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from cpa.core.events import TimerFired
-from cpa.engines.local.stepper import Stepper
+from cpa.engines.local.stepper import GLANCE, Stepper
 
 if TYPE_CHECKING:
     from cpa.engines.local.engine import LocalEngine
 
 _PAGE = 500
 _PAUSE = 200
-_LONGEST = 3600.0
-"""Seconds after which the clock is looked at even if no timer is near: it may have been set."""
 
 
 class Timers:
@@ -27,6 +25,8 @@ class Timers:
         self._stepper = stepper
         self._next = 0
         """When to look next; 0 is not known, look into the store."""
+        self._passed = 0
+        """Due rows of jobs that are set aside: they stay."""
         self._changed = asyncio.Event()
 
     def earlier(self, due: int) -> None:
@@ -43,28 +43,36 @@ class Timers:
     async def _fire(self) -> None:
         """Fire all that is due, then learn when the next one is."""
         self._next = 0
-        while rows := await self._engine.read(self._stepper.store.due, self._stepper.now(), _PAGE):
+        while True:
+            now = self._stepper.now()
+            rows = await self._engine.read(self._stepper.store.due, now, _PAGE + self._passed)
+            left = [row for row in rows if (row.tenant, row.job) not in self._stepper.aside]
+            self._passed = len(rows) - len(left)
+            if not left:
+                break
             fired = 0
-            for row in rows:
-                job = await self._engine.load(row.tenant, row.job)
-                fired += self._stepper.step(job, TimerFired(time=0, key=row.key)).changes is not None
+            for row in left:
+                job = await self._engine.found(row.tenant, row.job)
+                if job is not None:
+                    fired += self._stepper.step(job, TimerFired(time=0, key=row.key)).changes is not None
             await self._engine.flush()
             if not fired or self._engine.trouble:
                 # Nothing moved: the rows will be right once what is under way is stored.
                 self.earlier(self._stepper.now() + _PAUSE)
                 return
-        stored = await self._engine.read(self._stepper.store.next_due)
+        stored = await self._engine.read(self._stepper.store.next_due, now if self._passed else 0)
         if stored:
             self.earlier(stored)
 
     async def _sleep(self) -> None:
         while True:
             self._changed.clear()
-            wait = (self._next - self._stepper.now()) / 1000 if self._next else _LONGEST
-            if wait <= 0:
+            wait = (self._next - self._stepper.now()) / 1000 if self._next else None
+            if wait is not None and wait <= 0:
                 return
             try:
-                async with asyncio.timeout(min(wait, _LONGEST)):
+                # Not for longer: the clock may be set, or stand still while the machine sleeps.
+                async with asyncio.timeout(wait if wait is None else min(wait, GLANCE)):
                     await self._changed.wait()
             except TimeoutError:
-                return
+                continue

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cpa.core.job import JobHead
-from cpa.engines.local.stepper import Key
+from cpa.engines.local.group import Key
 from cpa.ports.engine import LiveUpdate
 from cpa.ports.steps import StepBatch
 

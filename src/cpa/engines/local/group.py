@@ -1,0 +1,72 @@
+"""One group commit: the steps it writes, and what is to happen once they are durable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from cpa.core.commands import Command
+from cpa.core.events import Event
+from cpa.core.job import JobState
+from cpa.ports.steps import StepBatch
+
+Key = tuple[str, str]
+"""(tenant, job id)"""
+Part: TypeAlias = tuple[Key | None, StepBatch]
+"""What a batch writes of one job, or what is of none."""
+
+
+@dataclass(slots=True)
+class Group:
+    batch: StepBatch = field(default_factory=StepBatch)
+    promised: list[tuple[asyncio.Future[Any], Any, Collection[Key]]] = field(default_factory=list)
+    """What to answer, and on which jobs' steps the answer rests."""
+    commands: list[tuple[JobState, Command]] = field(default_factory=list)
+    facts: list[tuple[str, str, Event]] = field(default_factory=list)
+    touched: dict[Key, JobState] = field(default_factory=dict)
+
+    def parts(self) -> Iterator[Part]:
+        """The batch in parts that can be written one by one: each job's, then what is of none of them."""
+        whole = self.batch
+        for key, rows in whole.jobs.items():
+            part = StepBatch(jobs={key: rows})
+            part.specs = [row for row in whole.specs if row[:2] == key]
+            part.inbox = [row for row in whole.inbox if (row[0], row[3]) == key]
+            if key in whole.queue:
+                part.queue[key] = whole.queue[key]
+            yield key, part
+        rest = StepBatch(nonces=whole.nonces, ripe=whole.ripe, expired=whole.expired)
+        rest.inbox = [row for row in whole.inbox if (row[0], row[3]) not in whole.jobs]
+        rest.queue = {key: place for key, place in whole.queue.items() if key not in whole.jobs}
+        if not rest.empty:
+            yield None, rest
+
+    def drop(self, key: Key, error: BaseException) -> list[Event]:
+        """Take a job out, and tell those who wait for it. Its events, which never were."""
+        batch = self.batch
+        rows = batch.jobs.pop(key, None)
+        self.touched.pop(key, None)
+        batch.queue.pop(key, None)
+        batch.specs = [row for row in batch.specs if row[:2] != key]
+        batch.inbox = [row for row in batch.inbox if (row[0], row[3]) != key]
+        self.commands = [pair for pair in self.commands if (pair[0].head.tenant, pair[0].head.id) != key]
+        self.facts = [fact for fact in self.facts if fact[:2] != key]
+        for future, _, keys in self.promised:
+            if key in keys and not future.done():
+                future.set_exception(error)
+        return [] if rows is None else [event for event, _ in rows.events]
+
+
+def merged(parts: Iterable[Part]) -> StepBatch:
+    """One batch of several parts."""
+    whole = StepBatch()
+    for _, part in parts:
+        whole.jobs |= part.jobs
+        whole.queue |= part.queue
+        whole.specs += part.specs
+        whole.inbox += part.inbox
+        whole.nonces += part.nonces
+        whole.ripe, whole.expired = max(whole.ripe, part.ripe), max(whole.expired, part.expired)
+    return whole

@@ -1,0 +1,37 @@
+"""Why a job cannot be run again, in words."""
+
+from __future__ import annotations
+
+from cpa.core.events import Event, JobSubmitted
+from cpa.core.job import JobState
+from cpa.engines.local.stepper import digest_of
+from cpa.errors import Conflict
+
+
+def check_whole(job: JobState, first: Event) -> None:
+    """Refuse to run a job again whose plan is not what was submitted by its first event: its personal data was
+    erased."""
+    if isinstance(first, JobSubmitted) and first.spec != digest_of(job.spec):
+        raise Conflict(
+            "the personal data of this job was erased, and with it what it was to do",
+            field="job",
+            value=job.head.id,
+            remedy="submit the request anew",
+        )
+
+
+def not_reopened(job: JobState, reason: str) -> Conflict:
+    head = job.head
+    words = {
+        "not_ended": (f"the job is {head.status.value}", "only a failed or cancelled job can be run again"),
+        "retries_used_up": (
+            f"the job failed after {head.run} retries and is a dead letter",
+            "look at `cpa explain`; submit it anew once the cause is mended",
+        ),
+        "discarded": ("the job was discarded", "open it from the dead letters if it is to go on after all"),
+        "no_such_task": ("the job has no such task", "tasks are named by their index in the plan, from 0"),
+        "said_twice": ("one task is named for two things", "fix it, skip it, or count it as done"),
+        "still_done": ("a task that stays done is not changed", "name it also as one to be done again"),
+    }
+    message, remedy = words[reason]
+    return Conflict(message, field="job", value=head.id, remedy=remedy)

@@ -1,0 +1,114 @@
+"""Commits group after group, in a thread of its own, fsync included.
+
+What the store refuses for something in it is written by halves, until it is known which job it was: that one is set
+aside, the others are durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import structlog
+
+from cpa.engines.local.group import Group, Key, Part, merged
+from cpa.errors import CPAError, InternalError
+from cpa.ports.steps import StepBatch, StepStore
+
+_log = structlog.get_logger(__name__)
+RETRY_COMMIT = 1.0
+"""Seconds between tries while the store refuses to write."""
+
+
+class Steps(Protocol):
+    """Who fills the groups (`stepper.Stepper`)."""
+
+    async def filled(self) -> None: ...
+
+    def take(self) -> Group: ...
+
+    def settle(self, group: Group, error: BaseException | None) -> None: ...
+
+    def refused(self, group: Group, key: Key, error: BaseException) -> None: ...
+
+
+class Writer:
+    def __init__(self, store: StepStore, steps: Steps) -> None:
+        self._store, self._steps = store, steps
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-step")
+
+    async def run(self) -> None:
+        """Until cancelled; what is pending then is still committed."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._steps.filled()
+                await self._commit(loop, self._steps.take())
+        except asyncio.CancelledError:
+            self._last()
+            raise
+        finally:
+            self._thread.shutdown()
+
+    async def _commit(self, loop: asyncio.AbstractEventLoop, group: Group) -> None:
+        if group.batch.empty:
+            self._steps.settle(group, None)
+            return
+        commit = loop.run_in_executor(self._thread, self._store.commit, group.batch)
+        try:
+            # A cancelled loop must not leave a group half way: what is being written gets its outcome.
+            await asyncio.wait([commit])
+        except asyncio.CancelledError:
+            await asyncio.wait([commit])
+            self._steps.settle(group, commit.exception())
+            raise
+        error = commit.exception()
+        if isinstance(error, Exception) and _of_its_content(error):
+            self._rescue(group, error)
+            return
+        self._steps.settle(group, error)
+        if isinstance(error, CPAError):
+            await asyncio.sleep(RETRY_COMMIT if error.retryable else 0)
+
+    def _last(self) -> None:
+        group = self._steps.take()
+        self._steps.settle(group, None if group.batch.empty else self._tried(group.batch))
+
+    def _tried(self, batch: StepBatch) -> Exception | None:
+        try:
+            self._store.commit(batch)
+        except Exception as error:  # noqa: BLE001 - returned
+            return error
+        return None
+
+    def _rescue(self, group: Group, refusal: Exception) -> None:
+        """Find out what in this group the store cannot take. Nobody comes in between, because what is stepped
+        meanwhile rests on it."""
+        _log.error("commit_refused", error=repr(refusal))
+        try:
+            self._write(group, list(group.parts()))
+        except CPAError as error:
+            self._steps.settle(group, error)
+        else:
+            self._steps.settle(group, None)
+
+    def _write(self, group: Group, parts: list[Part]) -> None:
+        error, key = self._tried(merged(parts)), parts[0][0]
+        if error is None:
+            return
+        if not _of_its_content(error):
+            raise error
+        if len(parts) > 1:
+            middle = len(parts) // 2
+            self._write(group, parts[:middle])
+            self._write(group, parts[middle:])
+        elif key is None:
+            raise InternalError(f"the store refused what is of no job: {error}") from error
+        else:
+            self._steps.refused(group, key, error)
+
+
+def _of_its_content(error: Exception) -> bool:
+    """Whether the store refused something in the batch, rather than to write at all."""
+    return not isinstance(error, CPAError) or isinstance(error, InternalError)

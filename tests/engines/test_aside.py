@@ -1,0 +1,142 @@
+"""One job that cannot be gone on with is set aside; the process and all other jobs go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from cpa.core.events import QuestionAnswered
+from cpa.core.job import LOGIC, JobSpec, JobStatus, TaskSpec
+from cpa.engines.local.engine import LocalEngine
+from cpa.errors import CPAError
+from cpa.ports.engine import Submission
+from cpa.ports.steps import Unreadable
+from cpa.repository.database import Database
+from tests.engines.world import life
+
+TENANT = "default"
+ONE = JobSpec((TaskSpec(id="a", action="flow.noop"),))
+ASKS = JobSpec((TaskSpec(id="a", action="flow.noop", approval=True),))
+EXPIRES = JobSpec((TaskSpec(id="a", action="flow.noop", approval=True, approvals=1, approval_expires=1),))
+WHOLE = Submission(tenant=TENANT, spec=ONE)
+
+
+def altered(folder: Path, *statements: str) -> None:
+    database = Database.open(folder / "cpa.db")
+    connection = database.connect()
+    for statement in statements:
+        assert connection.execute(statement).rowcount > 0, statement
+    connection.close()
+    database.close()
+
+
+async def works(engine: LocalEngine) -> None:
+    """A new job runs to its end."""
+    job = (await engine.submit(WHOLE)).job
+    assert (await engine.wait(TENANT, job, 20)).status is JobStatus.DONE
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE jobs SET head = x'7b7d'",
+        "UPDATE job_specs SET spec = x'7b7b'",
+        "DELETE FROM job_specs",
+        "UPDATE outbox SET body = x'00'",
+        "UPDATE task_runs SET body = replace(CAST(body AS TEXT), '\"index\":0', '\"index\":7')",
+        "DELETE FROM jobs",
+    ],
+    ids=["head", "spec", "no-spec", "commands", "task-of-nowhere", "no-job"],
+)
+async def test_a_damaged_row_ends_nothing_but_its_job(tmp_path: Path, statement: str) -> None:
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        job = (await engine.submit(Submission(tenant=TENANT, spec=EXPIRES))).job
+    altered(tmp_path, statement)
+    await asyncio.sleep(0.01)  # its timer is due
+
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        await works(engine)
+        deadline = asyncio.get_running_loop().time() + 20
+        while not engine.aside:
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.01)
+        with pytest.raises(Unreadable, match=job):
+            await engine.query(TENANT, job)
+        assert job in {head.id for head, _, _ in (await engine.list(TENANT)).jobs} or "FROM jobs" in statement
+        await works(engine)
+        assert engine.aside == 1
+
+
+async def test_a_job_in_line_that_cannot_be_read_lets_others_pass(tmp_path: Path) -> None:
+    async with life(tmp_path, Counter(), max_running=0) as (engine, _, _):
+        await engine.submit(WHOLE)
+    altered(tmp_path, "UPDATE jobs SET head = x'7b7d'")
+
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        await works(engine)
+        assert engine.aside == 1
+
+
+async def test_a_job_of_newer_logic_is_left_alone(tmp_path: Path) -> None:
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        job = (await engine.submit(Submission(tenant=TENANT, spec=ASKS))).job
+    newer = f"UPDATE jobs SET head = replace(CAST(head AS TEXT), '\"logic\":{LOGIC}', '\"logic\":99')"
+    altered(tmp_path, newer)
+
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        with pytest.raises(Unreadable, match="needs logic 99") as caught:
+            await engine.send(TENANT, job, QuestionAnswered(time=0, task=0, epoch=0, yes=True, by="anna"))
+        assert "newer version" in (caught.value.remedy or "")
+        await works(engine)
+
+
+async def test_what_the_store_refuses_of_one_job_is_written_of_the_others(tmp_path: Path) -> None:
+    async with life(tmp_path, Counter()) as (engine, steps, agents):
+        odd = (await engine.submit(Submission(tenant=TENANT, spec=ASKS))).job
+        before = (await engine.query(TENANT, odd)).head
+        steps.refused = {odd}
+        yes = QuestionAnswered(time=0, task=0, epoch=0, yes=True, by="anna")
+
+        answer, *others = await asyncio.gather(
+            engine.send(TENANT, odd, yes),
+            *(engine.submit(WHOLE) for _ in range(9)),
+            return_exceptions=True,
+        )
+
+        assert isinstance(answer, Unreadable)
+        for receipt in others:
+            assert not isinstance(receipt, BaseException)
+            assert (await engine.wait(TENANT, receipt.job, 20)).status is JobStatus.DONE
+        assert engine.aside == 1
+        with pytest.raises(Unreadable):
+            await engine.cancel(TENANT, odd, by="anna")
+        assert [agent.busy for agent in agents.list(TENANT)] == [0]
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        assert (await engine.query(TENANT, odd)).head == before, "it stands where it stood"
+        assert (await engine.send(TENANT, odd, yes)).changed
+        assert (await engine.wait(TENANT, odd, 20)).status is JobStatus.DONE
+
+
+async def test_a_new_job_that_the_store_refuses_was_never_accepted(tmp_path: Path) -> None:
+    async with life(tmp_path, Counter()) as (engine, steps, _):
+        steps.refused = {"odd"}
+        with pytest.raises(CPAError, match="too large"):
+            await engine.submit(Submission(tenant=TENANT, spec=ONE, job="odd"))
+        assert engine.aside == 0
+        await works(engine)
+        assert (await engine.list(TENANT)).total == 1
+
+
+async def test_a_step_that_cannot_be_made_sets_its_job_aside(tmp_path: Path) -> None:
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        odd = (await engine.submit(Submission(tenant=TENANT, spec=ASKS))).job
+        (await engine.load(TENANT, odd)).open = None  # type: ignore[assignment]
+
+        with pytest.raises(Unreadable, match="unforeseen"):
+            await engine.send(TENANT, odd, QuestionAnswered(time=0, task=0, epoch=0, yes=True, by="anna"))
+
+        await works(engine)
+        assert engine.aside == 1
