@@ -37,6 +37,7 @@ from cpa.security.enrolment import Enrolment, issue_token
 from cpa.security.signatures import MessageSignatures, SignedMessages
 from cpa.settings import Settings
 from cpa.telemetry.logs import configure
+from cpa.transport.channel import ChannelDelivery
 from cpa.transport.inprocess import InProcessTransport
 
 ORIGIN = "https://werkbank.example"
@@ -117,6 +118,7 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
         planner=small_planner(),
         messages=messages,
         agents=directory,
+        channels=ChannelDelivery(),
         artifacts=FolderArtifacts(folder / "artifacts", MAX_ARTIFACT),
         audit=AuditQuery(trail),
         keys=keys,

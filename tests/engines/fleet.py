@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cpa.bootstrap import Chance, job_ids
+from cpa.bootstrap.system import Chance, job_ids
 from cpa.core.classes import FailureClass
 from cpa.core.events import Event, TaskFailed, TaskSucceeded
 from cpa.core.job import JobSpec, TaskSpec
@@ -97,7 +97,7 @@ class Fleet:
         if not answered:
             self.workers[agent].cancelled.append(attempt)
 
-    def job_ended(self, tenant: str, job: str, agents: Collection[str] = ()) -> None: ...
+    def job_ended(self, tenant: str, job: str, run: int = 0, agents: Collection[str] = ()) -> None: ...
 
     async def _work(self, worker: Worker, attempt: Attempt) -> None:
         await asyncio.sleep(worker.seconds)

@@ -11,7 +11,7 @@ from typing import ClassVar
 from uuid import uuid4
 
 from cpa.agents.runtime import AgentRuntime
-from cpa.bootstrap import Chance, SystemClock, job_ids
+from cpa.bootstrap.system import Chance, SystemClock, job_ids
 from cpa.engines.local.engine import LocalEngine
 from cpa.errors import Unavailable
 from cpa.executors.flow import FlowExecutor

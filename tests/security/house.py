@@ -15,7 +15,8 @@ from fastapi import FastAPI
 
 from cpa.agents.signing import Signer
 from cpa.api.app import create_app
-from cpa.bootstrap import Scheduler, SystemClock, open_engine, services_of
+from cpa.bootstrap import Scheduler, open_engine, services_of
+from cpa.bootstrap.system import SystemClock
 from cpa.core.signatures import encoded
 from cpa.ports.keys import Scope
 from cpa.repository.enrolment import SqlTokenStore

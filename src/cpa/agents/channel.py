@@ -154,6 +154,8 @@ class Channel:
         async with asyncio.timeout(_OPENING):
             frame = _loaded(await socket.recv())
         told = frame.get("hello")
+        if "status" in frame and "code" in frame:
+            raise CPAError.of_problem(int(frame["status"]), frame)
         if not isinstance(told, dict):
             raise _garbled("the scheduler did not say hello")
         if told.get("stream") != self._stream:

@@ -18,6 +18,7 @@ from cpa.api import (
     agents,
     artifacts,
     audit,
+    channel,
     health,
     jobs,
     lam,
@@ -82,7 +83,7 @@ def create_app(services: ApiServices) -> FastAPI:
     )
     app.state.services = services
     problems.install(app)
-    for room in (schedule, jobs, questions, agents, lam, artifacts, audit, health, live):
+    for room in (schedule, jobs, questions, agents, channel, lam, artifacts, audit, health, live):
         app.include_router(room.router)
     reference.install(app)
     app.add_middleware(Gate, host=services.settings.host, hosts=services.settings.hosts)

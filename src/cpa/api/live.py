@@ -69,19 +69,19 @@ async def follow_job(socket: WebSocket, job_id: str) -> None:
     try:
         await _Stream(socket, services_of(socket)).run(job_id)
     except CPAError as error:
-        await _refuse(socket, error)
+        await refuse(socket, error)
     except WebSocketDisconnect:
         log.debug("client left", path=socket.url.path)
     except Exception as error:
         log.exception("unexpected error", path=socket.url.path)
-        await _refuse(socket, InternalError(f"unexpected {type(error).__name__}"))
+        await refuse(socket, InternalError(f"unexpected {type(error).__name__}"))
 
 
 @router.websocket("/{path:path}")
 async def no_such_stream(socket: WebSocket, path: str) -> None:
     """Every other path."""
     remedy = "streams are at /ws/jobs/{id}"
-    await _refuse(socket, NotFound("there is no stream here", field="path", value=path, remedy=remedy))
+    await refuse(socket, NotFound("there is no stream here", field="path", value=path, remedy=remedy))
 
 
 class _Stream:
@@ -92,7 +92,7 @@ class _Stream:
         self._key = socket.headers.get("x-api-key", "")
 
     async def run(self, job_id: str) -> None:
-        self._check_origin()
+        check_origin(self._socket, self._services)
         try:
             place = Place.model_validate(dict(self._socket.query_params))
         except ValidationError as error:
@@ -182,19 +182,20 @@ class _Stream:
     async def _close(self, code: int, reason: str) -> None:
         await self._socket.close(code, reason)
 
-    def _check_origin(self) -> None:
-        """A page of another site must not use what a browser sends along by itself (cross-site hijacking)."""
-        origin = self._socket.headers.get("origin")
-        if origin is None or origin in self._services.settings.cors_origins:
-            return
-        if urlsplit(origin).netloc == self._socket.headers.get("host"):
-            return
-        raise Forbidden(
-            "this origin is not allowed",
-            field="Origin",
-            value=origin,
-            remedy="an operator can add it to CPA_CORS_ORIGINS",
-        )
+
+def check_origin(socket: WebSocket, services: ApiServices) -> None:
+    """A page of another site must not use what a browser sends along by itself (cross-site hijacking)."""
+    origin = socket.headers.get("origin")
+    if origin is None or origin in services.settings.cors_origins:
+        return
+    if urlsplit(origin).netloc == socket.headers.get("host"):
+        return
+    raise Forbidden(
+        "this origin is not allowed",
+        field="Origin",
+        value=origin,
+        remedy="an operator can add it to CPA_CORS_ORIGINS",
+    )
 
 
 def _frame(update: StoredEvent | LiveUpdate, tasks: tuple[str, ...]) -> dict[str, Any]:
@@ -212,7 +213,7 @@ def _frame(update: StoredEvent | LiveUpdate, tasks: tuple[str, ...]) -> dict[str
     }
 
 
-async def _refuse(socket: WebSocket, error: CPAError) -> None:
+async def refuse(socket: WebSocket, error: CPAError) -> None:
     """Say why, in whatever way the connection's state still allows."""
     with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
         if socket.client_state is WebSocketState.CONNECTING:

@@ -20,8 +20,8 @@ from cpa.errors import Unavailable
 
 __all__ = ["GOING_AWAY", "Server", "listen", "serve"]
 
-_FRAME: Final = 64 * 1024
-"""Bytes of the largest WebSocket message taken from a client; ours are larger, theirs only greet."""
+_FRAME: Final = 2 * 1024 * 1024 + 64 * 1024
+"""Bytes of the largest WebSocket frame taken: an agent's, of 1 MiB, sealed as a text within it."""
 _GRACE: Final = 0.05
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 _LINE: Final = 2048

@@ -22,6 +22,7 @@ from cpa.ports.questions import QuestionQuery
 from cpa.ports.signatures import Signatures
 from cpa.security.auth import Authenticator
 from cpa.settings import Settings
+from cpa.transport.channel import ChannelDelivery
 
 
 class Condition(StrEnum):
@@ -52,6 +53,7 @@ class ApiServices:
     planner: Planner
     messages: MessageHandler
     agents: AgentDirectory
+    channels: ChannelDelivery
     artifacts: ArtifactStore
     audit: AuditQuery
     keys: Authenticator

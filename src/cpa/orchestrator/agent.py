@@ -40,6 +40,8 @@ class Agent:
     online: bool = True
     beat: Beat = _SILENT
     """What it said last."""
+    trouble: str = ""
+    """Why it cannot be reached just now, for people; empty when it can, as far as is known."""
     shares: dict[str, tuple[float, int]] = field(default_factory=dict)
     """By action: share of success and when that was, in milliseconds. Only for what ever failed."""
 

@@ -96,10 +96,12 @@ class AgentDirectory:
         *,
         check_endpoint: Callable[[str], None] = lambda _: None,
         gone: Callable[[AgentRecord], None] = lambda _: None,
+        moved: Callable[[AgentRecord], None] = lambda _: None,
         catalogue: ActionCatalogue = CATALOGUE,
     ) -> None:
         """`check_endpoint` refuses addresses that may not be called; it must not call them. `gone` is told of
-        agents to whom nothing may be delivered any more."""
+        agents to whom nothing may be delivered any more, `moved` of those that are another process now, or
+        elsewhere."""
         self._store = store
         self._agents = agents
         self._presence = orchestrator.presence
@@ -110,7 +112,7 @@ class AgentDirectory:
         self._clock = clock
         self._new_id = new_id
         self._check_endpoint = check_endpoint
-        self._gone = gone
+        self._gone, self._moved = gone, moved
         self._catalogue = catalogue
         self._registering = asyncio.Lock()
         """One at a time: a name that is looked up must still be free when it is taken."""
@@ -300,6 +302,8 @@ class AgentDirectory:
             self._breakers.forget(agent.key)
             agent.beat = Beat()
         self._take_over(agent, record)
+        if restarted or known.endpoint != record.endpoint:
+            self._moved(record)
         self._presence.sign(agent)
         if restarted:
             await self._log(caller.name, "agent.restarted", record)

@@ -1,67 +1,124 @@
 """LAM messages from outside: each type's effect, once per sender and id, bound to the credential it came with.
 
-    request (words)   planned and submitted as a new job
-    inform            progress, shown to those who follow the job
-    done, failure     the end of the attempt named by (job, task, epoch)
+    request           words are planned, an action is checked; submitted as a new job, for who may submit
+    cancel            the job it names is cancelled, for who may submit
+    agree, refuse, propose, inform, done, failure, confirm, not_understood
+                      about an attempt, by the agent that has it (`answers`)
+    offer             the agent says anew what it can do
+    discover, assign  not taken: a scheduler sends these
 
-A message is logged with what it did. An attempt may be answered only by the agent that holds it.
+A message is logged with what it did. An attempt may be answered only by the agent that holds it, its effect
+confirmed only by who was asked to look. What an agent in quarantine says is logged and changes nothing.
 """
 
 from __future__ import annotations
 
-from cpa.core.events import Event, TaskFailed, TaskSucceeded
-from cpa.core.job import Snapshot, TaskStatus
-from cpa.core.lam_payloads import DonePayload, FailurePayload, InformPayload, RequestPayload
+from typing import Protocol
+
+from cpa.core.lam_payloads import (
+    AgreePayload,
+    CancelPayload,
+    ConfirmPayload,
+    InformPayload,
+    NotUnderstoodPayload,
+    OfferPayload,
+    Payload,
+    RefusePayload,
+    RequestPayload,
+)
 from cpa.core.lam_protocol import BaseMessage
-from cpa.core.storing import milliseconds
-from cpa.errors import BadInput, Forbidden, InvalidDocument, NotFound
+from cpa.errors import BadInput, Forbidden, InvalidDocument
+from cpa.orchestrator.agent_registry import AgentRegistry
+from cpa.orchestrator.answers import (
+    ABOUT_ATTEMPTS,
+    check_holder,
+    check_place,
+    declines,
+    event_of,
+    task_index,
+)
+from cpa.orchestrator.log import MessageLog, stored
 from cpa.orchestrator.planning import Planner, PlanRequest
-from cpa.ports.agents import Acknowledgement
+from cpa.orchestrator.requests import Requests
+from cpa.ports.agents import Acknowledgement, AgentRecord, AgentState
 from cpa.ports.clock import Clock
 from cpa.ports.engine import Engine, LiveUpdate, Submission
 from cpa.ports.keys import Caller, Scope
-from cpa.ports.repository import MessageRepository, StoredMessage
+from cpa.ports.transport import Attempt
 
-_HELD_BY_AGENT = (TaskStatus.ASSIGNED, TaskStatus.RUNNING, TaskStatus.IN_DOUBT)
+_EFFECTS = {
+    "agree": "task_started",
+    "refuse": "task_refused",
+    "not_understood": "task_refused",
+    "propose": "task_proposed",
+    "confirm": "task_verified",
+    "done": "task_succeeded",
+    "failure": "task_failed",
+    "inform": "progress",
+}
+
+
+class Offers(Protocol):
+    """Takes what an agent says it can do (`orchestrator.directory`)."""
+
+    async def offer(self, caller: Caller, offered: tuple[str, ...]) -> AgentRecord: ...
 
 
 class Messages:
     """`ports.agents.MessageHandler` on an engine."""
 
-    def __init__(self, engine: Engine, planner: Planner, log: MessageRepository, clock: Clock) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        planner: Planner,
+        journal: MessageLog,
+        agents: AgentRegistry,
+        requests: Requests,
+        offers: Offers,
+        clock: Clock,
+    ) -> None:
         self._engine = engine
         self._planner = planner
-        self._log = log
+        self._journal = journal
+        self._agents = agents
+        self._requests = requests
+        self._offers = offers
         self._clock = clock
 
     async def handle(self, message: BaseMessage, caller: Caller) -> Acknowledgement:
         _check_sender(message, caller)
-        payload = message.payload
-        if isinstance(payload, RequestPayload):
-            told = await self._request(message, payload, caller)
-        elif isinstance(payload, InformPayload | DonePayload | FailurePayload):
-            told = await self._about_task(message, payload, caller)
+        if self._quarantined(message.sender, caller.tenant):
+            told = await self._note(message, caller, "quarantined")
         else:
-            raise InvalidDocument(
-                f"this server does not take {message.type!r}",
-                field="type",
-                value=message.type,
-                remedy="send request, inform, done or failure",
-            )
-        await self._record(message, caller.tenant, told)
+            told = await self._effect(message, message.payload, caller)
+        line = stored(message, "in", self._clock.now_ms(), job=told.job, effect=told.effect)
+        await self._journal.add(caller.tenant, line)
         return told
+
+    async def _effect(self, message: BaseMessage, payload: Payload, caller: Caller) -> Acknowledgement:
+        if isinstance(payload, RequestPayload):
+            return await self._request(message, payload, caller)
+        if isinstance(payload, CancelPayload):
+            return await self._cancel(message, payload, caller)
+        if isinstance(payload, ABOUT_ATTEMPTS):
+            return await self._about_attempt(message, payload, caller)
+        if isinstance(payload, OfferPayload) and payload.capabilities is not None:
+            return await self._offer(message, payload.capabilities, caller)
+        raise InvalidDocument(
+            f"this server does not take {message.type!r} here",
+            field="type",
+            value=message.type,
+            remedy="send request, agree, refuse, propose, inform, done, failure, confirm, cancel, not_understood, "
+            "or an offer of capabilities",
+        )
+
+    # -- about jobs ----------------------------------------------------------------------------------------
 
     async def _request(
         self, message: BaseMessage, payload: RequestPayload, caller: Caller
     ) -> Acknowledgement:
-        if not caller.may(Scope.SUBMIT):
-            # Otherwise who takes over one agent could have any other do anything, with that one's secrets.
-            raise Forbidden(
-                "this key answers requests and makes none",
-                field="type",
-                value=message.type,
-                remedy="use a key with the scope submit",
-            )
+        # Otherwise who takes over one agent could have any other do anything, with that one's secrets.
+        _require(caller, message)
         context = {"user": message.context.user, "locale": message.context.locale, "channel": "lam"}
         kept = {name: value for name, value in context.items() if value}
         graph = None if payload.text else [_task(payload)]
@@ -81,49 +138,86 @@ class Messages:
         effect = "job_created" if receipt.new else "duplicate"
         return _told(message, receipt.new, effect, receipt.job)
 
-    async def _about_task(
-        self, message: BaseMessage, payload: InformPayload | DonePayload | FailurePayload, caller: Caller
-    ) -> Acknowledgement:
-        about = message.correlation
-        for name, value in (("jobId", about.job_id), ("taskId", about.task_id), ("epoch", about.epoch)):
-            if value in ("", None):
-                raise InvalidDocument(
-                    f"a {message.type} says which attempt it is about",
-                    field=f"correlation.{name}",
-                    remedy="copy jobId, taskId and epoch from the request",
-                )
-        snapshot = await self._engine.query(caller.tenant, about.job_id)
-        task, epoch = _task_index(snapshot, about.task_id), about.epoch or 0
-        _check_holder(snapshot, task, epoch, message.sender)
-        event = _event(payload, task, epoch)
-        key = (message.sender, str(message.id))
-        outcome = await self._engine.send(caller.tenant, about.job_id, event, message=key, nonce=caller.nonce)
-        if isinstance(payload, InformPayload):
-            if not outcome.reason and payload.progress is not None:
-                update = LiveUpdate(
-                    about.job_id, about.task_id, epoch, payload.progress, payload.message or ""
-                )
-                self._engine.show(caller.tenant, about.job_id, update)
-            return _told(message, not outcome.reason, outcome.reason or "progress", about.job_id)
-        done = "task_succeeded" if isinstance(payload, DonePayload) else "task_failed"
-        return _told(message, outcome.reason != "duplicate", outcome.reason or done, about.job_id)
+    async def _cancel(self, message: BaseMessage, payload: CancelPayload, caller: Caller) -> Acknowledgement:
+        _require(caller, message)
+        job = message.correlation.job_id
+        if not job:
+            raise InvalidDocument(
+                "a cancel says which job", field="correlation.jobId", remedy="name the job to cancel"
+            )
+        # Cancelling twice is cancelling once: so it is remembered only once it is done.
+        outcome = await self._engine.cancel(caller.tenant, job, by=caller.name, reason=payload.reason)
+        effect = "cancel_requested" if outcome.changed else outcome.reason
+        return await self._note(message, caller, effect)
 
-    async def _record(self, message: BaseMessage, tenant: str, told: Acknowledgement) -> None:
-        await self._log.append(
-            tenant,
-            StoredMessage(
-                id=str(message.id),
-                sender=message.sender,
-                direction="in",
-                type=message.type,
-                received=self._clock.now_ms(),
-                body=message.to_json(),
-                conversation=message.correlation.conversation_id,
-                job=told.job,
-                task=message.correlation.task_id,
-                effect=told.effect,
-            ),
-        )
+    # -- about agents --------------------------------------------------------------------------------------
+
+    async def _offer(
+        self, message: BaseMessage, capabilities: tuple[str, ...], caller: Caller
+    ) -> Acknowledgement:
+        told = await self._note(message, caller, "capabilities_noted")
+        if told.new:
+            await self._offers.offer(caller, capabilities)
+        return told
+
+    # -- about attempts ------------------------------------------------------------------------------------
+
+    async def _about_attempt(self, message: BaseMessage, payload: Payload, caller: Caller) -> Acknowledgement:
+        check_place(message)
+        about = message.correlation
+        snapshot = await self._engine.query(caller.tenant, about.job_id)
+        task = task_index(snapshot, about.task_id)
+        attempt = Attempt(caller.tenant, about.job_id, task, about.epoch or 0)
+        if isinstance(payload, RefusePayload | NotUnderstoodPayload):
+            reason = payload.reason if isinstance(payload, RefusePayload) else payload.why
+            if self._requests.will_not_look(attempt, message.sender, about.in_reply_to, reason):
+                return await self._note(message, caller, "task_verified")
+        if isinstance(payload, ConfirmPayload):
+            return await self._confirm(message, payload, caller, attempt)
+        check_holder(snapshot, attempt, message.sender)
+        if isinstance(payload, NotUnderstoodPayload) and not declines(message, attempt):
+            return await self._note(message, caller, "noted")
+        if isinstance(payload, AgreePayload):
+            self._requests.agreed(attempt)
+        told = await self._fact(message, payload, caller, attempt)
+        if told.effect in ("progress", "task_started"):
+            self._requests.heard(attempt)
+        if told.effect == "progress" and isinstance(payload, InformPayload) and payload.progress is not None:
+            said = payload.message or ""
+            update = LiveUpdate(attempt.job, about.task_id, attempt.epoch, payload.progress, said)
+            self._engine.show(caller.tenant, attempt.job, update)
+        return told
+
+    async def _confirm(
+        self, message: BaseMessage, payload: ConfirmPayload, caller: Caller, attempt: Attempt
+    ) -> Acknowledgement:
+        if not self._requests.looks(attempt, message.sender):
+            return await self._note(message, caller, "not_asked")
+        told = await self._fact(message, payload, caller, attempt)
+        self._requests.looked(attempt)
+        return told
+
+    async def _fact(
+        self, message: BaseMessage, payload: Payload, caller: Caller, attempt: Attempt
+    ) -> Acknowledgement:
+        """What is said of an attempt becomes an event of its job, or only a message that is remembered."""
+        event = event_of(payload, attempt)
+        key = (message.sender, str(message.id))
+        outcome = await self._engine.send(caller.tenant, attempt.job, event, message=key, nonce=caller.nonce)
+        effect = outcome.reason or _EFFECTS[message.type]
+        return _told(message, outcome.reason != "duplicate", effect, attempt.job)
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    async def _note(self, message: BaseMessage, caller: Caller, effect: str) -> Acknowledgement:
+        """Remember a message that steps no job."""
+        key = (message.sender, str(message.id))
+        new = await self._engine.remember(caller.tenant, message=key, nonce=caller.nonce)
+        return _told(message, new, effect if new else "duplicate", message.correlation.job_id)
+
+    def _quarantined(self, sender: str, tenant: str) -> bool:
+        agent = self._agents.get(sender, tenant)
+        return agent is not None and agent.state is AgentState.QUARANTINED
 
 
 def _told(message: BaseMessage, new: bool, effect: str, job: str) -> Acknowledgement:
@@ -141,6 +235,16 @@ def _check_sender(message: BaseMessage, caller: Caller) -> None:
         )
 
 
+def _require(caller: Caller, message: BaseMessage) -> None:
+    if not caller.may(Scope.SUBMIT):
+        raise Forbidden(
+            f"this key answers requests and sends no {message.type}",
+            field="type",
+            value=message.type,
+            remedy="use a key with the scope submit",
+        )
+
+
 def _task(payload: RequestPayload) -> dict[str, object]:
     task: dict[str, object] = {"action": payload.action, "arguments": payload.arguments}
     if payload.timeout is not None:
@@ -154,51 +258,3 @@ def _task(payload: RequestPayload) -> dict[str, object]:
             remedy="leave it out",
         )
     return task
-
-
-def _task_index(snapshot: Snapshot, task: str) -> int:
-    for index, spec in enumerate(snapshot.spec.tasks):
-        if spec.id == task:
-            return index
-    raise NotFound(
-        f"the job has no task {task!r}",
-        field="correlation.taskId",
-        value=task,
-        remedy=f"its tasks are {', '.join(spec.id for spec in snapshot.spec.tasks[:20])}",
-    )
-
-
-def _check_holder(snapshot: Snapshot, task: int, epoch: int, sender: str) -> None:
-    """Only who holds an attempt may answer it. Who held an older one is not known any more: the core says so."""
-    run = snapshot.tasks[task]
-    held = run.status in _HELD_BY_AGENT and epoch >= run.epoch
-    if held and run.agent != sender:
-        raise Forbidden(
-            "another agent holds this task",
-            field="sender",
-            value=sender,
-            remedy="answer only what was requested from you",
-        )
-
-
-def _event(payload: InformPayload | DonePayload | FailurePayload, task: int, epoch: int) -> Event | None:
-    if isinstance(payload, InformPayload):
-        return None
-    artifacts = tuple(each.artifact for each in payload.artifacts)
-    duration = milliseconds(payload.execution_time)
-    if isinstance(payload, DonePayload):
-        return TaskSucceeded(
-            time=0, task=task, epoch=epoch, result=payload.result, artifacts=artifacts, duration=duration
-        )
-    return TaskFailed(
-        time=0,
-        task=task,
-        epoch=epoch,
-        failure=payload.failure_class,
-        code=payload.error,
-        message=payload.message,
-        remedy=payload.remedy,
-        artifacts=artifacts,
-        retry_after=milliseconds(payload.retry_after),
-        duration=duration,
-    )

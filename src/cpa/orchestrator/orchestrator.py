@@ -13,7 +13,7 @@ from typing import Any
 from cpa.core.approval import arguments_of, digest_of
 from cpa.core.classes import FailureClass
 from cpa.core.commands import CancelAttempt, Command, DispatchTask, RequestTask, VerifyTask
-from cpa.core.events import AgentChosen, Event, TaskFailed, TaskSucceeded, TaskVerified
+from cpa.core.events import AgentChosen, Event, TaskFailed, TaskRefused, TaskSucceeded, TaskVerified
 from cpa.core.job import JobState, results
 from cpa.core.storing import milliseconds
 from cpa.errors import CPAError
@@ -108,7 +108,8 @@ class Orchestrator:
     def job_ended(self, job: JobState) -> None:
         """The job's run has ended, durably."""
         tenant, name = job.head.tenant, job.head.id
-        self._transport.job_ended(tenant, name, self._helpers(job) if self._agents.remote else ())
+        helpers = self._helpers(job) if self._agents.remote else ()
+        self._transport.job_ended(tenant, name, job.head.run, helpers)
         self.assignments.job_ended(tenant, name)
 
     # -- answers -------------------------------------------------------------------------------------------
@@ -119,6 +120,11 @@ class Orchestrator:
             self._report(attempt.tenant, attempt.job, _verified(attempt, answer))
             return
         self.assignments.ended(attempt, _finished(attempt, answer))
+
+    def refused(self, attempt: Attempt, reason: str) -> None:
+        """Nothing of the attempt was begun, nor will be: another agent gets the task."""
+        event = TaskRefused(time=0, task=attempt.task, epoch=attempt.epoch, reason=reason)
+        self.assignments.ended(attempt, event)
 
     # -- inside --------------------------------------------------------------------------------------------
 

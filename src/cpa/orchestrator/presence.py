@@ -105,6 +105,11 @@ class Presence:
     def has(self, attempt: Attempt) -> bool:
         return attempt in self._leases
 
+    def named(self, attempt: Attempt) -> bool:
+        """Whether a beat of the agent named the attempt: then it has it, whatever else it says."""
+        lease = self._leases.get(attempt)
+        return lease is not None and lease.seen
+
     def renew(self, attempt: Attempt) -> None:
         """The agent said something about the attempt."""
         lease = self._leases.get(attempt)

@@ -24,6 +24,20 @@ class Target:
     addresses: tuple[str, ...]
     """Every address of the host, in the resolver's order; all were judged, none is forbidden."""
 
+    @property
+    def authority(self) -> str:
+        """What the header `Host` says of it: the port only where it is not the scheme's own."""
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        return shown if self.port == _USUAL[self.scheme] else f"{shown}:{self.port}"
+
+    def server_name(self, address: str) -> str | None:
+        """Whose certificate the server at this address shows; None where it is the address's own, or there is no
+        TLS."""
+        return self.host if self.scheme == "https" and self.host != address else None
+
+
+_USUAL = {"http": 80, "https": 443}
+
 
 class OutboundAddresses(Protocol):
     """Judges destinations. Refuses with `Forbidden`, naming the host and the setting that would allow it."""

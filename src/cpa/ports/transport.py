@@ -50,6 +50,6 @@ class Transport(Protocol):
         """Nothing more is expected of the attempt; an agent that did not answer is told to stop."""
         ...
 
-    def job_ended(self, tenant: str, job: str, agents: Collection[str] = ()) -> None:
-        """Agents may drop what they keep for the job: the part of this process, and these others."""
+    def job_ended(self, tenant: str, job: str, run: int = 0, agents: Collection[str] = ()) -> None:
+        """Agents may drop what they keep for this run of the job: the part of this process, and these others."""
         ...

@@ -56,8 +56,8 @@ class InProcessTransport:
         elif not answered:
             self._agents[agent].cancel(attempt)
 
-    def job_ended(self, tenant: str, job: str, agents: Collection[str] = ()) -> None:
+    def job_ended(self, tenant: str, job: str, run: int = 0, agents: Collection[str] = ()) -> None:
         for hands in self._agents.values():
             hands.job_ended(tenant, job)
         if agents and self._elsewhere is not None:
-            self._elsewhere.job_ended(tenant, job, agents)
+            self._elsewhere.job_ended(tenant, job, run, agents)

@@ -184,8 +184,6 @@ def _pinned(
 ) -> httpx2.Request:
     """The request, to this address, in the name of the host."""
     pinned = httpx2.URL(url).copy_with(host=address, port=target.port, fragment=None)
-    usual = {"http": 80, "https": 443}[target.scheme]
-    shown = f"[{target.host}]" if ":" in target.host else target.host
     headers = httpx2.Headers(
         {
             "User-Agent": f"cpa/{cpa.__version__}",
@@ -194,10 +192,10 @@ def _pinned(
         }
     )
     headers.update(call.headers)
-    headers["Host"] = shown if target.port == usual else f"{shown}:{target.port}"
+    headers["Host"] = target.authority
     extensions: dict[str, Any] = {"trace": progress.trace}
-    if target.scheme == "https" and target.host != address:
-        extensions["sni_hostname"] = target.host
+    if (name := target.server_name(address)) is not None:
+        extensions["sni_hostname"] = name
     return client.build_request(
         call.method, pinned, headers=headers, content=call.body, extensions=extensions
     )

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import secrets
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
@@ -24,6 +22,8 @@ from cpa.api.services import Condition, PartHealth
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.audit.log import AuditLog
 from cpa.audit.query import AuditQuery
+from cpa.bootstrap.system import Chance, SystemClock, job_ids
+from cpa.bootstrap.wire import Wire, open_wire
 from cpa.config.intents import IntentFile
 from cpa.config.loading import ConfigError, Problem
 from cpa.config.workspace import Workspace, load_workspace
@@ -33,9 +33,7 @@ from cpa.executors.registry import ExecutorRegistry
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
 from cpa.orchestrator.directory import AgentDirectory
 from cpa.orchestrator.messages import Messages
-from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.orchestrator.planning import Planner
-from cpa.orchestrator.presence import Presence
 from cpa.orchestrator.rehearsal import rehearse
 from cpa.ports.artifacts import Artifact, ArtifactStore
 from cpa.ports.secrets import SecretsManager
@@ -46,7 +44,6 @@ from cpa.repository.audit import SqlAuditRepository
 from cpa.repository.database import Database
 from cpa.repository.enrolment import SqlTokenStore
 from cpa.repository.keys import SqlKeyStore
-from cpa.repository.messages import SqlMessageRepository
 from cpa.repository.questions import SqlQuestionQuery
 from cpa.repository.steps import SqlSteps
 from cpa.security.addresses import AddressGuard
@@ -57,51 +54,13 @@ from cpa.security.secrets import EnvironmentAndFileSecrets
 from cpa.security.signatures import MessageSignatures, SignedMessages
 from cpa.settings import Settings
 from cpa.telemetry.logs import configure
-from cpa.transport.inprocess import InProcessTransport
+from cpa.transport.channel import ChannelDelivery
 
 T = TypeVar("T")
 TENANT = "default"
 SWITCH_INTERVAL = 0.0005
 """Seconds a thread may keep the interpreter from another that wants it. The store's writer asks for it a few times
 per batch and should not wait Python's usual 5 ms each time."""
-
-
-class SystemClock:
-    """`ports.clock.Clock` of this machine."""
-
-    def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-
-class Chance:
-    """Random bytes of the system, fetched in large pieces: asking for each few costs more than a step."""
-
-    def __init__(self) -> None:
-        self._drawn = b""
-        self._used = 0
-
-    def __call__(self, size: int) -> bytes:
-        """`size` bytes that nobody was given before; at most some hundred."""
-        if self._used + size > len(self._drawn):
-            self._drawn, self._used = os.urandom(4096), 0
-        self._used += size
-        return self._drawn[self._used - size : self._used]
-
-
-def job_ids(chance: Callable[[int], bytes]) -> Callable[[], str]:
-    """Draws UUIDs of version 7 (RFC 9562): 48 bits of milliseconds, then chance; ids made later sort later."""
-
-    def draw() -> str:
-        drawn = int.from_bytes(chance(10), "big")
-        # 48 bits of time, version 7, 12 bits of chance, variant 2, 62 bits of chance.
-        moment, few, many = time.time_ns() // 1_000_000, drawn >> 68, drawn & 0x3FFFFFFFFFFFFFFF
-        text = f"{moment:012x}7{few:03x}{many | 0x8000000000000000:016x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-    return draw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +71,8 @@ class Scheduler:
     workspace: Workspace
     engine: LocalEngine
     planner: Planner
+    messages: Messages
+    channels: ChannelDelivery
     database: Database
     artifacts: ArtifactStore
     executors: ExecutorRegistry
@@ -140,25 +101,18 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
         executors = _executors(settings, workspace, artifacts, vault, audit)
         stack.push_async_callback(executors.close)
 
-        agents = AgentRegistry()
         hands: dict[str, AgentRuntime[Attempt]] = {}
-        presence = Presence(agents, clock, settings.heartbeat_seconds)
-        orchestrator = Orchestrator(agents, InProcessTransport(hands), clock, presence)
-        runtime = AgentRuntime(executors, orchestrator.handle_agent_response)
-        _register(agents, hands, runtime, executors, settings)
         chance = Chance()
         hasher, keys = _keys(settings, database, clock)
-        directory = AgentDirectory(
-            SqlAgentStore(database),
-            agents,
-            orchestrator,
-            AgentCredentials(
-                SqlKeyStore(database), hasher, clock, Enrolment(SqlTokenStore(database), hasher, clock), keys
-            ),
-            audit,
-            clock,
-            lambda: f"ag_{chance(8).hex()}",
-            check_endpoint=AddressGuard((*settings.allow_private, *workspace.allow_private)).check_endpoint,
+        guard = AddressGuard((*settings.allow_private, *workspace.allow_private))
+        wire = await stack.enter_async_context(
+            open_wire(database, hands, clock, guard, hasher, heartbeat=settings.heartbeat_seconds)
+        )
+        agents, orchestrator = wire.agents, wire.orchestrator
+        runtime = AgentRuntime(executors, orchestrator.handle_agent_response)
+        _register(agents, hands, runtime, executors, settings)
+        directory = _directory(
+            wire, database, audit, clock, guard, _credentials(database, hasher, clock, keys)
         )
         # Known before the engine looks at what is open: what agents had, they have still.
         await directory.load()
@@ -168,13 +122,16 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
         await stack.enter_async_context(engine)
         # Entered last, so that on the way out the attempts end before the engine stops storing their answers.
         await stack.enter_async_context(runtime)
+        planner = Planner(
+            workspace.intents, agents.offers, workspace.values, max_parallel=settings.max_parallel
+        )
         yield Scheduler(
             settings=settings,
             workspace=workspace,
             engine=engine,
-            planner=Planner(
-                workspace.intents, agents.offers, workspace.values, max_parallel=settings.max_parallel
-            ),
+            planner=planner,
+            messages=Messages(engine, planner, wire.journal, agents, wire.requests, directory, clock),
+            channels=wire.channels,
             database=database,
             artifacts=artifacts,
             executors=executors,
@@ -209,6 +166,36 @@ def _keys(settings: Settings, database: Database, clock: SystemClock) -> tuple[H
     """Who recognises callers, and the secret it does that with."""
     hasher, fixed = Hasher.of(settings.data), settings.api_key.get_secret_value()
     return hasher, Authenticator(SqlKeyStore(database), hasher, clock, fixed_key=fixed)
+
+
+def _directory(
+    wire: Wire,
+    database: Database,
+    audit: AuditLog,
+    clock: SystemClock,
+    guard: AddressGuard,
+    credentials: AgentCredentials,
+) -> AgentDirectory:
+    return AgentDirectory(
+        SqlAgentStore(database),
+        wire.agents,
+        wire.orchestrator,
+        credentials,
+        audit,
+        clock,
+        lambda: f"ag_{secrets.token_hex(8)}",
+        check_endpoint=guard.check_endpoint,
+        gone=wire.delivery.forget,
+        moved=wire.requests.moved,
+    )
+
+
+def _credentials(
+    database: Database, hasher: Hasher, clock: SystemClock, keys: Authenticator
+) -> AgentCredentials:
+    """The keys of agents."""
+    tokens = Enrolment(SqlTokenStore(database), hasher, clock)
+    return AgentCredentials(SqlKeyStore(database), hasher, clock, tokens, keys)
 
 
 def _register(
@@ -297,7 +284,8 @@ def services_of(scheduler: Scheduler) -> ApiServices:
     return ApiServices(
         engine=engine,
         planner=scheduler.planner,
-        messages=Messages(engine, scheduler.planner, SqlMessageRepository(database), scheduler.clock),
+        messages=scheduler.messages,
+        channels=scheduler.channels,
         agents=scheduler.directory,
         artifacts=scheduler.artifacts,
         audit=AuditQuery(SqlAuditRepository(database)),

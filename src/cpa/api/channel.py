@@ -1,0 +1,272 @@
+"""`WS /agents/{agent_id}/channel`: an agent behind a firewall gets its tasks here, and answers here.
+
+The agent says who it is by `X-API-Key`, and first of all where it was:
+
+    agent      {"hello": {"stream": "…", "cursor": 7, "instance": "…"}}
+    scheduler  {"hello": {"stream": "…", "cursor": 0}}
+    scheduler  {"seq": 8, "message": {…}}          a LAM message
+    agent      {"ack": 8}                          it took everything up to this number
+    agent      {"seq": 3, "message": {…}}          a LAM message, numbered within this connection
+    scheduler  {"ack": 3, "effect": "task_succeeded", "new": true}    once it is durable; or with a "problem"
+    agent      {"beat": {…}}                       as `POST /agents/{agent_id}/heartbeat`
+    scheduler  {"lost": […], "state": "active", "heartbeat_interval": 5.0}    the answer to a beat
+
+What was not acknowledged is sent again on the next channel, by both sides: messages keep their ids, so nothing
+counts twice. An agent that registered a public key signs every frame. Its key and its state are looked at again and
+again: the channel of one that is revoked is closed, and in quarantine it is closed until that is over. Close codes
+are 4000 + HTTP status, after a problem document; 4409 also when another channel of the same agent took this one's
+place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Annotated, Any
+
+import msgspec
+import structlog
+from fastapi import APIRouter, WebSocket
+from pydantic import Field
+from starlette.websockets import WebSocketDisconnect
+
+from cpa.api.agents import Heartbeat, beat_answer, beat_of
+from cpa.api.bodies import Body, decode, parsed
+from cpa.api.live import GREETING, RECHECK, STALLED, check_origin, refuse
+from cpa.api.services import ApiServices, services_of
+from cpa.core.documents import MAX_BYTES
+from cpa.core.lam_protocol import parse
+from cpa.errors import (
+    BadInput,
+    Conflict,
+    CPAError,
+    Forbidden,
+    InternalError,
+    InvalidDocument,
+    TooLarge,
+    Unavailable,
+)
+from cpa.ports.agents import AgentRecord, AgentState
+from cpa.ports.keys import Caller, Scope
+from cpa.security.auth import require, require_tenant
+from cpa.transport.channel import Connection
+
+log = structlog.stdlib.get_logger("cpa.api")
+router = APIRouter()
+
+AT_ONCE = 64
+"""Messages of one agent that are worked on at the same time."""
+
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class Hello(Body):
+    """Where an agent was when its last channel closed."""
+
+    stream: str = Field(default="", max_length=64)
+    cursor: int = Field(default=0, ge=0, le=2**53)
+    instance: str = Field(default="", max_length=100)
+
+
+_ABSENT = msgspec.Raw()
+
+
+class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an agent may say: hello, ack, beat, or seq and message. What is in it is looked at later: a message that
+    nobody understands is answered, and does not end the channel."""
+
+    hello: msgspec.Raw = _ABSENT
+    ack: Number | None = None
+    beat: msgspec.Raw = _ABSENT
+    seq: Number | None = None
+    message: msgspec.Raw = _ABSENT
+
+
+_decode = msgspec.json.Decoder(Frame).decode
+
+
+@router.websocket("/agents/{agent_id}/channel")
+async def open_channel(socket: WebSocket, agent_id: str) -> None:
+    """See the top of this file."""
+    try:
+        await _Channel(socket, services_of(socket), agent_id).run()
+    except CPAError as error:
+        await refuse(socket, error)
+    except WebSocketDisconnect:
+        log.debug("agent left", path=socket.url.path)
+    except Exception as error:
+        log.exception("unexpected error", path=socket.url.path)
+        await refuse(socket, InternalError(f"unexpected {type(error).__name__}"))
+
+
+class _Channel:
+    """One open channel."""
+
+    def __init__(self, socket: WebSocket, services: ApiServices, agent_id: str) -> None:
+        self._socket, self._services, self._id = socket, services, agent_id
+        self._key = socket.headers.get("x-api-key", "")
+        self._sending = asyncio.Lock()
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._works: set[asyncio.Task[None]] = set()
+        self._defect: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        check_origin(self._socket, self._services)
+        caller = await self._identify()
+        record = await self._record(caller)
+        self._frames = self._services.signatures.frames(caller, self._socket.url.path)
+        await self._socket.accept()
+        hello = await self._hello(caller)
+        if record.instance and hello.instance != record.instance:
+            raise Conflict(
+                "another process of this agent has registered",
+                field="hello.instance",
+                value=hello.instance,
+                remedy="register again, then open the channel with that instance",
+            )
+        connection = self._services.channels.open(record, hello.stream, hello.cursor)
+        try:
+            await self._send({"hello": {"stream": connection.stream, "cursor": 0}})
+            async with self._services.shutdown.patience(None):
+                await self._serve(caller, connection)
+                return
+            raise Unavailable("the server is stopping", remedy="open the channel again with its cursor")
+        finally:
+            self._services.channels.close(record, connection)
+
+    async def _record(self, caller: Caller) -> AgentRecord:
+        record, agent = await self._services.agents.get(caller, self._id)
+        if caller.name != record.address or agent is None:
+            raise Forbidden(
+                "a channel is opened by the agent itself",
+                field="agent_id",
+                value=self._id,
+                remedy=f"this key speaks for {caller.name}",
+            )
+        if record.endpoint:
+            raise Conflict(
+                "this agent is called at its endpoint",
+                field="endpoint",
+                value=record.endpoint,
+                remedy="register without an endpoint to open a channel instead",
+            )
+        if record.state is AgentState.QUARANTINED:
+            raise Unavailable("this agent is in quarantine", remedy="wait until an admin activates it again")
+        return record
+
+    async def _hello(self, caller: Caller) -> Hello:
+        try:
+            async with asyncio.timeout(GREETING):
+                frame = await self._receive(caller)
+        except TimeoutError:
+            frame = Frame()
+        if not bytes(frame.hello):
+            raise BadInput("the first frame says hello", field="hello", remedy='send {"hello": {}}')
+        return parsed(bytes(frame.hello), Hello)[0]
+
+    async def _serve(self, caller: Caller, connection: Connection) -> None:
+        """Until the agent leaves, its key is revoked, or another channel takes its place."""
+        sides: list[asyncio.Future[None]] = [
+            asyncio.create_task(self._listen(caller, connection)),
+            asyncio.create_task(self._push(connection)),
+            asyncio.create_task(self._recheck(caller)),
+            asyncio.create_task(self._replaced(connection)),
+            self._defect,
+        ]
+        try:
+            done, _ = await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # What is being worked on goes unanswered: the agent says it again, and it counts once.
+            for side in (*sides, *self._works):
+                side.cancel()
+            await asyncio.gather(*sides, *self._works, return_exceptions=True)
+        for side in done:
+            side.result()
+
+    async def _push(self, connection: Connection) -> None:
+        while True:
+            for number, message in await connection.following():
+                await self._send({"seq": number, "message": message.to_dict()})
+
+    async def _replaced(self, connection: Connection) -> None:
+        await connection.closed.wait()
+        raise Conflict("another channel of this agent was opened, or the agent is gone")
+
+    async def _recheck(self, caller: Caller) -> None:
+        while True:
+            await asyncio.sleep(RECHECK)
+            await self._identify()
+            await self._record(caller)
+
+    async def _identify(self) -> Caller:
+        caller = await self._services.keys.identify(self._key)
+        require(caller, Scope.AGENT)
+        return caller
+
+    async def _listen(self, caller: Caller, connection: Connection) -> None:
+        while True:
+            try:
+                frame = await self._receive(caller)
+            except WebSocketDisconnect:
+                return
+            if frame.ack is not None:
+                connection.acknowledge(frame.ack)
+            elif bytes(frame.beat):
+                beat = beat_of(parsed(bytes(frame.beat), Heartbeat)[0])
+                answer = await self._services.agents.heartbeat(caller, self._id, beat)
+                await self._send(beat_answer(answer))
+            elif bytes(frame.message) and frame.seq is not None:
+                await self._room.acquire()
+                work = asyncio.create_task(self._take(caller, frame.seq, bytes(frame.message)))
+                self._works.add(work)
+                work.add_done_callback(self._finished)
+            else:
+                raise BadInput(
+                    "this frame says nothing that is known here", remedy="send ack, beat, or seq and message"
+                )
+
+    def _finished(self, work: asyncio.Task[None]) -> None:
+        """A defect met while a message was worked on ends the channel, as any other does."""
+        self._works.discard(work)
+        error = None if work.cancelled() else work.exception()
+        if error is not None and not self._defect.done():
+            self._defect.set_exception(error)
+
+    async def _take(self, caller: Caller, seq: int, raw: bytes) -> None:
+        try:
+            document = decode(raw)
+            if not isinstance(document, dict):
+                raise InvalidDocument("a message is a JSON object", field="message", remedy="send an object")
+            message = parse(document)
+            require_tenant(caller, message.context.tenant or None, "context.tenant")
+            done = await self._services.messages.handle(message, caller)
+            answer: dict[str, Any] = {"ack": seq, "effect": done.effect, "new": done.new}
+        except CPAError as error:
+            answer = {"ack": seq, "problem": error.problem()}
+        finally:
+            self._room.release()
+        await self._send(answer)
+
+    async def _receive(self, caller: Caller) -> Frame:
+        try:
+            raw = await self._socket.receive_text()
+        except KeyError:
+            raise BadInput("frames are text", remedy="send JSON") from None
+        text, nonce = self._frames.take(raw)
+        if nonce is not None:
+            await self._services.engine.remember(caller.tenant, nonce=nonce)
+        frame = text.encode("utf-8", "surrogatepass")
+        if len(frame) > MAX_BYTES:
+            raise TooLarge("a frame has at most 1 MiB", field="frame", remedy="pass files as artifacts")
+        try:
+            return _decode(frame)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadInput(
+                f"this is no frame: {error}", field="frame", remedy="send ack, beat, or seq and message"
+            ) from None
+
+    async def _send(self, frame: dict[str, Any]) -> None:
+        async with self._sending, asyncio.timeout(STALLED):
+            with suppress(RuntimeError):  # closed meanwhile: the reading side says so
+                await self._socket.send_text(msgspec.json.encode(frame).decode())

@@ -1,0 +1,170 @@
+"""What an agent says about an attempt, as an event, and whether it may say it.
+
+agree             the attempt runs                       TaskStarted
+refuse            nothing was begun, another may try     TaskRefused
+not_understood    the same, if it was said to a request  TaskRefused
+propose           rather so                              TaskProposed
+done              it succeeded                           TaskSucceeded
+failure           by its class                           TaskFailed
+confirm           what a look for the effect found       TaskVerified
+inform            progress; no event
+"""
+
+from __future__ import annotations
+
+from cpa.core.events import (
+    Event,
+    TaskFailed,
+    TaskProposed,
+    TaskRefused,
+    TaskStarted,
+    TaskSucceeded,
+    TaskVerified,
+)
+from cpa.core.job import Snapshot, TaskStatus
+from cpa.core.lam_payloads import (
+    AgreePayload,
+    ConfirmPayload,
+    DonePayload,
+    FailurePayload,
+    InformPayload,
+    NotUnderstoodPayload,
+    Payload,
+    ProposePayload,
+    RefusePayload,
+)
+from cpa.core.lam_protocol import BaseMessage
+from cpa.core.storing import milliseconds
+from cpa.errors import Forbidden, InvalidDocument, NotFound
+from cpa.orchestrator.wording import message_id
+from cpa.ports.transport import Attempt
+
+ABOUT_ATTEMPTS = (
+    AgreePayload,
+    ConfirmPayload,
+    DonePayload,
+    FailurePayload,
+    InformPayload,
+    NotUnderstoodPayload,
+    ProposePayload,
+    RefusePayload,
+)
+VERDICTS = ("happened", "absent", "unknown")
+_HELD_BY_AGENT = (TaskStatus.ASSIGNED, TaskStatus.RUNNING, TaskStatus.IN_DOUBT)
+
+
+def check_place(message: BaseMessage) -> None:
+    """An answer says which attempt it is about. Raises `InvalidDocument` naming what is missing."""
+    about = message.correlation
+    for name, value in (("jobId", about.job_id), ("taskId", about.task_id), ("epoch", about.epoch)):
+        if value in ("", None):
+            raise InvalidDocument(
+                f"a {message.type} says which attempt it is about",
+                field=f"correlation.{name}",
+                remedy="copy jobId, taskId and epoch from the request",
+            )
+
+
+def task_index(snapshot: Snapshot, task: str) -> int:
+    """Where the job has the task of this id. `NotFound` naming some it has."""
+    for index, spec in enumerate(snapshot.spec.tasks):
+        if spec.id == task:
+            return index
+    raise NotFound(
+        f"the job has no task {task!r}",
+        field="correlation.taskId",
+        value=task,
+        remedy=f"its tasks are {', '.join(spec.id for spec in snapshot.spec.tasks[:20])}",
+    )
+
+
+def check_holder(snapshot: Snapshot, attempt: Attempt, sender: str) -> None:
+    """Only who holds an attempt may answer it. Who held an older one is not known any more: the core says so."""
+    run = snapshot.tasks[attempt.task]
+    held = run.status in _HELD_BY_AGENT and attempt.epoch >= run.epoch
+    if held and run.agent != sender:
+        raise Forbidden(
+            "another agent holds this task",
+            field="sender",
+            value=sender,
+            remedy="answer only what was requested from you",
+        )
+
+
+def declines(message: BaseMessage, attempt: Attempt) -> bool:
+    """Whether a `not_understood` was said to what began the attempt, and not to a later word about it."""
+    asked = message.correlation.in_reply_to
+    return asked is None or asked in (message_id(attempt, "request"), message_id(attempt, "assign"))
+
+
+def event_of(payload: Payload, attempt: Attempt) -> Event | None:
+    """The event that follows; None for progress. Raises `InvalidDocument` for a verdict nobody knows."""
+    task, epoch = attempt.task, attempt.epoch
+    match payload:
+        case AgreePayload():
+            return TaskStarted(time=0, task=task, epoch=epoch)
+        case RefusePayload():
+            return TaskRefused(time=0, task=task, epoch=epoch, reason=payload.reason)
+        case NotUnderstoodPayload():
+            reason = f"not understood: {payload.what} {payload.why}".strip()
+            return TaskRefused(time=0, task=task, epoch=epoch, reason=reason)
+        case ProposePayload():
+            return _proposed(payload, task, epoch)
+        case DonePayload():
+            return TaskSucceeded(
+                time=0,
+                task=task,
+                epoch=epoch,
+                result=payload.result,
+                artifacts=tuple(each.artifact for each in payload.artifacts),
+                duration=milliseconds(payload.execution_time),
+            )
+        case FailurePayload():
+            return _failed(payload, task, epoch)
+        case ConfirmPayload():
+            return _verified(payload, task, epoch)
+        case _:
+            return None
+
+
+def _proposed(payload: ProposePayload, task: int, epoch: int) -> Event:
+    run_at = 0 if payload.run_at is None else int(payload.run_at.timestamp() * 1000)
+    return TaskProposed(
+        time=0, task=task, epoch=epoch, arguments=payload.arguments, run_at=run_at, reason=payload.reason
+    )
+
+
+def _failed(payload: FailurePayload, task: int, epoch: int) -> Event:
+    return TaskFailed(
+        time=0,
+        task=task,
+        epoch=epoch,
+        failure=payload.failure_class,
+        code=payload.error,
+        message=payload.message,
+        remedy=payload.remedy,
+        artifacts=tuple(each.artifact for each in payload.artifacts),
+        retry_after=milliseconds(payload.retry_after),
+        duration=milliseconds(payload.execution_time),
+    )
+
+
+def _verified(payload: ConfirmPayload, task: int, epoch: int) -> Event:
+    again = (payload.model_extra or {}).get("look_again") or 0
+    good = isinstance(again, int | float) and not isinstance(again, bool) and again >= 0
+    if payload.verdict not in VERDICTS or not good:
+        raise InvalidDocument(
+            "a look for an effect ends with a verdict",
+            field="payload.verdict" if good else "payload.look_again",
+            value=payload.verdict if good else again,
+            remedy=f"say {', '.join(VERDICTS)}; look_again is a number of seconds",
+        )
+    return TaskVerified(
+        time=0,
+        task=task,
+        epoch=epoch,
+        verdict=payload.verdict,
+        evidence=payload.evidence,
+        result=payload.result,
+        look_again=milliseconds(again),
+    )

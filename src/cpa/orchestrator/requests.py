@@ -1,0 +1,340 @@
+"""What goes out to agents outside this process, and what is known of it until it is answered.
+
+    RequestTask      request, or assign to who won a bid   open until the attempt is over
+    VerifyTask       request with `verify`                 open until it was answered
+    CancelAttempt    cancel                                open until the attempt is over
+    end of a job     inform `job_ended`
+
+What is open is handed in again when an agent begins a new channel or this process a new life: by the same ids, so
+it is the same. Whoever neither agrees nor refuses in time, nor names the attempt in a beat, has refused it. Then,
+and when it does not take the message, another agent gets the task, but only if the request surely never arrived or
+if doing it twice is doing it once. Everything else waits for the agent's word or for the end of its lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from cpa.core.classes import EffectClass, FailureClass
+from cpa.core.lam_protocol import BaseMessage
+from cpa.errors import CPAError
+from cpa.orchestrator import wording
+from cpa.orchestrator.agent import Agent
+from cpa.orchestrator.agent_registry import AgentRegistry
+from cpa.orchestrator.log import MessageLog, stored
+from cpa.orchestrator.presence import Presence
+from cpa.ports.agents import AgentRecord
+from cpa.ports.clock import Clock
+from cpa.ports.delivery import Delivery
+from cpa.ports.executor import ActionRequest, ExecutionResult, Verdict, Verification
+from cpa.ports.transport import Attempt, Reply
+
+log = structlog.get_logger(__name__)
+
+REPLY_BEATS: Final = 2
+"""Within how many beats an agent agrees or refuses: before its lease runs out."""
+LOOK_AGAIN: Final = 5.0
+"""Seconds after which somebody else is asked to look."""
+
+Refuse = Callable[[Attempt, str], None]
+"""The agent does not have the attempt and will not begin it, and why."""
+
+
+@dataclass(slots=True, eq=False)
+class _Exchange:
+    """One thing an agent was asked for."""
+
+    address: str
+    attempt: Attempt
+    task: str
+    asked: BaseMessage | None
+    """None when an earlier life of this process asked."""
+    harmless: bool
+    """Doing it twice is doing it once."""
+    looking: bool = False
+    stop: BaseMessage | None = None
+    left: bool = False
+    """The agent may have it."""
+    agreed: bool = False
+    """It has it, by its own word; or an earlier life of this process knew, and silence tells nothing."""
+    timer: asyncio.TimerHandle | None = None
+
+
+class Requests:
+    """`ports.transport.Transport` and `ports.delivery.Receipts`. `connect` once, before the first command."""
+
+    def __init__(
+        self, agents: AgentRegistry, presence: Presence, delivery: Delivery, journal: MessageLog, clock: Clock
+    ) -> None:
+        self._agents = agents
+        self._presence = presence
+        self._delivery = delivery
+        self._journal = journal
+        self._clock = clock
+        self._reply_by = REPLY_BEATS * presence.interval
+        self._attempts: dict[Attempt, _Exchange] = {}
+        self._looks: dict[Attempt, _Exchange] = {}
+        self._by_message: dict[UUID, _Exchange] = {}
+        self._by_agent: dict[tuple[str, str], dict[_Exchange, None]] = {}
+        self._answered: Reply = _unconnected
+        self._refuse: Refuse = _unconnected
+
+    def connect(self, answered: Reply, refuse: Refuse) -> None:
+        """`answered` takes what is known without an agent's word, `refuse` attempts that nobody will begin."""
+        self._answered, self._refuse = answered, refuse
+
+    # -- Transport -----------------------------------------------------------------------------------------
+
+    def send(
+        self, agent: str, attempt: Attempt, request: ActionRequest, *, won: bool = False, again: bool = False
+    ) -> None:
+        known = self._agents.get(agent, attempt.tenant)
+        if known is None or attempt in self._attempts:
+            return
+        times: dict[str, Any] = {
+            "lease": self._presence.lease,
+            "reply_by": self._reply_by,
+            "now": self._clock.now_ms(),
+        }
+        asked = self._worded(attempt, lambda: wording.task_request(agent, attempt, request, won=won, **times))
+        if asked is None:
+            return
+        harmless = request.effect is EffectClass.IDEMPOTENT
+        exchange = _Exchange(agent, attempt, request.task, asked, harmless, left=again, agreed=again)
+        self._attempts[attempt] = exchange
+        self._keep(known, exchange)
+        if not again:
+            self._expect(exchange, self._reply_by)
+        self._say(known, attempt.tenant, asked)
+
+    def verify(self, agent: str, attempt: Attempt, request: ActionRequest) -> None:
+        known = self._agents.get(agent, attempt.tenant)
+        if known is None:
+            return
+        now = self._clock.now_ms()
+        asked = self._worded(
+            attempt, lambda: wording.look_request(agent, attempt, request, now=now), looking=True
+        )
+        if asked is None or asked.id in self._by_message:
+            return
+        self._looked(attempt)
+        exchange = _Exchange(agent, attempt, request.task, asked, True, looking=True)
+        self._looks[attempt] = exchange
+        self._keep(known, exchange)
+        self._say(known, attempt.tenant, asked)
+
+    def cancel(self, agent: str, attempt: Attempt, task: str) -> None:
+        known, exchange = self._agents.get(agent, attempt.tenant), self._attempts.get(attempt)
+        if known is None or known.record is None:
+            return
+        if exchange is None:
+            exchange = _Exchange(agent, attempt, task, None, False, left=True, agreed=True)
+            self._attempts[attempt] = exchange
+            self._keep(known, exchange)
+        if not exchange.left:
+            self._delivery.drop(known.record, wording.conversation_of(attempt))
+            self._refuse(attempt, "it was cancelled before its agent had it")
+            return
+        self._calm(exchange)
+        self._stop(known, exchange, "it was cancelled")
+
+    def over(self, agent: str, attempt: Attempt, *, answered: bool) -> None:
+        exchange = self._attempts.pop(attempt, None)
+        if exchange is None:
+            return
+        self._forget(exchange)
+        known = self._agents.get(agent, attempt.tenant)
+        if known is None or known.record is None:
+            return
+        self._delivery.drop(known.record, wording.conversation_of(attempt))
+        if not answered and exchange.left:
+            self._stop(known, exchange, "nothing more is expected of it")
+
+    def job_ended(self, tenant: str, job: str, run: int = 0, agents: Collection[str] = ()) -> None:
+        for attempt in [each for each in self._looks if (each.tenant, each.job) == (tenant, job)]:
+            self._looked(attempt)
+        for agent in agents:
+            known = self._agents.get(agent, tenant)
+            if known is not None:
+                self._say(known, tenant, wording.job_over(agent, tenant, job, run, now=self._clock.now_ms()))
+
+    # -- what agents say -----------------------------------------------------------------------------------
+
+    def agreed(self, attempt: Attempt) -> None:
+        """The agent has the attempt, by its own word."""
+        exchange = self._attempts.get(attempt)
+        if exchange is not None:
+            exchange.left = exchange.agreed = True
+            self._calm(exchange)
+
+    def heard(self, attempt: Attempt) -> None:
+        """The agent said something new about the attempt: it has it, and lives."""
+        self.agreed(attempt)
+        self._presence.renew(attempt)
+
+    def looks(self, attempt: Attempt, agent: str) -> bool:
+        """Whether this agent was asked to look for the attempt's effect."""
+        exchange = self._looks.get(attempt)
+        return exchange is not None and exchange.address == agent
+
+    def looked(self, attempt: Attempt) -> None:
+        """The look was answered."""
+        self._looked(attempt)
+
+    def will_not_look(self, attempt: Attempt, agent: str, asked: UUID | None, reason: str) -> bool:
+        """The agent's no to this message; False when it was no request to look."""
+        exchange = self._looks.get(attempt)
+        if exchange is None or exchange.address != agent or exchange.asked is None:
+            return False
+        if exchange.asked.id != asked:
+            return False
+        self._looked(attempt)
+        self._answered(attempt, _nobody_looks(f"the agent does not look: {reason}"))
+        return True
+
+    def moved(self, agent: AgentRecord) -> None:
+        """The agent is another process now, or elsewhere: what is open for it goes there."""
+        self._delivery.forget(agent)
+        for message in self.standing(agent):
+            self._delivery.deliver(agent, message)
+
+    def standing(self, agent: AgentRecord) -> Sequence[BaseMessage]:
+        """Everything that is open for the agent, in its order."""
+        exchanges = self._by_agent.get((agent.tenant, agent.address), {})
+        messages = (message for each in exchanges for message in (each.asked, each.stop))
+        return [message for message in messages if message is not None]
+
+    # -- Receipts ------------------------------------------------------------------------------------------
+
+    def left(self, agent: AgentRecord, message: BaseMessage) -> None:
+        exchange = self._by_message.get(message.id)
+        if exchange is not None:
+            exchange.left = True
+
+    def taken(self, agent: AgentRecord, message: BaseMessage) -> None:
+        exchange = self._by_message.get(message.id)
+        if exchange is not None and message is exchange.asked and not exchange.looking:
+            exchange.left = True
+            self._presence.taken(exchange.attempt)
+
+    def refused(self, agent: AgentRecord, message: BaseMessage, why: CPAError, *, certain: bool) -> None:
+        log.info("not_taken", agent=agent.address, type=message.type, error=str(why))
+        exchange = self._by_message.get(message.id)
+        if exchange is None or message is exchange.stop:
+            return
+        if exchange.looking:
+            self._answered(exchange.attempt, _nobody_looks(f"the agent does not look: {why.message}"))
+        elif not exchange.agreed and (certain or exchange.harmless):
+            self._refuse(exchange.attempt, f"its agent did not take it: {why.message}")
+
+    def troubled(self, agent: AgentRecord, trouble: str) -> None:
+        known = self._agents.get(agent.address, agent.tenant)
+        if known is not None:
+            known.trouble = trouble
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    def _worded(
+        self, attempt: Attempt, word: Callable[[], BaseMessage], *, looking: bool = False
+    ) -> BaseMessage | None:
+        """The message; None for one that fits on no wire: then the attempt is answered so."""
+        try:
+            message = word()
+            message.to_json()
+        except CPAError as error:
+            told = f"the task fits into no message: {error.message}"
+            if looking:
+                self._answered(attempt, Verification(verdict=Verdict.UNKNOWN, evidence=told))
+            else:
+                failed = ExecutionResult.failed(
+                    FailureClass.BUSINESS,
+                    "request_too_large",
+                    told,
+                    remedy="pass large values as artifacts, by reference",
+                )
+                self._answered(attempt, failed)
+            return None
+        return message
+
+    def _say(self, agent: Agent, tenant: str, message: BaseMessage) -> None:
+        if agent.record is not None:
+            self._journal.note(tenant, stored(message, "out", self._clock.now_ms()))
+            self._delivery.deliver(agent.record, message)
+
+    def _stop(self, agent: Agent, exchange: _Exchange, reason: str) -> None:
+        attempt, now = exchange.attempt, self._clock.now_ms()
+        new = exchange.stop is None
+        stop = exchange.stop or wording.cancellation(agent.address, attempt, exchange.task, reason, now=now)
+        exchange.stop = stop
+        if self._attempts.get(attempt) is exchange:
+            self._by_message[stop.id] = exchange
+        if new:
+            self._say(agent, attempt.tenant, stop)
+        elif agent.record is not None:
+            self._delivery.deliver(agent.record, stop)
+
+    def _expect(self, exchange: _Exchange, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + seconds
+        exchange.timer = loop.call_at(due, self._unanswered, exchange, due)
+
+    def _unanswered(self, exchange: _Exchange, due: float) -> None:
+        """Neither yes nor no came in time."""
+        exchange.timer = None
+        if asyncio.get_running_loop().time() - due > self._presence.interval:
+            # We stood still. What came in meanwhile has not been read yet.
+            self._expect(exchange, self._presence.interval)
+            return
+        attempt = exchange.attempt
+        known = self._agents.get(exchange.address, attempt.tenant)
+        if known is None or self._presence.named(attempt):
+            return
+        if exchange.left:
+            self._stop(known, exchange, "it was not answered in time")
+        if exchange.harmless or not exchange.left:
+            self._refuse(attempt, f"its agent did not answer within {self._reply_by:g} s")
+
+    def _keep(self, agent: Agent, exchange: _Exchange) -> None:
+        self._by_agent.setdefault(agent.key, {})[exchange] = None
+        if exchange.asked is not None:
+            self._by_message[exchange.asked.id] = exchange
+
+    def _forget(self, exchange: _Exchange) -> None:
+        self._calm(exchange)
+        for message in (exchange.asked, exchange.stop):
+            if message is not None:
+                self._by_message.pop(message.id, None)
+        key = (exchange.attempt.tenant, exchange.address)
+        mine = self._by_agent.get(key)
+        if mine is not None:
+            mine.pop(exchange, None)
+            if not mine:
+                del self._by_agent[key]
+
+    def _looked(self, attempt: Attempt) -> None:
+        exchange = self._looks.pop(attempt, None)
+        if exchange is None:
+            return
+        self._forget(exchange)
+        known = self._agents.get(exchange.address, attempt.tenant)
+        if known is not None and known.record is not None:
+            self._delivery.drop(known.record, wording.conversation_of(attempt))
+
+    def _calm(self, exchange: _Exchange) -> None:
+        if exchange.timer is not None:
+            exchange.timer.cancel()
+            exchange.timer = None
+
+
+def _nobody_looks(evidence: str) -> Verification:
+    return Verification(verdict=Verdict.UNKNOWN, evidence=evidence, look_again=LOOK_AGAIN)
+
+
+def _unconnected(*_: Any) -> None:
+    raise RuntimeError("the requests are not connected to an orchestrator")
