@@ -90,7 +90,7 @@ def test_an_own_file_with_own_verbs_and_a_regular_expression(tmp_path: Path) -> 
             '"Bitte Raum 4 buchen", "Sing a song"',
             12,
             "becomes unknown",
-            "Add a pattern",
+            "Make it a verb",
         ),
         ('"Book room 4"', '"Book room"', 12, "leaves open: number", "Name every"),
         ('"Do not book room 4"', '"Book room 5"', 13, "and must not", "narrower"),
@@ -158,6 +158,22 @@ def test_an_explanation_shows_what_would_happen_and_why() -> None:
     shown = str(explain_route(router_of([load_shipped()]), "Bitte nicht schicken"))
     assert "reason     negated" in shown
     assert "question   Ich habe verstanden" in shown
+
+
+@pytest.mark.parametrize(
+    ("example", "remedy"),
+    [
+        ("Reserviers room 4", "verbs: {reserviers: {order: [reserviers]}}"),
+        ("Book room 4 gladly", "Name gladly in the pattern's `may`"),
+        ("Did you book room 4?", "Add a pattern or words, or move the example."),
+    ],
+)
+def test_an_example_that_is_not_understood_says_what_to_add(
+    tmp_path: Path, example: str, remedy: str
+) -> None:
+    report = check_file(write(tmp_path, GOOD.replace("Book room 4", example, 1)))
+    assert remedy in str(report)
+    assert "intents.room.book.examples[0]" in str(report)
 
 
 def test_two_errors_are_counted_in_the_message() -> None:

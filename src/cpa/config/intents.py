@@ -12,8 +12,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from cpa.config.loading import ConfigError, Document, Problem, load_file, load_text, validate
+from cpa.core.folding import fold
 from cpa.core.intent_router import IntentRouter
-from cpa.core.intents import ArgumentValue, Intent, IntentDefinition, Keywords, RouteContext, Vocabulary
+from cpa.core.intents import (
+    ArgumentValue,
+    Intent,
+    IntentDefinition,
+    Keywords,
+    Reason,
+    RouteContext,
+    Vocabulary,
+)
 from cpa.core.lexicon import Lexicon
 from cpa.errors import CPAError
 
@@ -264,14 +273,27 @@ def _wrong_example(
 ) -> tuple[str, str] | None:
     intent = _route(router, example)
     if intent.name != definition.name:
-        why = intent.detail or (intent.reason.value if intent.reason else "")
-        return (f"{example!r} becomes {intent.name} ({why})", "Add a pattern or words, or move the example.")
+        why = ": ".join(
+            part for part in (intent.reason.value if intent.reason else "", intent.detail) if part
+        )
+        return (f"{example!r} becomes {intent.name} ({why})", _mending(intent))
     if intent.missing:
         return (
             f"{example!r} leaves open: {', '.join(intent.missing)}",
             "Name every required argument in the example.",
         )
     return None
+
+
+def _mending(intent: Intent) -> str:
+    """What the author of a pattern can do about an example that became something else."""
+    if intent.reason is Reason.UNKNOWN_VERB:
+        verb = fold(intent.detail)
+        entry = f"verbs: {{{verb}: {{order: [{verb}]}}}}"
+        return f"Make it a verb, at the top of the file: {entry}, and name it in a pattern."
+    if intent.reason is Reason.NOT_UNDERSTOOD and intent.detail:
+        return f"Name {intent.detail} in the pattern's `may`, or in a group under `words:`."
+    return "Add a pattern or words, or move the example."
 
 
 def _route(router: IntentRouter, text: str) -> Intent:

@@ -49,7 +49,7 @@ from cpa.core.lexicon import Lexicon
 from cpa.core.marking import contrast
 from cpa.core.matching import Candidate, Request, match_keywords, match_regex
 from cpa.core.questions import ASKS, language_of
-from cpa.core.reading import Mood, Reading, read
+from cpa.core.reading import Mood, Reading, read, unknown_verb
 from cpa.core.utterance import Sentence, Utterance, is_address
 from cpa.core.utterance import read as read_utterance
 from cpa.errors import InvalidDocument
@@ -138,7 +138,7 @@ class IntentRouter:
         return self._decide(text, self._joined(requests, utterance), requests, forbidden, context)
 
     def _joined(self, requests: Sequence[Reading], utterance: Utterance) -> Request:
-        return Request.of(requests, utterance.text)
+        return Request.of(requests, utterance.text, self.lexicon.verbs)
 
     def _by_statement(self, text: _Text, context: RouteContext) -> Intent:
         """Nothing is asked for in a form the language lists know: a regular expression may know better.
@@ -148,7 +148,7 @@ class IntentRouter:
         plain = [r for r in text.readings if r.mood is Mood.STATEMENT and not r.lead_in and not r.addressed]
         plain = [r for r in plain if not any("first" in m.tags or m.tags & {"frame"} for m in r.marked)]
         if len(plain) == 1 and plain[0].sentence.ending != "?" and not plain[0].verbs:
-            request = Request.of(plain, text.utterance.text)
+            request = Request.of(plain, text.utterance.text, self.lexicon.verbs)
             found = [c for c in self._candidates(request, regex_only=True)[0] if c.opens]
             if found:
                 return self._best(text, found, (), context, frozenset())
@@ -158,6 +158,8 @@ class IntentRouter:
         if not text.readings:
             return (Reason.ONLY_QUOTED if "quoted" in text.utterance.removed else Reason.NO_REQUEST), ""
         acting = [r for r in text.readings if r.verbs and r.mood is not Mood.ASIDE] or list(text.readings)
+        if acting[0].mood is Mood.STATEMENT and (word := unknown_verb(acting[0])):
+            return Reason.UNKNOWN_VERB, word
         return _MOOD_REASON.get(acting[0].mood, Reason.NO_REQUEST), _written(
             acting[0].sentence, text.utterance
         )
@@ -189,7 +191,9 @@ class IntentRouter:
             each = {
                 best.definition.name
                 for reading in requests
-                for best in self._candidates(Request.of([reading], text.utterance.text))[0]
+                for best in self._candidates(Request.of([reading], text.utterance.text, self.lexicon.verbs))[
+                    0
+                ]
             }
             if len(each) > 1:
                 return self._unknown(text, Reason.SEVERAL, ", ".join(sorted(each)), rejected)

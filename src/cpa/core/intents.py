@@ -187,6 +187,7 @@ class Reason(StrEnum):
     RETRACTED = "retracted"
     QUESTION = "question"
     STATEMENT = "statement"
+    UNKNOWN_VERB = "unknown_verb"
     RESTRICTED = "restricted"
     SEVERAL = "several"
     NOT_UNDERSTOOD = "not_understood"

@@ -1,12 +1,4 @@
-"""What a reader of German and English requests must know of the two languages, as data.
-
-Verbs are listed by the form in which they can stand, because the form tells a request from a report:
-
-    order    imperative ("schicke", "send"): opens a request
-    plain    infinitive ("schicken"): with please, after "could you …", or last in a German note
-    second   second person ("schickst"): after "würde mich freuen, wenn du …" and with please
-    gerund   "sending": after "would you mind"
-    report   participles, past and third person ("geschickt", "sent"): never part of a request
+"""What a reader of German and English requests must know of the two languages, as data; the verbs are in `verbs`.
 
 A word in no list is unknown, and a request with an unknown word outside an argument is not understood. So these
 lists decide how much is understood, never whether something wrong is done.
@@ -15,106 +7,6 @@ lists decide how much is understood, never whether something wrong is done.
 from __future__ import annotations
 
 from typing import Final
-
-FORMS: Final = ("order", "plain", "second", "gerund", "report")
-
-VERBS: Final[dict[str, dict[str, str]]] = {
-    "get": {
-        "order": "get fetch download grab retrieve pull obtain hole hol holt besorge besorg lade lad "
-        "ladet downloade "
-        "beschaffe beschaff ziehe zieh rufe such_heraus such_raus suche_heraus suche_raus",
-        "plain": "get fetch download grab retrieve pull obtain holen besorgen laden herunterladen "
-        "runterladen downloaden "
-        "beschaffen ziehen abrufen herunterzuladen runterzuladen abzurufen abholen rausholen herausholen "
-        "heraussuchen raussuchen herauszusuchen rauszusuchen",
-        "second": "holst besorgst lädst herunterlädst runterlädst abrufst herunterladet herunterladest "
-        "raussuchst "
-        "heraussuchst downloadest beschaffst",
-        "gerund": "getting fetching downloading grabbing retrieving pulling obtaining",
-        "report": "got gets gotten fetched fetches downloaded downloads grabbed retrieved retrieves "
-        "pulled obtained holte "
-        "geholt besorgt heruntergeladen runtergeladen gedownloadet abgerufen lädt lud beschafft abgeholt",
-    },
-    "send": {
-        "order": "send mail email e-mail forward schicke schick schickt sende sendet maile mailt "
-        "emaile versende "
-        "verschicke übersende übermittle übermittele leite_weiter leit_weiter leitet_weiter",
-        "plain": "send mail email e-mail forward schicken senden mailen emailen versenden verschicken "
-        "übersenden "
-        "übermitteln weiterleiten zusenden zuschicken zumailen weiterzuleiten zuzusenden zuzuschicken "
-        "zusendung übersendung weiterleitung weiterschicken rausschicken abschicken absenden "
-        "abzuschicken rauszuschicken leiten_weiter",
-        "second": "schickst sendest mailst versendest verschickst übersendest weiterleitest zusendest "
-        "zuschickst "
-        "weiterschickst leitest_weiter",
-        "gerund": "sending mailing emailing e-mailing forwarding",
-        "report": "sent sends mailed emailed e-mailed forwarded forwards geschickt gesendet gesandt "
-        "gemailt versendet versandt verschickt übersandt übermittelt weitergeleitet schickte schickten "
-        "sandte zugeschickt zugesandt abgeschickt rausgeschickt sendete",
-    },
-    "write": {
-        "order": "write compose draft tell inform notify schreibe schreib schreibt verfasse sag sage "
-        "teile_mit teil_mit "
-        "informiere benachrichtige",
-        "plain": "write compose tell inform notify schreiben verfassen sagen mitteilen informieren "
-        "benachrichtigen "
-        "mitzuteilen",
-        "second": "schreibst verfasst sagst mitteilst informierst benachrichtigst",
-        "gerund": "writing composing telling informing notifying",
-        "report": "wrote writes written told tells informed notified schrieb schrieben geschrieben "
-        "gesagt sagte "
-        "mitgeteilt informiert benachrichtigt",
-    },
-    "search": {
-        "order": "search find look_up look_for look show list suche such sucht finde find durchsuche "
-        "durchsuch zeige zeig "
-        "liste_auf recherchiere schau sieh_nach guck",
-        "plain": "search find look_up look_for look show list suchen finden durchsuchen zeigen auflisten "
-        "recherchieren heraussuchen raussuchen nachsehen nachschauen schauen",
-        "second": "suchst findest durchsuchst zeigst",
-        "gerund": "searching finding looking showing listing",
-        "report": "searched searches found finds looked shown showed listed gesucht gefunden fand durchsucht "
-        "gezeigt suchte",
-    },
-    "export": {
-        "order": "export save exportiere exportier exportiert speichere speicher sichere erzeuge "
-        "erstelle generiere create generate make",
-        "plain": "export save exportieren speichern sichern erzeugen erstellen generieren create "
-        "generate make abspeichern",
-        "second": "exportierst speicherst erzeugst erstellst",
-        "gerund": "exporting saving creating generating making",
-        "report": "exported exports saved saves created generated made gespeichert erzeugt "
-        "erstellt generiert exportierte",
-    },
-    "login": {
-        "order": "log_in log_on login sign_in log_into melde_dich_an meld_dich_an logge_dich_ein "
-        "melden_sie_sich_an "
-        "loggen_sie_sich_ein go gehe geh gehen_sie öffne open",
-        "plain": "log_in log_on login sign_in einloggen anmelden gehen öffnen open go dich_anmelden "
-        "dich_einloggen "
-        "sich_anmelden",
-        "second": "einloggst anmeldest gehst öffnest",
-        "gerund": "logging_in signing_in going opening",
-        "report": "logged signed eingeloggt angemeldet geöffnet opened went ging",
-    },
-    "attach": {
-        "order": "attach hänge_an häng_an",
-        "plain": "attach anhängen anzuhängen",
-        "second": "anhängst",
-        "gerund": "attaching",
-        "report": "attached angehängt",
-    },
-    "remove": {
-        "order": "delete remove cancel shred pay print drucke druck lösche entferne storniere bezahle "
-        "zahle überweise vernichte",
-        "plain": "delete remove cancel shred pay print drucken ausdrucken löschen entfernen stornieren "
-        "bezahlen zahlen überweisen vernichten",
-        "second": "löschst entfernst stornierst bezahlst überweist",
-        "gerund": "deleting removing cancelling paying",
-        "report": "deleted removed cancelled gelöscht entfernt storniert",
-    },
-}
-"""Verb classes. `a_b` is a form in two or more words that may have other words between its first and its last."""
 
 ARTICLES: Final = (
     "a an the der die das den dem des ein eine einen einem einer eines my our your its "
@@ -317,8 +209,41 @@ ENGLISH: Final = (
     "latest newest last search find could would can like need export as write hello hi thanks it this that"
 )
 
+_WHO = ("du", "sie", "ihr")
+_WISHED = (
+    "ich möchte|ich will|ich hätte gern|ich hätte gerne|ich wünsche mir|ich würde mir wünschen|ich bitte|"
+    "wir möchten|wir hätten gern|wir hätten gerne|mir ist wichtig|wäre es möglich|ist es möglich"
+)
+_WELCOME = tuple(
+    f"{who}{how}"
+    for who, hows in (
+        ("ich würde mich ", "freuen|sehr freuen"),
+        ("wir würden uns ", "freuen|sehr freuen"),
+        *(
+            (be, "nett|schön|toll|super|lieb|gut|klasse|prima|hilfreich|freundlich|sehr nett|sehr freundlich")
+            for be in ("es wäre ", "das wäre ", "wäre ")
+        ),
+        *(
+            (f"ich wäre {whom}", "dankbar|sehr dankbar|verbunden|sehr verbunden")
+            for whom in ("", "dir ", "ihnen ", "euch ")
+        ),
+        *((f"wir wären {whom}", "dankbar|sehr dankbar") for whom in ("", "dir ", "ihnen ", "euch ")),
+    )
+    for how in hows.split("|")
+)
+_WONDERED = (
+    "ich wollte fragen|ich wollte mal fragen|ich wollte nachfragen|ich möchte fragen|ich frage mich|"
+    "wir wollten fragen|darf ich fragen|dürfte ich fragen"
+)
+_WOULD_YOU = "würden sie|würdest du|würdet ihr|könnten sie|könntest du|könntet ihr"
+_KIND = (
+    "so freundlich sein|so nett sein|so lieb sein|so gut sein|"
+    "so freundlich sein und|so nett sein und|so lieb sein und|so gut sein und"
+)
+
 FRAMES: Final[tuple[tuple[str, str], ...]] = (
-    # (what follows, words) — `(bitte)`-like fillers between the words are skipped; longest first wins
+    # (what follows, words) — `(bitte)`-like fillers between the words are skipped; longest first wins.
+    # late: only with "könnten" or the like at the end.
     (
         "verb",
         "could you|would you|can you|could u|can u|will you please|may i ask you to|"
@@ -354,20 +279,33 @@ FRAMES: Final[tuple[tuple[str, str], ...]] = (
         "i'd love it if you could|we would appreciate it if you could|do me a favor and|do me a favour and|"
         "can i ask you to|could i ask you to|can i get you to|could i get you to",
     ),
+    ("verb", "|".join(f"{said} dass {who}" for said in _WISHED.split("|") for who in _WHO)),
+    ("verb", "|".join(f"{said} wenn {who}" for said in _WELCOME for who in _WHO)),
+    ("verb", "|".join(f"{said} {kind}" for said in _WOULD_YOU.split("|") for kind in _KIND.split("|"))),
+    ("late", "|".join(f"{said} ob {who}" for said in _WONDERED.split("|") for who in _WHO)),
+    ("late", "|".join(f"wenn {who}" for who in _WHO)),
     (
         "verb",
-        "ich möchte dass du|ich möchte dass sie|ich hätte gern dass du|"
-        "ich hätte gerne dass du|ich will dass du|"
-        "ich würde mich freuen wenn du|ich würde mich freuen wenn sie|es wäre nett wenn du|"
-        "es wäre nett wenn sie|"
-        "es wäre schön wenn du|es wäre schön wenn sie|es wäre toll wenn du|es wäre toll wenn sie|"
-        "es wäre super wenn du|es wäre super wenn sie|es wäre lieb wenn du|es wäre lieb wenn sie|"
-        "es wäre gut wenn du|es wäre gut wenn sie|es wäre hilfreich wenn du|es wäre hilfreich wenn sie|"
-        "wäre super wenn du|wäre nett wenn du|wäre toll wenn du|wäre schön wenn du|wäre lieb wenn du|"
-        "wäre klasse wenn du|es wäre klasse wenn du|"
-        "wäre super wenn sie|wäre nett wenn sie|wäre toll wenn sie|wäre schön wenn sie|"
-        "ich wäre dir dankbar wenn du|ich wäre ihnen dankbar wenn sie|"
-        "ich wäre dankbar wenn sie|ich wäre dankbar wenn du|"
+        "i was wondering whether you could|i wonder whether you could|do you think you could|"
+        "any chance you could|is there any chance you could|could someone|could somebody|can someone|"
+        "can somebody|would someone|can we ask you to|could we ask you to|may we ask you to|"
+        "i would be happy if you could|i'd be happy if you could|i would be grateful if you would|"
+        "i'd be grateful if you would|i'd be glad if you could|it would be kind if you could|"
+        "it would be very kind if you could|would you be able to|are you able to|i'd need you to|"
+        "we'd need you to|please be so kind as to|would you be kind enough to|could you be kind enough to",
+    ),
+    ("gerund", "i'd appreciate you|i would appreciate you|how about|any chance of"),
+    (
+        "verb",
+        "ich würde dich bitten|ich würde sie bitten|wir möchten sie bitten|wir würden sie bitten|"
+        "ich darf dich bitten|ich darf sie bitten|dürften wir sie bitten|dürfen wir sie bitten|"
+        "sie müssten|du müsstest|ihr müsstet|müssten sie|müsstest du|hätten sie die güte|"
+        "hättest du die güte|hätten sie die freundlichkeit|wären sie so gut|wärst du so gut|"
+        "wären sie so lieb|wärt ihr so nett|wärt ihr so lieb|könnte mir jemand|kann mir jemand|"
+        "könnte uns jemand|kann uns jemand|wir bräuchten jemanden der",
+    ),
+    (
+        "verb",
         "wäre es möglich dass du|wäre es möglich dass sie|wäre es möglich|ist es möglich|"
         "tu mir den gefallen und|"
         "tust du mir den gefallen und|sei so gut und|seien sie so gut und|sei so nett und|"
@@ -389,6 +327,7 @@ FRAMES: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         "noun",
+        "i would like to have|i'd like to have|we would like to have|we'd like to have|i want to have|"
         "i need|we need|i would like|i'd like|i want|we would like|we'd like|i require|we require|can i have|"
         "could i have|could we have|may i have|can i get|could i get|can we get|could we get|"
         "could i please get|"

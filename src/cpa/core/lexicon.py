@@ -6,11 +6,12 @@ Phrases (`as_soon_as_possible`) take precedence over their single words, longer 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from cpa.core import language as lang
+from cpa.core import verbs as known
 from cpa.core.folding import allowed_edits, distance, fold, spellings
 
 Verbs = Mapping[str, Mapping[Any, Sequence[str]]]
@@ -42,6 +43,20 @@ _CLASSES: tuple[tuple[str, str], ...] = (
 _TRUE_UMLAUT_ONLY = frozenset(("trouble", "question", "condition", "reporting", "adversative"))
 """Classes in which dropping an umlaut makes another word (`könnte` and `konnte`)."""
 _MAX_GAP = 40
+_AMBIGUOUS = frozenset(("ein", "an", "aus", "um", "ab", "zu", "nach", "in", "up", "out"))
+"""Ends of verbs that are other words too, unless they stand last: "gib mir ein Bild", "gib die Nummer ein"."""
+_ENGLISH = frozenset(("in", "up", "out"))
+"""Of these, those that may stand right after their verb as well: "fill in the form"."""
+_LAST = frozenset((",", ":", "-", "und", "and", "then", "dann", "bitte", "please", "oder", "or"))
+"""What may follow the last word of a clause."""
+_LOOSE = frozenset(
+    tuple(entry.split("_"))
+    for forms in known.VERBS.values()
+    for words in forms.values()
+    for entry in words.split()
+    if "_" in entry and entry not in ("lege_an", "leg_an")
+)
+"""Verbs whose end may stand anywhere."""
 
 
 class Lexicon:
@@ -50,30 +65,34 @@ class Lexicon:
     def __init__(self, words: Mapping[str, Sequence[str]] | None = None, verbs: Verbs | None = None) -> None:
         self._tags: dict[str, set[str]] = {"'s": {"genitive"}}
         self._phrases: dict[str, list[tuple[tuple[str, ...], str]]] = {}
-        self._split: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+        self._split: dict[str, dict[tuple[str, ...], set[str]]] = {}
         self._frames: dict[str, list[tuple[tuple[str, ...], str]]] = {}
         for tag, listed in _CLASSES:
             self._add(tag, listed.split(), lossy=tag not in _TRUE_UMLAUT_ONLY)
-        for name, forms in lang.VERBS.items():
+        for name, forms in known.VERBS.items():
             for form, listed in forms.items():
                 self._add_verb(name, form, listed.split())
         for name, more in (verbs or {}).items():
             for form, entries in more.items():
                 self._add_verb(name, form, entries)
+        mended = frozenset(self._tags)
+        for name in known.COMMON:
+            for form, listed in known.common(name).items():
+                self._add_verb(name, form, listed.split())
+        self.verbs = frozenset((*known.VERBS, *known.COMMON, *(verbs or {})))
         for name, entries in (words or {}).items():
             self._add(f"word:{name}", [entry.replace(" ", "_") for entry in entries])
         for kind, listed in lang.FRAMES:
             for entry in listed.split("|"):
                 key = tuple(fold(entry).split())
                 self._frames.setdefault(key[0], []).append((key, kind))
-        for table in (self._phrases, self._split, self._frames):
+        for table in (self._phrases, self._frames):
             for choices in table.values():
                 choices.sort(key=lambda choice: (-len(choice[0]), choice))
-        self._correctable = self._targets()
-        tables = (self._phrases, self._split, self._frames)
-        parts = {
-            part for table in tables for choices in table.values() for words_, _ in choices for part in words_
-        }
+        self._correctable = self._targets(mended)
+        parts = {part for forms in self._split.values() for words_ in forms for part in words_}
+        for table in (self._phrases, self._frames):
+            parts |= {part for choices in table.values() for words_, _ in choices for part in words_}
         self._keep = parts | {fold(word) for word in lang.CONFUSABLE.split()}
         self.correct = lru_cache(maxsize=4096)(self._correct)
 
@@ -96,7 +115,7 @@ class Lexicon:
                 if len(parts) == 1:
                     self._tags.setdefault(spelling, set()).add(tag)
                 else:
-                    self._split.setdefault(parts[0], []).append((parts, tag))
+                    self._split.setdefault(parts[0], {}).setdefault(parts, set()).add(tag)
 
     def tags(self, folded: str) -> frozenset[str]:
         return frozenset(self._tags.get(folded, ()))
@@ -104,8 +123,8 @@ class Lexicon:
     def names(self) -> frozenset[str]:
         """Every verb class and word group a pattern may name."""
         tags = {tag for found in self._tags.values() for tag in found}
-        for table in (self._split, self._phrases):
-            tags |= {tag for choices in table.values() for _, tag in choices}
+        tags |= {tag for choices in self._phrases.values() for _, tag in choices}
+        tags |= {tag for choices in self._split.values() for found in choices.values() for tag in found}
         return frozenset(tag.split(":")[1] for tag in tags if ":" in tag)
 
     def phrases(self, folds: Sequence[str]) -> Iterator[tuple[int, int, str]]:
@@ -119,18 +138,19 @@ class Lexicon:
                     break
             index += 1
 
-    def split_verbs(self, folds: Sequence[str]) -> Iterator[tuple[list[int], str]]:
-        """Verbs in several words, other words between them or not: "leite … weiter"."""
+    def split_verbs(self, folds: Sequence[str]) -> Iterator[tuple[list[int], frozenset[str]]]:
+        """Verbs in several words, other words between them or not ("leite … weiter"), with their tags."""
         for start, word in enumerate(folds):
-            for parts, tag in self._split.get(word, ()):
+            choices = self._split.get(word, {})
+            for parts in sorted(choices, key=lambda each: (-len(each), each)):
                 indices = [start]
                 for part in parts[1:]:
-                    window = folds[indices[-1] + 1 : indices[-1] + 1 + _MAX_GAP]
-                    if part not in window:
+                    at = _next(folds, indices[-1] + 1, part, loose=parts in _LOOSE)
+                    if at < 0:
                         break
-                    indices.append(indices[-1] + 1 + list(window).index(part))
+                    indices.append(at)
                 if len(indices) == len(parts):
-                    yield indices, tag
+                    yield indices, frozenset(choices[parts])
                     break
 
     def frame(
@@ -150,12 +170,14 @@ class Lexicon:
                 return indices, kind
         return None
 
-    def _targets(self) -> dict[int, list[tuple[str, bool]]]:
-        """Words that a typing error may have been meant for, by length: (word, is it a verb)."""
+    def _targets(self, mended: Collection[str]) -> dict[int, list[tuple[str, bool]]]:
+        """Words that a typing error may have been meant for, by length: (word, is it a verb). `mended`: no others,
+        of the words that are verbs only."""
         found: dict[int, list[tuple[str, bool]]] = {}
         wanted = ("verb:", "word:", "negation")
         for word, tags in sorted(self._tags.items()):
-            if len(word) >= 4 and any(tag.startswith(wanted) for tag in tags):
+            bare = word not in mended and not any(tag.startswith("word:") for tag in tags)
+            if len(word) >= 4 and not bare and any(tag.startswith(wanted) for tag in tags):
                 verb = any(tag.startswith("verb:") for tag in tags)
                 found.setdefault(len(word), []).append((word, verb))
         for word in ("please", "bitte", "could", "would", "koennten", "koenntest", "wuerdest", "wuerden"):
@@ -185,6 +207,19 @@ class Lexicon:
             frozenset(tag.split(":")[1] if ":" in tag else tag for tag in self._tags.get(w, ())) for w in best
         }
         return best[0] if best and len(meanings) == 1 else ""
+
+
+def _next(folds: Sequence[str], start: int, part: str, *, loose: bool) -> int:
+    """Where this part of a verb comes next, or -1; unless `loose`, an ambiguous one only where a clause ends."""
+    window = folds[start : start + _MAX_GAP]
+    for index, word in enumerate(window, start):
+        if word != part:
+            continue
+        last = index + 1 == len(folds) or folds[index + 1] in _LAST
+        near = index == start and part in _ENGLISH
+        if loose or part not in _AMBIGUOUS or last or near:
+            return index
+    return -1
 
 
 def _plausible(written: str, meant: str, verb: bool) -> bool:

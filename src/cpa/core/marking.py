@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from cpa.core.folding import fold
 from cpa.core.lexicon import Lexicon
 from cpa.core.utterance import Sentence, Token
+from cpa.core.verbs import NOUNS
 
 _FILLERS = frozenset(
     (
@@ -74,12 +75,12 @@ class Marked:
     corrected: str = ""
     """The known word a typing error was taken for."""
 
-    def verb(self) -> str:
-        """The verb class it belongs to, in a form that can ask; empty when none."""
-        for tag in self.tags:
-            if tag.startswith("verb:") and not tag.endswith(":report"):
-                return tag.split(":")[1]
-        return ""
+    @property
+    def verbs(self) -> frozenset[str]:
+        """The verb classes it belongs to, in a form that can ask."""
+        return frozenset(
+            tag.split(":")[1] for tag in self.tags if tag.startswith("verb:") and not tag.endswith(":report")
+        )
 
     @property
     def filler(self) -> bool:
@@ -105,9 +106,11 @@ def mark(sentence: Sentence, lexicon: Lexicon, *, eager: bool = False) -> tuple[
     for start, length, tag in lexicon.phrases(folds):
         for index in range(start, start + length):
             tags[index] = {tag}
-    for indices, tag in lexicon.split_verbs(folds):
+    for index in _nouns(tokens, tags):
+        tags[index] = {t for t in tags[index] if not t.startswith("verb:")}
+    for indices, found in lexicon.split_verbs(folds):
         for index in indices:
-            tags[index] = {t for t in tags[index] if not t.startswith("verb:")} | {tag}
+            tags[index] = {t for t in tags[index] if not t.startswith("verb:")} | found
     marked = tuple(Marked(token, frozenset(tags[i]), False, corrected[i]) for i, token in enumerate(tokens))
     return _mark_content(marked)
 
@@ -131,6 +134,27 @@ _NAMED_BY = frozenset(
         "lieferanten",
     ]
 )
+
+
+def _nouns(tokens: Sequence[Token], tags: Sequence[set[str]]) -> list[int]:
+    """Words that would be verbs at the beginning of an order, and stand elsewhere: "the order 4711"."""
+    found: list[int] = []
+    opening = True
+    for index, token in enumerate(tokens):
+        by_mail = bool(index) and tokens[index - 1].fold in _BY and token.fold in _MAIL
+        if by_mail or (not opening and token.fold in _NOUNS):
+            found.append(index)
+        if not tags[index] & _BEFORE_ORDERS:
+            opening = token.fold in _CALLING or bool(tags[index] & {"conjunction", "negation"})
+    return found
+
+
+_BY = frozenset(("per", "by", "via"))
+_MAIL = frozenset(("mail", "email", "e-mail"))
+_NOUNS = frozenset(fold(word) for word in NOUNS.split())
+_BEFORE_ORDERS = frozenset(("please", "courtesy", "particle", "beneficiary", "intensifier", "comma"))
+_CALLING = frozenset(("do", "you", "u", "to", "sie", "du", "ihr", "jemand", "somebody", "someone"))
+"""After these an order may stand: "could you …", "I would like you to …"."""
 
 
 def _split_compounds(tokens: Sequence[Token], lexicon: Lexicon) -> list[Token]:
@@ -201,7 +225,7 @@ def _mark_content(marked: tuple[Marked, ...]) -> tuple[Marked, ...]:
             out[end:] = [replace(m, content=True, tags=frozenset()) for m in out[end:]]
             break
         has_address = has_address or item.token.kind in ("mail", "badmail")
-        has_verb = has_verb or item.verb() in ("send", "write")
+        has_verb = has_verb or bool(item.verbs & {"send", "write"})
         index += 1
     return tuple(out)
 
@@ -240,4 +264,4 @@ def _content_mark(marked: Sequence[Marked], index: int) -> int:
 
 def _is_message(before: Sequence[Marked]) -> bool:
     """Whether "that" begins what a message says: "tell bob@x that …", but not "send bob@x that file"."""
-    return any(m.verb() == "write" or m.token.fold in ("message", "note", "email", "e-mail") for m in before)
+    return any("write" in m.verbs or m.token.fold in ("message", "note", "email", "e-mail") for m in before)

@@ -26,17 +26,18 @@ class Request:
     text: str
     wish: bool
     """A thing is wished for without a verb: any verb of a pattern counts as said."""
+    known: frozenset[str]
+    """Every verb class there is."""
 
     @classmethod
-    def of(cls, readings: Iterable[Reading], text: str) -> Request:
+    def of(cls, readings: Iterable[Reading], text: str, known: frozenset[str]) -> Request:
         readings = list(readings)
         marked = tuple(m for r in readings for m in r.marked)
-        return cls(
-            marked, text, any(r.wish for r in readings) and not any(m.verb() for m in marked if not m.content)
-        )
+        wish = any(r.wish for r in readings) and not any(m.verbs for m in marked if not m.content)
+        return cls(marked, text, wish, known)
 
     def verbs(self) -> frozenset[str]:
-        return frozenset(v for m in self.marked if not m.content and (v := m.verb()))
+        return frozenset(verb for m in self.marked if not m.content for verb in m.verbs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def match_keywords(
     barred = [name for name in keywords.not_ if name in present]
     if barred:
         return "says " + ", ".join(barred)
-    implied = frozenset(name for name in keywords.all if request.wish and name in _VERBS)
+    implied = frozenset(name for name in keywords.all if request.wish and name in request.known)
     absent = [name for name in keywords.all if name not in present and name not in implied]
     if absent:
         return "does not say " + ", ".join(absent)
@@ -87,10 +88,12 @@ def match_keywords(
     if left:
         return "not accounted for: " + ", ".join(left)
     words = tuple(own[index] for index in sorted(own))
-    return _candidate(definition, number, request, filled, words, frozenset(keywords.all) & _VERBS | implied)
-
-
-_VERBS = frozenset(("get", "send", "write", "search", "export", "login", "attach", "remove"))
+    named = frozenset((*keywords.all, *keywords.any)) & present
+    literal = (
+        request.marked[i].verbs for i in own if any(_is(request.marked[i], n) for n in named - request.known)
+    )
+    verbs = frozenset(keywords.all) & request.known | named & request.known | implied
+    return _candidate(definition, number, request, filled, words, verbs.union(*literal))
 
 
 def match_regex(
@@ -138,7 +141,7 @@ def _take(
             return f"{name} is more than mail addresses"
         filled.values[name] = parts if definition.type is ArgumentType.EMAIL_LIST else parts[0]
     elif definition.type is ArgumentType.TEXT:
-        strong = any(marked[i].tags & _STRONG or marked[i].verb() for i in inside if not marked[i].content)
+        strong = any(marked[i].tags & _STRONG or marked[i].verbs for i in inside if not marked[i].content)
         if strong and definition.extent is not Extent.CONTENT:
             return f"{name} holds more than a name"
         filled.values[name] = finder.span(inside[0], inside[-1] + 1).strip("\"'“”„ ")

@@ -51,6 +51,11 @@ ASKS: dict[Reason, Localised] = {
         de="Das ist eine Mitteilung, keine Bitte: „{detail}“. Soll ich etwas tun?",
         en='That is a statement, not a request: "{detail}". Shall I do something?',
     ),
+    Reason.UNKNOWN_VERB: Localised(
+        de="Ich weiß nicht, was ich bei „{detail}“ tun soll. Wie lässt es sich anders sagen? "
+        "Zum Beispiel: {examples}",
+        en='I do not know what to do for "{detail}". How else can it be said? For example: {examples}',
+    ),
     Reason.RESTRICTED: Localised(
         de="Ein Teil schränkt die Bitte ein: „{detail}“. Was genau soll ich tun?",
         en='A part of the text restricts the request: "{detail}". What exactly shall I do?',

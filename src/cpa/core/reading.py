@@ -107,7 +107,7 @@ def _mood(
     if _asks(sentence, control, frames):
         if not verbs and ("proverb" in tags or all(m.filler or "addressed" in m.tags for m in control)):
             return Mood.ASIDE, False
-        return Mood.REQUEST, not any(m.verb() for m in control)
+        return Mood.REQUEST, not any(m.verbs for m in control)
     first = next((m for m in control if not m.tags & _SKIPPED), None)
     asks_back = sentence.ending == "?" or (first is not None and "question" in first.tags)
     return (Mood.QUESTION if asks_back else Mood.STATEMENT), False
@@ -116,7 +116,7 @@ def _mood(
 def _asks(sentence: Sentence, control: Sequence[Marked], frames: Mapping[int, str]) -> bool:
     """Whether the form is one in which people ask for something to be done now."""
     if any(tag.endswith(":report") for m in control for tag in m.tags if tag.startswith("verb:")):
-        if not any(m.verb() for m in control) and not frames:
+        if not any(m.verbs for m in control) and not frames:
             return False
         if any(
             m.tags and all(t.endswith(":report") for t in m.tags if t.startswith("verb:")) and _is_verb(m)
@@ -127,7 +127,7 @@ def _asks(sentence: Sentence, control: Sequence[Marked], frames: Mapping[int, st
         return True
     please = any(m.token.fold in _PLEASE for m in control)
     if frames:
-        return please or not any(m.verb() for m in control)
+        return please or not any(m.verbs for m in control)
     opening = [m for m in control if not m.tags & _SKIPPED and "conjunction" not in m.tags]
     if not opening:
         return False
@@ -216,11 +216,13 @@ def _mark_frames(marked: tuple[Marked, ...], lexicon: Lexicon) -> tuple[tuple[Ma
         found = lexicon.frame(folds, start, skippable)
         if found:
             indices, kind = found
-            for index in indices:
-                out[index] = replace(out[index], tags=frozenset(("frame",)))
             last = max((i for i, m in enumerate(out) if not m.content and m.token.kind == "word"), default=0)
-            if out[last].token.fold in _LAST_MODALS and last > max(indices):
-                out[last] = replace(out[last], tags=frozenset(("frame",)))
+            late = out[last].token.fold in _LAST_MODALS
+            if kind == "late" and not late:
+                break
+            wishes = out[last].token.fold in _LAST_WISHES and folds[indices[-1]] not in _OTHERS
+            for index in (*indices, *([last] if late or wishes else ())):
+                out[index] = replace(out[index], tags=frozenset(("frame",)))
             return tuple(out), {start: kind}
         if (
             not item.tags & _SKIPPED
@@ -232,9 +234,36 @@ def _mark_frames(marked: tuple[Marked, ...], lexicon: Lexicon) -> tuple[tuple[Ma
 
 
 _LAST_MODALS = frozenset(
-    ["koennten", "koenntest", "koennte", "kannst", "koennen", "wuerdest", "wuerden", "moechtest", "magst"]
+    (
+        "koennten",
+        "koenntest",
+        "koenntet",
+        "koennte",
+        "kannst",
+        "koennen",
+        "wuerdest",
+        "wuerden",
+        "wuerdet",
+        "moechtest",
+        "moechten",
+        "magst",
+    )
 )
 """ "… wenn Sie … schicken könnten" """
+_LAST_WISHES = frozenset(("haben", "bekommen", "erhalten", "kriegen"))
+""" "ich möchte … haben"; but "wenn Sie … haben" is a condition."""
+_OTHERS = frozenset(("du", "sie", "ihr"))
+
+
+def unknown_verb(reading: Reading) -> str:
+    """The word that opens a statement where the verb of an order would stand, and that nobody knows; or empty."""
+    control = [
+        m for m in reading.marked if not m.content and not m.tags & {*_SKIPPED, "conjunction", "aside"}
+    ]
+    plain = not reading.verbs and not any(m.tags & {"first", "question"} for m in control)
+    if not plain or reading.sentence.ending == "?" or len(control) < 2:
+        return ""
+    return control[0].token.text if control[0].token.kind == "word" and not control[0].tags else ""
 
 
 def _lead_in(sentence: Sentence, marked: Sequence[Marked], tags: frozenset[str], mood: Mood) -> bool:

@@ -179,8 +179,8 @@ class Finder:
         window = self.marked[max(0, index - 4) : index + 1]
         if any(self._is(m, ("send", "write")) for m in window):
             return True
-        verbs = [m for m in self.marked[index + 1 :] if m.verb()]
-        return bool(verbs) and verbs[0].verb() in ("send", "write")
+        verbs = [m.verbs for m in self.marked[index + 1 :] if m.verbs]
+        return bool(verbs) and bool(verbs[0] & {"send", "write"})
 
     def _explicit_me(self, definition: ArgumentDefinition) -> bool:
         pairs = zip(self.marked, self.marked[1:], strict=False)
