@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 import trustme
@@ -19,11 +21,12 @@ from cpa.artifacts.folder import FolderArtifacts
 from cpa.core.classes import EffectClass, FailureClass
 from cpa.executors.http.answer import MAX_INLINE, retry_after
 from cpa.executors.http.executor import HttpExecutor
+from cpa.executors.redaction import LONGEST_MESSAGE
 from cpa.ports.executor import ActionRequest, ExecutionResult, Verdict
 from cpa.security.addresses import AddressGuard
 from cpa.security.secrets import EnvironmentAndFileSecrets
 
-TOKEN = "hunter2-geheim"
+TOKEN = "hunter2-geheim+x/y"
 
 
 @pytest.fixture
@@ -125,6 +128,54 @@ async def test_secret_is_sent_and_never_shown(service: WebService, http: HttpExe
     assert TOKEN not in repr(good)
     assert TOKEN not in repr(bad)
     assert problem(bad) == (FailureClass.BUSINESS, "http_401")
+
+
+def spellings(secret: str) -> str:
+    basic = base64.b64encode(f"user:{secret}".encode()).decode()
+    escaped = json.dumps(secret)[1:-1].replace("/", "\\/")
+    return f"{secret} {quote(secret, safe='')} {quote_plus(secret)} {escaped} {secret.encode().hex()} {basic}"
+
+
+def shown_by(result: ExecutionResult, secret: str) -> list[str]:
+    """The spellings of the secret that the result holds."""
+    seen = repr(result) + json.dumps(result.result)
+    *whole, basic = spellings(secret).split()
+    return [each for each in [*whole, basic[8:-4]] if each in seen]
+
+
+@pytest.mark.parametrize("where", ["schema", "enum", "redirect", "broken", "header", "error", "text", "json"])
+async def test_no_spelling_of_a_secret_comes_back(
+    service: WebService, http: HttpExecutor, where: str
+) -> None:
+    async def echo(request: Received, writer: asyncio.StreamWriter) -> None:
+        sent = request.headers["authorization"]
+        if where in ("schema", "enum", "json"):
+            writer.write(
+                response(json.dumps({"x": spellings(sent), sent: 1}).encode(), kind="application/json")
+            )
+        elif where == "redirect":
+            there = f"https://other.example/{quote(sent, safe='')}?{spellings(TOKEN).replace(' ', '&')}"
+            writer.write(response(status="302 Found", headers={"Location": there}))
+        elif where == "broken":
+            writer.write(b"HTTP/1.1 200 OK\r\nX y: " + spellings(sent).encode() + b"\r\n\r\n")
+        elif where == "header":
+            writer.write(response(headers={"X-Echo": spellings(sent)}))
+        else:
+            status = "400 Bad Request" if where == "error" else "200 OK"
+            padded = "x" * 500 + spellings(sent) if where == "error" else spellings(sent)
+            writer.write(response(padded.encode(), status=status, kind="text/plain"))
+        await writer.drain()
+        writer.close()
+
+    service.routes["/echo"] = echo
+    schema = {"schema": {"type": "array"}, "enum": {"properties": {"x": {"enum": ["x" * 150]}}}}.get(where)
+    arguments: dict[str, Any] = {} if schema is None else {"schema": schema}
+    headers = {"Authorization": {"secret": "token", "prefix": "Bearer "}}
+    result = await http.execute(call(service.url("/echo"), headers=headers, **arguments))
+    assert shown_by(result, TOKEN) == []
+    assert "[secret]" in repr(result) + json.dumps(result.result)
+    if result.error is not None:
+        assert len(result.error.message) <= LONGEST_MESSAGE
 
 
 async def test_secret_reference_from_outside_is_never_filled_in(
@@ -372,7 +423,11 @@ async def test_endless_answer_is_cut_off(
         ("404 Not Found", "POST", FailureClass.BUSINESS),
         ("501 Not Implemented", "GET", FailureClass.BUSINESS),
         ("429 Too Many Requests", "POST", FailureClass.TECHNICAL),
-        ("503 Service Unavailable", "POST", FailureClass.TECHNICAL),
+        ("503 Service Unavailable", "POST", FailureClass.UNKNOWN_OUTCOME),
+        ("503 Service Unavailable", "PUT", FailureClass.TECHNICAL),
+        ("408 Request Timeout", "POST", FailureClass.UNKNOWN_OUTCOME),
+        ("408 Request Timeout", "GET", FailureClass.TECHNICAL),
+        ("520 Web Server Returned an Unknown Error", "POST", FailureClass.UNKNOWN_OUTCOME),
         ("500 Internal Server Error", "GET", FailureClass.TECHNICAL),
         ("500 Internal Server Error", "POST", FailureClass.UNKNOWN_OUTCOME),
         ("502 Bad Gateway", "PUT", FailureClass.TECHNICAL),
@@ -389,6 +444,16 @@ async def test_every_status_gets_its_class(
     assert problem(result) == (failure, f"http_{status[:3]}")
     assert result.error is not None
     assert "so nicht" in result.error.message
+
+
+async def test_a_service_in_trouble_cannot_promise_that_it_did_nothing(
+    service: WebService, http: HttpExecutor
+) -> None:
+    service.routes["/busy"] = response(status="503 Service Unavailable", headers={"Retry-After": "1"})
+    result = await http.execute(call(service.url("/busy"), "POST"))
+    assert problem(result) == (FailureClass.UNKNOWN_OUTCOME, "http_503")
+    known = await http.execute(call(service.url("/busy"), "POST", effect=EffectClass.IDEMPOTENT))
+    assert problem(known) == (FailureClass.TECHNICAL, "http_503")
 
 
 async def test_retry_after_is_passed_on(service: WebService, http: HttpExecutor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +23,7 @@ from io import BytesIO
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote_plus, urlsplit
 
 import pytest
 import pytest_asyncio
@@ -30,6 +31,7 @@ import pytest_asyncio
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.core.classes import FailureClass
 from cpa.errors import NotFound
+from cpa.executors.redaction import redact_text
 from cpa.executors.registry import ExecutorRegistry
 from cpa.executors.web.browser import find_browser
 from cpa.executors.web.executor import PlaywrightExecutor
@@ -615,6 +617,58 @@ async def test_a_new_window_comes_to_the_front_and_goes(hand: Hand, portal: Port
     assert (await hand.ok("web.extract", selector="h1"))["value"] == "Alt"
 
 
+async def test_a_page_that_a_click_closes_was_clicked(hand: Hand, portal: Portal) -> None:
+    inner = urlsplit(portal.page("<button onclick=window.close()>Zu</button>")).path
+    await hand.ok("web.goto", url=portal.page(f"<a href={inner} target=_blank rel=opener>Öffnen</a>"))
+    for _ in range(10):
+        await hand.ok("web.click", selector="text=Öffnen")
+        await hand.ok("web.click", selector="text=Zu")
+        await hand.ok("web.wait_for", text="Öffnen")
+
+
+async def test_a_page_that_goes_before_it_is_pressed_leaves_the_click_in_doubt(
+    hand: Hand, portal: Portal
+) -> None:
+    """It closes itself when the mouse comes near: nobody knows what else that did."""
+    inner = urlsplit(portal.page("<button onmousemove=window.close()>Zu</button>")).path
+    await hand.ok("web.goto", url=portal.page(f"<a href={inner} target=_blank rel=opener>Öffnen</a>"))
+    await hand.ok("web.click", selector="text=Öffnen")
+    error = await hand.fails("web.click", selector="text=Zu")
+    assert error.failure in (FailureClass.ENVIRONMENT, FailureClass.UNKNOWN_OUTCOME)
+
+
+async def test_a_window_to_a_forbidden_address_is_refused(hand: Hand, portal: Portal) -> None:
+    with socket.socket() as inner:
+        inner.bind(("127.0.0.1", 0))
+        inner.listen()
+        inner.setblocking(False)
+        for scheme in ("http", "https"):
+            forbidden = f"{scheme}://127.0.0.1:{inner.getsockname()[1]}/geheim"
+            redirect = portal.answer(lambda handler, to=forbidden: send(handler, "", 302, Location=to))  # type: ignore[misc]
+            for address in (forbidden, redirect):
+                await hand.ok("web.goto", url=portal.page(f"<a href={address} target=_blank>weiter</a>"))
+                error = await hand.fails("web.click", selector="text=weiter")
+                assert (error.failure, error.code) == (FailureClass.POLICY, "address_refused"), address
+        with pytest.raises(BlockingIOError):
+            inner.accept()
+
+
+async def test_a_window_that_breaks_leaves_the_click_in_doubt(hand: Hand, portal: Portal) -> None:
+    path = urlsplit(portal.answer(lambda handler: send(handler, "oops", 500))).path
+    form = f"<form method=post target=_blank action={path}><button>Kaufen</button></form>"
+    await hand.ok("web.goto", url=portal.page(form))
+    error = await hand.fails("web.click", selector="text=Kaufen")
+    assert (error.failure, error.code) == (FailureClass.UNKNOWN_OUTCOME, "portal_error")
+
+
+async def test_a_page_cannot_open_windows_without_end(tmp_path: Path, portal: Portal) -> None:
+    flood = "for (let i = 0; i < 40; i++) window.open('about:blank')"
+    async with hand_in(tmp_path, portal, trace=False, pictures=False) as hand:
+        await hand.ok("web.goto", url=portal.page(f'<button onclick="{flood}">viele</button>'))
+        error = await hand.fails("web.click", selector="text=viele")
+        assert (error.failure, error.code) == (FailureClass.BUSINESS, "too_many_windows")
+
+
 async def test_verification_never_claims_that_a_click_did_not_happen(hand: Hand) -> None:
     def request(action: str) -> ActionRequest:
         return ActionRequest(tenant="acme", job="job", task="t", action=action)
@@ -784,6 +838,91 @@ async def test_no_entry_of_the_trace_holds_the_secret(tmp_path: Path, portal: Po
 
 
 # -- sessions ------------------------------------------------------------------------------------------------
+
+
+async def test_a_secret_that_a_page_shows_again_stays_in_the_page(tmp_path: Path, portal: Portal) -> None:
+    """Also after the process was replaced, which knows no more than the secret's name."""
+
+    def echo(handler: BaseHTTPRequestHandler) -> None:
+        said = html.escape(unquote_plus(urlsplit(handler.path).query))
+        body = f"<title>{said}</title><button onclick='alert(document.title)'>Sag</button><p id=p>{said}</p>"
+        send(
+            handler,
+            f"<!doctype html><meta charset=utf-8>{body}<a download={said!r} href=/rechnung.pdf>ab</a>",
+        )
+
+    path = urlsplit(portal.answer(echo)).path
+    form = f"<form action={path}><input id=pw name=kennwort type=password><button>Los</button></form>"
+    seen: list[object] = []
+    async with hand_in(tmp_path, portal) as hand:
+        await hand.ok("web.goto", url=portal.page(form))
+        await hand.ok("web.fill", selector="#pw", text={"secret": "portal_password"})
+        seen.append(await hand.ok("web.click", selector="text=Los"))
+    async with hand_in(tmp_path, portal) as hand:
+        seen += [await hand.ok("web.extract", what=what) for what in ("url", "title")]
+        seen.append(await hand.ok("web.click", selector="text=Sag"))
+        seen.append(await hand.ok("web.download", selector="text=ab"))
+        seen.append(await hand.fails("web.wait_for", text="nirgends", timeout=2.0))
+        refusal = {"selector": "#p", "code": "no"}
+        seen.append(await hand.fails("web.wait_for", text="nirgends", unless=[refusal]))
+        verify = ActionRequest(tenant="acme", job="job", task="t", action="web.click")
+        seen.append(await hand.executor.verify(verify))
+    for each in seen:
+        assert redact_text(repr(each), [PASSWORD]) == repr(each)
+        assert "[secret]" in repr(each)
+
+
+async def test_a_chosen_secret_is_remembered_by_its_name(hand: Hand, portal: Portal) -> None:
+    options = f"<option>a</option><option>{html.escape(PASSWORD)}</option>"
+    await hand.ok(
+        "web.goto", url=portal.page(f"<select id=s>{options}</select><select id=m multiple>{options}")
+    )
+    reference = {"secret": "portal_password"}
+    await hand.ok("web.select", selector="#s", value=reference)
+    await hand.ok("web.select", selector="#m", value=["a", reference])
+    (file,) = hand.state.iterdir()
+    saved = json.loads(file.read_text())
+    assert [each["value"] for each in saved["inputs"]] == [[reference], ["a", reference]]
+    assert PASSWORD not in json.dumps(saved, ensure_ascii=False)
+    for value in (reference, [reference]):
+        result = await hand.do("web.select", selector="#s", value=value, tainted=("value",))
+        assert result.error is not None
+        assert (result.error.failure, result.error.code) == (FailureClass.POLICY, "tainted_secret")
+
+
+async def test_what_the_browser_writes_aside_is_private_and_goes(tmp_path: Path, portal: Portal) -> None:
+    aside = tmp_path / "browser"
+    async with hand_in(tmp_path, portal, scratch_dir=aside) as hand:
+        await sign_in(hand, portal)
+        (own,) = aside.iterdir()
+        assert own.stat().st_mode & 0o777 == 0o700
+        assert any(path.is_file() and path.name != "lock" for path in own.rglob("*"))
+    assert list(aside.iterdir()) == []
+
+
+async def test_a_download_without_end_is_cut_off(tmp_path: Path, portal: Portal) -> None:
+    sent = 0
+
+    def endless(handler: BaseHTTPRequestHandler) -> None:
+        nonlocal sent
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/octet-stream")
+        handler.end_headers()
+        with suppress(OSError):
+            while sent < 1 << 30:
+                sent += handler.wfile.write(b"x" * 65536)
+        handler.close_connection = True
+
+    url = portal.answer(endless)
+    async with hand_in(tmp_path, portal, max_download=1024 * 1024) as hand:
+        error = await hand.fails("web.download", url=url)
+        assert (error.failure, error.code) == (FailureClass.BUSINESS, "download_too_large")
+        path = urlsplit(url).path
+        await hand.ok("web.goto", url=portal.page(f"<a download href={path}>ab</a>"))
+        error = await hand.fails("web.download", selector="text=ab")
+        assert (error.failure, error.code) == (FailureClass.BUSINESS, "download_too_large")
+        assert (await hand.ok("web.download", url=portal.url + "/rechnung.pdf"))["file"]["size"] == len(PDF)
+    assert sent < 200 * 1024 * 1024
 
 
 async def test_a_session_ends_with_its_job(hand: Hand, portal: Portal) -> None:

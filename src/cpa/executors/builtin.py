@@ -80,6 +80,8 @@ def make(
             max_contexts=settings.max_browsers,
             state_dir=settings.data / "sessions",
             trace=trace_kept is not None,
+            scratch_dir=settings.data / "browser",
+            max_download=settings.max_artifact_bytes,
             trace_kept=trace_kept,
         )
     if "mail" in kinds:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -26,9 +26,7 @@ MAX_INLINE = 16 * 1024
 """Bytes of a body that appear in the result."""
 MAX_CHECKED = 8 * 1024 * 1024
 """Bytes of a JSON body that a schema can be held against."""
-MASK = "•••"
 
-_EXCERPT = 300
 _LOOKED_AT = 4096
 _TEXTUAL = re.compile(r"text/.*|application/(.*\+)?(xml|javascript|x-www-form-urlencoded|yaml)")
 _JSON = re.compile(r"application/(.*\+)?json|text/json")
@@ -48,10 +46,7 @@ class AnswerReader:
         kind = media_type(response.headers)
         result: dict[str, Any] = {
             "status": response.status_code,
-            "headers": {
-                name: mask(value, call.secrets)
-                for name, value in list(response.headers.items())[:_SHOWN_HEADERS]
-            },
+            "headers": dict(list(response.headers.items())[:_SHOWN_HEADERS]),
         }
         body = self._limited(response)
         if call.schema is not None:
@@ -59,7 +54,7 @@ class AnswerReader:
             value = _parsed(content)
             await asyncio.to_thread(_check, value, call.schema)
             if call.save is None and len(content) <= MAX_INLINE:
-                return _inline(result | {"json": masked(value, call.secrets)})
+                return _inline(result | {"json": value})
             return await self._kept(tenant, call, result, kind, content)
         if call.save is not None or not (_JSON.fullmatch(kind) or _TEXTUAL.fullmatch(kind) or not kind):
             return await self._kept(tenant, call, result, kind, body)
@@ -67,8 +62,8 @@ class AnswerReader:
         if rest is not None:
             return await self._kept(tenant, call, result, kind, _joined(head, rest))
         if _JSON.fullmatch(kind) and head:
-            return _inline(result | {"json": masked(_parsed(head), call.secrets)})
-        return _inline(result | {"text": mask(_decoded(response, head), call.secrets)})
+            return _inline(result | {"json": _parsed(head)})
+        return _inline(result | {"text": _decoded(response, head)})
 
     async def _kept(
         self,
@@ -115,8 +110,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-async def excerpt(response: httpx2.Response, secrets: Iterable[str]) -> str:
-    """The beginning of a body as one line, for an error message; empty if it is no text."""
+async def excerpt(response: httpx2.Response) -> str:
+    """The beginning of a body as one line, for the end of an error message; empty if it is no text."""
     kind = media_type(response.headers)
     if kind and not (_JSON.fullmatch(kind) or _TEXTUAL.fullmatch(kind)):
         return ""
@@ -130,27 +125,7 @@ async def excerpt(response: httpx2.Response, secrets: Iterable[str]) -> str:
         # The status has arrived and says enough; the body is only for people.
         content = b""
     said = re.sub(r"<[^>]*>", " ", _decoded(response, content[:_LOOKED_AT]))
-    return re.sub(r"[\s\x00-\x1f]+", " ", mask(said, secrets)).strip()[:_EXCERPT]
-
-
-def mask(value: str, secrets: Iterable[str]) -> str:
-    """The text without any of these secrets."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        value = value.replace(secret, MASK)
-    return value
-
-
-def masked(value: Any, secrets: frozenset[str]) -> Any:
-    """The JSON value without any of these secrets."""
-    if not secrets:
-        return value
-    if isinstance(value, str):
-        return mask(value, secrets)
-    if isinstance(value, list):
-        return [masked(each, secrets) for each in value]
-    if isinstance(value, dict):
-        return {mask(key, secrets): masked(each, secrets) for key, each in value.items()}
-    return value
+    return re.sub(r"[\s\x00-\x1f]+", " ", said).strip()
 
 
 def _inline(result: dict[str, Any]) -> ExecutionResult:
@@ -172,7 +147,7 @@ def _parsed(content: bytes) -> Any:
     except (ValueError, RecursionError) as error:
         raise business(
             "invalid_json",
-            f"the answer is not JSON: {str(error)[:200]}",
+            f"the answer is not JSON: {error}",
             remedy="check the address: an error page or a login form often stands in for the service",
         ) from error
 
@@ -196,19 +171,19 @@ def _check(value: Any, schema: Mapping[str, Any] | bool) -> None:
     except SchemaError as error:
         raise business(
             "bad_argument",
-            f"the argument 'schema' is no JSON Schema: {error.message[:200]}",
+            f"the argument 'schema' is no JSON Schema: {error.message}",
             remedy="correct it",
         ) from error
     except Unresolvable as error:
         raise business(
             "bad_argument",
-            f"the argument 'schema' refers to what is not in it: {str(error)[:200]}",
+            f"the argument 'schema' refers to what is not in it: {error}",
             remedy="put the referred definitions under $defs",
         ) from error
     if fault is not None:
         raise business(
             "schema_mismatch",
-            f"the answer breaks the schema at {fault.json_path}: {fault.message[:200]}",
+            f"the answer breaks the schema at {fault.json_path}: {fault.message}",
             remedy="compare the service's answer with the schema of the task",
             path=fault.json_path,
         )

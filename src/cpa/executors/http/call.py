@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -39,8 +39,6 @@ class Call:
     schema: Mapping[str, Any] | bool | None
     save: str | None
     """Name under which the body becomes a file; empty takes it from the URL; None keeps it in the result."""
-    secrets: frozenset[str] = field(repr=False)
-    """Values that must not be seen in results and messages."""
 
     @property
     def shown(self) -> str:
@@ -68,7 +66,6 @@ def read_call(request: ActionRequest, secrets: SecretsManager) -> Call:
         body=body,
         schema=_schema(request),
         save=_save(request),
-        secrets=frozenset(filler.used),
     )
 
 
@@ -165,7 +162,6 @@ class _Filler:
         self._request = request
         self._secrets = secrets
         self._tainted = {re.split(r"[.\[]", name, maxsplit=1)[0] for name in request.tainted}
-        self.used: set[str] = set()
 
     def fill(self, argument: str, value: object, depth: int = 0) -> Any:
         """The value with secrets in it; `{"secret": name, "prefix": "Bearer "}` puts a text before one."""
@@ -192,6 +188,4 @@ class _Filler:
             raise bad_argument(
                 self._request, argument, "has a secret whose name is no text", "name the secret"
             )
-        value = self._secrets.resolve(self._request.tenant, name)
-        self.used.add(value)
-        return prefix + value
+        return prefix + self._secrets.resolve(self._request.tenant, name)

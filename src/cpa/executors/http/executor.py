@@ -6,10 +6,11 @@ What a fault means depends on how far the request had come and on what a second 
     after, effect idempotent        TECHNICAL: a second request is right either way
     after, any other effect         UNKNOWN_OUTCOME: nobody knows whether it was carried out
 
-and so does an answer: 408, 425, 429 and 503 say that nothing was done (TECHNICAL, `Retry-After` is passed
-on); 500, 502 and 504 may come after the effect, so they are TECHNICAL only for idempotent requests; every
-other 4xx and 5xx, and a redirect that is not followed, is BUSINESS. A redirect is followed for GET and HEAD
-within the same origin, at most five times, each through the guard again.
+and so does an answer: 425 and 429 say that nothing was done (TECHNICAL, `Retry-After` is passed on); 408 and the
+5xx may come after the effect (from a proxy that gave up waiting, from a service that broke on its way), so they are
+TECHNICAL only for idempotent requests; every other 4xx, 501, 505 and 511, and a redirect that is not followed, is
+BUSINESS. A redirect is followed for GET and HEAD within the same origin, at most five times, each through the guard
+again.
 
 The connection goes to the addresses that the guard checked, never to a second resolution of the name.
 """
@@ -21,6 +22,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -38,6 +40,7 @@ from cpa.executors.arguments import (
 )
 from cpa.executors.http.answer import AnswerReader, excerpt, retry_after
 from cpa.executors.http.call import Call, read_call
+from cpa.executors.redaction import redact_result
 from cpa.ports.addresses import OutboundAddresses, Target
 from cpa.ports.artifacts import ArtifactStore
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
@@ -50,8 +53,8 @@ MAX_REDIRECTS = 5
 _CONNECT_SECONDS = 10.0
 _SPARE = 0.95
 """Part of the attempt's time that the request may take, so that it ends here, where the phase is known."""
-_NOT_DONE = frozenset({408, 425, 429, 503})
-_MAYBE_DONE = frozenset({500, 502, 504})
+_NOT_DONE = frozenset({425, 429})
+_MAYBE_DONE = frozenset({408, *range(500, 600)}) - {501, 505, 511}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -78,7 +81,8 @@ class HttpExecutor(BaseExecutor):
         self._tls = tls
 
     async def execute(self, request: ActionRequest) -> ExecutionResult:
-        return await attempt(self._perform, request)
+        used = _Used(self._secrets)
+        return redact_result(await attempt(partial(self._perform, used), request), used.values)
 
     async def verify(self, request: ActionRequest) -> Verification:
         if request.effect is EffectClass.IDEMPOTENT:
@@ -90,9 +94,9 @@ class HttpExecutor(BaseExecutor):
             evidence="A web service cannot be asked whether it carried out a request.",
         )
 
-    async def _perform(self, request: ActionRequest) -> ExecutionResult:
+    async def _perform(self, secrets: SecretsManager, request: ActionRequest) -> ExecutionResult:
         refuse_tainted(request, ("method", "url", "headers", "schema", "save"))
-        call = read_call(request, self._secrets)
+        call = read_call(request, secrets)
         progress = _Progress()
         try:
             async with asyncio.timeout(request.timeout * _SPARE):
@@ -156,6 +160,22 @@ class HttpExecutor(BaseExecutor):
         raise await _refused(request, call, response)
 
 
+class _Used:
+    """The secrets, remembering which were given out: those may not come back."""
+
+    def __init__(self, secrets: SecretsManager) -> None:
+        self._secrets = secrets
+        self.values: set[str] = set()
+
+    def resolve(self, tenant: str, name: str) -> str:
+        value = self._secrets.resolve(tenant, name)
+        self.values.add(value)
+        return value
+
+    def known(self, tenant: str) -> frozenset[str]:
+        return self._secrets.known(tenant)
+
+
 @dataclass(slots=True)
 class _Progress:
     """How far the request has come, and the connections it opened.
@@ -211,13 +231,13 @@ def _redirected(call: Call, url: str, response: httpx2.Response) -> str:
     if call.method not in ("GET", "HEAD"):
         raise business(
             "redirect_refused",
-            f"the service redirects a {call.method} to {onward[:200]}",
+            f"the service redirects a {call.method} to {onward}",
             remedy="call that address itself, if it is the right one",
         )
     if not location or _origin(onward) != _origin(url):
         raise business(
             "redirect_refused",
-            f"the service redirects to another origin: {onward[:200]}",
+            f"the service redirects to another origin: {onward}",
             remedy="call that address itself, if it is the right one",
         )
     return onward
@@ -263,7 +283,7 @@ def _broken(request: ActionRequest, progress: _Progress, code: str, what: str) -
 async def _refused(request: ActionRequest, call: Call, response: httpx2.Response) -> Stopped:
     """What an answer other than 2xx and 3xx means."""
     status = response.status_code
-    said = await excerpt(response, call.secrets)
+    said = await excerpt(response)
     message = f"{call.method} {call.shown} was answered with {status}" + (f": {said}" if said else "")
     code = f"http_{status}"
     if status in _NOT_DONE or (status in _MAYBE_DONE and request.effect is EffectClass.IDEMPOTENT):
@@ -278,7 +298,8 @@ async def _refused(request: ActionRequest, call: Call, response: httpx2.Response
             FailureClass.UNKNOWN_OUTCOME,
             code,
             message,
-            remedy="look at the service whether the request was carried out",
+            remedy="look at the service whether the request was carried out; a task whose service honours the "
+            "Idempotency-Key header may say `effect: idempotent`",
         )
     if status in (401, 403):
         return business(code, message, remedy="check the credential in the headers and its rights")

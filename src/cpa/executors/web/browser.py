@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cpa.core.classes import FailureClass
+from cpa.executors.web.scratch import Scratch
 from cpa.executors.web.trouble import Deadline, Trouble
 
 if TYPE_CHECKING:
@@ -65,8 +66,11 @@ def find_browser(configured: str = "") -> str | None:
 class SharedBrowser:
     """Owns the driver process and the browser."""
 
-    def __init__(self, *, path: str = "", headless: bool = True, sandbox: bool | None = None) -> None:
+    def __init__(
+        self, scratch: Scratch, *, path: str = "", headless: bool = True, sandbox: bool | None = None
+    ) -> None:
         """`sandbox`: whether the browser shuts its renderers in; None: wherever it can. Root cannot."""
+        self._scratch = scratch
         self._path = path
         root = os.name == "posix" and os.getuid() == 0
         self._sandbox = not root if sandbox is None else sandbox
@@ -130,6 +134,7 @@ class SharedBrowser:
         await self._stop()
         from playwright.async_api import Error, async_playwright
 
+        aside = await asyncio.to_thread(self._scratch.open)
         self._playwright = await async_playwright().start()
         try:
             browser = await self._playwright.chromium.launch(
@@ -137,6 +142,9 @@ class SharedBrowser:
                 headless=self._headless,
                 args=list(_ARGUMENTS),
                 chromium_sandbox=self._sandbox,
+                traces_dir=aside,
+                downloads_path=aside,
+                env={**os.environ, "TMPDIR": str(aside)},
                 # Ending on a signal is the caller's business: running steps may finish first.
                 handle_sigint=False,
                 handle_sigterm=False,

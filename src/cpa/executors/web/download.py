@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from playwright.async_api import CDPSession, Download, Page
 
 _CHUNK = 1024 * 1024
+_AROUND = 4 * 1024 * 1024
+"""Bytes that may come in while a file does: headers, encryption, and what the page goes on loading."""
 _MAGIC = (
     (b"%PDF-", "application/pdf"),
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -46,6 +48,8 @@ async def download(step: Step) -> dict[str, Any]:
     if (step.arguments.get("selector") is None) == (step.arguments.get("url") is None):
         raise bad_argument("selector", "exactly one of selector and url is needed")
     by_url = step.arguments.get("url") is not None
+    if step.session.gate is not None:
+        step.session.gate.limit(step.max_download + step.max_download // 20 + _AROUND)
     found = await (_by_url(step) if by_url else _by_click(step))
     try:
         path = await found.path()
@@ -53,7 +57,10 @@ async def download(step: Step) -> dict[str, Any]:
         media_type = _media_type(head, found.suggested_filename)
         _check_content(step, head, media_type, found.url)
         artifact = await step.artifacts.put(
-            step.tenant, chunks(path), name=found.suggested_filename, media_type=media_type
+            step.tenant,
+            chunks(path),
+            name=step.session.redact(found.suggested_filename),
+            media_type=media_type,
         )
     finally:
         with suppress(Exception):  # the browser deletes it with the context at the latest
@@ -190,6 +197,14 @@ async def _finished(step: Step, found: Download) -> None:
             remedy="Give the task a longer timeout.",
             details={"url": found.url},
         ) from None
+    if step.session.gate is not None and step.session.gate.exceeded:
+        raise Trouble(
+            FailureClass.BUSINESS,
+            "download_too_large",
+            f"The file is larger than {step.max_download} bytes; its download was cut off.",
+            remedy="Raise CPA_MAX_ARTIFACT_BYTES if it is meant to be that large.",
+            details={"url": found.url},
+        )
     if failure:
         raise Trouble(
             FailureClass.TECHNICAL,

@@ -17,9 +17,11 @@ no later look can tell whether the portal acted on it.
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,12 +29,14 @@ import structlog
 
 from cpa.core.classes import FailureClass
 from cpa.errors import CPAError
+from cpa.executors.redaction import redact_fields, redact_result
 from cpa.executors.web import steps
 from cpa.executors.web.browser import SharedBrowser
 from cpa.executors.web.download import chunks, download
 from cpa.executors.web.pool import SessionPool
 from cpa.executors.web.resume import ResumeFiles, Saved
-from cpa.executors.web.session import Session
+from cpa.executors.web.scratch import Scratch
+from cpa.executors.web.session import MAX_PAGES, Session
 from cpa.executors.web.step import Step
 from cpa.executors.web.trace import redact_zip
 from cpa.executors.web.trouble import Deadline, Trouble, of_browser
@@ -69,10 +73,11 @@ class PlaywrightExecutor(BaseExecutor):
     `browser_path`: empty means the first one found. `sandbox`: the browser's own; None is on, but for root
     (containers without user namespaces need False). `max_contexts`: jobs in the browser at the same time.
     `idle_minutes`: a context unused that long is closed. `state_dir`: where sessions are written so that they
-    survive this process (mode 0600); None keeps them in memory only. `spare_seconds`: how long a context must
-    be unused before a waiting job may have it (only with `state_dir`). `pictures`, `trace`: whether to take
-    them. `trace_kept` is told (tenant, job, artifact) of every trace stored.
-    """
+    survive this process (mode 0600); None keeps them in memory only. `scratch_dir`: where traces and downloads
+    lie until they are stored (None: the system's folder for temporary files). `max_download`: bytes of a file.
+    `spare_seconds`: how long a context must be unused before a waiting job may have it (only with `state_dir`).
+    `pictures`, `trace`: whether to take them. `trace_kept` is told (tenant, job, artifact) of every trace
+    stored."""
 
     actions: ClassVar[tuple[str, ...]] = tuple(_PERFORM)
 
@@ -89,6 +94,8 @@ class PlaywrightExecutor(BaseExecutor):
         idle_minutes: float = 10.0,
         spare_seconds: float = 30.0,
         state_dir: Path | None = None,
+        scratch_dir: Path | None = None,
+        max_download: int = 256 * 1024 * 1024,
         pictures: bool = True,
         trace: bool = True,
         trace_kept: TraceKept | None = None,
@@ -99,7 +106,9 @@ class PlaywrightExecutor(BaseExecutor):
         self._pictures = pictures
         self._trace_kept = trace_kept
         self._resume = ResumeFiles(state_dir) if state_dir is not None else None
-        self._browser = SharedBrowser(path=browser_path, headless=headless, sandbox=sandbox)
+        self._max_download = max_download
+        self._scratch = Scratch(scratch_dir or Path(tempfile.gettempdir(), f"cpa-browser-{os.getpid()}"))
+        self._browser = SharedBrowser(self._scratch, path=browser_path, headless=headless, sandbox=sandbox)
         self._pool = SessionPool(
             self._browser,
             addresses,
@@ -130,14 +139,16 @@ class PlaywrightExecutor(BaseExecutor):
                     # Done in an earlier life of the process, which ended before its answer was stored.
                     trouble, result = None, session.done[1]
                 else:
-                    trouble, result = await self._perform(request, session, deadline, whole)
+                    trouble, found = await self._perform(request, session, deadline, whole)
+                    result = redact_fields(found, session.secrets)
                     session.done = (request.idempotency_key, result) if trouble is None else session.done
                 pictures = await self._wind_up(request, session, whole)
         except Trouble as early:
             trouble, result = early, {}
         duration = time.monotonic() - began
         if trouble is not None:
-            return trouble.as_result(duration=duration, artifacts=pictures)
+            failed = trouble.as_result(duration=duration, artifacts=pictures)
+            return redact_result(failed, self._used(request))
         file = result.get("file") or result.get("value") or result.get("values")
         if isinstance(file, dict) and "artifact" in file:
             pictures = (*pictures, file["artifact"])
@@ -152,7 +163,9 @@ class PlaywrightExecutor(BaseExecutor):
                 evidence=f"{request.action} has no effect outside the browser; it is simply done again.",
             )
         session = self._pool.get(request.tenant, request.job)
-        place = session.page.url if session is not None and session.pages else "no open page"
+        place = "no open page"
+        if session is not None and session.pages:
+            place = session.redact(session.page.url)
         return Verification(
             verdict=Verdict.UNKNOWN,
             evidence=f"A click leaves nothing to look up; the job's browser is at: {place}",
@@ -170,7 +183,10 @@ class PlaywrightExecutor(BaseExecutor):
         try:
             await self._pool.close()
         finally:
-            await self._browser.close()
+            try:
+                await self._browser.close()
+            finally:
+                await asyncio.to_thread(self._scratch.close)
 
     # -- inside ----------------------------------------------------------------------------------------------
 
@@ -184,7 +200,7 @@ class PlaywrightExecutor(BaseExecutor):
                 f"{request.action}: `{chosen[0]}` comes from outside and must not decide what is touched.",
                 remedy="Write it in the plan, or let the requester give it.",
             )
-        if any(isinstance(request.arguments.get(name), dict) for name in request.tainted):
+        if any(_names_a_secret(request.arguments.get(name)) for name in request.tainted):
             raise Trouble(
                 FailureClass.POLICY,
                 "tainted_secret",
@@ -206,11 +222,11 @@ class PlaywrightExecutor(BaseExecutor):
         except Trouble as trouble:
             if step.dispatched and trouble.failure is FailureClass.ENVIRONMENT:
                 trouble.failure = FailureClass.UNKNOWN_OUTCOME
-            return _masked(trouble, session), {}
+            return trouble, {}
         except Error as error:
             if not await self._browser.probe():
                 session.browser = None  # opened anew by the next step
-            return _masked(of_browser(error, dispatched=step.dispatched), session), {}
+            return of_browser(error, dispatched=step.dispatched), {}
         except CPAError as error:  # of the artifact store
             failure = FailureClass.ENVIRONMENT if error.retryable else FailureClass.BUSINESS
             return Trouble(failure, error.code, error.message, remedy=error.remedy or ""), {}
@@ -224,6 +240,8 @@ class PlaywrightExecutor(BaseExecutor):
                 f"{request.action} did not end in time" + (" after it was sent." if after else "."),
                 remedy="Give the task a longer timeout, or look why its target is slow.",
             ), {}
+        if session.surplus:
+            return _too_many_windows(session), {}
         if session.dialogs:
             result["dialogs"] = list(session.dialogs)
         return None, result
@@ -238,6 +256,7 @@ class PlaywrightExecutor(BaseExecutor):
             addresses=self._addresses,
             resolve=self._secrets.resolve,
             opens_pdf=self._browser.opens_pdf,
+            max_download=self._max_download,
         )
 
     async def _wind_up(self, request: ActionRequest, session: Session, whole: Deadline) -> tuple[str, ...]:
@@ -261,14 +280,25 @@ class PlaywrightExecutor(BaseExecutor):
                 tenant=request.tenant,
                 job=request.job,
                 task=request.task,
-                reason=session.redact(f"{type(error).__name__}: {error}"[:300]),
+                reason=session.redact(f"{type(error).__name__}: {error}")[:300],
             )
         return kept
 
-    async def _load(self, tenant: str, job: str) -> Saved | None:
+    def _used(self, request: ActionRequest) -> frozenset[str]:
+        """The secrets that the job's pages may show."""
+        session = self._pool.get(request.tenant, request.job)
+        return frozenset(session.secrets) if session is not None else frozenset()
+
+    async def _load(self, session: Session) -> Saved | None:
+        """What the job left, and the secrets that its pages may show."""
         if self._resume is None:
             return None
-        return await asyncio.to_thread(self._resume.load, tenant, job)
+        saved = await asyncio.to_thread(self._resume.load, session.tenant, session.job)
+        for name in saved.secrets if saved is not None else ():
+            session.secret_names.add(name)
+            with suppress(CPAError):  # taken away meanwhile: it is of no use to anybody any more
+                session.secrets.add(self._secrets.resolve(session.tenant, name))
+        return saved
 
     async def _restore(self, session: Session, saved: Saved, deadline: Deadline) -> None:
         from playwright.async_api import Error
@@ -284,7 +314,8 @@ class PlaywrightExecutor(BaseExecutor):
         if not session.tracing:
             await session.close()
             return
-        with tempfile.TemporaryDirectory(prefix="cpa-trace-") as folder:
+        aside = await asyncio.to_thread(self._scratch.open)
+        with tempfile.TemporaryDirectory(prefix="trace-", dir=aside) as folder:
             raw, clean = Path(folder, "raw.zip"), Path(folder, "trace.zip")
             if not await session.close(raw):
                 return
@@ -312,12 +343,17 @@ class PlaywrightExecutor(BaseExecutor):
             await self._trace_kept(session.tenant, session.job, artifact)
 
 
-def _masked(trouble: Trouble, session: Session) -> Trouble:
-    """Without the secrets that a page may echo."""
-    trouble.message = session.redact(trouble.message)
-    trouble.remedy = session.redact(trouble.remedy)
-    trouble.details = session.redact(trouble.details)
-    return trouble
+def _too_many_windows(session: Session) -> Trouble:
+    return Trouble(
+        FailureClass.BUSINESS,
+        "too_many_windows",
+        f"The page opened more than {MAX_PAGES} windows; {session.surplus} were closed.",
+        remedy="Look at the picture; a page that behaves like this is nothing to work on.",
+    )
+
+
+def _names_a_secret(value: object) -> bool:
+    return any(isinstance(each, Mapping) for each in (value if isinstance(value, list) else [value]))
 
 
 def _opens_a_page(request: ActionRequest) -> bool:

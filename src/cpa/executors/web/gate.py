@@ -37,6 +37,9 @@ class Gate:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._seen: dict[tuple[str, int], Trouble] = {}
+        self._allowed: int | None = None
+        self.exceeded = False
+        """More came in than `limit` allowed; the connection was cut."""
 
     async def open(self) -> str:
         """Listen; the URL to give to the browser."""
@@ -54,6 +57,11 @@ class Gate:
     def forget(self) -> None:
         """A new step begins."""
         self._seen.clear()
+        self._allowed, self.exceeded = None, False
+
+    def limit(self, size: int) -> None:
+        """Cut off what comes in beyond this many bytes, in this step."""
+        self._allowed, self.exceeded = size, False
 
     def trouble(self, url: str) -> Trouble | None:
         """What kept a connection of this step from the host of `url`, if anything did."""
@@ -94,10 +102,10 @@ class Gate:
         try:
             if tunnel:
                 writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                await _join(reader, upstream, _copy(upstream_reader, writer))
+                await _join(reader, upstream, self._down(upstream_reader, writer))
             else:
                 upstream.write(_rewritten(method, url, fields))
-                await _join(reader, upstream, _answer(upstream_reader, writer))
+                await _join(reader, upstream, self._answer(upstream_reader, writer))
         finally:
             upstream.close()
 
@@ -115,6 +123,30 @@ class Gate:
             f"{target.host}:{target.port} cannot be reached: {reason}.",
             remedy="Check that the portal is up, and the address.",
         )
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """The server's answer, marked as the last on its connection: otherwise the browser could send the next
+        request, for another host, to this server."""
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            line, *fields = head[:-4].split("\r\n")
+            if not line.partition(" ")[2].startswith("1"):  # interim answers say nothing a browser needs
+                break
+        lines = [line, *_end_to_end(fields), "Connection: close", "", ""]
+        writer.write("\r\n".join(lines).encode("latin-1"))
+        await self._down(reader, writer)
+
+    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """What comes in, within the limit."""
+        while chunk := await reader.read(65536):
+            if self._allowed is not None:
+                self._allowed -= len(chunk)
+                if self._allowed < 0:
+                    self.exceeded = True
+                    writer.transport.abort()  # an orderly end would look like the end of the file
+                    return
+            writer.write(chunk)
+            await writer.drain()
 
     async def _refuse(self, writer: asyncio.StreamWriter, url: str, error: CPAError) -> None:
         if isinstance(error, Unavailable):
@@ -181,19 +213,6 @@ async def _join(
         for way in ways:
             way.cancel()
         await asyncio.gather(*ways, return_exceptions=True)
-
-
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """The server's answer, marked as the last on its connection: otherwise the browser could send the next
-    request, for another host, to this server."""
-    while True:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        line, *fields = head[:-4].split("\r\n")
-        if not line.partition(" ")[2].startswith("1"):  # interim answers say nothing a browser needs
-            break
-    lines = [line, *_end_to_end(fields), "Connection: close", "", ""]
-    writer.write("\r\n".join(lines).encode("latin-1"))
-    await _copy(reader, writer)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 Restore = Callable[[Session, Saved, Deadline], Awaitable[None]]
 End = Callable[[Session], Awaitable[None]]
-Load = Callable[[str, str], Awaitable[Saved | None]]
+Load = Callable[[Session], Awaitable[Saved | None]]
 
 
 class SessionPool:
@@ -126,7 +126,7 @@ class SessionPool:
         await self._close(session)
         try:
             async with asyncio.timeout(deadline.left):
-                saved = await self._load(session.tenant, session.job)
+                saved = await self._load(session)
                 if saved is None and not fresh:
                     raise Trouble(
                         # BUSINESS: only an earlier step can open the page, and trying this one again cannot.

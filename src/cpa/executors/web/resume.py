@@ -30,7 +30,7 @@ class Input:
     """`fill` or `select`."""
     selector: str
     value: Any
-    """Text, list of texts, or `{"secret": name}`."""
+    """As it was given: text, `{"secret": name}`, or a list of such."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,8 @@ class Saved:
     inputs: tuple[Input, ...] = ()
     masks: tuple[str, ...] = field(default=())
     """Selectors of the fields that held a secret, to be covered on pictures."""
+    secrets: tuple[str, ...] = field(default=())
+    """Names of the secrets that the job was given: its pages may show them again."""
     done: tuple[str, dict[str, Any]] | None = None
     """Idempotency key and result of the step that led here. Asked for again, because its answer was lost with the
     process, it is not done again: its page is gone, and the button with it."""
@@ -66,6 +68,7 @@ class ResumeFiles:
                 {"kind": each.kind, "selector": each.selector, "value": each.value} for each in saved.inputs
             ],
             "masks": list(saved.masks),
+            "secrets": list(saved.secrets),
             "done": list(saved.done) if saved.done is not None else None,
         }
         try:
@@ -90,6 +93,7 @@ class ResumeFiles:
                 storage=dict(body["storage"]),
                 inputs=tuple(Input(**each) for each in body["inputs"]),
                 masks=tuple(map(str, body["masks"])),
+                secrets=tuple(map(str, body.get("secrets", ()))),
                 done=(str(done[0]), dict(done[1])) if done else None,
             )
         except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cpa.executors.web.trouble import bad_argument
@@ -33,10 +34,12 @@ def locate(page: Page, selector: str) -> Locator:
     return page.locator(selector)
 
 
-async def hints(page: Page, selector: str, *, milliseconds: float = 500) -> dict[str, Any]:
+async def hints(
+    page: Page, selector: str, redact: Callable[[str], str], *, milliseconds: float = 500
+) -> dict[str, Any]:
     """What a person would look at next: the lines of the page's accessibility tree most like the selector,
     and its beginning. Values of fields are left out: they may be anything."""
-    tree = await page.locator("body").aria_snapshot(timeout=milliseconds)
+    tree = redact(await page.locator("body").aria_snapshot(timeout=milliseconds))
     lines = [_without_value(line.strip().removeprefix("- ")) for line in tree.splitlines()]
     named = [line for line in lines if '"' in line or ": " in line]
     wanted = " ".join(_WORDS.findall(_ENGINE.sub("", selector))).lower()

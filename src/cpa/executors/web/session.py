@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpa.core.classes import FailureClass
+from cpa.executors.redaction import SHORTEST, redact
 from cpa.executors.web.gate import HEADER, Gate
 from cpa.executors.web.resume import Input, Saved
-from cpa.executors.web.trace import SHORTEST, redact_text
 from cpa.executors.web.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -35,12 +35,14 @@ if TYPE_CHECKING:
 
     from cpa.ports.addresses import OutboundAddresses
 
+MAX_PAGES = 20
+"""Windows of one job at the same time."""
 _VIEWPORT_WIDTH, _VIEWPORT_HEIGHT = 1280, 800
 
 
 @dataclass(slots=True)
 class Navigation:
-    """A main-frame navigation of the page in front."""
+    """A main-frame navigation of the page in front, or of one that is just opening."""
 
     url: str
     status: int = 0
@@ -64,15 +66,23 @@ class Session:
         self.pages: list[Page] = []
         self.tracing = False
         self.navigation: Navigation | None = None
+        self.opening: Navigation | None = None
+        """What the last page that opened was opened for; it is told before the page is."""
+        self._opened_for: Request | None = None
+        self.surplus = 0
+        """Windows that were closed at once, in this step, because there were too many."""
         self.downloads: asyncio.Queue[Download] = asyncio.Queue()
         self.popup = asyncio.Event()
         self.dialogs: list[dict[str, str]] = []
         self.inputs: list[Input] = []
         self.masks: dict[str, None] = {}
         self.secrets: set[str] = set()
+        """The values this job was given, which its pages may show again."""
+        self.secret_names: set[str] = set()
         self.done: tuple[str, dict[str, Any]] | None = None
         """Idempotency key and result of the last step that succeeded."""
         self._own_pages = False
+        self._unwanted: set[Page] = set()
 
     @property
     def page(self) -> Page:
@@ -116,6 +126,7 @@ class Session:
         )
         self.masks = dict.fromkeys(saved.masks if saved is not None else ())
         self.context.on("page", self._on_page)
+        self.context.on("page", self._close_unwanted)
         self.context.on("request", self._on_request)
         self.context.on("response", self._on_response)
         self.context.on("requestfailed", self._on_request_failed)
@@ -136,7 +147,7 @@ class Session:
         gate, self.gate = self.gate, None
         self.pages.clear()
         self.inputs.clear()
-        self.navigation = None
+        self.navigation = self.opening = self._opened_for = None
         written = False
         try:
             if context is not None:
@@ -156,6 +167,8 @@ class Session:
         """A step begins: what the last one saw is forgotten."""
         self.dialogs.clear()
         self.popup.clear()
+        self.opening = self._opened_for = None
+        self.surplus = 0
         while not self.downloads.empty():
             self.downloads.get_nowait()
         if self.gate is not None:
@@ -180,6 +193,7 @@ class Session:
             storage=dict(storage),
             inputs=tuple(self.inputs),
             masks=tuple(self.masks),
+            secrets=tuple(sorted(self.secret_names)),
             done=self.done,
         )
 
@@ -197,18 +211,16 @@ class Session:
 
     def redact(self, value: Any) -> Any:
         """`value` without the secrets used in this session, at any depth."""
-        if isinstance(value, str):
-            return redact_text(value, self.secrets) if self.secrets else value
-        if isinstance(value, list):
-            return [self.redact(each) for each in value]
-        if isinstance(value, dict):
-            return {self.redact(key): self.redact(each) for key, each in value.items()}
-        return value
+        return redact(value, self.secrets)
 
     # -- what the browser reports ----------------------------------------------------------------------------
 
     def _on_page(self, page: Page) -> None:
         if self._own_pages:
+            return
+        if len(self.pages) >= MAX_PAGES:
+            self.surplus += 1
+            self._unwanted.add(page)
             return
         self.pages.append(page)
         self.inputs.clear()
@@ -216,6 +228,14 @@ class Session:
         page.on("crash", self._on_closed)
         page.on("domcontentloaded", self._on_document)
         self.popup.set()
+
+    async def _close_unwanted(self, page: Page) -> None:
+        from playwright.async_api import Error
+
+        if page in self._unwanted:
+            self._unwanted.discard(page)
+            with suppress(Error):
+                await page.close()
 
     def _on_closed(self, page: Page) -> None:
         if page in self.pages:
@@ -230,30 +250,41 @@ class Session:
         return bool(self.pages) and frame == self.page.main_frame
 
     def _is_navigation(self, request: Request) -> bool:
-        from playwright.async_api import Error
-
-        if not request.is_navigation_request():
-            return False
-        try:
-            return self._in_front(request.frame)
-        except Error:  # the page of this request is not there yet: it is not in front
-            return False
+        """Of the page in front."""
+        return request.is_navigation_request() and _has_frame(request) and self._in_front(request.frame)
 
     def _on_request(self, request: Request) -> None:
-        if request.redirected_from is None and self._is_navigation(request):
+        if request.redirected_from is not None:
+            return
+        if self._is_navigation(request):
             self.navigation = Navigation(url=request.url)
+        elif request.is_navigation_request() and not _has_frame(request):
+            self.opening, self._opened_for = Navigation(url=request.url), request
 
     def _on_response(self, response: Response) -> None:
-        if self.navigation is not None and self._is_navigation(response.request):
-            self.navigation.url = response.url
-            self.navigation.status = response.status
-            self.navigation.gate = response.headers.get(HEADER, "")
+        navigation = self._navigation_of(response.request)
+        if navigation is not None:
+            navigation.url = response.url
+            navigation.status = response.status
+            navigation.gate = response.headers.get(HEADER, "")
+            if navigation is self.opening:
+                navigation.ended.set()
 
     def _on_request_failed(self, request: Request) -> None:
-        if self.navigation is not None and self._is_navigation(request):
-            self.navigation.url = request.url
-            self.navigation.failure = request.failure or "failed"
-            self.navigation.ended.set()
+        navigation = self._navigation_of(request)
+        if navigation is not None:
+            navigation.url = request.url
+            navigation.failure = request.failure or "failed"
+            navigation.ended.set()
+
+    def _navigation_of(self, request: Request) -> Navigation | None:
+        """The navigation that this request belongs to, itself or by redirects."""
+        first = request
+        while first.redirected_from is not None:
+            first = first.redirected_from
+        if self._opened_for is not None and first == self._opened_for:
+            return self.opening
+        return self.navigation if self._is_navigation(request) else None
 
     def _on_frame_navigated(self, frame: Frame) -> None:
         if self.navigation is not None and self._in_front(frame):
@@ -266,5 +297,15 @@ class Session:
             if dialog.type == "beforeunload":
                 await dialog.accept()
                 return
-            self.dialogs.append({"type": dialog.type, "message": dialog.message[:500]})
+            self.dialogs.append({"type": dialog.type, "message": self.redact(dialog.message)[:500]})
             await dialog.dismiss()
+
+
+def _has_frame(request: Request) -> bool:
+    """Not before the page of this request is there."""
+    from playwright.async_api import Error
+
+    try:
+        return request.frame is not None
+    except Error:
+        return False

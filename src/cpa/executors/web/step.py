@@ -34,6 +34,8 @@ class Step:
     addresses: OutboundAddresses
     resolve: Callable[[str, str], str]
     """Secrets: (tenant, name) → value."""
+    max_download: int
+    """Bytes of a file."""
     opens_pdf: bool = False
     """The browser shows PDFs itself; a click on one must be turned into a download."""
     dispatched: bool = False
@@ -63,6 +65,7 @@ class Step:
                     FailureClass.BUSINESS, "secret_missing", error.message, remedy=error.remedy or ""
                 ) from None
             self.session.secrets.add(value)
+            self.session.secret_names.add(str(given["secret"]))
             return value
         if isinstance(given, bool) or not isinstance(given, str | int | float):
             raise bad_argument("text", "a text or a secret is needed")
@@ -71,8 +74,9 @@ class Step:
 
 async def ready_to_click(step: Step, selector: str) -> Locator:
     """The one element, visible, enabled, not covered: everything a click needs, without clicking."""
+    page = step.page  # trying moves the mouse, which may bring another page to the front
     await act(step, selector, lambda target, ms: target.click(trial=True, timeout=ms))
-    return locate(step.page, selector)
+    return locate(page, selector)
 
 
 async def act(step: Step, selector: str, perform: Callable[[Locator, float], Awaitable[object]]) -> None:
@@ -102,7 +106,7 @@ async def missing(step: Step, selector: str) -> Trouble:
     if step.session.pages:
         details["url"] = step.page.url
         try:
-            details |= await hints(step.page, selector)
+            details |= await hints(step.page, selector, step.session.redact)
         except Error:  # a page that cannot be read offers nothing
             details["candidates"] = []
     status = step.session.navigation.status if step.session.navigation else 0
@@ -127,6 +131,9 @@ async def follow(step: Step, navigation: Navigation) -> None:
             "navigation_unfinished", f"The click led to {navigation.url}, which did not answer in time."
         )
     if navigation.failure and "ERR_ABORTED" not in navigation.failure:
+        found = step.session.gate.trouble(navigation.url) if step.session.gate is not None else None
+        if found is not None and found.failure is FailureClass.POLICY:
+            raise found
         raise unknown("navigation_failed", f"The click led to {navigation.url}: {navigation.failure}")
     if navigation.gate == "refused":
         raise gate_trouble(step, navigation.url)

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cpa.core.classes import FailureClass
 from cpa.errors import CPAError
 from cpa.executors.web import gate
+from cpa.executors.web.press import Press, watched
 from cpa.executors.web.resume import Input
 from cpa.executors.web.selectors import locate
 from cpa.executors.web.step import Step, act, check_answer, follow, load_trouble, ready_to_click, within
 from cpa.executors.web.trouble import Trouble, bad_argument
+
+if TYPE_CHECKING:
+    from playwright.async_api import Locator
 
 INLINE_BYTES = 16 * 1024
 """Larger results become artifacts (architecture, section 1)."""
@@ -32,7 +36,6 @@ _TABLE = """element => {
 _TEXT = """element => element.matches('input, textarea') ? element.value
   : element.matches('select') ? [...element.selectedOptions].map(option => option.text).join(', ')
   : element.innerText"""
-_OPENS_PAGE = "element => (element.closest('a, area') ?? element.form ?? element).target ?? ''"
 
 
 async def goto(step: Step) -> dict[str, Any]:
@@ -67,18 +70,31 @@ async def goto(step: Step) -> dict[str, Any]:
 
 
 async def click(step: Step) -> dict[str, Any]:
-    selector = step.selector()
-    target = await ready_to_click(step, selector)
-    before = step.session.navigation
-    new_page = await target.evaluate(_OPENS_PAGE) not in {"", "_self", "_top", "_parent"}
-    step.dispatched = True
-    await target.click(timeout=step.deadline.milliseconds())
-    if new_page:
-        await within(step.session.popup.wait(), min(3.0, step.deadline.left))
-    if step.session.navigation is not before and step.session.navigation is not None:
-        await follow(step, step.session.navigation)
+    """With `closed` in the result, the click closed the page it was on."""
+    from playwright.async_api import Error
+
+    target = await ready_to_click(step, step.selector())
+    async with watched(target, step.deadline) as press:
+        step.dispatched = True
+        try:
+            await _click_and_follow(step, target, press)
+        except Error as error:
+            if not await press.closed_its_page(error, step.deadline):
+                raise
     _check_dialogs(step)
-    return {"url": step.page.url if step.session.pages else ""}
+    result: dict[str, Any] = {"url": step.page.url if step.session.pages else ""}
+    return result | {"closed": True} if press.page_closed else result
+
+
+async def _click_and_follow(step: Step, target: Locator, press: Press) -> None:
+    session, before = step.session, step.session.navigation
+    await target.click(timeout=step.deadline.milliseconds())
+    if press.opens not in {"", "_self", "_top", "_parent"}:
+        await within(session.popup.wait(), min(3.0, step.deadline.left))
+    if session.popup.is_set() and session.opening is not None:
+        await follow(step, session.opening)
+    if session.navigation is not before and session.navigation is not None:
+        await follow(step, session.navigation)
 
 
 async def fill(step: Step) -> dict[str, Any]:
@@ -89,7 +105,7 @@ async def fill(step: Step) -> dict[str, Any]:
     await act(step, selector, lambda target, ms: target.fill(value, timeout=ms))
     _note(
         step,
-        Input(kind="fill", selector=selector, value=dict(given) if isinstance(given, Mapping) else value),
+        Input(kind="fill", selector=selector, value=_as_given(given, value)),
     )
     return {}
 
@@ -99,7 +115,10 @@ async def select(step: Step) -> dict[str, Any]:
     from playwright.async_api import TimeoutError
 
     selector, given = step.selector(), step.arguments.get("value")
-    wanted = [step.value(each) for each in given] if isinstance(given, list) else [step.value(given)]
+    chosen = given if isinstance(given, list) else [given]
+    wanted = [step.value(each) for each in chosen]
+    if any(isinstance(each, Mapping) for each in chosen):
+        step.session.masks[selector] = None
     target = locate(step.page, selector)
     try:
         await act(step, selector, lambda target, ms: target.select_option(wanted, timeout=min(ms, 2000)))
@@ -116,7 +135,7 @@ async def select(step: Step) -> dict[str, Any]:
             "The list has no such option, or it cannot be chosen.",
             remedy=f"It offers: {', '.join(text.strip() for text in offered[:20])}",
         ) from None
-    _note(step, Input(kind="select", selector=selector, value=wanted))
+    _note(step, Input(kind="select", selector=selector, value=[*map(_as_given, chosen, wanted)]))
     return {}
 
 
@@ -195,6 +214,11 @@ def _check_dialogs(step: Step) -> None:
             remedy="Do this step by hand, or find a way through the portal that asks on the page.",
             details={"dialogs": list(step.session.dialogs)},
         )
+
+
+def _as_given(given: object, value: str) -> Any:
+    """What to remember of an input: of a secret only its name."""
+    return dict(given) if isinstance(given, Mapping) else value
 
 
 def _note(step: Step, done: Input) -> None:

@@ -129,5 +129,4 @@ def of_browser(error: Exception, *, dispatched: bool) -> Trouble:
 
 
 def _first_line(text: str) -> str:
-    line = text.strip().splitlines()[0] if text.strip() else "nothing"
-    return line[:300]
+    return text.strip().splitlines()[0] if text.strip() else "nothing"

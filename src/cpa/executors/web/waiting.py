@@ -31,7 +31,7 @@ async def wait_for(step: Step) -> dict[str, Any]:
         try:
             if await wanted(front):
                 return {"url": front.url}
-            await _check_refusals(front, refusals)
+            await _check_refusals(front, refusals, step.session.redact)
         except Error as error:
             # A page that is just changing, or gives way to another, answers nothing; ask again.
             malformed = of_browser(error, dispatched=False).code == "selector_invalid"
@@ -74,10 +74,12 @@ def _refusals(step: Step) -> list[tuple[str, Mapping[str, Any]]]:
     ]
 
 
-async def _check_refusals(page: Page, refusals: list[tuple[str, Mapping[str, Any]]]) -> None:
+async def _check_refusals(
+    page: Page, refusals: list[tuple[str, Mapping[str, Any]]], redact: Callable[[str], str]
+) -> None:
     for selector, each in refusals:
         if await any_visible(locate(page, selector)):
-            shown = (await locate(page, selector).first.inner_text())[:300].strip()
+            shown = redact(await locate(page, selector).first.inner_text())[:300].strip()
             raise Trouble(
                 FailureClass.BUSINESS,
                 str(each.get("code", "refused")),
