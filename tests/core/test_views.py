@@ -252,6 +252,22 @@ def test_an_approval_shows_the_exact_action_and_who_said_yes() -> None:
     assert (question.form, question.instead_of) == (None, None)
 
 
+def test_a_credential_in_clear_is_shown_nowhere() -> None:
+    spec = replace(
+        task("call", approval=True, arguments={"headers": {"X-Key": "geheim"}}), action="http.request"
+    )
+    story = Story(spec)
+    [question] = questions(story.job.snapshot())
+    [seen] = task_views(story.job.snapshot())
+    assert question.arguments == seen.arguments == {"headers": {"X-Key": "[hidden]"}}
+
+    story = Story(replace(spec, approval=False))
+    story.begun()
+    story.proposed(arguments={"headers": {"X-Key": "anders"}})
+    [question] = questions(story.job.snapshot())
+    assert question.arguments == question.instead_of == {"headers": {"X-Key": "[hidden]"}}
+
+
 def test_a_proposal_shows_what_it_would_replace_and_why() -> None:
     story = Story(task("mail", arguments={"to": "a"}))
     story.begun()

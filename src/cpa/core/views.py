@@ -1,7 +1,8 @@
 """What the world sees of a job: the public `Job`, its tasks, its events and its open questions.
 
 Made from the core's own values, never stored. Times are RFC 3339 in UTC with milliseconds, durations are
-seconds. Results are shown as they are; secrets in arguments are references and stay references.
+seconds. Results are shown as they are; secrets in arguments are references and stay references, and what may be a
+credential in clear is hidden.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
+from cpa.core.actions import displayed
 from cpa.core.answers import told
 from cpa.core.approval import shown
 from cpa.core.audit import Stored, entry
@@ -249,8 +251,8 @@ def question_view(snapshot: Snapshot, command: AskPerson) -> Question:
         task=task.id,
         kind=command.question,
         action=task.action,
-        arguments=plain if proposed is None else proposed,
-        instead_of=None if proposed is None else plain,
+        arguments=displayed(task.action, plain if proposed is None else proposed),
+        instead_of=None if proposed is None else displayed(task.action, plain),
         digest=command.digest,
         form=command.form or None,
         text=_asked(task, run, command.question, plain),
@@ -305,7 +307,7 @@ def _task(spec: JobSpec, run: TaskRun) -> Task:
         action=task.action,
         status=run.status,
         depends_on=[spec.tasks[need].id for need in task.needs],
-        arguments=task.arguments if run.arguments is None else run.arguments,
+        arguments=displayed(task.action, task.arguments if run.arguments is None else run.arguments),
         timeout=task.timeout / 1000,
         effect=task.effect.value,
         attempts=run.attempts,
