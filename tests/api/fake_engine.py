@@ -52,12 +52,7 @@ class FakeEngine:
             raise Unavailable("draining", remedy="try again later")
         key = (submission.tenant, submission.sender, submission.dedupe)
         if submission.dedupe and key in self._accepted:
-            receipt, digest = self._accepted[key]
-            if digest != submission.body_digest:
-                raise Conflict("this key came with another body", field="dedupe", value=submission.dedupe)
-            return replace(
-                receipt, new=False, status=self._job(submission.tenant, receipt.job).state.head.status
-            )
+            return self._repeated(key, submission.body_digest)
         self.time += 1
         job = _Job(opened(submission.tenant, submission.job or str(uuid4()), submission.spec, self.time))
         head = job.state.head
@@ -80,6 +75,16 @@ class FakeEngine:
         if not submission.not_before:
             asyncio.get_running_loop().call_soon(self._step, job, facts.JobStarted(time=self.time))
         return receipt
+
+    def _repeated(self, key: tuple[str, str, str], body_digest: str) -> Receipt:
+        receipt, digest = self._accepted[key]
+        if digest != body_digest:
+            raise Conflict("this key came with another body", field="dedupe", value=key[2])
+        return replace(receipt, new=False, status=self._job(key[0], receipt.job).state.head.status)
+
+    async def recall(self, tenant: str, sender: str, dedupe: str, body_digest: str) -> Receipt | None:
+        key = (tenant, sender, dedupe)
+        return self._repeated(key, body_digest) if key in self._accepted else None
 
     async def submit_many(self, submissions: Sequence[Submission]) -> list[Receipt]:
         return [await self.submit(submission) for submission in submissions]

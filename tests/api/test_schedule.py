@@ -183,6 +183,19 @@ async def test_the_same_key_and_body_gives_the_same_answer_and_one_job(api: http
     assert (await api.get("/jobs")).json()["total"] == 1
 
 
+async def test_a_request_is_repeated_after_its_deadline(
+    door: Door, api: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"text": SENTENCE, "deadline": "2200-01-01T00:00:00Z"}
+    first = await api.post("/schedule", json=body, headers={"Idempotency-Key": "k-1"})
+    monkeypatch.setattr(type(door.services.clock), "now_ms", lambda clock: 8_000_000_000_000)
+    again = await api.post("/schedule", json=body, headers={"Idempotency-Key": "k-1"})
+    late = await api.post("/schedule", json=body, headers={"Idempotency-Key": "k-2"})
+
+    assert (first.status_code, first.content) == (again.status_code, again.content)
+    assert (late.status_code, late.json()["field"]) == (422, "deadline")
+
+
 async def test_the_same_key_with_another_body_is_refused(api: httpx2.AsyncClient) -> None:
     await api.post("/schedule", json={"text": SENTENCE}, headers={"Idempotency-Key": "k-1"})
     other = await api.post("/schedule", json={"text": SENTENCE + "!"}, headers={"Idempotency-Key": "k-1"})

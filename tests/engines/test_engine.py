@@ -62,6 +62,12 @@ async def test_the_same_key_gives_the_same_job_and_another_body_a_conflict(tmp_p
         with pytest.raises(Conflict):
             await engine.submit(submission(sender="k", dedupe="1", body_digest="y"))
 
+        assert await engine.recall(TENANT, "k", "1", "x") == next(each for each in receipts if not each.new)
+        assert await engine.recall(TENANT, "k", "2", "x") is None
+        assert await engine.recall("nord", "k", "1", "x") is None
+        with pytest.raises(Conflict):
+            await engine.recall(TENANT, "k", "1", "y")
+
 
 async def test_a_late_and_a_stale_answer_change_nothing_and_say_why(tmp_path: Path) -> None:
     async with life(tmp_path, Counter()) as (engine, _, _):

@@ -9,6 +9,8 @@ is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any, Final, Self
 
@@ -22,11 +24,12 @@ from cpa.api.render import answer, body_schema, problems
 from cpa.api.route import DirectRoute
 from cpa.api.services import ApiServices, Services
 from cpa.api.times import milliseconds
+from cpa.core.actions import displayed
 from cpa.core.lam_protocol import RequestMessage, parse
 from cpa.core.views import rfc3339
 from cpa.errors import BadInput, Conflict, InvalidDocument
 from cpa.orchestrator.planning import Plan, PlanRequest
-from cpa.ports.engine import Submission
+from cpa.ports.engine import Receipt, Submission
 from cpa.ports.keys import Caller
 from cpa.security.auth import require_tenant
 
@@ -188,8 +191,14 @@ async def create_job(
 async def _accept(
     services: ApiServices, caller: Caller, when: _When, wanted: PlanRequest, key: str | None, digest: str
 ) -> Response:
-    not_before, due = _times(services, when)
     dedupe = _dedupe(key)
+    if dedupe and not when.dry_run:
+        # Before anything is judged: by now the deadline may be over, or an intent gone.
+        with _telling_reuse(dedupe):
+            before = await services.engine.recall(caller.tenant, caller.key, dedupe, digest)
+        if before is not None:
+            return _accepted(before)
+    not_before, due = _times(services, when)
     plan = await services.planner.plan(wanted)
     if when.dry_run:
         return answer(_shown(plan))
@@ -203,8 +212,15 @@ async def _accept(
         dedupe=dedupe,
         body_digest=digest if dedupe else "",
     )
+    with _telling_reuse(dedupe):
+        return _accepted(await services.engine.submit(submission))
+
+
+@contextmanager
+def _telling_reuse(dedupe: str) -> Iterator[None]:
+    """A conflict under a key is one about the key."""
     try:
-        receipt = await services.engine.submit(submission)
+        yield
     except Conflict as error:
         if not dedupe:
             raise
@@ -214,6 +230,9 @@ async def _accept(
             value=dedupe,
             remedy="use a fresh key for each request; repeat a request with exactly the same body",
         ) from error
+
+
+def _accepted(receipt: Receipt) -> Response:
     # The status told is the one at acceptance, so that a repeated request gets the same answer for ever.
     response = answer(
         {"job_id": receipt.job, "status": "pending", "created_at": rfc3339(receipt.created)}, 201
@@ -306,7 +325,7 @@ def _shown(plan: Plan) -> dict[str, Any]:
             {
                 "id": task.id,
                 "action": task.action,
-                "arguments": task.arguments,
+                "arguments": displayed(task.action, task.arguments),
                 "depends_on": [spec.tasks[need].id for need in task.needs],
                 "when": task.when,
                 "timeout": task.timeout / 1000,

@@ -93,6 +93,11 @@ class Engine(Protocol):
         """Durable on return. Raises `Conflict`, `Unavailable`, `InvalidDocument`."""
         ...
 
+    async def recall(self, tenant: str, sender: str, dedupe: str, body_digest: str) -> Receipt | None:
+        """The receipt that `submit` gave for this key, `new=False`; None if there was none. `Conflict` for another
+        body. For what must be asked before a plan is made: the world may have changed since."""
+        ...
+
     async def submit_many(self, submissions: Sequence[Submission]) -> list[Receipt]:
         """All in one commit; all or none."""
         ...

@@ -21,14 +21,14 @@ from cpa.core.job import Decision, JobHead, JobState, JobStatus, Snapshot
 from cpa.core.reopening import with_pages
 from cpa.engines.local.aside import rebuilt
 from cpa.engines.local.group import Key
-from cpa.engines.local.inbox import Inbox
+from cpa.engines.local.inbox import Inbox, repeated
 from cpa.engines.local.line import Line
 from cpa.engines.local.recovery import Recovery
 from cpa.engines.local.reopening import check_whole, not_reopened
 from cpa.engines.local.stepper import Stepper
 from cpa.engines.local.timers import Timers
 from cpa.engines.local.watchers import Watchers
-from cpa.errors import BadInput, Conflict, CPAError, NotFound, Unavailable
+from cpa.errors import BadInput, CPAError, NotFound, Unavailable
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
 from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Receipt, StoredEvent, Submission
@@ -118,6 +118,10 @@ class LocalEngine:
         if submission.dedupe or submission.nonce is not None:
             return await self._submit_once(submission)
         return await self._received(self._submit(submission), submission.tenant)
+
+    async def recall(self, tenant: str, sender: str, dedupe: str, body_digest: str) -> Receipt | None:
+        known = await self.read(self._store.accepted, tenant, sender, dedupe)
+        return None if known is None else repeated(dedupe, body_digest, *known)
 
     async def submit_many(self, submissions: Sequence[Submission]) -> list[Receipt]:
         if len(submissions) > _MANY:
@@ -372,18 +376,9 @@ class LocalEngine:
                 return await self._received(self._submit(submission), tenant)
             async with self._inbox.once(tenant, submission.sender, submission.dedupe) as known:
                 if known is not None:
-                    return await self._repeat(self._repeated(submission, *known), tenant, nonce)
+                    receipt = repeated(submission.dedupe, submission.body_digest, *known)
+                    return await self._repeat(receipt, tenant, nonce)
                 return await self._received(self._submit(submission), tenant)
-
-    def _repeated(self, submission: Submission, job: str, digest: str, received: int) -> Receipt:
-        if digest != submission.body_digest:
-            raise Conflict(
-                "the same key was used for another request",
-                field="Idempotency-Key",
-                value=submission.dedupe,
-                remedy="use a new key for a new request",
-            )
-        return Receipt(job, received, JobStatus.PENDING, new=False)
 
     async def _received(self, receipt: Receipt, tenant: str) -> Receipt:
         return await self._durable(receipt, [(tenant, receipt.job)])

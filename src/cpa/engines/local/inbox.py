@@ -12,6 +12,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+from cpa.core.job import JobStatus
+from cpa.errors import Conflict
+from cpa.ports.engine import Receipt
 from cpa.ports.nonces import Nonce, replayed
 from cpa.ports.steps import StepStore
 
@@ -59,3 +62,15 @@ async def _alone(
     finally:
         del held[key]
         mine.cancel()
+
+
+def repeated(dedupe: str, body_digest: str, job: str, digest: str, received: int) -> Receipt:
+    """The receipt of what was accepted before, if it was the same."""
+    if digest != body_digest:
+        raise Conflict(
+            "the same key was used for another request",
+            field="Idempotency-Key",
+            value=dedupe,
+            remedy="use a new key for a new request",
+        )
+    return Receipt(job, received, JobStatus.PENDING, new=False)
