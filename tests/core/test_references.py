@@ -125,6 +125,46 @@ def test_filling(value: Any, filled: Any) -> None:
     assert filled == fill(value, SCOPE)
 
 
+LISTS = {
+    "names": ["ACME", "Müller & Söhne", 3, True, None],
+    "mails": [{"subject": "Angebot", "count": 2, "note": ""}, {"subject": "Termin", "count": 1}],
+    "files": [{"artifact": "sha256:1", "name": "a.pdf"}, {"artifact": "sha256:2"}],
+    "nested": [["a"], {"x": [1]}],
+    "half": [1.5, [1]],
+    "object": {"a": 1},
+    "endless": [float("inf")],
+    "empty": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("Kunden:\n{{ values.names }}\n", "Kunden:\nACME\nMüller & Söhne\n3\ntrue\n\n"),
+        ("{{ values.files }}\nGruß", "a.pdf\nsha256:2\nGruß"),
+        ("Kunden: {{ values.names }}.", "Kunden: ACME, Müller & Söhne, 3, true, ."),
+        ("{{ values.empty }}{{ values.files }}", "a.pdf, sha256:2"),
+        ("Mails:\n{{ values.mails }}", "Mails:\nsubject: Angebot, count: 2\nsubject: Termin, count: 1"),
+        ("Rest:\n{{ values.nested }}", 'Rest:\n[["a"],{"x":[1]}]'),
+        ("Objekt: {{ values.object }}", 'Objekt: {"a":1}'),
+        ("Halb: {{ values.half }}", "Halb: [1.5,[1]]"),
+    ],
+)
+def test_a_list_in_a_text_is_written_for_people(text: str, filled: str) -> None:
+    assert fill(text, {"values": LISTS}) == filled
+    assert fill(prefill(text, {"values": LISTS}), {}) == filled
+
+
+def test_what_no_text_can_hold_is_refused_in_a_list_too() -> None:
+    with pytest.raises(InvalidDocument, match="cannot be written as text"):
+        fill("x {{ values.endless }}", {"values": LISTS})
+
+
+def test_a_list_that_names_a_secret_is_no_text() -> None:
+    with pytest.raises(InvalidDocument, match="is a secret"):
+        fill("x {{ values.all }}", {"values": {"all": [{"secret": "smtp"}]}})
+
+
 def test_a_file_without_a_name_is_written_by_its_digest() -> None:
     scope = {"values": {"file": {"artifact": "sha256:0"}}}
 

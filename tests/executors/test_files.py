@@ -293,8 +293,20 @@ async def test_writing_replaces_and_keeps_the_mode(files: FileExecutor, folder: 
     assert (folder / "a.txt").stat().st_mode & 0o777 == 0o640
 
 
+async def test_a_list_is_written_in_lines(files: FileExecutor, folder: Path) -> None:
+    assert (await files.execute(ask("write", path="a.txt", text=["ACME", "Müller", 3]))).success
+    assert (folder / "a.txt").read_text() == "ACME\nMüller\n3"
+
+
 @pytest.mark.parametrize(
-    "arguments", [{}, {"text": "x", "file": {"artifact": "x"}}, {"file": "a.txt"}, {"text": ["x"]}]
+    "arguments",
+    [
+        {},
+        {"text": "x", "file": {"artifact": "x"}},
+        {"file": "a.txt"},
+        {"text": [["x"]]},
+        {"text": ["\ud800"]},
+    ],
 )
 async def test_unclear_content_is_a_bad_argument(
     files: FileExecutor, folder: Path, arguments: dict[str, Any]

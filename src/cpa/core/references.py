@@ -7,9 +7,10 @@
 
 A path goes on with `.name`, `.0`, `[0]` or `["any key"]`. A string that is nothing but one reference takes
 over the value with its type. Inside a longer text a value is written out: text as it is, numbers as JSON
-writes them, true and false in lower case, null as nothing, a file by its name, other lists and objects as
-JSON. Keys of objects are literal. Two opening braces that begin no well-formed reference are an error, so
-that a typing mistake is never mailed to anyone.
+writes them, true and false in lower case, null as nothing, a file by its name. A list is written for people: one
+entry a line where the reference has a line to itself, else with commas; nested values are written as JSON. Keys
+of objects are literal. Two opening braces that begin no well-formed reference are an error, so that a typing
+mistake is never mailed to anyone.
 
 Two doors are kept shut here. Text inserted at planning will be searched once more at dispatch, so its own
 braces are written as `{{ "{" }}`. And no result may contain an object that names a secret: it would make an
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -230,7 +232,10 @@ def _fill_text(text: str, scope: Scope) -> Any:
     parts = pieces(text)
     if len(parts) == 1 and isinstance(parts[0], Reference):
         return _found(parts[0], scope)
-    return _joined(part if isinstance(part, str) else _rendered(part, scope) for part in parts)
+    return _joined(
+        part if isinstance(part, str) else _rendered(part, scope, _alone(parts, index))
+        for index, part in enumerate(parts)
+    )
 
 
 def _prefill_text(text: str, scope: Scope) -> Any:
@@ -238,13 +243,13 @@ def _prefill_text(text: str, scope: Scope) -> Any:
     if len(parts) == 1 and isinstance(parts[0], Reference) and parts[0].root != "tasks":
         return _fill(_found(parts[0], scope), _escape, 0)
     kept: list[str] = []
-    for part in parts:
+    for index, part in enumerate(parts):
         if isinstance(part, str):
             kept.append(_escape(part))
         elif part.root == "tasks":
             kept.append(f"{{{{ {part.text} }}}}")
         else:
-            kept.append(_escape(_rendered(part, scope)))
+            kept.append(_escape(_rendered(part, scope, _alone(parts, index))))
     return _joined(kept)
 
 
@@ -315,21 +320,64 @@ def _names_secret(value: Any) -> bool:
     return bool(secrets_in(value))
 
 
-def _rendered(reference: Reference, scope: Scope) -> str:
-    """The value as it is written inside a longer text."""
-    value = _found(reference, scope)
+def _alone(parts: list[str | Reference], index: int) -> bool:
+    """Whether nothing else stands on the line of this reference."""
+    before = parts[index - 1] if index else "\n"
+    after = parts[index + 1] if index + 1 < len(parts) else "\n"
+    return (
+        isinstance(before, str)
+        and before.endswith("\n")
+        and isinstance(after, str)
+        and after.startswith("\n")
+    )
+
+
+def listed(value: Any, *, lines: bool = True) -> str | None:
+    """A list as people write it, one entry a line or with commas; None for what is no list, or is nested."""
+    if not isinstance(value, list | tuple):
+        return None
+    entries = [entry for each in value if (entry := _entry(each)) is not None]
+    return ("\n" if lines else ", ").join(entries) if len(entries) == len(value) else None
+
+
+def _entry(value: Any) -> str | None:
+    plain = _plain(value)
+    if plain is not None or not isinstance(value, Mapping) or is_secret(value):
+        return plain
+    fields = {name: _plain(each) for name, each in value.items()}
+    if None in fields.values():
+        return None
+    return ", ".join(f"{name}: {each}" for name, each in fields.items() if each)
+
+
+def _plain(value: Any) -> str | None:
+    """What needs no brackets, as text."""
     if isinstance(value, str):
         return value
     if value is None:
         return ""
     if isinstance(value, Mapping) and isinstance(value.get("artifact"), str):
         return str(value.get("name") or value["artifact"])
+    if isinstance(value, bool | int):
+        return json.dumps(value)
+    return json.dumps(value) if isinstance(value, float) and math.isfinite(value) else None
+
+
+def _rendered(reference: Reference, scope: Scope, alone: bool) -> str:
+    """The value as it is written inside a longer text; `alone`, where it has a line to itself."""
+    value = _found(reference, scope)
+    plain = _plain(value)
+    if plain is not None:
+        return plain
     if _names_secret(value):
         raise InvalidDocument(
             f"{{{{ {reference.text} }}}} is a secret and cannot be part of a text",
             value=reference.text,
             remedy="Let the argument be the reference alone.",
         )
+    written = listed(value, lines=alone)
+    if written is not None:
+        return written
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from cpa.core.classes import FailureClass
+from cpa.core.references import listed
 from cpa.errors import BadInput, CPAError, Forbidden, NotFound, TooLarge, Unavailable
 from cpa.ports.executor import ActionError, ActionRequest, ExecutionResult
 
@@ -155,6 +156,16 @@ def text(request: ActionRequest, name: str, default: str | None = None) -> str:
     if _SURROGATE.search(value):
         raise bad_argument(request, name, "contains half of a character", "send it as valid Unicode")
     return value
+
+
+def prose(request: ActionRequest, name: str) -> str:
+    """A text argument for people; a list reads as lines, nothing as an empty text."""
+    lines = listed(request.arguments.get(name))
+    if lines is None:
+        return text(request, name, "")
+    if _SURROGATE.search(lines):
+        raise bad_argument(request, name, "contains half of a character", "send it as valid Unicode")
+    return lines
 
 
 def flag(request: ActionRequest, name: str, default: bool = False) -> bool:

@@ -24,6 +24,7 @@ from cpa.executors.arguments import (
     bad_argument,
     business,
     in_thread,
+    prose,
     reference,
     refuse_tainted,
     text,
@@ -246,7 +247,7 @@ def _wanted(request: ActionRequest) -> bytes | str:
         raise bad_argument(request, "text", "or 'file' must be given, not both", "give one of them")
     if file is not None:
         return reference(request, "file", file)[0]
-    return text(request, "text", "").encode()
+    return prose(request, "text").encode()
 
 
 def _begin(stack: ExitStack, place: Place) -> int:

@@ -23,6 +23,7 @@ from cpa.executors.arguments import (
     business,
     count,
     flag,
+    prose,
     reference,
     refuse_tainted,
     technical,
@@ -294,7 +295,7 @@ class _Letter:
         if not self.to:
             raise bad_argument(request, "to", "is missing", "name at least one recipient")
         self.subject = header_text("subject", text(request, "subject", ""))
-        self.text = text(request, "text", "")
+        self.text = prose(request, "text")
         self.identity = message_id(request.idempotency_key, self.sender)
         addressed = {each.addr_spec: None for each in (*self.to, *self.cc, *blind)}
         self.result = {"message_id": self.identity, "accepted": list(addressed)}
