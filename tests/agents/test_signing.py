@@ -8,6 +8,7 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.agents.process import agent
@@ -80,16 +81,19 @@ async def test_one_that_does_not_sign_seals_nothing(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def serving(folder: Path, **settings: str) -> AsyncIterator[tuple[House, FakeScheduler]]:
+async def serving(folder: Path, **settings: Any) -> AsyncIterator[tuple[House, FakeScheduler]]:
     """The scheduler on a real socket; and what the agents of these tests need to know of it."""
     async with house(folder, hosts=(), allow_private=("127.0.0.1",), **settings) as home:
         bound = listen("127.0.0.1", 0)
         ready: asyncio.Queue[str] = asyncio.Queue()
         server = Server(home.app, bound, shutdown_seconds=1, ready=ready.put_nowait)
         running = asyncio.create_task(server.serve(sockets=[bound]))
-        yield home, FakeScheduler(url=await ready.get())
-        server.should_exit = True
-        await running
+        try:
+            yield home, FakeScheduler(url=await ready.get())
+        finally:
+            server.should_exit = True
+            await running
+            bound.close()
 
 
 def status(home: House) -> list[AgentStatus]:

@@ -9,14 +9,13 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from tests.agents.scheduler import ADMIN, KEY, FakeScheduler, scheduling
+from tests.servers.agent import PATIENCE, started
 from tests.servers.scheduler import clean_environment
 
-PATIENCE = 30.0
 RECHNER = """
 from nachbar import summe
 from cpa.agents import Agent
@@ -61,40 +60,12 @@ async def ended(folder: Path, *arguments: str, **environment: str) -> tuple[int,
     return process.returncode or 0, lines[0]
 
 
-@asynccontextmanager
-async def started(
-    folder: Path, *arguments: str, **environment: str
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """The process, and its ready line. What it logs lies in `agent.log`."""
-    with (folder / "agent.log").open("a") as log:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cpa", "agent", *arguments),
-            cwd=folder,
-            env=clean_environment(**environment),
-            stdout=subprocess.PIPE,
-            stderr=log,
-        )
-    try:
-        assert process.stdout is not None
-        line = (await asyncio.wait_for(process.stdout.readline(), PATIENCE)).decode().rstrip("\n")
-        assert line, (folder / "agent.log").read_text()
-        yield process, line
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-def events(folder: Path) -> list[str]:
-    return [json.loads(line)["event"] for line in (folder / "agent.log").read_text().splitlines()]
-
-
 async def test_a_kind_registers_with_what_it_can_do_and_leaves_in_order(
     scheduler: FakeScheduler, tmp_path: Path
 ) -> None:
     more = ("--name", "büro-http", "--tag", "büro", "--slots", "3")
-    async with started(tmp_path, "http", *more, CPA_URL=scheduler.url, CPA_API_KEY=ADMIN) as (process, line):
-        assert line == "ready: agent://data/büro-http via channel, http.request"
+    async with started(tmp_path, "http", *more, CPA_URL=scheduler.url, CPA_API_KEY=ADMIN) as agent:
+        assert agent.line == "ready: agent://data/büro-http via channel, http.request"
         [said] = scheduler.registrations
         assert (said["name"], said["type"], said["slots"]) == ("büro-http", "DATA", 3)
         assert said["capabilities"] == ["http.request", "büro"]
@@ -102,8 +73,7 @@ async def test_a_kind_registers_with_what_it_can_do_and_leaves_in_order(
         assert json.loads(kept.read_text())["key"] == KEY
         assert stat.S_IMODE(kept.stat().st_mode) == 0o600
         assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+        assert await agent.end(signal.SIGTERM) == 0
     assert scheduler.beats[-1]["status"] == "offline"
 
 
@@ -116,17 +86,16 @@ async def test_it_comes_back_with_its_own_key_alone(scheduler: FakeScheduler, tm
 
 async def test_a_file_of_ones_own_is_an_agent(scheduler: FakeScheduler, tmp_path: Path, script: Path) -> None:
     more = ("--url", scheduler.url, "--key", ADMIN, "--name", "rechner-2")
-    async with started(tmp_path, "http", script.name, *more) as (process, line):
-        assert line == "ready: agent://data/rechner-2 via channel, http.request, x.rechner.add"
+    async with started(tmp_path, "http", script.name, *more) as agent:
+        assert agent.line == "ready: agent://data/rechner-2 via channel, http.request, x.rechner.add"
         await scheduler.push(
             scheduler.request("x.rechner.add", arguments={"a": 2, "b": 3}, effect="idempotent")
         )
         await scheduler.until(lambda: "done" in scheduler.types(), "done", seconds=PATIENCE)
         assert scheduler.of_type("done")[0].to_dict()["payload"]["result"] == {"sum": 5.0}
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+        assert await agent.end(signal.SIGTERM) == 0
     assert (tmp_path / "rechner-2-agent" / "outbox.db").exists()
-    assert events(tmp_path) == ["channel_open", "task_begun", "task_done", "leaving"]
+    assert agent.events() == ["channel_open", "task_begun", "task_done", "leaving"]
 
 
 async def test_it_can_be_called_instead(scheduler: FakeScheduler, tmp_path: Path) -> None:

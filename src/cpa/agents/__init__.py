@@ -1,4 +1,5 @@
-"""Agents: processes that do what the scheduler plans. `Agent` is all that a small one needs."""
+"""Agents: processes that do what the scheduler plans. `Agent` is all that a small one needs, the rest what a larger
+one returns and raises."""
 
 from __future__ import annotations
 
@@ -8,10 +9,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cpa.agents.agent import Agent
     from cpa.agents.functions import Failed
+    from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 
-_HOMES = {"Agent": "cpa.agents.agent", "Failed": "cpa.agents.functions"}
+_EXECUTOR = "cpa.ports.executor"
+_HOMES = {
+    "ActionRequest": _EXECUTOR,
+    "Agent": "cpa.agents.agent",
+    "BaseExecutor": _EXECUTOR,
+    "ExecutionResult": _EXECUTOR,
+    "Failed": "cpa.agents.functions",
+    "Verdict": _EXECUTOR,
+    "Verification": _EXECUTOR,
+}
 
-__all__ = ["Agent", "Failed"]
+__all__ = ["ActionRequest", "Agent", "BaseExecutor", "ExecutionResult", "Failed", "Verdict", "Verification"]
 
 
 def __getattr__(name: str) -> Any:

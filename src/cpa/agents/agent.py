@@ -26,7 +26,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cpa.agents.functions import Function, FunctionExecutor, Look
+from cpa.agents.identity import known
 from cpa.agents.session import Options, Session, ended_by_signals
+from cpa.artifacts.remote import RemoteArtifacts
 from cpa.core.classes import EffectClass
 from cpa.errors import BadInput, CPAError
 from cpa.executors.registry import ExecutorRegistry
@@ -103,6 +105,14 @@ class Agent:
         self._readiness, self._refuses = readiness, refuses
         self._functions = FunctionExecutor()
         self._others: list[BaseExecutor] = []
+        self._artifacts: RemoteArtifacts | None = None
+
+    @property
+    def artifacts(self) -> RemoteArtifacts:
+        """Files at the scheduler: those that tasks bring, and those they give. Closed at the end of `run`."""
+        if self._artifacts is None:
+            self._artifacts = RemoteArtifacts(self.url, self._own_key)
+        return self._artifacts
 
     @property
     def url(self) -> str:
@@ -175,6 +185,12 @@ class Agent:
             raise first_error(group) from group
         finally:
             await executors.close()
+            if self._artifacts is not None:
+                await self._artifacts.close()
+
+    def _own_key(self) -> str:
+        identity = known(self.data)
+        return identity.key if identity is not None else ""
 
     def _executors(self) -> list[BaseExecutor]:
         own: list[BaseExecutor] = [self._functions] if self._functions.actions else []

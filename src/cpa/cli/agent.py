@@ -140,8 +140,6 @@ def _made(kinds: Sequence[Kind], file: Path | None) -> Agent:
 
 async def _serve(kinds: Sequence[Kind], agent: Agent, own: Settings) -> None:
     """Give the agent its hands and let it work."""
-    from cpa.agents.identity import known
-    from cpa.artifacts.remote import RemoteArtifacts
     from cpa.config.workspace import load_workspace
     from cpa.executors import builtin
     from cpa.security.addresses import AddressGuard
@@ -153,21 +151,13 @@ async def _serve(kinds: Sequence[Kind], agent: Agent, own: Settings) -> None:
     installation = load_workspace(own.workspace)
     builtin.check(kinds, own, installation)
 
-    def own_key() -> str:
-        identity = known(agent.data)
-        return identity.key if identity is not None else ""
-
-    artifacts = RemoteArtifacts(agent.url, own_key)
-    try:
-        for executor in builtin.make(
-            kinds,
-            own,
-            installation,
-            artifacts=artifacts,
-            vault=vault,
-            guard=AddressGuard((*own.allow_private, *installation.allow_private)),
-        ):
-            agent.add(executor)
-        await agent.serve()
-    finally:
-        await artifacts.close()
+    for executor in builtin.make(
+        kinds,
+        own,
+        installation,
+        artifacts=agent.artifacts,
+        vault=vault,
+        guard=AddressGuard((*own.allow_private, *installation.allow_private)),
+    ):
+        agent.add(executor)
+    await agent.serve()
