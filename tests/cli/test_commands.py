@@ -193,7 +193,7 @@ def test_check_and_serve_name_all_that_no_plan_can_do(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(BROKEN, "utf-8")
 
     checked = cpa("intents", "check", "own.yaml", cwd=tmp_path)
-    served = cpa("serve", "--workspace", ".", "--data", "data", cwd=tmp_path)
+    served = cpa("serve", "--workspace", ".", "--data", "data", "--port", "0", cwd=tmp_path)
 
     assert (checked.returncode, served.returncode) == (1, 2)
     lines = checked.stdout.splitlines()
