@@ -1,91 +1,314 @@
-"""What goes out to an agent: the arguments as they stand now, and nothing that people did not say yes to."""
+"""What agents are asked, how often, and what follows when they do not take it, do not answer, or are gone."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+import asyncio
+from pathlib import Path
 
-from tests.orchestrator.fleet import TENANT, builtin
-from tests.repository.shell import SteppedClock
+import pytest
+from tests.orchestrator.fleet import TENANT
+from tests.orchestrator.scheduler import BEAT, FarAgent, SchedulerLife, life, live
 
-from cpa.core.approval import digest_of
-from cpa.core.commands import RequestTask
-from cpa.core.events import Event, TaskFailed
-from cpa.core.job import Graph, JobHead, JobSpec, JobState, TaskRun, TaskSpec, TaskStatus
-from cpa.core.references import literal
-from cpa.orchestrator.agent_registry import AgentRegistry
-from cpa.orchestrator.orchestrator import Orchestrator
-from cpa.ports.executor import ActionRequest
+from cpa.core.classes import EffectClass
+from cpa.core.job import JobStatus, TaskStatus
+from cpa.core.lam_protocol import BaseMessage
+from cpa.errors import Conflict, Unavailable
+from cpa.orchestrator.wording import conversation_of, message_id
+from cpa.ports.agents import AgentStatus, Beat
 from cpa.ports.transport import Attempt
+from cpa.testing.virtual import VirtualLoop
 
-SPEC = TaskSpec(
-    id="send",
-    action="x.a.b",
-    arguments={"value": "{{ tasks.find.result.v }}"},
-    needs=(0,),
-    references=(0,),
-    capability="de",
-    tainted=("value",),
+IDEMPOTENT, VERIFIABLE, UNSAFE = EffectClass.IDEMPOTENT, EffectClass.VERIFIABLE, EffectClass.UNSAFE
+
+
+def busy(agent: FarAgent) -> int:
+    return agent.view.busy
+
+
+def types(agent: FarAgent) -> list[str]:
+    return [message.type for message in agent.got]
+
+
+def test_an_agent_is_asked_with_all_it_needs(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        job = await scheduler.submit(UNSAFE, tainted=("n",))
+        request = await agent.next("request")
+        attempt = Attempt(TENANT, job, 0, 1)
+        assert request.id == message_id(attempt, "request")
+        about = request.correlation
+        assert (about.conversation_id, about.job_id, about.task_id, about.epoch) == (
+            conversation_of(attempt),
+            job,
+            "t0",
+            1,
+        )
+        assert (request.sender, request.to, request.context.tenant) == (
+            "agent://scheduler/cpa",
+            (agent.address,),
+            TENANT,
+        )
+        payload = request.to_dict()["payload"]
+        assert payload == {
+            "action": "x.a.b",
+            "arguments": {"n": 1},
+            "timeout": 60.0,
+            "effect": "unsafe",
+            "tainted": ["n"],
+            "run": 0,
+            "lease": 3 * BEAT,
+            "idempotencyKey": payload["idempotencyKey"],
+        }
+        assert request.expected.reply_by is not None
+        assert request.expected.reply_by.timestamp() - request.ts.timestamp() == 2 * BEAT
+
+    live(tmp_path, story)
+
+
+async def silence(scheduler: SchedulerLife, effect: EffectClass) -> tuple[FarAgent, FarAgent, str]:
+    """An agent took a request and never says a word about it, though it lives; another one could."""
+    first = scheduler.agent("eins")
+    job = await scheduler.submit(effect)
+    await first.next("request")
+    other = scheduler.agent("zwei")
+
+    async def live_on() -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            other.beat(*[message for message in other.got if message.type == "request"])
+            scheduler.presence.sign(first.view)
+
+    scheduler.group.create_task(_until_end(scheduler, job, live_on))
+    return first, other, job
+
+
+async def _until_end(scheduler: SchedulerLife, job: str, work: object) -> None:
+    task = asyncio.ensure_future(work())  # type: ignore[operator]
+    await scheduler.engine.wait(TENANT, job, 200)
+    task.cancel()
+
+
+def test_who_says_nothing_in_time_has_refused_what_can_be_done_twice(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        first, other, job = await silence(scheduler, IDEMPOTENT)
+        await other.next("request")
+        assert 2 * BEAT <= asyncio.get_running_loop().time() <= 2 * BEAT + 6
+        assert types(first) == ["request", "cancel"]
+        await other.say("done", other.got[0])
+        assert (await scheduler.engine.wait(TENANT, job, 10)).status is JobStatus.DONE
+        assert (busy(first), busy(other)) == (0, 0)
+
+    live(tmp_path, story)
+
+
+def test_who_says_nothing_in_time_may_have_begun_what_must_not_be_done_twice(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        first, other, job = await silence(scheduler, UNSAFE)
+        await asyncio.sleep(14)
+        assert types(first) == ["request", "cancel"], "it is told to stop, and its lease goes on"
+        assert (await scheduler.task(job)).status is TaskStatus.ASSIGNED
+        await asyncio.sleep(10)
+        assert (await scheduler.task(job)).status is TaskStatus.IN_DOUBT
+        assert other.got == []
+        await scheduler.engine.cancel(TENANT, job, by="anna")
+
+    live(tmp_path, story)
+
+
+def test_what_a_beat_names_needs_no_agreement(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        job = await scheduler.submit()
+        request = await agent.next("request")
+        for _ in range(8):
+            await asyncio.sleep(BEAT)
+            assert agent.beat(request) == ()
+        assert (await scheduler.task(job)).epoch == 1
+        assert types(agent) == ["request"]
+
+    live(tmp_path, story)
+
+
+@pytest.mark.parametrize("effect", [IDEMPOTENT, UNSAFE])
+def test_what_never_left_goes_to_another(tmp_path: Path, effect: EffectClass) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        first = scheduler.agent("eins")
+        first.disconnect()
+        job = await scheduler.submit(effect)
+        await asyncio.sleep(1)
+        other = scheduler.agent("zwei")
+        scheduler.presence.beat(first.view, Beat(status=AgentStatus.BUSY))
+        request = await other.next("request")
+        assert request.correlation.epoch == 2
+        first.connect()
+        await asyncio.sleep(1)
+        assert first.got == [], "what is over is not handed over any more"
+        await other.say("done", request)
+        assert (await scheduler.engine.wait(TENANT, job, 10)).status is JobStatus.DONE
+
+    live(tmp_path, story)
+
+
+def test_a_job_cancelled_before_its_agent_had_it_ends_at_once(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        agent.disconnect()
+        job = await scheduler.submit(UNSAFE)
+        await asyncio.sleep(1)
+        await scheduler.engine.cancel(TENANT, job, by="anna")
+        assert (await scheduler.engine.wait(TENANT, job, 1)).status is JobStatus.CANCELLED
+        assert busy(agent) == 0
+        agent.connect()
+        await asyncio.sleep(1)
+        assert types(agent) in ([], ["inform"])
+
+    live(tmp_path, story)
+
+
+def test_a_cancelled_attempt_is_told_to_stop_and_answers(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        job = await scheduler.submit(UNSAFE)
+        request = await agent.next("request")
+        await agent.say("agree", request)
+        await scheduler.engine.cancel(TENANT, job, by="anna")
+        cancel = await agent.next("cancel")
+        assert cancel.correlation.conversation_id == request.correlation.conversation_id
+        assert busy(agent) == 1
+        failure = {"class": "environment", "error": "cancelled", "message": "gestoppt"}
+        await agent.say("failure", request, failure)
+        assert (await scheduler.engine.wait(TENANT, job, 10)).status is JobStatus.CANCELLED
+        assert busy(agent) == 0
+        ended = await agent.next("inform")
+        assert (ended.to_dict()["payload"], ended.correlation.job_id) == ({"message": "job_ended"}, job)
+
+    live(tmp_path, story)
+
+
+def test_everything_open_is_said_again_to_who_comes_back_with_another_stream(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        await scheduler.submit(tasks=2)
+        await agent.next("request")
+        await asyncio.sleep(1)
+        first = [message.id for message in agent.got]
+        assert len(first) == 2
+        await agent.say("done", agent.got[0])
+        agent.disconnect()
+        agent.connect()
+        await asyncio.sleep(1)
+        assert [message.id for message in agent.got[2:]] == first[1:]
+
+    live(tmp_path, story)
+
+
+def test_a_new_process_of_an_agent_is_asked_to_look_where_the_old_one_was(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        await scheduler.submit(VERIFIABLE)
+        await agent.say("done", await agent.next("request"))
+        look = await agent.next("request", after=1)
+        agent.disconnect()
+        scheduler.requests.moved(agent.record)
+        agent.connect()
+        again = await agent.next("request", after=2)
+        assert again.id == look.id
+
+    live(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("effect", "certain", "agreed", "refused"),
+    [
+        (IDEMPOTENT, False, False, True),
+        (IDEMPOTENT, True, False, True),
+        (UNSAFE, True, False, True),
+        (UNSAFE, False, False, False),
+        (VERIFIABLE, False, False, False),
+        (IDEMPOTENT, True, True, False),
+    ],
 )
-REQUEST = RequestTask(key="request:1:1", task=1, epoch=1, agent="agent://builtin/1", after=1)
+def test_a_message_that_is_not_taken_is_a_refusal_only_if_nothing_can_have_begun(
+    tmp_path: Path, effect: EffectClass, certain: bool, agreed: bool, refused: bool
+) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        job = await scheduler.submit(effect)
+        request = await agent.next("request")
+        if agreed:
+            await agent.say("agree", request)
+        scheduler.requests.refused(agent.record, request, Conflict("voll"), certain=certain)
+        await asyncio.sleep(0.1)
+        status = (await scheduler.task(job)).status
+        assert (status is TaskStatus.HELD) is refused
+        assert busy(agent) == (0 if refused else 1)
+
+    live(tmp_path, story)
 
 
-class Wire:
-    """A transport that only keeps what it is given."""
+def test_a_look_that_is_not_taken_proves_nothing(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        job = await scheduler.submit(VERIFIABLE)
+        await agent.say("done", await agent.next("request"))
+        look = await agent.next("request", after=1)
+        scheduler.requests.refused(agent.record, look, Conflict("voll"), certain=True)
+        await agent.next("request", after=2)
+        assert (await scheduler.task(job)).status is TaskStatus.IN_DOUBT
 
-    def __init__(self) -> None:
-        self.sent: list[ActionRequest] = []
-
-    def send(self, agent: str, attempt: Attempt, request: ActionRequest, **how: bool) -> None:
-        self.sent.append(request)
-
-    def verify(self, agent: str, attempt: Attempt, request: ActionRequest) -> None:
-        self.sent.append(request)
-
-    def cancel(self, agent: str, attempt: Attempt, task: str) -> None: ...
-
-    def over(self, agent: str, attempt: Attempt, *, answered: bool) -> None: ...
-
-    def job_ended(self, tenant: str, job: str, run: int = 0, agents: Collection[str] = ()) -> None: ...
+    live(tmp_path, story)
 
 
-def performed(**run: Any) -> tuple[list[ActionRequest], list[Event]]:
-    """What goes out, and what is reported, for a task of which this is known; it uses the result 7."""
-    agents, wire, told = AgentRegistry(), Wire(), list[Event]()
-    agents.register(builtin())
-    orchestrator = Orchestrator(agents, wire, SteppedClock())
-    orchestrator.connect(lambda tenant, job, event: told.append(event))
-    done = TaskRun(0, TaskStatus.DONE, epoch=1, result={"v": 7})
-    assigned = TaskRun(1, TaskStatus.ASSIGNED, epoch=1, agent=REQUEST.agent, **run)
-    spec = JobSpec((TaskSpec(id="find", action="x.a.b"), SPEC))
-    job = JobState(JobHead(TENANT, "j1", 1), Graph(spec), (done, assigned), (REQUEST,))
-    orchestrator.perform(job, REQUEST)
-    return wire.sent, told
+def test_a_task_that_fits_into_no_message_fails_and_says_so(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        job = await scheduler.submit(arguments={"n": "x" * 1_100_000})
+        assert (await scheduler.engine.wait(TENANT, job, 10)).status is JobStatus.FAILED
+        error = (await scheduler.task(job)).error
+        assert error is not None
+        assert error.code == "request_too_large"
+        assert "request" not in types(agent)
+        assert busy(agent) == 0
+
+    live(tmp_path, story)
 
 
-def test_the_arguments_go_out_filled() -> None:
-    sent, told = performed()
+def test_trouble_on_the_way_is_kept_for_people(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        assert agent.view.trouble == ""
+        agent.disconnect()
+        assert agent.view.trouble == "its channel is closed"
+        agent.connect()
+        assert agent.view.trouble == ""
+        scheduler.requests.troubled(agent.record, str(Unavailable("weg")))
+        assert "weg" in agent.view.trouble
 
-    assert [request.arguments for request in sent] == [{"value": 7}]
-    assert told == []
-
-
-def test_what_replaced_the_arguments_goes_out_instead() -> None:
-    sent, _ = performed(arguments={"value": "{{ tasks.find.result.v }}!", "more": 1})
-    assert sent[0].arguments == {"value": "7!", "more": 1}
-
-    sent, _ = performed(arguments=literal({"value": "{{ as it is }}"}))
-    assert sent[0].arguments == {"value": "{{ as it is }}"}
-
-
-def test_the_action_that_people_said_yes_to_goes_out() -> None:
-    sent, told = performed(digest=digest_of("x.a.b", {"value": 7}, "de", SPEC.effect, ("value",)))
-
-    assert (len(sent), told) == (1, [])
+    live(tmp_path, story)
 
 
-def test_another_action_does_not_go_out() -> None:
-    sent, told = performed(digest=digest_of("x.a.b", {"value": 8}, "de", SPEC.effect, ("value",)))
+def test_a_scheduler_that_comes_back_asks_again_for_the_same(tmp_path: Path) -> None:
+    async def whole() -> None:
+        first: list[BaseMessage] = []
+        job = ""
+        async with life(tmp_path) as scheduler:
+            agent = scheduler.agent("eins")
+            job = await scheduler.submit(UNSAFE)
+            first.append(await agent.next("request"))
+            await agent.say("agree", first[0])
 
-    assert sent == []
-    assert [(type(event), getattr(event, "code", "")) for event in told] == [(TaskFailed, "not_approved")]
+        found: list[FarAgent] = []
+        async with life(tmp_path, lambda running: found.append(running.agent("eins"))) as scheduler:
+            again = await found[0].next("request")
+            assert again.id == first[0].id
+            await asyncio.sleep(3)
+            found[0].beat(again)
+            await asyncio.sleep(12)
+            assert (await scheduler.task(job)).epoch == 1, "silence after a restart tells nothing"
+            told = await found[0].say("done", again, {"result": {"n": 3}})
+            assert told.effect == "task_succeeded"
+            assert (await scheduler.engine.wait(TENANT, job, 10)).status is JobStatus.DONE
+            assert busy(found[0]) == 0
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(whole())

@@ -91,14 +91,24 @@ def check_holder(snapshot: Snapshot, attempt: Attempt, sender: str) -> None:
         )
 
 
+def late(snapshot: Snapshot, attempt: Attempt) -> str:
+    """Why progress of the attempt is of no interest, in the core's words; empty when it is under way."""
+    run = snapshot.tasks[attempt.task]
+    if snapshot.head.status.ended:
+        return "ended"
+    if attempt.epoch < run.epoch:
+        return "stale_epoch"
+    return "" if attempt.epoch == run.epoch and run.status in _HELD_BY_AGENT else "not_expected"
+
+
 def declines(message: BaseMessage, attempt: Attempt) -> bool:
     """Whether a `not_understood` was said to what began the attempt, and not to a later word about it."""
     asked = message.correlation.in_reply_to
     return asked is None or asked in (message_id(attempt, "request"), message_id(attempt, "assign"))
 
 
-def event_of(payload: Payload, attempt: Attempt) -> Event | None:
-    """The event that follows; None for progress. Raises `InvalidDocument` for a verdict nobody knows."""
+def event_of(payload: Payload, attempt: Attempt) -> Event:
+    """The event that follows. Raises `InvalidDocument` for a verdict nobody knows."""
     task, epoch = attempt.task, attempt.epoch
     match payload:
         case AgreePayload():
@@ -124,7 +134,7 @@ def event_of(payload: Payload, attempt: Attempt) -> Event | None:
         case ConfirmPayload():
             return _verified(payload, task, epoch)
         case _:
-            return None
+            raise TypeError(f"{type(payload).__name__} is no event of an attempt")
 
 
 def _proposed(payload: ProposePayload, task: int, epoch: int) -> Event:

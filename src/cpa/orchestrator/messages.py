@@ -35,6 +35,7 @@ from cpa.orchestrator.answers import (
     check_place,
     declines,
     event_of,
+    late,
     task_index,
 )
 from cpa.orchestrator.log import MessageLog, stored
@@ -54,7 +55,6 @@ _EFFECTS = {
     "confirm": "task_verified",
     "done": "task_succeeded",
     "failure": "task_failed",
-    "inform": "progress",
 }
 
 
@@ -177,15 +177,26 @@ class Messages:
         check_holder(snapshot, attempt, message.sender)
         if isinstance(payload, NotUnderstoodPayload) and not declines(message, attempt):
             return await self._note(message, caller, "noted")
+        if isinstance(payload, InformPayload):
+            return await self._inform(message, payload, caller, attempt, late(snapshot, attempt))
         if isinstance(payload, AgreePayload):
             self._requests.agreed(attempt)
         told = await self._fact(message, payload, caller, attempt)
-        if told.effect in ("progress", "task_started"):
+        if told.effect == "task_started":
             self._requests.heard(attempt)
-        if told.effect == "progress" and isinstance(payload, InformPayload) and payload.progress is not None:
-            said = payload.message or ""
-            update = LiveUpdate(attempt.job, about.task_id, attempt.epoch, payload.progress, said)
-            self._engine.show(caller.tenant, attempt.job, update)
+        return told
+
+    async def _inform(
+        self, message: BaseMessage, payload: InformPayload, caller: Caller, attempt: Attempt, late: str
+    ) -> Acknowledgement:
+        """Progress is shown, and keeps the attempt with its agent; nothing of it is stored but the message."""
+        told = await self._note(message, caller, late or "progress")
+        if told.effect == "progress":
+            self._requests.heard(attempt)
+            if payload.progress is not None:
+                task, said = message.correlation.task_id, payload.message or ""
+                update = LiveUpdate(attempt.job, task, attempt.epoch, payload.progress, said)
+                self._engine.show(caller.tenant, attempt.job, update)
         return told
 
     async def _confirm(
@@ -200,7 +211,7 @@ class Messages:
     async def _fact(
         self, message: BaseMessage, payload: Payload, caller: Caller, attempt: Attempt
     ) -> Acknowledgement:
-        """What is said of an attempt becomes an event of its job, or only a message that is remembered."""
+        """What is said of an attempt becomes an event of its job."""
         event = event_of(payload, attempt)
         key = (message.sender, str(message.id))
         outcome = await self._engine.send(caller.tenant, attempt.job, event, message=key, nonce=caller.nonce)

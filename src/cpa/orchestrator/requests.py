@@ -295,10 +295,10 @@ class Requests:
         known = self._agents.get(exchange.address, attempt.tenant)
         if known is None or self._presence.named(attempt):
             return
-        if exchange.left:
-            self._stop(known, exchange, "it was not answered in time")
         if exchange.harmless or not exchange.left:
             self._refuse(attempt, f"its agent did not answer within {self._reply_by:g} s")
+        if exchange.left:
+            self._stop(known, exchange, "it was not answered in time")
 
     def _keep(self, agent: Agent, exchange: _Exchange) -> None:
         self._by_agent.setdefault(agent.key, {})[exchange] = None

@@ -1,0 +1,336 @@
+"""What each type of message does, to which attempt, by whom, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.orchestrator.fleet import TENANT
+from tests.orchestrator.scheduler import FarAgent, SchedulerLife, caller, live, word
+
+from cpa.core.classes import EffectClass
+from cpa.core.job import JobStatus, TaskStatus
+from cpa.core.lam_protocol import BaseMessage
+from cpa.errors import CPAError, Forbidden, InvalidDocument, NotFound
+from cpa.ports.keys import Scope
+
+T = TaskStatus
+FAILURE = {"class": "business", "error": "kaputt", "message": "so nicht"}
+SAID: list[tuple[str, dict[str, Any], str, TaskStatus]] = [
+    ("agree", {"estimate": 2.0}, "task_started", T.RUNNING),
+    ("inform", {"progress": 0.5, "message": "halb"}, "progress", T.ASSIGNED),
+    ("inform", {"message": "noch da"}, "progress", T.ASSIGNED),
+    ("done", {"result": {"n": 2}, "execution_time": 0.5}, "task_succeeded", T.DONE),
+    ("failure", FAILURE, "task_failed", T.FAILED),
+    ("propose", {"run_at": "2023-11-14T22:20:00Z", "reason": "später"}, "task_proposed", T.HELD),
+    ("refuse", {"class": "environment", "reason": "keine Lust"}, "task_refused", T.HELD),
+    ("not_understood", {"what": "payload.arguments", "why": "rätselhaft"}, "task_refused", T.HELD),
+]
+
+
+async def asked(
+    scheduler: SchedulerLife, *, effect: EffectClass = EffectClass.IDEMPOTENT
+) -> tuple[FarAgent, BaseMessage]:
+    """An agent that was asked to do a task."""
+    agent = scheduler.agent("eins")
+    await scheduler.submit(effect)
+    return agent, await agent.next("request")
+
+
+@pytest.mark.parametrize(("type", "payload", "effect", "status"), SAID, ids=lambda value: str(value)[:20])
+def test_what_is_said_of_an_attempt_has_its_effect_once(
+    tmp_path: Path, type: str, payload: dict[str, Any], effect: str, status: TaskStatus
+) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        said = word(type, agent.address, request, payload)
+        first = await scheduler.handle(said, caller(agent.address))
+        job = request.correlation.job_id
+        assert (first.new, first.effect, first.job) == (True, effect, job)
+        assert (await scheduler.task(job)).status is status
+        number = (await scheduler.engine.query(TENANT, job)).head.number
+        again = await scheduler.handle(said, caller(agent.address))
+        assert (again.new, again.effect) == (False, "duplicate")
+        assert (await scheduler.engine.query(TENANT, job)).head.number == number
+        lines = [(line.type, line.effect) for line in await scheduler.logged(job) if line.direction == "in"]
+        assert lines == [(type, effect), (type, "duplicate")]
+
+    live(tmp_path, story)
+
+
+@pytest.mark.parametrize(("type", "payload", "effect", "status"), SAID, ids=lambda value: str(value)[:20])
+def test_nobody_answers_for_another(
+    tmp_path: Path, type: str, payload: dict[str, Any], effect: str, status: TaskStatus
+) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        other = scheduler.agent("zwei")
+        with pytest.raises(Forbidden) as refused:
+            await other.say(type, request, payload)
+        assert refused.value.field == "sender"
+        with pytest.raises(Forbidden):
+            await scheduler.handle(word(type, agent.address, request, payload), caller(other.address))
+        job = request.correlation.job_id
+        assert (await scheduler.task(job)).status is T.ASSIGNED
+
+    live(tmp_path, story)
+
+
+@pytest.mark.parametrize(("type", "payload", "effect", "status"), SAID, ids=lambda value: str(value)[:20])
+def test_an_agent_in_quarantine_is_heard_and_changes_nothing(
+    tmp_path: Path, type: str, payload: dict[str, Any], effect: str, status: TaskStatus
+) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        scheduler.quarantine(agent)
+        told = await agent.say(type, request, payload)
+        job = request.correlation.job_id
+        assert (told.new, told.effect, told.job) == (True, "quarantined", job)
+        assert (await scheduler.task(job)).status is T.ASSIGNED
+        assert [line.effect for line in await scheduler.logged(job) if line.direction == "in"] == [
+            "quarantined"
+        ]
+
+    live(tmp_path, story)
+
+
+@pytest.mark.parametrize(("type", "payload", "effect", "status"), SAID, ids=lambda value: str(value)[:20])
+def test_after_the_end_the_truth_is_told_and_nothing_changes(
+    tmp_path: Path, type: str, payload: dict[str, Any], effect: str, status: TaskStatus
+) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        await agent.say("done", request, {"result": {"n": 1}})
+        job = request.correlation.job_id
+        assert (await scheduler.engine.wait(TENANT, job, 10)).status is JobStatus.DONE
+        number = (await scheduler.engine.query(TENANT, job)).head.number
+        told = await agent.say(type, request, payload)
+        assert told.effect == "ended"
+        snapshot = await scheduler.engine.query(TENANT, job)
+        assert (snapshot.head.number, snapshot.tasks[0].result) == (number, {"n": 1})
+
+    live(tmp_path, story)
+
+
+@pytest.mark.parametrize("type", ["agree", "inform", "done", "failure", "refuse"])
+def test_words_about_an_older_attempt_are_stale(tmp_path: Path, type: str) -> None:
+    payload = {"failure": FAILURE, "refuse": {"class": "environment"}}.get(type, {})
+
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        await agent.say("refuse", request, {"class": "environment"})
+        second = await agent.next("request", after=1)
+        assert second.correlation.epoch == 2
+        told = await agent.say(type, request, payload)
+        assert told.effect == "stale_epoch"
+        assert (await scheduler.task(request.correlation.job_id)).status is T.ASSIGNED
+
+    live(tmp_path, story)
+
+
+def test_an_answer_from_the_future_is_not_expected(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        told = await agent.say("done", request, correlation={"epoch": 7})
+        assert told.effect == "not_expected"
+        assert (await scheduler.task(request.correlation.job_id)).status is T.ASSIGNED
+
+    live(tmp_path, story)
+
+
+def test_progress_of_what_is_not_under_way_keeps_nothing_alive(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        told = await agent.say("inform", request, {"progress": 0.5}, correlation={"epoch": 2})
+        assert told.effect == "not_expected"
+
+    live(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("correlation", "error", "field"),
+    [
+        ({"jobId": ""}, InvalidDocument, "correlation.jobId"),
+        ({"taskId": ""}, InvalidDocument, "correlation.taskId"),
+        ({"epoch": None}, InvalidDocument, "correlation.epoch"),
+        ({"taskId": "anders"}, NotFound, "correlation.taskId"),
+        ({"jobId": "0198c2a0-0000-7000-8000-000000000000"}, NotFound, "job"),
+    ],
+)
+def test_an_answer_names_its_place(
+    tmp_path: Path, correlation: dict[str, Any], error: type[CPAError], field: str
+) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        with pytest.raises(error) as refused:
+            await agent.say("done", request, correlation=correlation)
+        assert refused.value.field is None or field in str(refused.value.field)
+
+    live(tmp_path, story)
+
+
+def test_a_tenant_s_jobs_are_no_business_of_another_s_agents(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        with pytest.raises(NotFound):
+            await scheduler.handle(
+                word("done", agent.address, request), caller(agent.address, tenant="globex")
+            )
+
+    live(tmp_path, story)
+
+
+def test_what_an_agent_found_is_taken_from_who_was_asked_to_look(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        first = scheduler.agent("eins", slots=1)
+        job = await scheduler.submit(EffectClass.VERIFIABLE)
+        request = await first.next("request")
+        happened = {"what": "effect", "verdict": "happened", "evidence": "es liegt da"}
+        assert (await first.say("confirm", request, happened)).effect == "not_asked"
+        await first.say("done", request, {"result": {"n": 1}})
+        assert (await scheduler.task(job)).status is T.IN_DOUBT
+        look = await first.next("request", after=1)
+        assert (look.payload.model_extra or {})["verify"] is True
+        other = scheduler.agent("zwei")
+        assert (await other.say("confirm", look, happened)).effect == "not_asked"
+        for wrong in ({"verdict": "vielleicht"}, {"verdict": "absent", "look_again": -1}):
+            with pytest.raises(InvalidDocument):
+                await first.say("confirm", look, {"what": "effect"} | wrong)
+        assert (await scheduler.task(job)).status is T.IN_DOUBT
+        assert (await first.say("confirm", look, happened)).effect == "task_verified"
+        assert (await scheduler.task(job)).status is T.DONE
+        assert (await first.say("confirm", look, happened)).effect == "not_asked"
+
+    live(tmp_path, story)
+
+
+@pytest.mark.parametrize("type", ["refuse", "not_understood"])
+def test_who_does_not_look_is_no_proof(tmp_path: Path, type: str) -> None:
+    payload = {"refuse": {"class": "technical"}, "not_understood": {"what": "verify"}}[type]
+
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler, effect=EffectClass.VERIFIABLE)
+        job = request.correlation.job_id
+        await agent.say("done", request, {"result": {"n": 1}})
+        look = await agent.next("request", after=1)
+        assert (await agent.say(type, look, payload)).effect == "task_verified"
+        assert (await scheduler.task(job)).status is T.IN_DOUBT
+        second = await agent.next("request", after=2)
+        assert (second.payload.model_extra or {})["look"] == 1
+        assert second.id != look.id
+
+    live(tmp_path, story)
+
+
+def test_what_is_not_understood_later_ends_no_attempt(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        job = request.correlation.job_id
+        await scheduler.engine.cancel(TENANT, job, by="anna")
+        cancel = await agent.next("cancel")
+        told = await agent.say("not_understood", cancel, {"what": "cancel"})
+        assert told.effect == "noted"
+        assert (await agent.say("failure", request, FAILURE)).effect == "task_failed"
+        assert (await scheduler.engine.wait(TENANT, job, 10)).status is JobStatus.CANCELLED
+
+    live(tmp_path, story)
+
+
+def test_a_request_from_outside_makes_a_job_once_and_needs_a_key_that_may(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        said = word("request", "agent://user/anna", None, {"action": "x.a.b", "arguments": {"n": 1}})
+        submitter = caller("anna", Scope.SUBMIT)
+        first, again = await scheduler.handle(said, submitter), await scheduler.handle(said, submitter)
+        assert (first.new, first.effect) == (True, "job_created")
+        assert (again.new, again.effect, again.job) == (False, "duplicate", first.job)
+        agent = scheduler.agent("eins")
+        with pytest.raises(Forbidden) as refused:
+            await agent.say("request", None, {"action": "x.a.b"})
+        assert refused.value.field == "type"
+
+    live(tmp_path, story)
+
+
+def test_a_cancel_stops_the_job_it_names_for_who_may(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        with pytest.raises(Forbidden):
+            await agent.say("cancel", request)
+        submitter = caller("anna", Scope.SUBMIT)
+        with pytest.raises(InvalidDocument):
+            await scheduler.handle(word("cancel", "agent://user/anna", None), submitter)
+        said = word("cancel", "agent://user/anna", request, {"reason": "doch nicht"})
+        assert (await scheduler.handle(said, submitter)).effect == "cancel_requested"
+        assert (await scheduler.handle(said, submitter)).new is False
+        assert (await agent.next("cancel")).correlation.epoch == 1
+
+    live(tmp_path, story)
+
+
+def test_an_offer_of_capabilities_is_taken_once(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        said = word("offer", agent.address, None, {"capabilities": ["x.a.b", "büro"]})
+        assert (await scheduler.handle(said, caller(agent.address))).effect == "capabilities_noted"
+        assert (await scheduler.handle(said, caller(agent.address))).effect == "duplicate"
+        assert scheduler.offers.said == [(agent.address, ("x.a.b", "büro"))]
+        scheduler.quarantine(agent)
+        later = await agent.say("offer", None, {"capabilities": ["x.more"]})
+        assert (later.effect, len(scheduler.offers.said)) == ("quarantined", 1)
+
+    live(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("type", "payload"),
+    [
+        ("discover", {"action": "x.a.b"}),
+        ("assign", {"task": {"action": "x.a.b"}, "lease": 5}),
+        ("offer", {"cost": 3.0}),
+    ],
+)
+def test_what_only_a_scheduler_says_is_not_taken(tmp_path: Path, type: str, payload: dict[str, Any]) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        with pytest.raises(InvalidDocument) as refused:
+            await agent.say(type, None, payload)
+        assert refused.value.field == "type"
+
+    live(tmp_path, story)
+
+
+def test_progress_is_shown_to_who_follows(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        job = request.correlation.job_id
+        shown: list[tuple[float, str]] = []
+
+        async def follow() -> None:
+            async for update in scheduler.engine.follow(TENANT, job):
+                if hasattr(update, "progress"):
+                    shown.append((update.progress, update.message))
+
+        following = scheduler.group.create_task(follow())
+        await asyncio.sleep(0.1)
+        await agent.say("inform", request, {"progress": 0.5, "message": "halb"})
+        await agent.say("done", request)
+        await following
+        assert shown == [(0.5, "halb")]
+
+    live(tmp_path, story)
+
+
+def test_what_is_said_of_an_attempt_keeps_its_lease(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        await agent.say("agree", request)
+        for _ in range(4):
+            await asyncio.sleep(10)
+            await agent.say("inform", request, {"message": "noch da"})
+        assert (await scheduler.task(request.correlation.job_id)).epoch == 1
+        await asyncio.sleep(20)
+        assert (await scheduler.task(request.correlation.job_id)).epoch > 1
+
+    live(tmp_path, story)
