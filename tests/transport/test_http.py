@@ -1,0 +1,239 @@
+"""Messages posted to agents that listen: to addresses that were judged, once more when that may help, and nowhere
+else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+from tests.contracts.delivery import DeliveryContract, Line, Told, listed, message, until
+
+from cpa.core.lam_protocol import BaseMessage, parse
+from cpa.demo.serving import serve
+from cpa.ports.agents import AgentRecord
+from cpa.security.addresses import AddressGuard
+from cpa.transport.http import HttpDelivery
+
+
+@dataclass(eq=False)
+class Endpoint:
+    """An agent that listens. `status` is answered; `told` is what came: method, path, headers, body."""
+
+    status: int = 202
+    task: str = "task-1"
+    url: str = ""
+    told: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+    answer: Callable[[Request], Response] | None = None
+    hanging: asyncio.Event | None = None
+
+    @property
+    def got(self) -> list[BaseMessage]:
+        """What it took."""
+        return [parse(body) for method, _, _, body in self.told if method == "POST"]
+
+    async def take(self, request: Request) -> Response:
+        body = await request.body()
+        if self.hanging is not None:
+            await self.hanging.wait()
+        if self.answer is None and self.status >= 500:
+            return Response(status_code=self.status)
+        self.told.append((request.method, request.url.path, dict(request.headers), body))
+        if self.answer is not None:
+            return self.answer(request)
+        return JSONResponse({"task_id": self.task, "estimated_duration": 1.0}, status_code=self.status)
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[Endpoint]:
+        app = Starlette(routes=[Route("/{path:path}", self.take, methods=["GET", "POST", "DELETE"])])
+        async with serve(app) as self.url:
+            yield self
+
+
+def delivery_to(guard: AddressGuard | None = None) -> HttpDelivery:
+    return HttpDelivery(guard or AddressGuard(("127.0.0.1",)), lambda tenant, agent: f"{tenant}/{agent}")
+
+
+class Endpoints:
+    """Agents that listen; one that is away answers 503."""
+
+    def __init__(self, delivery: HttpDelivery, spare: list[Endpoint]) -> None:
+        self.delivery, self.told = delivery, Told()
+        delivery.connect(self.told)
+        self._spare, self._ends = spare, dict[str, Endpoint]()
+
+    def agent(self, name: str) -> AgentRecord:
+        end = self._ends[name] = self._spare.pop()
+        end.status = 503
+        return listed(name, end.url)
+
+    async def appear(self, agent: AgentRecord) -> None:
+        self._ends[agent.name].status = 202
+
+    async def vanish(self, agent: AgentRecord) -> None:
+        self._ends[agent.name].status = 503
+
+    def got(self, agent: AgentRecord) -> list[BaseMessage]:
+        return self._ends[agent.name].got
+
+
+class TestHttp(DeliveryContract):
+    @pytest.fixture
+    async def line(self) -> AsyncIterator[Line]:
+        async with AsyncExitStack() as stack:
+            spare = [await stack.enter_async_context(Endpoint().listening()) for _ in range(2)]
+            delivery = await stack.enter_async_context(delivery_to())
+            yield Endpoints(delivery, spare)
+
+
+@asynccontextmanager
+async def posting(
+    endpoint: Endpoint | None = None, guard: AddressGuard | None = None
+) -> AsyncIterator[tuple[HttpDelivery, Told, Endpoint]]:
+    async with (endpoint or Endpoint()).listening() as end, delivery_to(guard) as delivery:
+        told = Told()
+        delivery.connect(told)
+        yield delivery, told, end
+
+
+async def test_a_message_is_posted_with_the_agent_s_own_key() -> None:
+    async with posting() as (delivery, told, end):
+        delivery.deliver(listed("eins", f"{end.url}/agent/"), message(1))
+        await until(lambda: told.of("taken"), "the delivery")
+        method, path, headers, body = end.told[0]
+        assert (method, path) == ("POST", "/agent/tasks")
+        assert headers["x-cpa-key"] == "acme/ag_eins"
+        assert headers["content-type"] == "application/json"
+        assert parse(body) == message(1)
+        assert told.troubles == []
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 422])
+async def test_a_no_is_a_no(status: int) -> None:
+    async with posting(Endpoint(status)) as (delivery, told, end):
+        agent = listed("eins", end.url)
+        delivery.deliver(agent, message(1))
+        await until(lambda: told.refusals, "the refusal")
+        id, error, certain = told.refusals[0]
+        assert (id, error.status, certain) == (message(1).id, status, True)
+        end.status = 202
+        delivery.deliver(agent, message(2))
+        await until(lambda: told.of("taken") == [message(2).id], "the next one")
+        assert len(end.told) == 2
+
+
+@pytest.mark.parametrize("status", [500, 503, 429, 408])
+async def test_what_may_pass_is_tried_again_and_then_no_no_is_certain(status: int) -> None:
+    end = Endpoint(answer=lambda _: Response(status_code=status))
+    async with posting(end) as (delivery, told, _):
+        delivery.deliver(listed("eins", end.url), message(1))
+        await until(lambda: len(end.told) >= 2, "a second try")
+        assert ("eins", f"it answers {status}") in told.troubles
+        end.answer = lambda _: Response(status_code=409)
+        await until(lambda: told.refusals, "the refusal")
+        assert told.refusals[0][2] is False
+        assert told.troubles[-1] == ("eins", "")
+
+
+async def test_nothing_is_followed_anywhere() -> None:
+    async with Endpoint().listening() as other:
+        end = Endpoint(answer=lambda _: RedirectResponse(f"{other.url}/tasks", status_code=307))
+        async with posting(end) as (delivery, told, _):
+            delivery.deliver(listed("eins", end.url), message(1))
+            await until(lambda: told.refusals, "the refusal")
+            assert "elsewhere" in str(told.refusals[0][1])
+        assert other.told == []
+
+
+async def test_an_address_that_may_not_be_reached_is_not_reached() -> None:
+    async def resolver(host: str, port: int) -> Sequence[str]:
+        return ["127.0.0.1"]
+
+    async with posting(guard=AddressGuard(resolver=resolver)) as (delivery, told, end):
+        port = end.url.rpartition(":")[2]
+        delivery.deliver(listed("eins", f"http://agent.example:{port}"), message(1))
+        await until(lambda: told.refusals, "the refusal")
+        assert (told.refusals[0][1].status, told.refusals[0][2]) == (403, True)
+        assert end.told == []
+        assert told.of("left") == []
+
+
+async def test_a_name_is_resolved_once_and_connected_to_what_was_judged() -> None:
+    asked: list[str] = []
+
+    async def resolver(host: str, port: int) -> Sequence[str]:
+        asked.append(host)
+        return ["127.0.0.1"] if len(asked) == 1 else ["192.0.2.1"]
+
+    async with posting(guard=AddressGuard(("agent.example",), resolver=resolver)) as (delivery, told, end):
+        port = end.url.rpartition(":")[2]
+        for number in range(3):
+            delivery.deliver(listed("eins", f"http://agent.example:{port}"), message(number))
+        await until(lambda: len(told.of("taken")) == 3, "the delivery")
+        assert asked == ["agent.example"]
+        assert {headers["host"] for _, _, headers, _ in end.told} == {f"agent.example:{port}"}
+
+
+async def test_an_endpoint_nobody_listens_at_is_tried_again_and_told_of() -> None:
+    async with Endpoint().listening() as gone:
+        dead = gone.url
+    async with posting() as (delivery, told, end):
+        delivery.deliver(listed("eins", dead), message(1))
+        await until(lambda: told.troubles, "the trouble")
+        assert "cannot be reached" in told.troubles[0][1]
+        assert told.refusals == []
+        delivery.deliver(listed("eins", end.url), message(2))
+        await until(lambda: len(told.of("taken")) == 2, "the delivery to where it is now")
+        assert end.got == [message(1), message(2)]
+        assert told.troubles[-1] == ("eins", "")
+
+
+async def test_an_agent_that_hangs_holds_up_nobody_and_is_left_at_the_end() -> None:
+    hanging = Endpoint(hanging=asyncio.Event())
+    assert hanging.hanging is not None
+    async with hanging.listening():
+        async with posting() as (delivery, told, end):
+            delivery.deliver(listed("eins", hanging.url), message(1))
+            await until(lambda: told.of("left"), "the way out")
+            delivery.deliver(listed("zwei", end.url), message(1))
+            await until(lambda: told.of("taken", "zwei"), "the other's delivery")
+            assert told.of("taken", "eins") == []
+        hanging.hanging.set()
+
+
+async def test_a_cancel_that_is_no_message_there_is_a_delete() -> None:
+    async with posting() as (delivery, told, end):
+        agent = listed("eins", end.url)
+        end.task = "aufgabe/7"
+        delivery.deliver(agent, message(1))
+        await until(lambda: told.of("taken"), "the delivery")
+        end.answer = lambda request: Response(status_code=404 if request.method == "POST" else 204)
+        delivery.deliver(agent, message(2, type="cancel"))
+        await until(lambda: len(told.of("taken")) == 2, "the cancel")
+        assert (end.told[-1][0], end.told[-1][1]) == ("DELETE", "/tasks/aufgabe/7")
+        assert end.told[-1][2]["x-cpa-key"] == "acme/ag_eins"
+
+
+async def test_what_an_agent_says_at_length_is_not_listened_to() -> None:
+    long = json.dumps({"task_id": "t", "more": "x" * 200_000})
+    end = Endpoint(answer=lambda _: Response(long, status_code=202))
+    async with posting(end) as (delivery, told, _):
+        delivery.deliver(listed("eins", end.url), message(1))
+        await until(lambda: told.of("taken"), "the delivery")
+
+
+async def test_a_refusal_tells_the_agent_s_own_words() -> None:
+    problem: dict[str, Any] = {"status": 409, "code": "conflict", "detail": "alle Plätze sind belegt"}
+    end = Endpoint(answer=lambda _: JSONResponse(problem, status_code=409))
+    async with posting(end) as (delivery, told, _):
+        delivery.deliver(listed("eins", end.url), message(1))
+        await until(lambda: told.refusals, "the refusal")
+        assert "alle Plätze sind belegt" in str(told.refusals[0][1])
