@@ -17,6 +17,7 @@ import structlog
 from fastapi import FastAPI
 from tests.api.fake_engine import FakeEngine
 from tests.api.fakes import FakeMessages, FakeTrail, MemoryKeys, MemoryTokens, SystemClock, small_planner
+from tests.contracts.delivery import Told
 
 from cpa.api.app import create_app
 from cpa.api.server import Server, listen
@@ -58,6 +59,8 @@ class Door:
     trail: FakeTrail
     tokens: MemoryTokens
     probes: dict[str, Probe] = field(default_factory=dict)
+    receipts: Told = field(default_factory=Told)
+    """What became of messages that were pushed into channels."""
 
     async def key(self, *scopes: Scope, tenant: str = "default", name: str = "anna") -> str:
         """A fresh key with these scopes."""
@@ -102,6 +105,8 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
     keys, trail, tokens = Authenticator(store, hasher, clock), FakeTrail(engine), MemoryTokens()
     agents = AgentRegistry()
     orchestrator = Orchestrator(agents, InProcessTransport({}), clock)
+    channels, receipts = ChannelDelivery(), Told()
+    channels.connect(receipts)
     ids = count(1)
     directory = AgentDirectory(
         MemoryAgentStore(),
@@ -112,13 +117,14 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
         clock,
         lambda: f"ag_{next(ids)}",
         check_endpoint=AddressGuard(("127.0.0.1",)).check_endpoint,
+        gone=channels.forget,
     )
     services = ApiServices(
         engine=engine,
         planner=small_planner(),
         messages=messages,
         agents=directory,
-        channels=ChannelDelivery(),
+        channels=channels,
         artifacts=FolderArtifacts(folder / "artifacts", MAX_ARTIFACT),
         audit=AuditQuery(trail),
         keys=keys,
@@ -135,7 +141,17 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
         probes=probes,
     )
     return Door(
-        create_app(services), services, engine, messages, store, hasher, orchestrator, trail, tokens, probes
+        create_app(services),
+        services,
+        engine,
+        messages,
+        store,
+        hasher,
+        orchestrator,
+        trail,
+        tokens,
+        probes,
+        receipts,
     )
 
 

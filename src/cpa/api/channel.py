@@ -14,8 +14,8 @@ The agent says who it is by `X-API-Key`, and first of all where it was:
 What was not acknowledged is sent again on the next channel, by both sides: messages keep their ids, so nothing
 counts twice. An agent that registered a public key signs every frame. Its key and its state are looked at again and
 again: the channel of one that is revoked is closed, and in quarantine it is closed until that is over. Close codes
-are 4000 + HTTP status, after a problem document; 4409 also when another channel of the same agent took this one's
-place.
+are 4000 + HTTP status, after a problem document, and 1013 for what may be better later; 4409 also when another
+channel of the same agent took this one's place.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class _Channel:
             asyncio.create_task(self._listen(caller, connection)),
             asyncio.create_task(self._push(connection)),
             asyncio.create_task(self._recheck(caller)),
-            asyncio.create_task(self._replaced(connection)),
+            asyncio.create_task(self._replaced(caller, connection)),
             self._defect,
         ]
         try:
@@ -189,9 +189,11 @@ class _Channel:
             for number, message in await connection.following():
                 await self._send({"seq": number, "message": message.to_dict()})
 
-    async def _replaced(self, connection: Connection) -> None:
+    async def _replaced(self, caller: Caller, connection: Connection) -> None:
         await connection.closed.wait()
-        raise Conflict("another channel of this agent was opened, or the agent is gone")
+        await self._identify()
+        await self._record(caller)
+        raise Conflict("another channel of this agent was opened, or it registered anew")
 
     async def _recheck(self, caller: Caller) -> None:
         while True:

@@ -1,0 +1,285 @@
+"""The channel of an agent over a real socket: who may open it, what goes over it, and what closes it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+from tests.api.conftest import Door, Served
+from tests.api.fakes import SystemClock
+from tests.api.test_agents import registered
+from tests.contracts.delivery import message, until
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from cpa.agents.signing import Signer
+from cpa.core.documents import MAX_BYTES
+from cpa.core.signatures import encoded
+from cpa.ports.agents import AgentRecord
+from cpa.ports.keys import Scope
+
+HELLO = {"hello": {"stream": "", "cursor": 0, "instance": "i1"}}
+
+
+def dial(served: Served, agent: str, key: str, **headers: str) -> connect:
+    given = {"X-API-Key": key} | headers
+    return connect(
+        f"{served.socket}/agents/{agent}/channel", additional_headers=given, proxy=None, max_size=2**22
+    )
+
+
+async def ask(socket: ClientConnection, *frames: dict[str, Any]) -> dict[str, Any]:
+    """Send these; the next frame that comes."""
+    for frame in frames:
+        await socket.send(json.dumps(frame))
+    async with asyncio.timeout(20):
+        found: dict[str, Any] = json.loads(await socket.recv())
+    return found
+
+
+async def closed(socket: ClientConnection) -> tuple[int, dict[str, Any]]:
+    """The close code, and the last frame before it."""
+    last: dict[str, Any] = {}
+    with suppress(ConnectionClosed):
+        async with asyncio.timeout(20):
+            async for frame in socket:
+                last = json.loads(frame)
+    return socket.close_code or 0, last
+
+
+def said(sender: str, type: str = "inform", **more: Any) -> dict[str, Any]:
+    return {
+        "id": str(uuid4()),
+        "ts": "2026-11-24T08:30:00Z",
+        "type": type,
+        "sender": sender,
+        "to": ["agent://scheduler/cpa"],
+        "payload": {"message": "größer"},
+    } | more
+
+
+def recorded(door: Door, told: dict[str, Any]) -> AgentRecord:
+    agent = door.orchestrator._agents.get(told["address"], "default")
+    assert agent is not None
+    assert agent.record is not None
+    return agent.record
+
+
+async def test_messages_go_both_ways_and_are_acknowledged(
+    door: Door, api: httpx2.AsyncClient, served: Served
+) -> None:
+    told = await registered(api)
+    record = recorded(door, told)
+    door.services.channels.deliver(record, message(1))
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        hello = (await ask(socket, HELLO))["hello"]
+        assert (hello["cursor"], len(hello["stream"])) == (0, 16)
+        assert await ask(socket) == {"seq": 1, "message": message(1).to_dict()}
+        assert door.receipts.of("left", record.name) == [message(1).id]
+        await socket.send(json.dumps({"ack": 1}))
+        await until(lambda: door.receipts.of("taken", record.name) == [message(1).id], "the acknowledgement")
+        word = said(told["address"])
+        assert await ask(socket, {"seq": 1, "message": word}) == {"ack": 1, "effect": "progress", "new": True}
+        again = await ask(socket, {"seq": 2, "message": word})
+        assert again == {"ack": 2, "effect": "duplicate", "new": False}
+    assert [each.to_dict()["payload"] for each in door.messages.taken.values()] == [{"message": "größer"}]
+
+
+async def test_who_comes_back_goes_on_where_it_was(
+    door: Door, api: httpx2.AsyncClient, served: Served
+) -> None:
+    told = await registered(api)
+    record = recorded(door, told)
+    for number in range(3):
+        door.services.channels.deliver(record, message(number))
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        stream = (await ask(socket, HELLO))["hello"]["stream"]
+        assert [(await ask(socket))["seq"] for _ in range(3)] == [1, 2, 3]
+    hello = {"hello": {"stream": stream, "cursor": 2, "instance": "i1"}}
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        assert (await ask(socket, hello))["hello"]["stream"] == stream
+        assert (await ask(socket))["seq"] == 3
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        assert (await ask(socket, HELLO))["hello"]["stream"] != stream
+        assert await ask(socket) == {"seq": 1, "message": message(2).to_dict()}
+
+
+async def test_a_beat_is_a_heartbeat(door: Door, api: httpx2.AsyncClient, served: Served) -> None:
+    told = await registered(api)
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        await ask(socket, HELLO)
+        door.orchestrator.recovered()
+        running = [{"job": "j", "task": "t", "epoch": 1}]
+        beat = {"status": "busy", "current_load": 0.5, "running": running, "instance": "i1"}
+        assert await ask(socket, {"beat": beat}) == {
+            "lost": running,
+            "state": "active",
+            "heartbeat_interval": 5.0,
+        }
+    assert (await api.get(f"/agents/{told['agent_id']}")).json()["status"] == "busy"
+
+
+@pytest.mark.parametrize(
+    ("word", "code"),
+    [
+        ({"type": "inform"}, "invalid_document"),
+        ({"sender": "agent://web/anders"}, "forbidden"),
+        ({"context": {"tenant": "globex"}}, "forbidden"),
+        ({"payload": {"progress": 7.3}}, "invalid_document"),
+        ({"payload": {"message": "a\0b"}}, "bad_input"),
+        ({"payload": {"n": 2**70}}, "bad_input"),
+    ],
+)
+async def test_a_message_that_is_refused_is_answered_and_the_channel_stays(
+    door: Door, api: httpx2.AsyncClient, served: Served, word: dict[str, Any], code: str
+) -> None:
+    told = await registered(api)
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        await ask(socket, HELLO)
+        whole = word if "type" in word else said(told["address"]) | word
+        answer = await ask(socket, {"seq": 7, "message": whole})
+        assert (answer["ack"], answer["problem"]["code"]) == (7, code)
+        assert "effect" not in answer
+        assert (await ask(socket, {"seq": 8, "message": said(told["address"])}))["effect"] == "progress"
+    assert len(door.messages.taken) == 1
+
+
+async def test_only_the_agent_itself_opens_its_channel(
+    door: Door, api: httpx2.AsyncClient, served: Served
+) -> None:
+    told = await registered(api)
+    other = await registered(api, name="anders")
+    foreign = await door.key(Scope.AGENT, tenant="globex", name=told["address"])
+    admin = await door.key(Scope.ADMIN)
+    for key, agent, status in (
+        ("", told["agent_id"], 401),
+        ("falsch", told["agent_id"], 401),
+        (admin, told["agent_id"], 403),
+        (other["key"], told["agent_id"], 403),
+        (foreign, told["agent_id"], 404),
+        (told["key"], "ag_none", 404),
+    ):
+        with pytest.raises(InvalidStatus) as refused:
+            async with dial(served, agent, key):
+                pass
+        assert refused.value.response.status_code == status, agent
+    with pytest.raises(InvalidStatus) as refused:
+        async with dial(
+            served, told["agent_id"], told["key"], Origin="https://böse.example".encode().decode("latin-1")
+        ):
+            pass
+    assert refused.value.response.status_code == 403
+
+
+async def test_an_agent_that_listens_needs_no_channel(api: httpx2.AsyncClient, served: Served) -> None:
+    told = await registered(api, endpoint="http://127.0.0.1:9")
+    with pytest.raises(InvalidStatus) as refused:
+        async with dial(served, told["agent_id"], told["key"]):
+            pass
+    assert refused.value.response.status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        ("kein JSON", 4400),
+        ("[]", 4400),
+        ('{"hallo": 1}', 4400),
+        ('{"ack": -1}', 4400),
+        ('{"ack": "1"}', 4400),
+        ('{"seq": 1}', 4400),
+        ('{"beat": {"status": "fast"}}', 4422),
+        ('{"beat": {"current_load": -1}}', 4422),
+        ("{}", 4400),
+        (b"{}", 4400),
+        (json.dumps({"seq": 1, "message": {"text": "x" * MAX_BYTES}}), 4413),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+async def test_what_is_no_frame_ends_the_channel_with_a_reason(
+    api: httpx2.AsyncClient, served: Served, frame: str | bytes, code: int
+) -> None:
+    told = await registered(api)
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        await ask(socket, HELLO)
+        await socket.send(frame)
+        found, problem = await closed(socket)
+        assert (found, problem["status"]) == (code, code - 4000)
+
+
+@pytest.mark.parametrize(
+    ("hello", "code"),
+    [
+        ({"hello": {"instance": "anderer Prozess"}}, 4409),
+        ({"hello": {"cursor": -1, "instance": "i1"}}, 4422),
+        ({"beat": {}}, 4400),
+    ],
+)
+async def test_a_channel_begins_with_hello(
+    api: httpx2.AsyncClient, served: Served, hello: dict[str, Any], code: int
+) -> None:
+    told = await registered(api)
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        await socket.send(json.dumps(hello))
+        assert (await closed(socket))[0] == code
+
+
+@pytest.mark.parametrize(("state", "code"), [("revoked", 401), ("quarantined", 503)])
+async def test_who_is_not_to_be_heard_any_more_is_cut_off(
+    api: httpx2.AsyncClient, served: Served, state: str, code: int
+) -> None:
+    told = await registered(api)
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        await ask(socket, HELLO)
+        assert (await api.post(f"/agents/{told['agent_id']}/state", json={"state": state})).status_code == 200
+        assert (await closed(socket))[1]["status"] == code
+    with pytest.raises(InvalidStatus) as refused:
+        async with dial(served, told["agent_id"], told["key"]):
+            pass
+    assert refused.value.response.status_code == code
+
+
+async def test_a_second_channel_takes_the_place_of_the_first(api: httpx2.AsyncClient, served: Served) -> None:
+    told = await registered(api)
+    async with dial(served, told["agent_id"], told["key"]) as first:
+        await ask(first, HELLO)
+        async with dial(served, told["agent_id"], told["key"]) as second:
+            await ask(second, HELLO)
+            assert (await closed(first))[0] == 4409
+            assert "lost" in await ask(second, {"beat": {"instance": "i1"}})
+
+
+async def test_a_channel_is_closed_when_the_server_stops(api: httpx2.AsyncClient, served: Served) -> None:
+    told = await registered(api)
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        await ask(socket, HELLO)
+        stopping = asyncio.create_task(served.stop())
+        assert (await closed(socket))[1]["code"] == "unavailable"
+        await stopping
+
+
+async def test_an_agent_with_a_signing_key_signs_every_frame(
+    api: httpx2.AsyncClient, served: Served, door: Door
+) -> None:
+    signer = Signer(encoded(b"s" * 32), SystemClock())
+    told = await registered(api, public_key=signer.public)
+    signer.key = told["key_id"]
+    path = f"/agents/{told['agent_id']}/channel"
+    seal = signer.channel(path)
+    opening = seal(json.dumps(HELLO))
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        await socket.send(opening)
+        assert "hello" in json.loads(await socket.recv())
+        await socket.send(seal(json.dumps({"seq": 1, "message": said(told["address"])})))
+        assert json.loads(await socket.recv())["effect"] == "progress"
+        await socket.send(json.dumps({"seq": 2, "message": said(told["address"])}))
+        assert (await closed(socket))[0] == 4401
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        await socket.send(opening)
+        assert (await closed(socket))[0] == 4409, "the same opening counts once"
+    assert len(door.messages.taken) == 1
