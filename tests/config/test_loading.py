@@ -54,7 +54,7 @@ def test_the_shipped_intents_do_what_their_examples_say() -> None:
 
 def test_an_own_file_with_own_verbs_and_a_regular_expression(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
-    assert str(check_file(path)) == f"{path}: 1 intents, 4 sentences tried, all as expected"
+    assert str(check_file(path)) == f"{path}: 1 intent, 4 sentences tried, all as expected"
     router = router_of([load_shipped(), load_intents(path)])
     intent = router.route("Could you please book room 12?")
     assert (intent.name, intent.values()) == ("room.book", {"number": 12})

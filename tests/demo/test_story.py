@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from cpa.demo.proof import Fetched
-from cpa.demo.stage import open_props, open_stage
+from cpa.demo.stage import Ports, open_props, open_stage
 from cpa.demo.story import SENTENCES, tell
 from cpa.errors import BadInput, Unavailable
 
@@ -83,13 +83,35 @@ async def test_the_props_stay_where_they_are_asked_to_and_say_so_when_they_canno
         port = int(first.portal.rsplit(":", 1)[1])
         assert first.password == first.mail.smtp.password == "demo"
         with pytest.raises(Unavailable) as refused:
-            async with open_props(tmp_path / "b", mail="embedded", portal_port=port):
+            async with open_props(tmp_path / "b", mail="embedded", ports=Ports(portal=port)):
                 pass
         assert refused.value.value == f"127.0.0.1:{port}"
         with pytest.raises(Unavailable) as refused:
-            async with open_props(tmp_path / "b", mail="embedded", smtp_port=first.mail.smtp.port):
+            async with open_props(tmp_path / "b", mail="embedded", ports=Ports(smtp=first.mail.smtp.port)):
                 pass
         assert refused.value.value == f"127.0.0.1:{first.mail.smtp.port}"
+        assert "mail server" in refused.value.message
+        assert "another terminal" in str(refused.value)
+
+
+@pytest.mark.mailserver
+async def test_what_was_copied_from_the_props_goes_on_working_after_a_new_start(tmp_path: Path) -> None:
+    async with open_props(tmp_path, mail="dovecot") as first:
+        assert first.mail.imap is not None
+        ports = Ports(imap=first.mail.imap.port)
+        secrets = {path.name: path.read_text("utf-8") for path in (first.data / "secrets").iterdir()}
+    async with open_props(tmp_path, mail="dovecot", ports=ports) as second:
+        told = dict(second.parts)
+        assert f"imap://automation%40cpa.example@127.0.0.1:{ports.imap}" in told[""]
+        assert str(second.mail.folder) in told["mail"]
+        assert {path.name: path.read_text("utf-8") for path in (second.data / "secrets").iterdir()} == secrets
+        assert (second.password, second.mail.smtp.password) == (
+            secrets["portal_password"],
+            secrets["mail_password"],
+        )
+        with pytest.raises(Unavailable, match="mailbox cannot have port"):
+            async with open_props(tmp_path / "b", mail="dovecot", ports=ports):
+                pass
 
 
 async def test_the_workspace_holds_no_secret(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 OK, NEGATIVE, USAGE, NO_SERVER, DENIED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
+_WHOLE = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
 CODES = """\b
 Exit codes: 0 all well, 1 the job failed or the answer is no, 2 wrong usage
 or input, 3 no server answers, 4 not allowed."""
@@ -36,7 +39,9 @@ The server is the one at CPA_URL (default http://127.0.0.1:8700); the key is
 CPA_API_KEY, else cpa-data/admin.key here or in the workspace."""
 
 Json = Annotated[bool, typer.Option("--json", help="The whole answer as JSON, for programs.")]
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, as `submit` prints it.")]
+JobId = Annotated[
+    str, typer.Argument(metavar="JOB", help="Its id, some signs of its beginning or end, or `last`.")
+]
 Data = Annotated[Path | None, typer.Option(help="Folder of store, files and keys  [default: cpa-data]")]
 Workspace = Annotated[
     Path | None,
@@ -85,6 +90,29 @@ def key_of(known: Settings) -> str:
     return key
 
 
+def job_id(api: Client, typed: str) -> str:
+    """The whole id of the job that somebody means: an id, its beginning or end, or `last`, the newest.
+
+    Parts are looked for among the newest 1,000 jobs. `BadInput` where several fit; what fits none is left as it
+    is, for the server to say that there is no such job.
+    """
+    text = words(typed).strip().lower().strip("…")
+    if _WHOLE.fullmatch(text) or not text:
+        return text
+    limit = 1 if text == "last" else 1000
+    known = [str(job["id"]) for job in api.get("/jobs", limit=limit)["jobs"]]
+    found = [job for job in known if text == "last" or job.startswith(text) or job.endswith(text)]
+    if not known and text == "last":
+        raise NotFound("there is no job yet", remedy='hand in a request: cpa submit "..."')
+    if len(found) > 1:
+        raise BadInput(
+            f"{len(found)} jobs fit {text!r}: {', '.join(found[:5])}{' …' if len(found) > 5 else ''}",
+            field="job",
+            remedy="give more of its signs; their ends differ most",
+        )
+    return found[0] if found else text
+
+
 def read(path: Path) -> str:
     """A text file somebody named."""
     try:
@@ -119,11 +147,29 @@ def leave(status: str) -> None:
     raise typer.Exit(NEGATIVE if status in ("failed", "cancelled") else OK)
 
 
+_HERE = (
+    (re.compile(r"^(?:job_id|question_id|text): "), ""),
+    (re.compile(r"^X-API-Key: "), "CPA_API_KEY: "),
+    (re.compile(r"^(run_at|deadline|task_graph)\b"), lambda found: _OPTIONS[found[1]]),
+    (re.compile(r"\bGET /(jobs|questions)\b"), r"`cpa \1`"),
+    (re.compile(r"\bGET /agents\b"), "`cpa agents list`"),
+    (re.compile(r"correct \w+; /openapi.json has the schema"), "`--help` shows an example"),
+)
+"""What the API says to programs, as people at the command line would say it."""
+_OPTIONS = {"run_at": "--at", "deadline": "--deadline", "task_graph": "--graph"}
+
+
+def _here(text: str) -> str:
+    for pattern, words_for_it in _HERE:
+        text = pattern.sub(words_for_it, text)
+    return text
+
+
 def fail(error: CPAError) -> NoReturn:
-    """One line on stderr for each thing that is wrong, and the exit code that fits."""
+    """One line on stderr for each thing that is wrong, in words of the command line, and the exit code that fits."""
     # A configuration file knows all its problems.
     for said in getattr(error, "problems", ()) or (error,):
-        sys.stderr.write(f"cpa: {' '.join(str(said).split())}\n")
+        sys.stderr.write(f"cpa: {_here(' '.join(str(said).split()))}\n")
     match error:
         case Unavailable():
             code = NO_SERVER

@@ -18,6 +18,8 @@ import httpx2
 from cpa import errors
 from cpa.errors import CPAError, InternalError, Unavailable
 
+QUIET = 0.5
+"""Seconds without a frame after which a stream says so."""
 TIMEOUT = 30.0
 """Seconds one request may take, beside the time it asked the server to wait."""
 
@@ -87,11 +89,17 @@ class Client:
         return self._ask("DELETE", path, params=_given(params))
 
     def follow(self, job: str, *, after: int = 0) -> Iterator[dict[str, Any]]:
-        """Frames of `WS /ws/jobs/{id}` after event number `after`, until the server says that the run ended.
+        """Frames of `WS /ws/jobs/{id}` after event number `after`, until the server says that the run ended; and
+        `{"type": "quiet"}` whenever nothing has come for `QUIET` seconds.
 
         The connection going away raises `Unreachable`; call again with the last number seen to resume.
         """
-        from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+        from websockets.exceptions import (
+            ConnectionClosed,
+            ConnectionClosedOK,
+            InvalidStatus,
+            WebSocketException,
+        )
         from websockets.sync.client import connect
 
         scheme, host, path, *_ = urlsplit(self.url)
@@ -102,8 +110,13 @@ class Client:
         headers = {"X-API-Key": self._key} if self._key else {}
         try:
             with connect(where, additional_headers=headers, open_timeout=self._timeout, proxy=None) as socket:
-                for frame in socket:
-                    yield json.loads(frame)
+                while True:
+                    try:
+                        yield json.loads(socket.recv(timeout=QUIET))
+                    except TimeoutError:
+                        yield {"type": "quiet"}
+        except ConnectionClosedOK:
+            return
         except InvalidStatus as error:
             raise _problem(error.response.status_code, bytes(error.response.body or b"")) from error
         except ConnectionClosed as error:

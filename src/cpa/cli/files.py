@@ -56,7 +56,6 @@ def pictures(api: Client, job: str, *, beside: list[File]) -> list[File]:
         for entry in page["entries"]:
             for kept in entry["pictures"]:
                 if kept["artifact"] not in known:
-                    known.add(kept["artifact"])
                     found.append(File(kept["artifact"], entry.get("task") or "", step=entry["number"] or 0))
     return sorted(found, key=lambda file: file.step)
 
@@ -70,7 +69,7 @@ def save(api: Client, file: File, folder: Path) -> Path:
     name, chunks = api.download(f"/artifacts/{part(file.digest)}")
     shown = plain(file.name or name)
     if file.step:
-        shown = plain(f"{file.step:03}-{file.task}-{shown}")
+        shown = plain(f"{file.step:03}-{file.task}{Path(shown).suffix}")
     begun = folder / f".{file.digest[-16:]}.{os.getpid()}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from cpa.cli.call import (
     JobId,
     Json,
     dump,
+    job_id,
     leave,
     part,
     read,
@@ -72,7 +73,7 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Hand in a request. Prints the job's id, once the job is durable."""
-    from cpa.cli import terminal
+    from cpa.cli import outcome
 
     path, body = _request(words(text), graph)
     body |= {"priority": priority} if priority else {}
@@ -82,7 +83,7 @@ def submit(
     with server() as api:
         answer = api.post(path, body, key=idempotency_key)
         if dry_run:
-            dump(answer) if as_json else terminal.plan(answer)
+            dump(answer) if as_json else outcome.plan(answer)
         elif watch or wait:
             typer.echo(answer["job_id"], err=True)
             leave(_follow(api, answer["job_id"]) if watch else _await(api, answer["job_id"], as_json))
@@ -115,6 +116,7 @@ def show_job(job: JobId, watch: Watching = False, wait: Wait = False, as_json: J
     from cpa.cli import outcome
 
     with server() as api:
+        job = job_id(api, job)
         if watch or wait:
             leave(_follow(api, job) if watch else _await(api, job, as_json))
         detail = api.get(f"/jobs/{part(job)}")
@@ -137,7 +139,7 @@ def files(
     from cpa.cli.outcome import stored
 
     with server() as api:
-        stored(api, job, save, with_pictures=with_pictures, as_json=as_json)
+        stored(api, job_id(api, job), save, with_pictures=with_pictures, as_json=as_json)
 
 
 @app.command(epilog="\b\nExample:\n  cpa explain 0198c2…\n\n" + CONNECT)
@@ -146,6 +148,7 @@ def explain(job: JobId, as_json: Json = False) -> None:
     from cpa.cli import outcome, terminal
 
     with server() as api:
+        job = job_id(api, job)
         answer = api.get(f"/jobs/{part(job)}/explain")
         detail = api.get(f"/jobs/{part(job)}")
     if as_json:
@@ -159,13 +162,14 @@ def explain(job: JobId, as_json: Json = False) -> None:
 def cancel(job: JobId) -> None:
     """Cancel a job; running attempts end at their next safe point. Exit code 1 when it had ended."""
     with server() as api:
-        _changed(api.delete(f"/jobs/{part(job)}"))
+        _changed(api.delete(f"/jobs/{part(job_id(api, job))}"))
 
 
 @app.command(epilog="\b\nExample:\n  cpa retry 0198c2… --watch\n\n" + CONNECT)
 def retry(job: JobId, watch: Watching = False) -> None:
     """Run a failed job again from the failed task; what is done keeps its result."""
     with server() as api:
+        job = job_id(api, job)
         _changed(api.post(f"/jobs/{part(job)}/retry"))
         if watch:
             leave(_follow(api, job))
@@ -174,11 +178,16 @@ def retry(job: JobId, watch: Watching = False) -> None:
 @app.command(epilog="\b\nExamples:\n  cpa questions\n  cpa answer 0198c2….3.1 yes\n\n" + CONNECT)
 def questions(as_json: Json = False) -> None:
     """What waits for a person: approvals (may it be done?) and doubts (did it happen?)."""
-    from cpa.cli import terminal
+    from cpa.cli import asking, terminal
 
     with server() as api:
         answer = api.get("/questions")
-    dump(answer) if as_json else terminal.questions(answer)
+    if as_json:
+        dump(answer)
+        return
+    asking.show(answer["questions"])
+    if not answer["questions"]:
+        terminal.line("nothing waits for a person")
 
 
 @app.command(
@@ -193,13 +202,17 @@ def answer_question(
 ) -> None:
     """Answer an open question; the first answer counts."""
     with server() as api:
-        api.post(f"/questions/{part(question)}", {"yes": decision is Decision.YES, "note": words(note)})
+        job, dot, rest = question.partition(".")
+        api.post(
+            f"/questions/{part(job_id(api, job) + dot + rest)}",
+            {"yes": decision is Decision.YES, "note": words(note)},
+        )
     typer.echo(f"answered {decision.value}")
 
 
 @app.command(epilog="\b\nExamples:\n  cpa audit --job 0198c2…\n  cpa audit --verify\n\n" + CONNECT)
 def audit(
-    job: Annotated[str, typer.Option(help="Only of this job.")] = "",
+    job: Annotated[str, typer.Option(help="Only of this job; `last` is the newest.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many, newest first.")] = 50,
     verify: Annotated[
         bool, typer.Option("--verify", help="Recompute every leaf of the local store.")
@@ -208,7 +221,7 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """What was done, by whom, with which result; --verify proves the stored trail, without a server."""
-    from cpa.cli import terminal
+    from cpa.cli import trail
 
     if verify:
         from cpa.cli.upkeep import verify as verify_now
@@ -217,8 +230,8 @@ def audit(
         dump(proof.facts) if as_json else typer.echo(proof.text)
         raise typer.Exit(OK if proof.well else NEGATIVE)
     with server() as api:
-        page = api.get("/audit", job=job, limit=limit)
-    dump(page) if as_json else terminal.audit(page)
+        page = api.get("/audit", job=job_id(api, job), limit=limit)
+    dump(page) if as_json else trail.show(page, one_job=bool(job))
 
 
 def _request(text: str, graph: Path | None) -> tuple[str, dict[str, Any]]:

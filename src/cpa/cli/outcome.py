@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from cpa.cli import files
+from cpa.cli import asking, files
 from cpa.cli.call import dump, part
 from cpa.cli.terminal import console, graph, harmless, line, remedy, shorten, told
 
@@ -28,14 +28,17 @@ def job(detail: Mapping[str, Any]) -> None:
         if failure:
             line(f"{task['id']}: {harmless(failure['message'])}{remedy(failure)}")
     for name in detail.get("unproved", ()):
-        line(f"unproved: {name} is done by word of its agent; nothing at the target shows it.")
-        line("    A mail is proved where cpa.yaml names its mailbox (mail.imap_url).")
+        line(
+            f"unproved: {name} is done by word of its agent; nothing shows its effect. "
+            f"Why: cpa explain {detail['job']['id']}"
+        )
     end(detail)
 
 
 def end(detail: Mapping[str, Any]) -> None:
-    """What came of a job: the answer, else the results; its files; what to do next."""
+    """What came of a job: what it asks, the answer, else the results; its files; what to do next."""
     head = detail["job"]
+    asking.show(detail.get("questions", ()))
     if detail.get("answer"):
         line(f"\n{harmless(detail['answer'])}")
     elif head["status"] == "done":
@@ -47,6 +50,18 @@ def end(detail: Mapping[str, Any]) -> None:
         line(f"    save: cpa files {head['id']} --save FOLDER")
     if head["status"] == "failed" and not head.get("dead_letter"):
         line(f"\nOnce what is wrong has been put right: cpa retry {head['id']} --watch")
+
+
+def plan(answer: Mapping[str, Any]) -> None:
+    """What a dry run found: each task with all it would be done with, what is risky, who would be asked."""
+    line(f"intent: {answer['intent'] or '-'}")
+    for task in answer["tasks"]:
+        after = f"  after {', '.join(map(str, task['depends_on']))}" if task.get("depends_on") else ""
+        line(f"{task['id']}  {task['action']}{after}")
+        asking.arguments(task["arguments"])
+    for name in ("risks", "approvals"):
+        for entry in answer[name]:
+            line(f"{name.removesuffix('s')}: {entry}")
 
 
 def stored(api: Client, job: str, folder: Path | None, *, with_pictures: bool, as_json: bool) -> None:

@@ -61,6 +61,10 @@ PLAIN_SIGNS = {
 }
 
 
+_COPIED = frozenset(("job", "id", "time", "status", "state"))
+"""Columns of a table that stay on one line."""
+
+
 def console(*, error: bool = False) -> Console:
     from rich.console import Console
 
@@ -78,12 +82,12 @@ def sign(status: str) -> str:
 
 
 def clock(stamp: str | None) -> str:
-    """A stamp of the API as local time of day; the date too when it is not today's."""
+    """A stamp of the API as local time; on a terminal without the date when that is today's."""
     if not stamp:
         return "-"
     local = datetime.fromisoformat(stamp).astimezone()
-    same_day = local.date() == datetime.now().astimezone().date()
-    return local.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S")
+    brief = sys.stdout.isatty() and local.date() == datetime.now().astimezone().date()
+    return local.strftime("%H:%M:%S" if brief else "%Y-%m-%d %H:%M:%S")
 
 
 def seconds_between(begun: str | None, ended: str | None) -> str:
@@ -100,7 +104,8 @@ def shorten(text: str, limit: int = 60) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Aligned columns; without a terminal tab-separated lines with a heading, for cut and grep."""
+    """Aligned columns; without a terminal tab-separated lines with a heading, for cut and grep. What one copies is
+    never broken over two lines."""
     if not sys.stdout.isatty():
         for row in (columns, *rows):
             sys.stdout.write("\t".join(" ".join(str(cell).split()) for cell in row) + "\n")
@@ -111,7 +116,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
 
     shown = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for column in columns:
-        shown.add_column(column, overflow="fold")
+        shown.add_column(column, overflow="fold", no_wrap=column in _COPIED)
     for row in rows:
         shown.add_row(*(Text(str(cell), style=COLOURS.get(str(cell), "")) for cell in row))
     console().print(shown)
@@ -128,7 +133,11 @@ def jobs(page: Mapping[str, Any]) -> None:
         )
         for job in page["jobs"]
     ]
-    table(("job", "status", "created", "intent", "request"), rows)
+    columns = ("job", "status", "created", "intent", "request")
+    if sys.stdout.isatty():  # The intent finds no room beside ids and the request.
+        table((*columns[:3], columns[4]), [(*row[:3], row[4] or row[3]) for row in rows])
+    else:
+        table(columns, rows)
     shown = len(rows)
     if page["total"] > shown:
         sys.stderr.write(f"{shown} of {page['total']} jobs; see more with --limit and --offset\n")
@@ -175,19 +184,6 @@ def _note(task: Mapping[str, Any], notes: Mapping[str, str]) -> str:
     return ""
 
 
-def plan(answer: Mapping[str, Any]) -> None:
-    """What a dry run found: the tasks, what is risky about them, who would be asked."""
-    line(f"intent: {answer['intent'] or '-'}")
-    rows = [
-        (task["id"], task["action"], ", ".join(map(str, task.get("depends_on") or ())) or "-")
-        for task in answer["tasks"]
-    ]
-    table(("task", "action", "after"), rows)
-    for name in ("risks", "approvals"):
-        for entry in answer[name]:
-            line(f"{name.removesuffix('s')}: {entry}")
-
-
 def explanations(answer: Mapping[str, Any]) -> None:
     """Why a job stands where it stands: each task that is not done, with reason, evidence, remedy, actor."""
     found = answer["tasks"]
@@ -198,32 +194,6 @@ def explanations(answer: Mapping[str, Any]) -> None:
         for name in ("evidence", "remedy", "actor"):
             if entry.get(name):
                 line(f"    {name + ':':10}{entry[name]}")
-
-
-def questions(answer: Mapping[str, Any]) -> None:
-    found = answer["questions"]
-    if not found:
-        line("nothing waits for a person")
-    for entry in found:
-        line(f"{entry['id']}  {entry['kind']}, since {clock(entry.get('since'))}")
-        line(f"    {entry['text']}")
-        for name, value in entry["arguments"].items():
-            line(f"    {name}: {shorten(told(value), 100)}")
-
-
-def audit(page: Mapping[str, Any]) -> None:
-    rows = [
-        (
-            clock(entry["time"]),
-            entry.get("actor") or entry.get("agent") or "-",
-            shorten(entry["text"], 70),
-            f"{entry['job']}/{entry['number']}" if entry.get("job") else "-",
-            f"{len(entry['pictures'])}" if entry.get("pictures") else "-",
-            entry["leaf"][:12],
-        )
-        for entry in page["entries"]
-    ]
-    table(("time", "who", "what", "job/event", "pictures", "leaf"), rows)
 
 
 def keys(found: Sequence[Mapping[str, Any]]) -> None:
@@ -322,6 +292,7 @@ class Watch:
     def __init__(self, *, live: bool | None = None) -> None:
         self.live = sys.stdout.isatty() if live is None else live
         self._notes: dict[str, str] = {}
+        self._asked: set[str] = set()
         self._shown: Live | None = None
 
     def __enter__(self) -> Self:
@@ -346,6 +317,20 @@ class Watch:
     def event(self, entry: Mapping[str, Any]) -> None:
         if not self.live:
             line(event(entry))
+
+    def asked(self, detail: Mapping[str, Any]) -> None:
+        """Nothing happens just now: say what waits for a person, each question once."""
+        from cpa.cli import asking
+
+        new = [each for each in detail.get("questions", ()) if each["id"] not in self._asked]
+        self._asked.update(each["id"] for each in new)
+        if self._shown is not None and new:
+            self._shown.stop()  # What is asked stays above the moving picture.
+            asking.show(new)
+            self._shown.start()
+        else:
+            asking.show(new)
+        self.draw(detail)
 
     def progress(self, task: str, share: float, message: str) -> None:
         """What a running task says about itself."""

@@ -32,7 +32,7 @@ class _View:
     def __init__(self, api: Client, job: str, watch: terminal.Watch) -> None:
         self.status: str | None = None
         self._api, self._job, self._watch = api, job, watch
-        self._seen = 0
+        self._seen, self._news = 0, True
         self._quiet_since = time.monotonic()
         self._pause = FIRST_PAUSE
 
@@ -55,6 +55,10 @@ class _View:
                 self._watch.event(frame)
                 if self._watch.live:
                     self._watch.draw(self._api.get(f"/jobs/{part(self._job)}"))
+                self._news = True
+            case "quiet" if self._news:
+                self._news = False
+                self._watch.asked(self._api.get(f"/jobs/{part(self._job)}"))
             case "progress":
                 self._watch.progress(frame["task"], frame["progress"], frame["message"])
             case "end":

@@ -261,8 +261,12 @@ def _failed(snapshot: Snapshot, run: TaskRun) -> Explanation:
 
 
 def _unproved(snapshot: Snapshot, run: TaskRun) -> Explanation:
-    text = f"Agent {run.agent} says it is done; its effect could not be looked for, so nothing shows it."
-    remedy = "Look at the target; a mail is proved when mail.imap_url in cpa.yaml names its mailbox."
+    text = (
+        f"Agent {run.agent} says it is done; the effect was not found, or there is no place to look for it."
+    )
+    remedy = (
+        "Look at the target; a mail is proved where mail.imap_url in cpa.yaml names the sender's mailbox."
+    )
     return _say(snapshot, run, Reason.UNPROVED, text, remedy, Actor.REQUESTER)
 
 

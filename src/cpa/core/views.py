@@ -102,35 +102,6 @@ class Job(View):
     error: Failure | None = Field(default=None, description="Of the first task that failed for good.")
 
 
-class JobDetail(View):
-    """A job with its tasks."""
-
-    job: Job
-    status: JobStatus
-    tasks: list[Task]
-    answer: str | None = Field(
-        default=None, description="What was asked for, in words, once the run is done."
-    )
-    unproved: list[str] = Field(
-        default_factory=list,
-        description="Tasks that are done by word of their agent; nothing shows the effect.",
-    )
-
-
-class EventView(View):
-    """One thing that happened, numbered without gaps within its job."""
-
-    seq: int
-    type: str = Field(examples=["task_succeeded"])
-    time: Timestamp
-    task: str | None = None
-    agent: str | None = None
-    epoch: int | None = None
-    summary: str = Field(description="One readable line.")
-    leaf: str = Field(description="SHA-256 of the stored bytes: the entry's place in the audit trail.")
-    artifacts: list[str] = Field(default_factory=list, description="Files and pictures kept of it.")
-
-
 class Question(View):
     """Something only a person can decide; the task waits for it."""
 
@@ -160,6 +131,36 @@ class Question(View):
     requester: str | None = Field(default=None, description="Who asked for the job, and so may not allow it.")
 
 
+class JobDetail(View):
+    """A job with its tasks."""
+
+    job: Job
+    status: JobStatus
+    tasks: list[Task]
+    answer: str | None = Field(
+        default=None, description="What was asked for, in words, once the run is done."
+    )
+    unproved: list[str] = Field(
+        default_factory=list,
+        description="Tasks that are done by word of their agent; nothing shows the effect.",
+    )
+    questions: list[Question] = Field(default_factory=list, description="What in it waits for a person.")
+
+
+class EventView(View):
+    """One thing that happened, numbered without gaps within its job."""
+
+    seq: int
+    type: str = Field(examples=["task_succeeded"])
+    time: Timestamp
+    task: str | None = None
+    agent: str | None = None
+    epoch: int | None = None
+    summary: str = Field(description="One readable line.")
+    leaf: str = Field(description="SHA-256 of the stored bytes: the entry's place in the audit trail.")
+    artifacts: list[str] = Field(default_factory=list, description="Files and pictures kept of it.")
+
+
 def job_view(head: JobHead, intent: str, description: str) -> Job:
     """A job as it appears in a list: without what only its spec knows."""
     return Job(**_head(head), intent=intent, description=description)
@@ -183,6 +184,7 @@ def job_detail(snapshot: Snapshot) -> JobDetail:
         tasks=task_views(snapshot),
         answer=_answer(snapshot),
         unproved=[spec.tasks[run.index].id for run in snapshot.tasks if is_unproved(run)],
+        questions=questions(snapshot),
     )
 
 

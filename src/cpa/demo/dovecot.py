@@ -15,12 +15,12 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
+from cpa.demo.serving import bind
 from cpa.errors import Unavailable
 
 _WATCH = """
@@ -66,15 +66,15 @@ class Dovecot:
 
 
 @asynccontextmanager
-async def run_dovecot(program: str, password: str) -> AsyncIterator[Dovecot]:
-    """Run Dovecot while the block runs; every user has this password.
+async def run_dovecot(program: str, password: str, *, port: int = 0) -> AsyncIterator[Dovecot]:
+    """Run Dovecot while the block runs; every user has this password. Port 0 takes a free one.
 
-    Afterwards no process and no file of it is left. Raises `Unavailable` with the end of its log when it does
-    not start.
+    Afterwards no process and no file of it is left. Raises `Unavailable` when the port is taken, and with the end
+    of its log when it does not start.
     """
     folder = Path(tempfile.mkdtemp(prefix="cpa-mail-"))
     try:
-        server = Dovecot(folder, _free_port(), password)
+        server = Dovecot(folder, _port(port), password)
         _prepare(server)
         process = await _start(program, server)
         try:
@@ -147,8 +147,9 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
+def _port(wanted: int) -> int:
+    """One that is free now: Dovecot binds it by itself, and says little when it cannot."""
+    with closing(bind(wanted, "mailbox")) as probe:
         port: int = probe.getsockname()[1]
     return port
 

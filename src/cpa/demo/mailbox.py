@@ -47,12 +47,12 @@ class Mailbox(ABC):
 
 @asynccontextmanager
 async def open_mailbox(
-    folder: Path, *, kind: Kind = "auto", password: str = "", smtp_port: int = 0
+    folder: Path, *, kind: Kind = "auto", password: str = "", smtp_port: int = 0, imap_port: int = 0
 ) -> AsyncIterator[Mailbox]:
     """The mailbox of this kind while the block runs; `auto` takes Dovecot where it can be used.
 
     One password, drawn if none is given, opens the SMTP server and, with Dovecot, every mailbox. Raises
-    `Unavailable` when Dovecot is asked for and cannot be used.
+    `Unavailable` when Dovecot is asked for and cannot be used, and when a port is taken.
     """
     program = None if kind == "embedded" else find_dovecot()
     if kind == "dovecot" and program is None:
@@ -63,8 +63,11 @@ async def open_mailbox(
             remedy="Install dovecot-imapd and dovecot-lmtpd and run as root, or choose `embedded`.",
         )
     (folder / "mail").mkdir(parents=True, exist_ok=True)
-    access = (password or secrets.token_urlsafe(16), smtp_port)
-    opened = _open_embedded(folder, *access) if program is None else _open_dovecot(folder, program, *access)
+    access = password or secrets.token_urlsafe(16)
+    if program is None:
+        opened = _open_embedded(folder, access, smtp_port)
+    else:
+        opened = _open_dovecot(folder, program, access, smtp_port, imap_port)
     async with opened as mail:
         yield mail
 
@@ -134,8 +137,10 @@ class _DovecotMailbox(Mailbox):
 
 
 @asynccontextmanager
-async def _open_dovecot(folder: Path, program: str, password: str, smtp_port: int) -> AsyncIterator[Mailbox]:
-    async with run_dovecot(program, password) as server:
+async def _open_dovecot(
+    folder: Path, program: str, password: str, smtp_port: int, imap_port: int
+) -> AsyncIterator[Mailbox]:
+    async with run_dovecot(program, password, port=imap_port) as server:
 
         async def deliver(sender: str, recipients: Sequence[str], message: bytes) -> None:
             await asyncio.to_thread(_hand_over, server, sender, recipients, message)

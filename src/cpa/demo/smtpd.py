@@ -14,8 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from cpa.api.server import listen
-from cpa.demo.serving import HOST
+from cpa.demo.serving import HOST, bind
 
 Deliver = Callable[[str, Sequence[str], bytes], Awaitable[None]]
 """Takes (sender, recipients, message). Returning means: every recipient has it."""
@@ -58,7 +57,7 @@ async def serve_smtp(user: str, password: str, deliver: Deliver, *, port: int = 
     # aiosmtpd logs each step of each conversation, and a warning for every AUTH without TLS.
     logging.getLogger("mail.log").setLevel(logging.ERROR)
     factory = _protocol_factory(_Handler(deliver), user, password)
-    server = await asyncio.get_running_loop().create_server(factory, sock=listen(HOST, port))
+    server = await asyncio.get_running_loop().create_server(factory, sock=bind(port, "mail server"))
     try:
         bound: int = server.sockets[0].getsockname()[1]
         yield Account(host=HOST, port=bound, user=user, password=password)

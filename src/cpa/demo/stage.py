@@ -34,6 +34,18 @@ USER = "demo"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Where the world listens; 0 takes a free one."""
+
+    portal: int = 0
+    smtp: int = 0
+    imap: int = 0
+
+
+FREE = Ports()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Props:
     """The world the demo acts on."""
 
@@ -57,7 +69,9 @@ class Props:
         """What is there, for people."""
         return (
             ("portal", f"{self.portal}  (user {self.user}, password {self.password})"),
-            ("mailbox", f"{self.mail.title}, smtp://{self.mail.smtp.host}:{self.mail.smtp.port}"),
+            ("mailbox", self.mail.title),
+            ("", ", ".join(_mail_settings(self.mail).values())),
+            ("mail", f"{self.mail.folder}/ADDRESS/new holds what has come for ADDRESS"),
         )
 
 
@@ -82,17 +96,26 @@ class Stage:
 
 @asynccontextmanager
 async def open_props(
-    folder: Path, *, mail: Kind = "auto", password: str = "", portal_port: int = 0, smtp_port: int = 0
+    folder: Path,
+    *,
+    mail: Kind = "auto",
+    password: str = "",
+    ports: Ports = FREE,
 ) -> AsyncIterator[Props]:
-    """Portal and mailbox, and a workspace in `folder` that knows both. Port 0 takes a free one.
+    """Portal and mailbox, and a workspace in `folder` that knows both. Passwords stay those of the folder, so that
+    what was copied from it goes on working.
 
     Raises `Unavailable` when a port is taken or an optional part is missing.
     """
-    portal_password = password or secrets.token_urlsafe(9)
+    vault = folder / "data" / "secrets"
+    portal_password = password or _kept(vault / "portal_password") or secrets.token_urlsafe(9)
+    access = password or _kept(vault / "mail_password")
     try:
         async with (
-            serve(create_portal(portal_password, user=USER), port=portal_port) as portal,
-            open_mailbox(folder, kind=mail, password=password, smtp_port=smtp_port) as mailbox,
+            serve(create_portal(portal_password, user=USER), port=ports.portal) as portal,
+            open_mailbox(
+                folder, kind=mail, password=access, smtp_port=ports.smtp, imap_port=ports.imap
+            ) as mailbox,
         ):
             props = Props(folder=folder, portal=portal, user=USER, password=portal_password, mail=mailbox)
             _write_workspace(props)
@@ -172,14 +195,10 @@ def _settings(props: Props) -> Settings:
 
 def _write_workspace(props: Props) -> None:
     """`cpa.yaml` with the addresses of this run, and the two secrets, readable by the owner alone."""
-    imap = props.mail.imap
-    mail = {"smtp_url": _address("smtp", props.mail.smtp), "from": SENDER}
-    if imap is not None:
-        mail["imap_url"] = _address("imap", imap)
     document = {
         "version": 1,
         "values": {"portal": {"url": props.portal, "user": props.user}},
-        "mail": mail,
+        "mail": _mail_settings(props.mail) | {"from": SENDER},
         "allow_private": [urlsplit(props.portal).netloc],
     }
     props.workspace.mkdir(parents=True, exist_ok=True)
@@ -191,11 +210,22 @@ def _write_workspace(props: Props) -> None:
         _write_secret(vault / name, value)
 
 
+def _kept(path: Path) -> str:
+    """A secret of an earlier start; empty where there is none."""
+    return path.read_text("utf-8").strip() if path.is_file() else ""
+
+
 def _write_secret(path: Path, value: str) -> None:
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(value)
+
+
+def _mail_settings(mail: Mailbox) -> dict[str, str]:
+    """The addresses of a mailbox, as `cpa.yaml` takes them."""
+    found = {"smtp_url": _address("smtp", mail.smtp)}
+    return found if mail.imap is None else found | {"imap_url": _address("imap", mail.imap)}
 
 
 def _address(scheme: str, account: Account) -> str:

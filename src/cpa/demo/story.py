@@ -22,7 +22,7 @@ from rich.console import Console
 from cpa.demo.mailbox import Kind
 from cpa.demo.proof import Proof, fetch_latest_invoice, prove_delivery
 from cpa.demo.show import Progress
-from cpa.demo.stage import Stage, open_props, open_stage
+from cpa.demo.stage import Ports, Stage, open_props, open_stage
 from cpa.errors import BadInput, CPAError, InternalError, Unavailable
 
 RECIPIENT = "billing@kunde.example"
@@ -59,11 +59,11 @@ def run_demo(
 
 
 def serve_demo(
-    *, folder: Path = FOLDER, mail: Kind = "auto", portal_port: int = 8710, smtp_port: int = 8725
+    *, folder: Path = FOLDER, mail: Kind = "auto", ports: Ports = Ports(portal=8710, smtp=8725, imap=8743)
 ) -> int:
     """Only portal and mailbox, on fixed ports, until Ctrl-C: a playground for one's own automations."""
     console = Console(highlight=False, soft_wrap=True)
-    return _run(_serve_props(console, folder, mail, portal_port, smtp_port))
+    return _run(_serve_props(console, folder, mail, ports))
 
 
 def _run(play: Coroutine[Any, Any, int]) -> int:
@@ -261,10 +261,15 @@ def _conclude(
         console.print("\nEverything stays up. Ctrl-C ends it.")
 
 
-async def _serve_props(console: Console, folder: Path, mail: Kind, portal_port: int, smtp_port: int) -> int:
-    async with open_props(folder, mail=mail, portal_port=portal_port, smtp_port=smtp_port) as props:
+async def _serve_props(console: Console, folder: Path, mail: Kind, ports: Ports) -> int:
+    async with open_props(folder, mail=mail, ports=ports) as props:
         for name, value in props.parts:
             console.print(f"{name:<10} {value}", markup=False)
+        if props.mail.imap is None:
+            console.print(
+                "Nobody can look into this mailbox by IMAP (that takes root and Debian's dovecot-imapd and "
+                "dovecot-lmtpd): take imap_url out of your cpa.yaml, and mails end as unproved."
+            )
         console.print("Ctrl-C ends it.")
         await _until_interrupted()
     return 0

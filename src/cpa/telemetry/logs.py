@@ -35,7 +35,7 @@ _CREDENTIAL = re.compile(
     re.IGNORECASE,
 )
 _SAFE_CORRELATION = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_CHATTY: Final = ("httpx2", "httpcore2", "websockets", "aiosmtplib", "asyncio")
+_CHATTY: Final = ("uvicorn.error", "httpx2", "httpcore2", "websockets", "aiosmtplib", "asyncio")
 """Libraries that tell every step at INFO or DEBUG; of them only warnings are of use."""
 _SHORTEST = 4
 """Shorter secrets would mask half of every line; they are refused where secrets are set, not here."""

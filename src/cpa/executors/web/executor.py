@@ -338,7 +338,7 @@ class PlaywrightExecutor(BaseExecutor):
         except CPAError as error:  # the job is over; its answer does not depend on its trace
             _log.warning("trace_not_kept", tenant=session.tenant, job=session.job, reason=error.message)
             return
-        _log.info("trace_kept", tenant=session.tenant, job=session.job, artifact=artifact.digest)
+        _log.debug("trace_kept", tenant=session.tenant, job=session.job, artifact=artifact.digest)
         if self._trace_kept is not None:
             await self._trace_kept(session.tenant, session.job, artifact)
 
