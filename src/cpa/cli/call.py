@@ -147,6 +147,7 @@ def leave(status: str) -> None:
     raise typer.Exit(NEGATIVE if status in ("failed", "cancelled") else OK)
 
 
+_OPTIONS = {"run_at": "--at", "deadline": "--deadline", "task_graph": "--graph"}
 _HERE = (
     (re.compile(r"^(?:job_id|question_id|text): "), ""),
     (re.compile(r"^X-API-Key: "), "CPA_API_KEY: "),
@@ -156,7 +157,6 @@ _HERE = (
     (re.compile(r"correct \w+; /openapi.json has the schema"), "`--help` shows an example"),
 )
 """What the API says to programs, as people at the command line would say it."""
-_OPTIONS = {"run_at": "--at", "deadline": "--deadline", "task_graph": "--graph"}
 
 
 def _here(text: str) -> str:
@@ -166,7 +166,7 @@ def _here(text: str) -> str:
 
 
 def fail(error: CPAError) -> NoReturn:
-    """One line on stderr for each thing that is wrong, in words of the command line, and the exit code that fits."""
+    """One line on stderr for each thing that is wrong, in the command line's words, and the exit code that fits."""
     # A configuration file knows all its problems.
     for said in getattr(error, "problems", ()) or (error,):
         sys.stderr.write(f"cpa: {_here(' '.join(str(said).split()))}\n")

@@ -256,7 +256,9 @@ def _graph(file: Path) -> Any:
 
 def _changed(answer: dict[str, Any]) -> None:
     if not answer["changed"]:
-        raise Conflict(f"nothing changed: {answer['reason']}", remedy=f"the job is {answer['status']}")
+        ended = answer["reason"] == "ended"
+        why = f"the job is {answer['status']}{' already' if ended else ''}"
+        raise Conflict(f"nothing changed: {why}", remedy=None if ended else answer["reason"])
     typer.echo(f"{answer['job_id']} {answer['status']}")
 
 

@@ -76,7 +76,8 @@ class Report:
 
     def __str__(self) -> str:
         if self.ok:
-            return f"{self.file}: {len(self.intents)} intent{'' if len(self.intents) == 1 else 's'}, {self.examples} sentences tried, all as expected"
+            known = f"{len(self.intents)} intent{'' if len(self.intents) == 1 else 's'}"
+            return f"{self.file}: {known}, {self.examples} sentences tried, all as expected"
         return "\n".join(str(problem) for problem in self.problems)
 
 
