@@ -232,6 +232,24 @@ async def test_full_slots_and_unknown_actions_are_refused(tester: Running, sched
     assert said["d"]["reason"] == said["e"]["reason"] == "unknown_action"
 
 
+async def test_what_was_refused_does_not_begin_when_a_copy_of_it_comes(
+    tester: Running, scheduler: FakeScheduler
+) -> None:
+    for name in ("a", "b"):
+        await hand_over(scheduler, scheduler.request(DO, task=name, arguments={"wait": True}))
+    await scheduler.until(lambda: len(tester.hands.began) == 2, "beginning")
+    late = scheduler.request(DO, task="c")
+    statuses = await hand_over(scheduler, late)
+    await hand_over(scheduler, scheduler.cancel(task="a"))
+    await scheduler.until(lambda: scheduler.of_type("failure"), "stopping")
+    statuses += await hand_over(scheduler, late)
+    if statuses:
+        assert statuses == [409, 409]
+    else:
+        await scheduler.until(lambda: len(scheduler.of_type("refuse")) == 2, "refusing again")
+    assert [request.task for request in tester.hands.began] == ["a", "b"]
+
+
 async def test_failures_keep_their_class_and_all_they_say(tester: Running, scheduler: FakeScheduler) -> None:
     tester.hands.answer = ExecutionResult.failed(
         FailureClass.TECHNICAL,

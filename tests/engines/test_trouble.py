@@ -71,3 +71,45 @@ async def test_what_an_agent_said_meanwhile_is_not_lost(tmp_path: Path) -> None:
         # The one slot is free again.
         again = (await engine.submit(Submission(tenant=TENANT, spec=MARKS))).job
         assert (await engine.wait(TENANT, again, 10)).status is JobStatus.DONE
+
+
+async def test_who_stood_in_line_for_a_job_that_was_never_stored_keeps_no_slot(tmp_path: Path) -> None:
+    gate, effects = asyncio.Event(), Counter[tuple[str, str]]()
+    async with life(tmp_path, effects, gate=gate, slots=1) as (engine, steps, agents):
+        first = (await engine.submit(Submission(tenant=TENANT, spec=MARKS))).job
+        while not effects[first, "m"]:
+            await asyncio.sleep(0.01)
+        steps.full = True
+        with pytest.raises(Unavailable):
+            await engine.submit(Submission(tenant=TENANT, spec=MARKS))
+        assert agents.waiting == 1
+        steps.full = False
+        gate.set()
+
+        assert (await engine.wait(TENANT, first, 15)).status is JobStatus.DONE
+        again = (await engine.submit(Submission(tenant=TENANT, spec=MARKS))).job
+        assert (await engine.wait(TENANT, again, 10)).status is JobStatus.DONE
+        assert [agent.busy for agent in agents.list(TENANT)] == [0]
+
+
+async def test_a_choice_that_could_not_be_stored_is_made_once_more(tmp_path: Path) -> None:
+    gate, effects = asyncio.Event(), Counter[tuple[str, str]]()
+    async with life(tmp_path, effects, gate=gate, slots=1) as (engine, steps, agents):
+        first = (await engine.submit(Submission(tenant=TENANT, spec=MARKS))).job
+        second = (await engine.submit(Submission(tenant=TENANT, spec=MARKS))).job
+        while not effects[first, "m"]:
+            await asyncio.sleep(0.01)
+        gate.clear()
+        steps.full = True
+        gate.set()
+        while engine.trouble is None:
+            await asyncio.sleep(0.01)
+        gate.clear()
+        steps.full = False
+
+        while not effects[second, "m"]:
+            await asyncio.sleep(0.01)
+        assert [agent.busy for agent in agents.list(TENANT)] == [1]
+        gate.set()
+        assert (await engine.wait(TENANT, second, 15)).status is JobStatus.DONE
+        assert [agent.busy for agent in agents.list(TENANT)] == [0]

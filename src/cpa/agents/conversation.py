@@ -202,7 +202,8 @@ class Conversations:
         if known is not None:
             return self._again(known)
         work = Work(message, named_in(message), request_in(message))
-        self._check(work)
+        with self._works.refused(work.named):
+            self._check(work)
         work.request = msgspec.structs.replace(work.request, progress=partial(self._progress, work))
         self._works.add(work)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -121,6 +122,16 @@ class Works:
         self._latest[job, task] = max(epoch, self._latest.pop((job, task), 0))
         if len(self._latest) > _REMEMBERED:
             self._latest.popitem(last=False)
+
+    @contextmanager
+    def refused(self, named: Named) -> Iterator[None]:
+        """Refused inside, the attempt does not begin any more: a copy of the request may come when another agent
+        has the task."""
+        try:
+            yield
+        except Refused:
+            self.hear_of(named.job, named.task, named.epoch + 1)
+            raise
 
     def stale(self, named: Named) -> bool:
         return self._latest.get((named.job, named.task), 0) > named.epoch

@@ -88,12 +88,17 @@ class Assignments:
     # -- taking --------------------------------------------------------------------------------------------
 
     def choose(self, job: JobState, command: DispatchTask) -> Event | None:
-        """Answer a `DispatchTask` at once, or None: then the answer is reported when an agent comes free."""
+        """Answer a `DispatchTask` at once, or None: then the answer is reported when an agent comes free, or is on
+        its way already."""
+        head = job.head
+        attempt = Attempt(head.tenant, head.id, command.task, command.epoch)
+        if attempt in self._held:
+            return None
         if command.epoch == 1:
-            spec, head = job.spec.tasks[command.task], job.head
+            spec = job.spec.tasks[command.task]
             lone = self._agents.lone(head.tenant, spec.action, spec.capability)
             if lone is not None:
-                return self._chosen(Attempt(head.tenant, head.id, command.task, 1), lone, spec, head.time)
+                return self._chosen(attempt, lone, spec, head.time)
         return self._weigh(job, command)
 
     def _weigh(self, job: JobState, command: DispatchTask) -> Event | None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from cpa.core.events import CancelRequested, Event, JobDiscarded, JobReopened
+from cpa.core.events import AgentChosen, CancelRequested, Event, JobDiscarded, JobReopened
 from cpa.core.job import Decision, JobHead, JobState, JobStatus, Snapshot
 from cpa.core.reopening import with_pages
 from cpa.engines.local.aside import rebuilt
@@ -108,8 +108,7 @@ class LocalEngine:
         try:
             await self._group.__aexit__(None, None, None)
         finally:
-            # Whoever closes the store next must find no thread inside it.
-            self._readers.shutdown()
+            self._readers.shutdown()  # whoever closes the store next must find no thread inside it
 
     # -- port: changing ------------------------------------------------------------------------------------
 
@@ -336,9 +335,11 @@ class LocalEngine:
         """Give a fact to a job that may not be in memory, if it is still there; nobody waits for it."""
         try:
             state = await self.load(tenant, job)
-        except (NotFound, Unreadable):
-            return  # it was never accepted, was deleted, or is set aside
-        self._stepper.step(state, event, fact=True)
+        except (NotFound, Unreadable):  # it was never accepted, was deleted, or is set aside
+            if isinstance(event, AgentChosen):
+                self._orchestrator.withdrawn(tenant, job, event)
+        else:
+            self._stepper.step(state, event, fact=True)
 
     async def flush(self) -> None:
         """Return once everything stepped so far is durable, or known not to be."""
@@ -391,9 +392,8 @@ class LocalEngine:
 
     def _committed(self, batch: StepBatch) -> None:
         self._watchers.committed(batch)
-        for row in batch.queue.values():
-            if row is not None:
-                self._line.wake(row[1])
+        for _, not_before, _ in filter(None, batch.queue.values()):
+            self._line.wake(not_before)
 
     async def _lasting(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do it, again and again while the store cannot be read."""

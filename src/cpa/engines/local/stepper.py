@@ -154,7 +154,8 @@ class Stepper:
                 self._eager.append((job, command))
             else:
                 group.commands.append((job, command))
-        if fact:
+        if fact and type(event) is not AgentChosen:
+            # Should the commit fail, a choice is withdrawn, and asked for again by its dispatch.
             group.facts.append((head.tenant, head.id, event))
         if bool(before.busy) != bool(head.busy):
             self._keep_count(key, head)
