@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from cpa.api.agents import Heartbeat
+from cpa.api.bodies import parsed
 from cpa.core.lam_protocol import TYPES, BaseMessage, parse
+from cpa.orchestrator.messages import EFFECTS
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "lam.md").read_text("utf-8")
 MESSAGES = re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)
+FRAMES = [line for block in re.findall(r"```jsonl\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
 PROGRAMS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
@@ -22,8 +27,27 @@ def test_an_example_is_a_message(text: str) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(MESSAGES) >= 4
+    assert len(MESSAGES) >= 10
+    assert len(FRAMES) >= 9
     assert len(PROGRAMS) == 1
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_a_frame_is_one_of_those_that_are_known(frame: str) -> None:
+    known = [{"hello"}, {"ack"}, {"seq", "message"}, {"beat"}, {"ack", "effect", "new"}, {"ack", "problem"}]
+    found = json.loads(frame)
+    assert set(found) in [*known, {"lost", "state", "heartbeat_interval"}]
+    if "beat" in found:
+        parsed(json.dumps(found["beat"]).encode(), Heartbeat)
+    if "message" in found:
+        assert found["message"]["id"] in TEXT.split("## How messages")[0]
+
+
+def test_every_effect_is_told() -> None:
+    for effect in (*EFFECTS.values(), "job_created", "cancel_requested", "capabilities_noted", "noted"):
+        assert f"`{effect}`" in TEXT
+    for reason in ("duplicate", "stale_epoch", "ended", "not_expected", "not_asked", "quarantined"):
+        assert f"`{reason}`" in TEXT
 
 
 def test_the_program_runs() -> None:

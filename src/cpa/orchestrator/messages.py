@@ -47,7 +47,7 @@ from cpa.ports.engine import Engine, LiveUpdate, Submission
 from cpa.ports.keys import Caller, Scope
 from cpa.ports.transport import Attempt
 
-_EFFECTS = {
+EFFECTS = {
     "agree": "task_started",
     "refuse": "task_refused",
     "not_understood": "task_refused",
@@ -56,6 +56,7 @@ _EFFECTS = {
     "done": "task_succeeded",
     "failure": "task_failed",
 }
+"""What a word about an attempt does, when it does anything."""
 
 
 class Offers(Protocol):
@@ -215,7 +216,7 @@ class Messages:
         event = event_of(payload, attempt)
         key = (message.sender, str(message.id))
         outcome = await self._engine.send(caller.tenant, attempt.job, event, message=key, nonce=caller.nonce)
-        effect = outcome.reason or _EFFECTS[message.type]
+        effect = outcome.reason or EFFECTS[message.type]
         return _told(message, outcome.reason != "duplicate", effect, attempt.job)
 
     # -- inside --------------------------------------------------------------------------------------------
