@@ -6,11 +6,28 @@ working folder, `cpa.yaml` in the workspace (read by `cpa.config`), the defaults
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _listed(value: Any) -> Any:
+    """A list as people write it into an environment: `a, b`, or as JSON: `["a", "b"]`."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return tuple(json.loads(value))
+        except ValueError as error:
+            raise ValueError(f"this is no JSON list: {error}; write a, b") from None
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_listed)]
 
 
 class Settings(BaseSettings):
@@ -47,8 +64,8 @@ class Settings(BaseSettings):
     workspace: Path | None = Field(
         default=None, description="Folder with cpa.yaml and intents.yaml, as `cpa init` writes it."
     )
-    cors_origins: tuple[str, ...] = Field(default=(), description="Web origins allowed to call the API.")
-    hosts: tuple[str, ...] = Field(
+    cors_origins: Texts = Field(default=(), description="Web origins allowed to call the API.")
+    hosts: Texts = Field(
         default=(),
         description="Names under which the API may be called; empty is any, on a loopback address those of this "
         "machine.",
@@ -74,8 +91,8 @@ class Settings(BaseSettings):
     max_artifact_bytes: int = Field(
         default=256 * 1024 * 1024, ge=1, description="Largest artifact, in bytes."
     )
-    files: tuple[Path, ...] = Field(default=(), description="Folders the file executor may touch.")
-    allow_private: tuple[str, ...] = Field(
+    files: Paths = Field(default=(), description="Folders the file executor may touch.")
+    allow_private: Texts = Field(
         default=(),
         description="Private hosts (`host` or `host:port`) that browser and HTTP executor may reach.",
     )

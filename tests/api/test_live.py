@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -14,7 +15,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cpa.api import live
+from cpa.api.server import listen
 from cpa.core.events import TaskStarted
+from cpa.errors import BadInput
 from cpa.ports.engine import LiveUpdate
 from cpa.ports.keys import Scope
 
@@ -155,6 +158,7 @@ async def test_a_client_that_never_says_who_it_is_is_closed(
         ("", Scope.AGENT, "", {}, 403),
         ("", None, "", {}, 401),
         ("", Scope.READ, "", {"Origin": "https://evil.example"}, 403),
+        ("", Scope.READ, "", {"Origin": "http://["}, 403),
     ],
 )
 async def test_a_refusal_before_the_handshake_is_a_problem(
@@ -277,6 +281,46 @@ async def test_stopping_answers_who_waits_instead_of_cutting_them(
         answers = [await answer for answer in waiting]
 
     assert [answer.status_code for answer in answers] == [200, 200]
+
+
+async def test_stopping_does_not_wait_for_a_body_that_never_ends(door: Door, served: Served) -> None:
+    key = await door.key(Scope.ADMIN)
+    head = f"Host: 127.0.0.1\r\nX-API-Key: {key}\r\nContent-Length: 1000\r\nContent-Type: application/json\r\n\r\n"
+    opened = []
+    for path in ("/jobs", "/artifacts"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(served.url).port)
+        writer.write(f"POST {path} HTTP/1.1\r\n{head}{{".encode())
+        opened.append((reader, writer))
+    async with asyncio.timeout(20):
+        while len(door.services.shutdown.waiting) < 2:
+            await asyncio.sleep(0.01)
+    async with asyncio.timeout(4):
+        await served.stop()
+    for reader, writer in opened:
+        assert (await reader.readline()).split()[1] == b"503"
+        writer.close()
+
+
+async def test_a_client_that_never_ends_its_request_line_is_cut_off(door: Door, served: Served) -> None:
+    served.server.silence = 0.5
+    port = urlsplit(served.url).port
+    for said in (
+        b"",
+        b"GET /health HTTP/1.1\r\nHo",
+        b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /he",
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(said)
+        async with asyncio.timeout(20):
+            answer = await reader.read()  # to the end: the server closes
+        assert answer.startswith(b"HTTP/1.1 200") == (b"\r\n\r\n" in said)
+        writer.close()
+
+
+async def test_there_must_be_an_address_to_listen_on() -> None:
+    with pytest.raises(BadInput) as refused:
+        listen(" ", 0)
+    assert refused.value.field == "host"
 
 
 async def test_a_flood_is_refused_so_that_the_client_hears_it(door: Door, served: Served) -> None:

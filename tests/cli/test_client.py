@@ -25,7 +25,11 @@ Stream = Callable[[ServerConnection], None]
 
 @contextmanager
 def answering(
-    status: int = 200, body: bytes = b"{}", stream: Stream = lambda socket: None
+    status: int = 200,
+    body: bytes = b"{}",
+    stream: Stream = lambda socket: None,
+    *,
+    ours: bool = True,
 ) -> Iterator[tuple[str, list[Request]]]:
     """A server that gives every request this answer, and every WebSocket to `stream`; its URL and what it got."""
     seen: list[Request] = []
@@ -34,7 +38,10 @@ def answering(
         seen.append(request)
         if request.path.startswith("/ws/") and status == 200:
             return None
-        return Response(status, HTTPStatus(status).phrase, Headers({"Content-Length": str(len(body))}), body)
+        headers = Headers({"Content-Length": str(len(body))})
+        if ours:
+            headers["X-Correlation-ID"] = "c-1"
+        return Response(status, HTTPStatus(status).phrase, headers, body)
 
     with serve(stream, "127.0.0.1", 0, process_request=process) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -77,6 +84,16 @@ def test_another_server_s_error_page_is_no_traceback() -> None:
 
 def test_an_answer_that_is_no_json_names_the_setting() -> None:
     with answering(200, b"<html>") as (url, _), Client(url) as api, pytest.raises(CPAError, match="CPA_URL"):
+        api.get("/jobs")
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b"{}", b'{"jobs": 5}'])
+def test_the_answer_of_another_program_names_the_setting(body: bytes) -> None:
+    with (
+        answering(200, body, ours=False) as (url, _),
+        Client(url) as api,
+        pytest.raises(CPAError, match="CPA_URL"),
+    ):
         api.get("/jobs")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cpa.cli.commands import app
+from cpa.settings import Settings
 
 COMMANDS = [
     command.name or command.callback.__name__ for command in app.registered_commands if command.callback
@@ -107,6 +108,61 @@ def test_a_setting_that_cannot_be_is_named(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert "port" in told(done)
+
+
+@pytest.mark.parametrize("value", ["127.0.0.1, portal.intern:8443", '["127.0.0.1", "portal.intern:8443"]'])
+def test_a_list_is_written_with_commas_or_as_json(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CPA_ALLOW_PRIVATE", value)
+    monkeypatch.setenv("CPA_FILES", f"{tmp_path}, {tmp_path / 'b'}")
+    monkeypatch.setenv("CPA_HOSTS", "")
+
+    found = Settings(_env_file=None)
+
+    assert found.allow_private == ("127.0.0.1", "portal.intern:8443")
+    assert found.files == (tmp_path, tmp_path / "b")
+    assert found.hosts == ()
+
+
+def test_a_list_that_is_none_is_named(tmp_path: Path) -> None:
+    done = cpa("serve", cwd=tmp_path, CPA_FILES='["a", ')
+
+    assert done.returncode == 2
+    assert "files" in told(done)
+
+
+def test_a_key_that_cannot_be_sent_is_not_shown(tmp_path: Path) -> None:
+    for key in ("kéy-geheim", "key-geheim\nx"):
+        done = cpa("jobs", cwd=tmp_path, CPA_API_KEY=key)
+
+        assert done.returncode == 2
+        assert "CPA_API_KEY" in told(done)
+        assert "geheim" not in done.stderr
+
+
+def test_what_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "deep.yaml").write_text("[" * 100_000)
+    commands = [("intents", "check"), ("submit", "--graph")]
+    for command in commands:
+        for name in ("fifo", "/dev/zero", "folder"):
+            done = cpa(*command, name, cwd=tmp_path)
+            assert done.returncode == 2, (command, name)
+            assert name in told(done)
+    done = cpa("intents", "check", "deep.yaml", cwd=tmp_path)
+    assert (done.returncode, "deep" in done.stdout) == (1, True)
+
+
+def test_a_data_folder_that_cannot_be_is_named(tmp_path: Path, free_port: int) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in ("file", "file/below", "/proc/x"):
+        done = cpa("serve", "--data", folder, "--port", str(free_port), cwd=tmp_path)
+
+        assert done.returncode == 2
+        assert told(done).startswith("cpa: data: ")
+        assert "--data" in done.stderr
 
 
 def test_nothing_to_submit_is_bad_input(tmp_path: Path) -> None:

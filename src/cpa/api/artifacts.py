@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from cpa.api.bodies import check_length
+from cpa.api.bodies import check_length, chunks
 from cpa.api.caller import Fetcher, Speaker
 from cpa.api.problems import WrongMediaType
 from cpa.api.render import answer, problems
@@ -67,7 +67,7 @@ async def store(
             remedy="send the bytes themselves: curl --data-binary @FILE, with the file's own Content-Type",
         )
     check_length(request, services.settings.max_artifact_bytes)
-    content = request.stream()
+    content = chunks(request)
     stored = await services.artifacts.put(
         caller.tenant, content, name=_clean_name(name), media_type=media_type
     )

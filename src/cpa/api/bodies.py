@@ -8,8 +8,8 @@ models are strict: no unknown field, no `true` for a number, no `"5"` for 5.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
+from collections.abc import AsyncIterator
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
 from cpa.api.problems import RequestTimeout, WrongMediaType, invalid
-from cpa.errors import BadInput, TooLarge
+from cpa.api.services import services_of
+from cpa.errors import BadInput, TooLarge, Unavailable
 
 LIMIT: Final = 1024 * 1024
 DEEPEST: Final = 64
@@ -48,17 +49,43 @@ async def read_json(request: Request) -> bytes:
         )
     check_length(request, LIMIT)
     raw = bytearray()
-    try:
-        async with asyncio.timeout(PATIENCE):
-            async for chunk in request.stream():
-                raw += chunk
-                if len(raw) > LIMIT:
-                    raise _over(len(raw), LIMIT)
-    except TimeoutError:
-        raise RequestTimeout(
-            f"the body did not arrive within {PATIENCE:g} s", field="body", remedy="send it faster"
-        ) from None
-    return bytes(raw)
+    shutdown = services_of(request).shutdown
+    async with shutdown.patience(PATIENCE):
+        async for chunk in request.stream():
+            raw += chunk
+            if len(raw) > LIMIT:
+                raise _over(len(raw), LIMIT)
+        return bytes(raw)
+    if shutdown.begun:
+        raise stopping()
+    raise RequestTimeout(
+        f"the body did not arrive within {PATIENCE:g} s", field="body", remedy="send it faster"
+    )
+
+
+async def chunks(request: Request) -> AsyncIterator[bytes]:
+    """A large body as it comes. It may take any time, as long as something comes; it does not keep the server from
+    stopping."""
+    shutdown, stream = services_of(request).shutdown, request.stream()
+    while True:
+        chunk: bytes | None = None
+        async with shutdown.patience(PATIENCE):
+            chunk = await anext(stream, b"")
+        if chunk is None and shutdown.begun:
+            raise stopping()
+        if chunk is None:
+            raise RequestTimeout(
+                f"nothing more of the body arrived within {PATIENCE:g} s",
+                field="body",
+                remedy="send it again",
+            )
+        if not chunk:
+            return
+        yield chunk
+
+
+def stopping() -> Unavailable:
+    return Unavailable("the server is stopping", remedy="send it again after the restart")
 
 
 async def read(request: Request, model: type[M]) -> tuple[M, str]:

@@ -188,8 +188,9 @@ def check_origin(socket: WebSocket, services: ApiServices) -> None:
     origin = socket.headers.get("origin")
     if origin is None or origin in services.settings.cors_origins:
         return
-    if urlsplit(origin).netloc == socket.headers.get("host"):
-        return
+    with suppress(ValueError):  # an origin that is no URL is nobody's
+        if urlsplit(origin).netloc == socket.headers.get("host"):
+            return
     raise Forbidden(
         "this origin is not allowed",
         field="Origin",

@@ -9,14 +9,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
 
 from cpa.api.live import GOING_AWAY
 from cpa.api.services import ApiServices
-from cpa.errors import Unavailable
+from cpa.errors import BadInput, Unavailable
 
 __all__ = ["GOING_AWAY", "Server", "listen", "serve"]
 
@@ -25,10 +25,19 @@ _FRAME: Final = 2 * 1024 * 1024 + 64 * 1024
 _GRACE: Final = 0.05
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 _LINE: Final = 2048
+_SILENCE: Final = 30.0
+"""Seconds a request's head may take to arrive."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket; port 0 picks a free one. `Unavailable` when the address cannot be had."""
+    """A bound socket; port 0 picks a free one. `Unavailable` when the address cannot be had, `BadInput` for no
+    address."""
+    if not host.strip():
+        raise BadInput(
+            "there is no address to listen on",
+            field="host",
+            remedy="name one, such as 127.0.0.1; 0.0.0.0 is every address of this machine, on purpose",
+        )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio sets TCP_NODELAY only where it is; without, each answer on a kept
     # connection waits 40 ms for the client's delayed acknowledgement.
@@ -61,6 +70,8 @@ class Server(uvicorn.Server):
     ) -> None:
         services: ApiServices = app.state.services
         self._ending, self._bound, self._ready = services.shutdown, bound, ready
+        self._silent: dict[Any, float] = {}
+        self.silence = _SILENCE
         super().__init__(
             uvicorn.Config(
                 app,
@@ -76,8 +87,9 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """The first SIGTERM or SIGINT ends serving, and no more: uvicorn would raise it again at the end, before
-        the engine has drained and the store is closed. A second one ends the process as it always does."""
+        """The first SIGTERM or SIGINT ends serving, and no more: uvicorn would raise it again at the end,
+        before the engine has drained and the store is closed. A second one ends the process as it always
+        does."""
         loop = asyncio.get_running_loop()
         if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
             with super().capture_signals():
@@ -102,11 +114,34 @@ class Server(uvicorn.Server):
             host, port = self._bound.getsockname()[:2]
             self._ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:
+            self._close_silent(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    def _close_silent(self, now: float) -> None:
+        """Close what is connected and asks nothing: a few bytes a minute must not hold connections for ever."""
+        waiting = [each for each in self.server_state.connections if _asks_nothing(each)]
+        self._silent = {each: self._silent.get(each, now) for each in waiting}
+        for each, since in self._silent.items():
+            if now - since > self.silence:
+                each.transport.close()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._ending.begin()
         # Time for the interrupted handlers to write their last frame before connections are told to close.
         await asyncio.sleep(_GRACE)
         await super().shutdown(sockets)
+
+
+def _asks_nothing(connection: Any) -> bool:
+    """Whether no request of this connection is known, and none was just answered (uvicorn has a time for
+    those)."""
+    if not hasattr(connection, "cycle"):
+        return False  # a WebSocket
+    cycle = connection.cycle
+    idle = cycle is None or cycle.response_complete
+    return idle and connection.timeout_keep_alive_task is None
 
 
 async def serve(

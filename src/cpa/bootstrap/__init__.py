@@ -12,7 +12,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, TypeVar
+
+import structlog
 
 from cpa.agents.runtime import AgentRuntime
 from cpa.api.app import ApiServices, create_app
@@ -22,12 +25,14 @@ from cpa.api.services import Condition, PartHealth
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.audit.log import AuditLog
 from cpa.audit.query import AuditQuery
+from cpa.bootstrap.store import StoreFile, made_beside_others
 from cpa.bootstrap.system import Chance, SystemClock, job_ids
 from cpa.bootstrap.wire import Wire, open_wire
 from cpa.config.intents import IntentFile
 from cpa.config.loading import ConfigError, Problem
 from cpa.config.workspace import Workspace, load_workspace
 from cpa.engines.local.engine import LocalEngine
+from cpa.errors import BadInput
 from cpa.executors import builtin
 from cpa.executors.registry import ExecutorRegistry
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
@@ -41,7 +46,7 @@ from cpa.ports.signatures import SigningKey, SigningKeys
 from cpa.ports.transport import Attempt
 from cpa.repository.agents import SqlAgentStore
 from cpa.repository.audit import SqlAuditRepository
-from cpa.repository.database import Database
+from cpa.repository.database import Database, store_path
 from cpa.repository.enrolment import SqlTokenStore
 from cpa.repository.keys import SqlKeyStore
 from cpa.repository.questions import SqlQuestionQuery
@@ -56,6 +61,7 @@ from cpa.settings import Settings
 from cpa.telemetry.logs import configure
 from cpa.transport.channel import ChannelDelivery
 
+log = structlog.stdlib.get_logger("cpa.bootstrap")
 T = TypeVar("T")
 TENANT = "default"
 SWITCH_INTERVAL = 0.0005
@@ -74,6 +80,7 @@ class Scheduler:
     messages: Messages
     channels: ChannelDelivery
     database: Database
+    store: StoreFile
     artifacts: ArtifactStore
     executors: ExecutorRegistry
     agents: AgentRegistry
@@ -90,7 +97,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
     workspace = _workspace(settings)
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        database = Database.open(settings.database_url or settings.data / "cpa.db")
+        database, store = _store(settings)
         stack.callback(database.close)
         steps = SqlSteps(database)
         stack.callback(steps.close)
@@ -133,6 +140,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
             messages=Messages(engine, planner, wire.journal, agents, wire.requests, directory, clock),
             channels=wire.channels,
             database=database,
+            store=store,
             artifacts=artifacts,
             executors=executors,
             agents=agents,
@@ -143,6 +151,17 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
             clock=clock,
         )
         await engine.drain(settings.shutdown_seconds)
+
+
+def _store(settings: Settings) -> tuple[Database, StoreFile]:
+    """The store, and whether its file is the right one; a new one beside older files is told at once."""
+    url = settings.database_url or settings.data / "cpa.db"
+    new = made_beside_others(store_path(url), settings.data)
+    database = Database.open(url)
+    store = StoreFile.opened(database.path, new_beside_others=new)
+    if (trouble := store.trouble()) is not None:
+        log.warning("store looks wrong", path=str(database.path), detail=trouble.detail)
+    return database, store
 
 
 def _workspace(settings: Settings) -> Workspace:
@@ -276,6 +295,8 @@ def services_of(scheduler: Scheduler) -> ApiServices:
         if engine.trouble is not None:
             return PartHealth(Condition.DEGRADED, "the store does not take writes just now")
         await database.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
+        if (trouble := await asyncio.to_thread(scheduler.store.trouble)) is not None:
+            return trouble
         if engine.aside:
             said = f"jobs set aside, which cannot be gone on with: {engine.aside}; the log says which and why"
             return PartHealth(Condition.DEGRADED, said)
@@ -314,6 +335,22 @@ def signing_keys(agents: AgentRegistry) -> SigningKeys:
     return find
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        # Of a file in the way the system says that it exists.
+        reason = (
+            "a file is in the way" if isinstance(error, FileExistsError) else error.strerror or str(error)
+        )
+        raise BadInput(
+            f"the data folder {folder} cannot be made: {reason}",
+            field="data",
+            value=str(folder),
+            remedy="name a folder that you may write to with --data",
+        ) from error
+
+
 async def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> None:
     """`cpa serve`: open everything, answer requests until SIGTERM or SIGINT, end in order.
 
@@ -321,7 +358,7 @@ async def serve(settings: Settings, *, ready: Callable[[str], None] | None = Non
     store in use, wrong configuration), some of them inside an `ExceptionGroup`.
     """
     configure(settings.log_level)
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make_folder(settings.data)
     bound = listen(settings.host, settings.port)
     with closing(bound):
         async with open_engine(settings) as scheduler:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 OK, NEGATIVE, USAGE, NO_SERVER, DENIED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 _WHOLE = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_LARGEST = 64 * 1024 * 1024
+"""Bytes of a file that a command reads."""
 
 CODES = """\b
 Exit codes: 0 all well, 1 the job failed or the answer is no, 2 wrong usage
@@ -116,9 +118,17 @@ def job_id(api: Client, typed: str) -> str:
 def read(path: Path) -> str:
     """A text file somebody named."""
     try:
-        return path.read_text(encoding="utf-8")
+        return content(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8 text", value=str(path), remedy="save it as UTF-8") from error
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a file somebody named: a plain one, for a pipe or a device may have no end."""
+    from cpa.config.loading import read_plain
+
+    try:
+        return read_plain(path, _LARGEST)
     except OSError as error:
         raise BadInput(
             f"cannot read {path}: {error.strerror}", value=str(path), remedy="check the path and its rights"

@@ -38,7 +38,7 @@ class Client:
 
     def __init__(self, url: str, key: str = "", *, timeout: float = TIMEOUT) -> None:
         self.url = _checked(url)
-        self._key = key
+        self._key = _printable(key)
         self._timeout = timeout
         headers = {"X-API-Key": key} if key else {}
         # Proxies of the environment are for the web, not for a server named on purpose.
@@ -132,6 +132,7 @@ class Client:
         except httpx2.HTTPError as error:
             raise self._unreachable(error) from error
         if response.is_success:
+            _check_origin(response.headers)
             return _json(response.content) if response.content else None
         raise _problem(response.status_code, response.content)
 
@@ -159,6 +160,25 @@ def _checked(url: str) -> str:
             remedy="give one such as http://127.0.0.1:8700",
         )
     return url.rstrip("/")
+
+
+def _printable(key: str) -> str:
+    """The key; `BadInput`, which does not show it, for what cannot be sent as one."""
+    if not (key.isascii() and key.isprintable()):
+        raise errors.BadInput(
+            "the API key holds a character that no key has",
+            field="CPA_API_KEY",
+            remedy="copy it anew, without quotes and line breaks",
+        )
+    return key
+
+
+def _check_origin(headers: Mapping[str, str]) -> None:
+    """`InternalError` for the answer of another program: every answer of ours has a correlation id."""
+    if "X-Correlation-ID" not in headers:
+        raise InternalError(
+            "that answer is not from a CPA server", remedy="check that CPA_URL names a CPA server"
+        )
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 import typer
 
+from cpa.cli.call import content
 from cpa.core.events import AnyEvent, Event
 from cpa.core.job import JobHead, JobSpec, JobState, TaskRun
 from cpa.core.replay import replay as rerun
@@ -194,11 +195,7 @@ def _from_store(job: str, settings: Settings) -> History:
 
 def _from_file(file: Path) -> History:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=History)
-    except OSError as error:
-        raise BadInput(
-            f"cannot read {file}: {error.strerror}", value=str(file), remedy="check the path"
-        ) from error
+        return msgspec.json.decode(content(file), type=History)
     except msgspec.MsgspecError as error:
         raise InvalidDocument(
             f"{file} is no history: {error}", value=str(file), remedy="a history has the keys spec and events"

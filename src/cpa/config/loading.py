@@ -8,6 +8,8 @@ of the file and names the close match for an unknown key.
 from __future__ import annotations
 
 import difflib
+import os
+import stat
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +22,8 @@ from cpa.errors import BadInput, InvalidDocument, NotFound, TooLarge
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 40
+
+_IN_QUOTES = "Write the value itself, in quotes if it is text."
 
 Model = TypeVar("Model", bound=BaseModel)
 Path_ = tuple[str | int, ...]
@@ -83,10 +87,7 @@ def dotted(path: Path_) -> str:
 def load_file(path: Path) -> Document:
     """Raises `NotFound`, `TooLarge`, `BadInput` (not UTF-8, a folder) and `ConfigError`."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise TooLarge(f"{path} has {size} bytes, more than {MAX_BYTES}", remedy="Split the file.")
-        text = path.read_text("utf-8-sig")
+        text = read_plain(path, MAX_BYTES).decode("utf-8-sig")
     except FileNotFoundError as error:
         raise NotFound(
             f"there is no file {path}", remedy="Check the path; `cpa init DIR` writes a workspace."
@@ -100,6 +101,21 @@ def load_file(path: Path) -> Document:
     return load_text(text, str(path))
 
 
+def read_plain(path: Path, limit: int) -> bytes:
+    """The bytes of a plain file. `BadInput` for a pipe or a device, which may have no end; `TooLarge` over `limit`
+    bytes; else what the system raises."""
+    # Non-blocking, so that opening a pipe that nobody writes to does not wait for one who does.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BadInput(f"{path} is no plain file", value=str(path), remedy="Give the name of a file.")
+    with os.fdopen(descriptor, "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise TooLarge(f"{path} has more than {limit} bytes", value=str(path), remedy="Split the file.")
+    return content
+
+
 def load_text(text: str, file: str = "<text>") -> Document:
     """Raises `ConfigError`."""
     import yaml
@@ -107,22 +123,7 @@ def load_text(text: str, file: str = "<text>") -> Document:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise TooLarge(f"{file} has more than {MAX_BYTES} bytes", remedy="Split the file.")
     try:
-        for token in yaml.scan(text, Loader=yaml.SafeLoader):
-            if isinstance(token, yaml.AliasToken | yaml.AnchorToken | yaml.TagToken):
-                what = "a tag (!…)" if isinstance(token, yaml.TagToken) else "an anchor or alias (& or *)"
-                mark = token.start_mark
-                raise ConfigError(
-                    [
-                        Problem(
-                            file,
-                            mark.line + 1,
-                            mark.column + 1,
-                            "",
-                            f"{what} is not read",
-                            "Write the value itself, in quotes if it is text.",
-                        )
-                    ]
-                )
+        _check_tokens(text, file)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         builder = _Builder(file)
         value = builder.build(node, (), 0) if node is not None else None
@@ -140,6 +141,31 @@ def load_text(text: str, file: str = "<text>") -> Document:
     if builder.problems:
         raise ConfigError(builder.problems)
     return Document(file, value, builder.places)
+
+
+def _check_tokens(text: str, file: str) -> None:
+    """Refuse what is not read, and what would cost the parser more than it is worth, before it is parsed."""
+    import yaml
+
+    begin = (
+        yaml.BlockMappingStartToken,
+        yaml.BlockSequenceStartToken,
+        yaml.FlowMappingStartToken,
+        yaml.FlowSequenceStartToken,
+    )
+    end = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
+    depth, said = 0, ("", "")
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        depth += isinstance(token, begin) - isinstance(token, end)
+        if depth > MAX_DEPTH + 1:
+            said = (f"nested more than {MAX_DEPTH} deep", "Flatten it.")
+        elif isinstance(token, yaml.TagToken):
+            said = ("a tag (!…) is not read", _IN_QUOTES)
+        elif isinstance(token, yaml.AliasToken | yaml.AnchorToken):
+            said = ("an anchor or alias (& or *) is not read", _IN_QUOTES)
+        if said[0]:
+            mark = token.start_mark
+            raise ConfigError([Problem(file, mark.line + 1, mark.column + 1, "", *said)])
 
 
 class _Builder:
