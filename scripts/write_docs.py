@@ -75,7 +75,7 @@ def settings_table() -> str:
 def env_example() -> str:
     lines = [
         "# Every setting of CPA, with its default. Copy to .env in the folder you start `cpa` in, and change",
-        '# what you need. Lists are JSON: ["https://a.example"]. Secrets: see docs/automations.md.',
+        "# what you need. Lists take commas: a.example, b.example. Secrets: see docs/automations.md.",
         "",
     ]
     for name, field in Settings.model_fields.items():
