@@ -126,3 +126,10 @@ def test_a_port_that_is_taken_is_said_so() -> None:
 async def test_ending_lets_answers_finish(tester: Running, scheduler: FakeScheduler) -> None:
     await asyncio.wait_for(tester.stop(), 5)
     assert scheduler.beats[-1]["status"] == "offline"
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0"])
+def test_every_address_is_none_to_be_called_at(address: str) -> None:
+    bound = bound_to(address)
+    with bound, pytest.raises(BadInput, match="--endpoint"):
+        url_of(bound)

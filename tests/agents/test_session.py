@@ -19,7 +19,7 @@ from cpa.agents.agent import SystemClock
 from cpa.agents.session import Options, Session
 from cpa.core.classes import FailureClass
 from cpa.core.lam_protocol import BaseMessage
-from cpa.errors import CPAError, Forbidden, InternalError, Unauthorized, Unavailable
+from cpa.errors import BadInput, CPAError, Forbidden, InternalError, Unauthorized, Unavailable
 from cpa.executors.registry import ExecutorRegistry
 from cpa.ports.executor import ExecutionResult
 
@@ -104,9 +104,15 @@ async def test_who_has_no_key_is_told_so_and_ends(scheduler: FakeScheduler, tmp_
 
 async def test_a_revoked_agent_learns_what_to_do(scheduler: FakeScheduler, tmp_path: Path) -> None:
     (tmp_path / "agent").mkdir()
-    (tmp_path / "agent" / "agent.json").write_text(
+    kept = tmp_path / "agent" / "agent.json"
+    kept.write_text(
         json.dumps({"id": "ag_1", "address": "agent://data/tester", "key": "old", "url": scheduler.url})
     )
+    kept.chmod(0o644)
+    with pytest.raises(BadInput, match="chmod 600"):
+        async with agent(scheduler, tmp_path):
+            pass
+    kept.chmod(0o600)
     with pytest.raises(Unauthorized) as refused:
         async with agent(scheduler, tmp_path):
             pass

@@ -7,6 +7,7 @@ Nothing is tried twice here.
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self
@@ -38,8 +39,9 @@ class SchedulerClient:
         self.key = key
         self.signer: Signer | None = None
         """Signs every request, once it has a name for its key."""
-        # Proxies of the environment are for the web, not for a server named on purpose.
-        self._http = httpx2.AsyncClient(base_url=self.url, timeout=timeout, trust_env=False)
+        # Proxies of the environment are for the web, not for a server named on purpose; authorities are for it too.
+        trusted = ssl.create_default_context()
+        self._http = httpx2.AsyncClient(base_url=self.url, timeout=timeout, trust_env=False, verify=trusted)
 
     async def __aenter__(self) -> Self:
         return self
@@ -107,13 +109,27 @@ def checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def unreachable(url: str, error: Exception) -> Unreachable:
+def unreachable(url: str, error: BaseException) -> Unreachable:
+    """What an agent says of a scheduler that could not be asked."""
+    if (untrusted := _certificate(error)) is not None:
+        return Unreachable(
+            f"the certificate of the scheduler at {url} is not accepted: {untrusted.verify_message}",
+            value=str(untrusted),
+            remedy="call it by the name in its certificate; SSL_CERT_FILE names an authority of your own",
+        )
     slow = isinstance(error, (httpx2.ReadTimeout, TimeoutError))
     return Unreachable(
         f"the scheduler at {url} {'did not answer in time' if slow else 'cannot be reached'}",
         value=str(error) or type(error).__name__,
         remedy="check that it runs there, and the address given with --url",
     )
+
+
+def _certificate(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """The certificate's fault behind an error, if it was one."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def beat_body(beat: Beat) -> dict[str, Any]:

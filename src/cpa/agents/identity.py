@@ -32,10 +32,17 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def known(folder: Path) -> Identity | None:
-    """The identity in this folder. `BadInput` when its file cannot be read."""
+    """The identity in this folder. `BadInput` when its file cannot be read, or others can."""
     path = folder / FILE
     if not path.exists():
         return None
+    if os.name == "posix" and path.stat().st_mode & 0o077:
+        raise BadInput(
+            f"others can read {path}, and be this agent",
+            field="data",
+            value=str(path),
+            remedy=f"chmod 600 {path}; if others were on this machine, remove the agent and let it in anew",
+        )
     try:
         return msgspec.json.decode(path.read_bytes(), type=Identity)
     except (OSError, msgspec.DecodeError) as error:

@@ -15,6 +15,7 @@ import hmac
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from ipaddress import ip_address
 from typing import Any
 
 import structlog
@@ -127,7 +128,15 @@ def bound_to(address: str) -> socket.socket:
 
 
 def url_of(bound: socket.socket) -> str:
+    """By which what listens there is called. `BadInput` for a socket at all addresses: none of them is told."""
     host, port = bound.getsockname()[:2]
+    if ip_address(host.partition("%")[0]).is_unspecified:
+        raise BadInput(
+            f"{host} is every address of this machine, and none by which it is called",
+            field="endpoint",
+            value=host,
+            remedy=f"say by which with --endpoint, such as http://agent-1.example:{port}",
+        )
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email.message import Message
@@ -34,7 +35,8 @@ class RemoteArtifacts:
         self._url = url.rstrip("/")
         self._key = key
         self._tenant = tenant
-        self._http = httpx2.AsyncClient(base_url=self._url, timeout=TIMEOUT, trust_env=False)
+        trusted = ssl.create_default_context()
+        self._http = httpx2.AsyncClient(base_url=self._url, timeout=TIMEOUT, trust_env=False, verify=trusted)
 
     async def put(
         self,

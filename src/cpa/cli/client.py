@@ -8,6 +8,7 @@ must not be doubled carries an `Idempotency-Key`.
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -42,7 +43,13 @@ class Client:
         self._timeout = timeout
         headers = {"X-API-Key": key} if key else {}
         # Proxies of the environment are for the web, not for a server named on purpose.
-        self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout, trust_env=False)
+        self._http = httpx2.Client(
+            base_url=self.url,
+            headers=headers,
+            timeout=timeout,
+            trust_env=False,
+            verify=ssl.create_default_context() if self.url.startswith("https:") else True,
+        )
 
     def __enter__(self) -> Self:
         return self
