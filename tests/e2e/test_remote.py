@@ -57,14 +57,14 @@ class House:
     listens: bool
 
     @asynccontextmanager
-    async def agent(self, kind: str, *secrets: str) -> AsyncIterator[AgentProcess]:
+    async def agent(self, kind: str, *secrets: str, name: str = "") -> AsyncIterator[AgentProcess]:
         """A `cpa agent` with these secrets in its folder, which stays for its next life."""
-        home = self.folder / kind
+        home = self.folder / (name or kind)
         (home / "data" / "secrets").mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in secrets:
-            shutil.copy2(self.props.data / "secrets" / name, home / "data" / "secrets" / name)
+        for secret in secrets:
+            shutil.copy2(self.props.data / "secrets" / secret, home / "data" / "secrets" / secret)
         more = ("--listen", "127.0.0.1:0") if self.listens else ()
-        options = ("--name", kind, "--data", "data", "--workspace", str(self.props.workspace), *more)
+        options = ("--name", name or kind, "--data", "data", "--workspace", str(self.props.workspace), *more)
         async with started(home, kind, *options, **self.scheduler.environment) as running:
             yield running
 
@@ -182,3 +182,52 @@ async def test_a_browser_that_is_told_to_leave_ends_what_it_has(
         assert detail["status"] == "done", detail["job"]["error"]
         assert await home.events(job, "lease_lost") == []
         await home.prove(detail)
+
+
+@WAYS
+async def test_a_browser_that_stood_still_past_its_lease_begins_anew_and_its_late_answer_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listens: bool
+) -> None:
+    async with (
+        house(tmp_path, monkeypatch, listens=listens) as home,
+        home.agent("mail", "mail_password"),
+        home.agent("web", "portal_password") as browser,
+    ):
+        job = await home.submit(SENTENCE)
+        await home.until_asked(1)
+        browser.process.send_signal(signal.SIGSTOP)
+        async with asyncio.timeout(PATIENCE):
+            while not await home.events(job, "lease_lost"):
+                await asyncio.sleep(0.1)
+        waits = [
+            each for each in (await home.get(f"/jobs/{job}/explain"))["tasks"] if each["task"] == "download"
+        ]
+        assert waits[0]["status"] == "held"
+        assert waits[0]["remedy"]
+        home.portal.go.set()
+        browser.process.send_signal(signal.SIGCONT)
+        detail = await home.end(job)
+        assert detail["status"] == "done", detail["job"]["error"]
+        assert (
+            len([each for each in await home.events(job, "task_succeeded") if each["task"] == "download"])
+            == 1
+        )
+        await home.prove(detail)
+
+
+async def test_a_browser_that_is_gone_for_good_is_replaced_by_a_retry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path, monkeypatch, listens=False) as home, home.agent("mail", "mail_password"):
+        async with home.agent("web", "portal_password") as first:
+            job = await home.submit(SENTENCE)
+            await home.until_asked(1)
+            assert await first.end(signal.SIGKILL) == -signal.SIGKILL
+        home.portal.go.set()
+        async with home.agent("web", "portal_password", name="ersatz"):
+            detail = await home.end(job)
+            assert (detail["status"], detail["job"]["error"]["code"]) == ("failed", "session_lost")
+            assert (await home.api.post(f"/jobs/{job}/retry", json={})).status_code == 200
+            detail = await home.end(job)
+            assert detail["status"] == "done", detail["job"]["error"]
+            await home.prove(detail)
