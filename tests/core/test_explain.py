@@ -11,6 +11,7 @@ from cpa.core import events
 from cpa.core.classes import FailureClass
 from cpa.core.explain import Actor, Explanation, Reason, explain
 from cpa.core.job import TERMINAL, JobStatus, TaskStatus
+from cpa.core.views import rfc3339
 
 
 def why(story: Story, index: int = 0) -> Explanation:
@@ -129,8 +130,10 @@ def test_a_task_between_two_attempts_tells_the_failure() -> None:
 
     assert why(story).reason is Reason.RETRY
     assert why(story).evidence == (
-        "Attempt 1 failed with technical http_503 (das Portal ist zu); the next one is waiting for its time."
+        "Attempt 1 failed with technical http_503 (das Portal ist zu); "
+        f"the next one is at {rfc3339(why(story).starts)}."
     )
+    assert why(story).starts > story.time
     assert why(story).remedy == "Wait for the next attempt."
 
 
@@ -150,7 +153,8 @@ def test_an_unready_place_is_the_operators() -> None:
 
     assert (why(story).reason, why(story).actor) == (Reason.ENVIRONMENT, Actor.OPERATOR)
     assert why(story).evidence == (
-        "The place where it is done is not ready with environment desktop_locked (locked)."
+        "The place where it is done is not ready with environment desktop_locked (locked); "
+        f"it is tried again at {rfc3339(story.time + 1_000)}."
     )
 
 
@@ -158,7 +162,8 @@ def test_a_task_put_off_without_any_failure_has_no_failure_to_tell() -> None:
     story = Story(task("a"))
     story.deferred(reason="rate_limited")
 
-    assert why(story).evidence == "The place where it is done is not ready."
+    again = rfc3339(why(story).starts)
+    assert why(story).evidence == f"The place where it is done is not ready; it is tried again at {again}."
     assert why(story).remedy == "Wait; it is tried again."
 
 

@@ -169,3 +169,4 @@ def test_a_person_is_told() -> None:
 )
 def test_durations_are_bounded(seconds: float | None, found: int) -> None:
     assert milliseconds(seconds) == found
+    assert milliseconds(seconds, 1_000) == min(found, 1_000)

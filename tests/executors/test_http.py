@@ -545,3 +545,20 @@ async def test_only_idempotent_requests_can_be_called_absent(http: HttpExecutor)
     assert (await http.verify(call("http://x.example/"))).verdict is Verdict.ABSENT
     told = await http.verify(call("http://x.example/", "POST"))
     assert (told.verdict, told.look_again) == (Verdict.UNKNOWN, None)
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("999999999", 3600.0),
+        ("99999999999999999999", 3600.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 3600.0),
+        ("²", None),
+        ("٣", None),
+        ("-5", None),
+        ("1e3", None),
+        ("Fri, 31 Dec 9999 23:59:59 -9999", None),
+    ],
+)
+def test_a_service_cannot_make_us_wait_for_ever(said: str, seconds: float | None) -> None:
+    assert retry_after({"retry-after": said}) == seconds

@@ -209,7 +209,7 @@ def _held(scene: _Scene, run: TaskRun) -> Explanation:
     timer = scene.opened("retry", run)
     starts = run.since + timer.after if isinstance(timer, StartTimer) else 0
     if run.reason == "retry":
-        text = f"Attempt {run.epoch} failed{last}; the next one is waiting for its time."
+        text = f"Attempt {run.epoch} failed{last}; the next one is at {rfc3339(starts)}."
         found = _say(snapshot, run, Reason.RETRY, text, _remedy(run, "Wait for the next attempt."))
     elif run.reason == "proposal_time":
         text = f"The agent will do it at {rfc3339(starts)}{last}."
@@ -218,7 +218,7 @@ def _held(scene: _Scene, run: TaskRun) -> Explanation:
         found = _without_agent(snapshot, run, Reason(run.reason))
     else:
         text, remedy = (
-            f"The place where it is done is not ready{last}.",
+            f"The place where it is done is not ready{last}; it is tried again at {rfc3339(starts)}.",
             _remedy(run, "Wait; it is tried again."),
         )
         found = _say(snapshot, run, Reason.ENVIRONMENT, text, remedy, Actor.OPERATOR)

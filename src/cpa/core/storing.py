@@ -44,6 +44,8 @@ MAX_TEXT = 16 * 1024
 """Longest message, reason or evidence, in characters; the rest is cut off."""
 LONGEST = 7 * 86_400_000
 """Longest duration anybody can name, in milliseconds."""
+LONGEST_WAIT = 3_600_000
+"""Longest time anybody can ask us to wait before a task is tried again, in milliseconds."""
 UNSTORABLE = (UnicodeError, OverflowError, RecursionError, TypeError, ValueError)
 """What encoding raises for a value that cannot be stored."""
 
@@ -55,11 +57,11 @@ _suspect = re.compile(rb"null|[0-9]{19}").search
 _halves = re.compile("[\ud800-\udfff]").sub
 
 
-def milliseconds(seconds: float | None) -> int:
-    """A duration somebody outside named, within 0 and `LONGEST`; 0 for none and for what is no number."""
+def milliseconds(seconds: float | None, most: int = LONGEST) -> int:
+    """A duration somebody outside named, within 0 and `most`; 0 for none and for what is no number."""
     if seconds is None or seconds != seconds:
         return 0
-    return int(min(max(seconds * 1000, 0), LONGEST))
+    return int(min(max(seconds * 1000, 0), most))
 
 
 def doubtful(sealed: Sealed) -> bool:

@@ -34,7 +34,7 @@ from cpa.core.lam_payloads import (
     RefusePayload,
 )
 from cpa.core.lam_protocol import BaseMessage
-from cpa.core.storing import milliseconds
+from cpa.core.storing import LONGEST_WAIT, milliseconds
 from cpa.errors import Forbidden, InvalidDocument, NotFound
 from cpa.orchestrator.wording import message_id
 from cpa.ports.transport import Attempt
@@ -154,7 +154,7 @@ def _failed(payload: FailurePayload, task: int, epoch: int) -> Event:
         message=payload.message,
         remedy=payload.remedy,
         artifacts=tuple(each.artifact for each in payload.artifacts),
-        retry_after=milliseconds(payload.retry_after),
+        retry_after=milliseconds(payload.retry_after, LONGEST_WAIT),
         duration=milliseconds(payload.execution_time),
     )
 
@@ -176,5 +176,5 @@ def _verified(payload: ConfirmPayload, task: int, epoch: int) -> Event:
         verdict=payload.verdict,
         evidence=payload.evidence,
         result=payload.result,
-        look_again=milliseconds(again),
+        look_again=milliseconds(again, LONGEST_WAIT),
     )

@@ -15,7 +15,7 @@ from cpa.core.classes import FailureClass
 from cpa.core.commands import CancelAttempt, Command, DispatchTask, RequestTask, VerifyTask
 from cpa.core.events import AgentChosen, Event, TaskFailed, TaskRefused, TaskSucceeded, TaskVerified
 from cpa.core.job import JobState, results
-from cpa.core.storing import milliseconds
+from cpa.core.storing import LONGEST_WAIT, milliseconds
 from cpa.errors import CPAError
 from cpa.orchestrator.agent_registry import AgentRegistry
 from cpa.orchestrator.assignments import LATEST, Assignments
@@ -69,6 +69,14 @@ class Orchestrator:
         elif isinstance(command, CancelAttempt):
             attempt = self._attempt(job, command.task, command.epoch)
             self._transport.cancel(command.agent, attempt, job.spec.tasks[command.task].id)
+
+    def unsent(self, job: JobState, command: RequestTask) -> None:
+        """A request was withdrawn before it was performed. If that was to stop its attempt, nobody has to."""
+        if f"cancel:{command.task}:{command.epoch}" in job.open:
+            attempt = self._attempt(job, command.task, command.epoch)
+            reason = "it was stopped before it was begun"
+            refused = TaskRefused(time=0, task=command.task, epoch=command.epoch, reason=reason)
+            self.assignments.ended(attempt, refused)
 
     async def idle(self, timeout: float) -> None:
         """Return when no attempt is with a part of this process any more, or after `timeout` seconds."""
@@ -229,7 +237,7 @@ def _finished(attempt: Attempt, answer: ExecutionResult) -> Event:
         message=error.message,
         remedy=error.remedy,
         artifacts=answer.artifacts,
-        retry_after=milliseconds(error.retry_after),
+        retry_after=milliseconds(error.retry_after, LONGEST_WAIT),
         duration=duration,
     )
 
@@ -242,7 +250,7 @@ def _verified(attempt: Attempt, answer: Verification) -> Event:
         verdict=answer.verdict.value,
         evidence=answer.evidence,
         result=dict(answer.result) or None,
-        look_again=milliseconds(answer.look_again),
+        look_again=milliseconds(answer.look_again, LONGEST_WAIT),
     )
 
 

@@ -338,8 +338,11 @@ class Stepper:
             if not future.done():
                 future.set_result(value)
         for job, command in group.commands:
-            if command.key in job.open and self.starting and (error := self._performed(job, command)):
-                self._set_aside(job, error)
+            if command.key in job.open:
+                if self.starting and (error := self._performed(job, command)):
+                    self._set_aside(job, error)
+            elif type(command) is RequestTask:
+                self._orchestrator.unsent(job, command)
         self._tell_timers(group.batch)
         for key, job in group.touched.items():
             # Performing a command may have stepped the job on: it may go once its last step is durable.

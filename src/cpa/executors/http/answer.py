@@ -26,6 +26,8 @@ MAX_INLINE = 16 * 1024
 """Bytes of a body that appear in the result."""
 MAX_CHECKED = 8 * 1024 * 1024
 """Bytes of a JSON body that a schema can be held against."""
+MAX_WAIT = 3600.0
+"""Longest time a service is waited for, in seconds."""
 
 _LOOKED_AT = 4096
 _TEXTUAL = re.compile(r"text/.*|application/(.*\+)?(xml|javascript|x-www-form-urlencoded|yaml)")
@@ -82,7 +84,12 @@ class AnswerReader:
 
     async def _limited(self, response: httpx2.Response) -> AsyncIterator[bytes]:
         declared = response.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self._max_bytes and response.request.method != "HEAD":
+        if (
+            declared.isascii()
+            and declared.isdecimal()
+            and int(declared) > self._max_bytes
+            and response.request.method != "HEAD"
+        ):
             raise _too_large(self._max_bytes)
         size = 0
         async for chunk in response.aiter_bytes():
@@ -98,15 +105,15 @@ def media_type(headers: Mapping[str, str]) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds the service asked to wait; None if it did not say."""
+    """Seconds the service asked to wait, at most `MAX_WAIT`; None if it did not say, or nothing that makes sense."""
     said = headers.get("retry-after", "").strip()
-    if said.isdigit():
-        return float(said[:9])
+    if said.isascii() and said.isdecimal():
+        return min(float(said[:9]), MAX_WAIT)
     try:
         until = parsedate_to_datetime(said)
         now = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
-        return max(0.0, (until - now).total_seconds())
-    except (TypeError, ValueError):
+        return min(max(0.0, (until - now).total_seconds()), MAX_WAIT)
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
