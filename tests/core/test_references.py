@@ -234,7 +234,8 @@ def test_results_of_any_depth_are_handled() -> None:
         deep = [deep]
     scope = {"tasks": {"a": {"result": {"deep": deep}}}}
 
-    assert fill("{{ tasks.a.result.deep }}", scope) is deep
+    with pytest.raises(InvalidDocument, match="cannot be passed on"):
+        fill("{{ tasks.a.result.deep }}", scope)
     with pytest.raises(InvalidDocument, match="cannot be written as text"):
         fill("x {{ tasks.a.result.deep }}", scope)
     while deep:  # taken apart by hand: freeing it at once would recurse in some interpreters
@@ -257,6 +258,23 @@ def test_filling_cannot_blow_up() -> None:
 
     with pytest.raises(TooLarge):
         fill("{{ tasks.a.result.text }} " * 200, scope)
+
+
+def test_a_large_result_is_not_repeated_without_end() -> None:
+    row = {"text": "x" * 10_000}
+    scope = {"tasks": {"a": {"result": {"text": "x" * 10_000, "rows": [row]}}}}
+
+    for reference in ("{{ tasks.a.result.text }}", "{{ tasks.a.result.rows }}", "{{ tasks.a.result }}"):
+        assert len(fill([reference] * 50, scope)) == 50
+        with pytest.raises(TooLarge, match="filled in"):
+            fill([reference] * 220, scope)
+        with pytest.raises(TooLarge, match="filled in"):
+            references.fill_each({f"v{n}": [reference] * 10 for n in range(22)}, scope)
+
+
+def test_what_cannot_be_passed_on_is_named() -> None:
+    with pytest.raises(InvalidDocument, match="cannot be passed on"):
+        fill("{{ tasks.a.result }}", {"tasks": {"a": {"result": {"x": object()}}}})
 
 
 def test_hostile_braces_cost_linear_time() -> None:

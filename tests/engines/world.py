@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -40,9 +41,13 @@ class CrashingSteps(SqlSteps):
         """While true the disk is full."""
         self.refused: set[str] = set()
         """Jobs of which nothing can be written."""
+        self.hold: threading.Event | None = None
+        """What a commit waits for before it is written."""
         self._at, self._after = at, after
 
     def commit(self, batch: StepBatch) -> None:
+        if self.hold is not None:
+            self.hold.wait(30)
         if self.full:
             raise Unavailable("the disk is full", remedy="free some space")
         if any(name in self.refused for _, name in batch.jobs):

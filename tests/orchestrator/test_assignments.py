@@ -137,6 +137,8 @@ def test_deferrals_are_spread_and_short() -> None:
         (failed(FailureClass.BUSINESS), 1.0, False),
         (failed(FailureClass.POLICY), 1.0, False),
         (failed(FailureClass.UNKNOWN_OUTCOME, "cancelled"), 1.0, False),
+        (failed(FailureClass.TECHNICAL, "selector_not_found"), 1.0, False),
+        (failed(FailureClass.TECHNICAL, "not_actionable"), 1.0, False),
         (failed(FailureClass.TECHNICAL), 0.8, True),
         (failed(FailureClass.UNKNOWN_OUTCOME), 0.8, True),
         (failed(FailureClass.ENVIRONMENT), 0.8, False),

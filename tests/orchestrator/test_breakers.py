@@ -20,15 +20,15 @@ class World:
         self.breakers = Breakers(lambda: self.now)
 
     def way(
-        self, agent: tuple[str, str], url: str, action: str, tenant: str
-    ) -> tuple[tuple[str, str], str, str, dict[str, Any]]:
+        self, agent: tuple[str, str] | None, url: str, action: str, tenant: str
+    ) -> tuple[tuple[str, str] | None, str, str, dict[str, Any]]:
         return agent, tenant, action, {"url": url} if url else {}
 
     def fail(
         self,
         times: int = 1,
         *,
-        agent: tuple[str, str] = AGENT,
+        agent: tuple[str, str] | None = AGENT,
         url: str = "",
         action: str = "x.a.b",
         tenant: str = "acme",
@@ -37,17 +37,32 @@ class World:
             self.breakers.failed(*self.way(agent, url, action, tenant))
 
     def succeed(
-        self, *, agent: tuple[str, str] = AGENT, url: str = "", action: str = "x.a.b", tenant: str = "acme"
+        self,
+        *,
+        agent: tuple[str, str] | None = AGENT,
+        url: str = "",
+        action: str = "x.a.b",
+        tenant: str = "acme",
     ) -> None:
         self.breakers.succeeded(*self.way(agent, url, action, tenant))
 
     def barred(
-        self, *, agent: tuple[str, str] = AGENT, url: str = "", action: str = "x.a.b", tenant: str = "acme"
+        self,
+        *,
+        agent: tuple[str, str] | None = AGENT,
+        url: str = "",
+        action: str = "x.a.b",
+        tenant: str = "acme",
     ) -> bool:
         return self.breakers.bars(*self.way(agent, url, action, tenant))
 
     def enter(
-        self, *, agent: tuple[str, str] = AGENT, url: str = "", action: str = "x.a.b", tenant: str = "acme"
+        self,
+        *,
+        agent: tuple[str, str] | None = AGENT,
+        url: str = "",
+        action: str = "x.a.b",
+        tenant: str = "acme",
     ) -> None:
         self.breakers.entered(*self.way(agent, url, action, tenant))
 
@@ -140,6 +155,17 @@ def test_an_agent_that_fails_everywhere_is_barred_everywhere() -> None:
         world.fail(url=f"https://host{number}.example/", action="http.request")
     assert world.barred(url="https://heil.example/", action="http.request")
     assert not world.barred(url="https://heil.example/", action="http.request", agent=OTHER)
+
+
+def test_the_part_of_this_process_is_barred_by_broken_targets_alone() -> None:
+    world = World()
+    for number in range(3 * THRESHOLD):
+        world.fail(agent=None, url=f"https://host{number % 2}.example/", action="http.request")
+        world.fail(agent=None, action="web.click")
+    assert world.barred(agent=None, url="https://host0.example/", action="http.request")
+    assert not world.barred(agent=None, url="https://host0.example/", action="http.request", tenant="globex")
+    assert not world.barred(agent=None, url="https://heil.example/", action="http.request")
+    assert not world.barred(agent=None, action="web.click")
 
 
 def test_a_new_process_begins_without_a_past() -> None:

@@ -17,7 +17,7 @@ import msgspec
 
 from cpa.core.classes import EffectClass
 from cpa.core.job import TaskRun, TaskSpec
-from cpa.core.references import fill, literal, secrets_in
+from cpa.core.references import fill_each, literal, secrets_in
 from cpa.errors import CPAError, InvalidDocument
 
 _VERSION = "cpa-action-1"
@@ -45,7 +45,7 @@ def arguments_of(spec: TaskSpec, run: TaskRun, results: Mapping[str, Mapping[str
         return spec.arguments
     scope = {"tasks": {name: {"result": value} for name, value in results.items()}}
     arguments = spec.arguments if run.arguments is None else run.arguments
-    return {name: fill(value, scope) for name, value in arguments.items()}
+    return fill_each(arguments, scope)
 
 
 def shown(spec: TaskSpec, run: TaskRun, results: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -51,6 +51,11 @@ class Agent:
         return self.tenant, self.address
 
     @property
+    def way(self) -> tuple[str, str] | None:
+        """Its key where it can fail alone; None for the part of this process."""
+        return self.key if self.remote else None
+
+    @property
     def remote(self) -> bool:
         return self.record is not None
 

@@ -246,7 +246,7 @@ class AgentRegistry:
             found = obstacle(action, agent.state, agent.online, agent.beat.readiness, at_home=at_home)
             if found:
                 return found
-        if self._breakers.bars(agent.key, applicant.tenant, action, applicant.arguments):
+        if self._breakers.bars(agent.way, applicant.tenant, action, applicant.arguments):
             return BREAKER
         room = agent.busy < agent.slots
         if room and agent.sessions and action.startswith(SESSIONS):
@@ -256,7 +256,7 @@ class AgentRegistry:
 
     def _take(self, agent: Agent, applicant: Applicant) -> None:
         agent.busy += 1
-        self._breakers.entered(agent.key, applicant.tenant, applicant.action, applicant.arguments)
+        self._breakers.entered(agent.way, applicant.tenant, applicant.action, applicant.arguments)
         family = session_of(applicant.action)
         if not family:
             return

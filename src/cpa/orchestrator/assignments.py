@@ -58,6 +58,8 @@ class Over(Protocol):
 Work: TypeAlias = Applicant | TaskSpec
 """What an attempt is to do: its action and arguments."""
 
+_NOBODYS = ("cancelled", "selector_not_found", "not_actionable")
+"""Codes that tell nothing about agent or target: we said so, or the page is not as the plan expects it."""
 _AT_FAULT = (FailureClass.TECHNICAL, FailureClass.UNKNOWN_OUTCOME)
 _ANSWERS = (TaskSucceeded, TaskFailed, TaskRefused, TaskProposed)
 _TELLING = (TaskSucceeded, TaskFailed, TaskRefused, TimerFired)
@@ -230,7 +232,7 @@ class Assignments:
         failure = _failure(event)
         well = failure in (None, FailureClass.BUSINESS, FailureClass.POLICY)
         gone = isinstance(event, TaskRefused | LeaseLost)
-        way = (agent.key, attempt.tenant, work.action, work.arguments)
+        way = (agent.way, attempt.tenant, work.action, work.arguments)
         if failure in _AT_FAULT and not gone:
             self.breakers.failed(*way)
         elif well:
@@ -310,8 +312,7 @@ def _deferred(applicant: Applicant, reason: str) -> DispatchDeferred:
 def _failure(event: Event) -> FailureClass | None:
     """Of which class an attempt's end is; None for a success."""
     if isinstance(event, TaskFailed):
-        # Stopped because we said so: that tells nothing about anybody.
-        return FailureClass.BUSINESS if event.code == "cancelled" else event.failure
+        return FailureClass.BUSINESS if event.code in _NOBODYS else event.failure
     if isinstance(event, TaskRefused):
         return FailureClass.ENVIRONMENT
     return None if isinstance(event, TaskSucceeded) else FailureClass.UNKNOWN_OUTCOME

@@ -4,9 +4,10 @@
     open    -- the pause is over: one attempt is let through per pause (half open) -->
                it succeeds: closed; it fails: open again, for twice as long, up to `LONGEST`
 
-There is one circuit per agent and family of actions, and one per tenant and target where the target can be told
-(the host of a URL, a mail account). A broken target must not close a sound agent: failures one after the other at
-the same target count once against the agent.
+There is one circuit per agent outside this process and family of actions, and one per tenant and target where the
+target can be told (the host of a URL, a mail account). A broken target must not close a sound agent: failures one
+after the other at the same target count once against the agent. The part of this process has no circuit of its own:
+nobody else could take its place, and all tenants share it.
 
 In memory, made by failures and forgotten with the next success: where all is well nothing is kept and nothing is
 asked.
@@ -30,7 +31,7 @@ _MOST = 10_000
 
 Key = tuple[str, ...]
 Way = tuple[str, str]
-"""An agent: its tenant and its address."""
+"""An agent outside this process: its tenant and its address."""
 
 
 def family_of(action: str) -> str:
@@ -75,7 +76,7 @@ class Breakers:
         self.circuits: OrderedDict[Key, Circuit] = OrderedDict()
         """Only those that failed; empty where all is well."""
 
-    def bars(self, agent: Way, tenant: str, action: str, arguments: Mapping[str, Any]) -> bool:
+    def bars(self, agent: Way | None, tenant: str, action: str, arguments: Mapping[str, Any]) -> bool:
         """Whether one of the circuits on this way is open now."""
         if not self.circuits:
             return False
@@ -83,7 +84,7 @@ class Breakers:
         found = (self.circuits.get(key) for key in _keys(agent, tenant, action, arguments))
         return any(circuit is not None and circuit.until > now for circuit in found)
 
-    def entered(self, agent: Way, tenant: str, action: str, arguments: Mapping[str, Any]) -> None:
+    def entered(self, agent: Way | None, tenant: str, action: str, arguments: Mapping[str, Any]) -> None:
         """An attempt goes this way: where a circuit was half open, it is the only one for now."""
         if not self.circuits:
             return
@@ -93,12 +94,12 @@ class Breakers:
             if circuit is not None and circuit.until:
                 circuit.until = now + circuit.pause
 
-    def succeeded(self, agent: Way, tenant: str, action: str, arguments: Mapping[str, Any]) -> None:
+    def succeeded(self, agent: Way | None, tenant: str, action: str, arguments: Mapping[str, Any]) -> None:
         if self.circuits:
             for key in _keys(agent, tenant, action, arguments):
                 self.circuits.pop(key, None)
 
-    def failed(self, agent: Way, tenant: str, action: str, arguments: Mapping[str, Any]) -> None:
+    def failed(self, agent: Way | None, tenant: str, action: str, arguments: Mapping[str, Any]) -> None:
         now, target = self._now(), target_of(action, arguments)
         for key in _keys(agent, tenant, action, arguments):
             circuit = self.circuits.setdefault(key, Circuit())
@@ -141,7 +142,7 @@ def _state(circuit: Circuit, now: float) -> str:
     return "open" if circuit.until > now else "half_open"
 
 
-def _keys(agent: Way, tenant: str, action: str, arguments: Mapping[str, Any]) -> tuple[Key, ...]:
-    way = ("agent", *agent, family_of(action))
+def _keys(agent: Way | None, tenant: str, action: str, arguments: Mapping[str, Any]) -> tuple[Key, ...]:
+    way: tuple[Key, ...] = () if agent is None else (("agent", *agent, family_of(action)),)
     target = target_of(action, arguments)
-    return (way, ("target", tenant, target)) if target else (way,)
+    return (*way, ("target", tenant, target)) if target else way

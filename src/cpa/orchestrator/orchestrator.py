@@ -16,7 +16,7 @@ from cpa.core.commands import CancelAttempt, Command, DispatchTask, RequestTask,
 from cpa.core.events import AgentChosen, Event, TaskFailed, TaskRefused, TaskSucceeded, TaskVerified
 from cpa.core.job import JobState, results
 from cpa.core.storing import LONGEST_WAIT, milliseconds
-from cpa.errors import CPAError
+from cpa.errors import CPAError, TooLarge
 from cpa.orchestrator.agent_registry import AgentRegistry
 from cpa.orchestrator.assignments import LATEST, Assignments
 from cpa.orchestrator.presence import Presence
@@ -152,7 +152,7 @@ class Orchestrator:
             self.handle_agent_response(
                 attempt,
                 ExecutionResult.failed(
-                    FailureClass.BUSINESS, "reference_missing", str(error), remedy=error.remedy or ""
+                    FailureClass.BUSINESS, _unfilled(error), error.message, remedy=error.remedy or ""
                 ),
             )
             return
@@ -214,6 +214,11 @@ def _digest(job: JobState, index: int, request: ActionRequest) -> str:
     """Of what is about to be sent."""
     capability = job.spec.tasks[index].capability
     return digest_of(request.action, request.arguments, capability, request.effect, request.tainted)
+
+
+def _unfilled(error: CPAError) -> str:
+    """The code of a task whose arguments cannot be filled."""
+    return "request_too_large" if isinstance(error, TooLarge) else "reference_missing"
 
 
 def _finished(attempt: Attempt, answer: ExecutionResult) -> Event:

@@ -242,14 +242,16 @@ class LocalEngine:
     # -- port: reading -------------------------------------------------------------------------------------
 
     async def query(self, tenant: str, job: str) -> Snapshot:
-        return (await self.load(tenant, job)).snapshot()
+        return await self._settled(tenant, job, JobState.snapshot)
 
     async def wait(self, tenant: str, job: str, timeout: float) -> JobHead:
         head = (await self.load(tenant, job)).head
         if head.status.ended and (tenant, job) not in self._stepper.jobs:
             return head
         # In memory a job may have ended a moment before its end is durable: that is waited for.
-        return await self._watchers.end((tenant, job), timeout) or (await self.load(tenant, job)).head
+        if (ended := await self._watchers.end((tenant, job), timeout)) is not None:
+            return ended
+        return await self._settled(tenant, job, lambda state: state.head)
 
     async def list(
         self, tenant: str, *, status: JobStatus | None = None, limit: int = 50, offset: int = 0
@@ -297,8 +299,7 @@ class LocalEngine:
         return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
 
     async def load(self, tenant: str, job: str) -> JobState:
-        """The job from memory, or from the store. An ended one is not kept in memory. Raises `Unreadable` for one
-        that is set aside."""
+        """The job from memory, or from the store; an ended one stays there. `Unreadable` if it is set aside."""
         key = (tenant, job)
         while True:
             self._stepper.aside.check(key)
@@ -320,8 +321,7 @@ class LocalEngine:
             future.cancel()
 
     async def found(self, tenant: str, job: str) -> JobState | None:
-        """As `load`, for those who go through many jobs: None for one that is set aside, or has left nothing but
-        commands."""
+        """As `load`, for those who go through many jobs: None for one that cannot be gone on with."""
         try:
             return await self.load(tenant, job)
         except NotFound:
@@ -383,6 +383,17 @@ class LocalEngine:
 
     async def _received(self, receipt: Receipt, tenant: str) -> Receipt:
         return await self._durable(receipt, [(tenant, receipt.job)])
+
+    async def _settled(self, tenant: str, job: str, look: Callable[[JobState], T]) -> T:
+        """What is to be seen of the job, once that is durable: nobody is shown what a crash could undo."""
+        state = await self.load(tenant, job)
+        seen = look(state)
+        if not self._stepper.pending((tenant, job)):
+            return seen
+        try:
+            return await self._durable(seen, [(tenant, job)])
+        except CPAError:
+            return look(rebuilt(await self.read(self._store.load, tenant, job)))
 
     async def _durable(self, value: T, keys: Collection[Key] = ()) -> T:
         """The value, once all steps so far are durable; `keys` are the jobs whose steps it rests on."""

@@ -11,22 +11,21 @@ batch for another reason, its jobs are written one by one, and those it refuses 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection
 from typing import Any
 
-import msgspec
 import structlog
 from msgspec.structs import force_setattr
 
 from cpa.core.audit import Sealed, seal
 from cpa.core.commands import Command, DispatchTask, RequestTask
 from cpa.core.events import PERSONAL, AgentChosen, Event, JobSubmitted
-from cpa.core.job import LOGIC, Decision, Graph, JobHead, JobSpec, JobState
+from cpa.core.job import LOGIC, Decision, JobHead, JobState
 from cpa.core.machine import decide
 from cpa.core.storing import UNSTORABLE, doubtful, storable
 from cpa.engines.local.aside import Aside
+from cpa.engines.local.graphs import Graphs
 from cpa.engines.local.group import Group, Key
 from cpa.engines.local.writer import RETRY_COMMIT, Writer
 from cpa.errors import CPAError, InternalError
@@ -37,21 +36,17 @@ from cpa.ports.nonces import Nonce
 from cpa.ports.steps import JobRows, StepBatch, StepStore, Unreadable
 
 _log = structlog.get_logger(__name__)
-_encode_spec = msgspec.json.Encoder().encode
 _RECENT = 500
 _SALT = 16
 """Bytes of fresh chance that salt the digests of one event's personal fields."""
 _SMALL = 100
 """Tasks of a job that is worth remembering."""
+_NOTHING = Group()
+"""Nothing is being written."""
 GLANCE = 10.0
 """Seconds after which who waits for a time looks at the clock again."""
 KEEP_NONCES = 600_000
 """Milliseconds a nonce is kept beyond its end, for a clock that is set back."""
-
-
-def digest_of(spec: JobSpec) -> str:
-    """SHA-256 of the stored form, hexadecimal."""
-    return hashlib.sha256(_encode_spec(spec)).hexdigest()
 
 
 class Stepper:
@@ -86,9 +81,10 @@ class Stepper:
         self._orchestrator = orchestrator
         self._keep = keep
         self._group = Group()
+        self._writing = _NOTHING
         self._chance = chance
         self._dirty = asyncio.Event()
-        self._graphs: deque[tuple[JobSpec, Graph, bytes, str]] = deque(maxlen=8)
+        self._graphs = Graphs()
         self._eager: deque[tuple[JobState, DispatchTask]] = deque()
 
     # -- stepping ------------------------------------------------------------------------------------------
@@ -208,7 +204,7 @@ class Stepper:
 
     def submit(self, submission: Submission, *, start: bool) -> JobState:
         """A new job: its first event, and with `start` its second; else a place in the line."""
-        graph, spec, digest = self._graph(submission.spec)
+        graph, spec, digest = self._graphs.of(submission.spec)
         now = self.clock.now_ms()
         key = (submission.tenant, submission.job)
         job = JobState(JobHead(*key, now), graph)
@@ -280,21 +276,15 @@ class Stepper:
         self._group.batch.ripe = self.now()
         self._dirty.set()
 
+    def pending(self, key: Key) -> bool:
+        """Whether steps of the job are not durable yet."""
+        return key in self._group.touched or key in self._writing.touched
+
     def promise(self, future: asyncio.Future[Any], value: Any, keys: Collection[Key] = ()) -> None:
         """Resolve the future with the value once everything stepped so far is durable; `keys` are the jobs whose
         steps it rests on."""
         self._group.promised.append((future, value, keys))
         self._dirty.set()
-
-    def _graph(self, spec: JobSpec) -> tuple[Graph, bytes, str]:
-        """Parsed graph, stored bytes and digest; the same spec object submitted again costs nothing."""
-        for known, graph, encoded, digest in self._graphs:
-            if known is spec:
-                return graph, encoded, digest
-        encoded = _encode_spec(spec)
-        entry = (spec, Graph(spec), encoded, hashlib.sha256(encoded).hexdigest())
-        self._graphs.append(entry)
-        return entry[1:]
 
     # -- committing ----------------------------------------------------------------------------------------
 
@@ -309,8 +299,8 @@ class Stepper:
     def take(self) -> Group:
         """What is to be committed next."""
         self._dirty.clear()
-        group, self._group = self._group, Group()
-        return group
+        self._writing, self._group = self._group, Group()
+        return self._writing
 
     def refused(self, group: Group, key: Key, error: BaseException) -> None:
         """No store takes these steps: the job is set aside, as it was before them."""
@@ -323,6 +313,7 @@ class Stepper:
 
     def settle(self, group: Group, error: BaseException | None) -> None:
         """The group is durable, or with an error nothing of it is."""
+        self._writing = _NOTHING
         if error is None:
             self.trouble = None
             self._durable(group)

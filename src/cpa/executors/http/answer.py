@@ -105,7 +105,7 @@ def media_type(headers: Mapping[str, str]) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds the service asked to wait, at most `MAX_WAIT`; None if it did not say, or nothing that makes sense."""
+    """Seconds the service asked to wait, at most `MAX_WAIT`; None if it said nothing that can be understood."""
     said = headers.get("retry-after", "").strip()
     if said.isascii() and said.isdecimal():
         return min(float(said[:9]), MAX_WAIT)
