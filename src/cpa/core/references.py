@@ -30,8 +30,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
+from cpa.core.room import Room
 from cpa.errors import InvalidDocument, TooLarge
 
 Scope = Mapping[str, Mapping[str, Any]]
@@ -58,7 +57,6 @@ _REFERENCE = re.compile(REFERENCE_PATTERN)
 _BRACES = re.compile(r"""\{\{(?!\{)(?:\ {0,9}"(\{{1,2}|\}{1,2})"\ {0,9}|([^{}]*))\}\}""")
 _RISKY = re.compile(r"\{(?=\{|\Z)|(?<=\{)\{|\A\{")
 _SECRET = ("secret", "prefix")
-_encode = msgspec.json.Encoder().encode
 _ESCAPED = '{{ "{" }}'
 
 
@@ -143,39 +141,11 @@ def fill(value: Any, scope: Scope) -> Any:
 
 def fill_each(values: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
     """As `fill`, for several values by name, of which `MAX_FILLED` bounds the sum."""
-    room = _Room()
+    room = Room(MAX_FILLED)
     return {
         name: _fill(value, lambda text: room.take(_fill_text(text, scope)), 0)
         for name, value in values.items()
     }
-
-
-class _Room:
-    """How much may still be filled in: a plan that repeats a large result must not fill the memory."""
-
-    def __init__(self) -> None:
-        self._left = MAX_FILLED
-
-    def take(self, value: Any) -> Any:
-        if isinstance(value, str):
-            self._left -= len(value)
-        elif isinstance(value, Mapping | list | tuple):
-            self._left -= _size(value)
-        if self._left < 0:
-            raise TooLarge(
-                f"what is filled in would be larger than {MAX_FILLED} bytes",
-                remedy="Pass large content as a file, and refer to the fields that are needed.",
-            )
-        return value
-
-
-def _size(value: Any) -> int:
-    try:
-        return len(_encode(value))
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidDocument(
-            f"a result cannot be passed on: {error}", remedy="Refer to a text or a number inside it."
-        ) from error
 
 
 def prefill(value: Any, scope: Scope) -> Any:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import msgspec
-import structlog
 
 from cpa.core.events import AgentChosen, CancelRequested, Event, JobDiscarded, JobReopened
 from cpa.core.job import Decision, JobHead, JobState, JobStatus, Snapshot
@@ -23,6 +22,7 @@ from cpa.engines.local.aside import rebuilt
 from cpa.engines.local.group import Key
 from cpa.engines.local.inbox import Inbox, repeated
 from cpa.engines.local.line import Line
+from cpa.engines.local.loops import lasting
 from cpa.engines.local.recovery import Recovery
 from cpa.engines.local.reopening import check_whole, not_reopened
 from cpa.engines.local.stepper import Stepper
@@ -37,11 +37,8 @@ from cpa.ports.steps import StepBatch, StepStore, Unreadable
 from cpa.ports.transport import Attempt
 
 T = TypeVar("T")
-_log = structlog.get_logger(__name__)
 _MANY = 10_000
 """Most submissions in one call."""
-_PAUSE = 2.0
-"""Seconds after which the store is read again that could not be read."""
 
 
 class LocalEngine:
@@ -89,9 +86,9 @@ class LocalEngine:
         await self._group.__aenter__()
         self._committer = self._group.create_task(self._stepper.run())
         self._loops = [
-            self._group.create_task(self._lasting(self._timers.run)),
-            self._group.create_task(self._lasting(self._line.run)),
-            self._group.create_task(self._lasting(self._recovery.run)),
+            self._group.create_task(lasting(self._timers.run)),
+            self._group.create_task(lasting(self._line.run)),
+            self._group.create_task(lasting(self._recovery.run)),
             self._group.create_task(self._orchestrator.run()),
         ]
         return self
@@ -405,15 +402,6 @@ class LocalEngine:
         self._watchers.committed(batch)
         for _, not_before, _ in filter(None, batch.queue.values()):
             self._line.wake(not_before)
-
-    async def _lasting(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do it, again and again while the store cannot be read."""
-        while True:
-            try:
-                return await work()
-            except CPAError as error:
-                _log.error("store_unreadable", error=str(error))
-                await asyncio.sleep(_PAUSE)
 
     def _report(self, tenant: str, job: str, event: Event) -> None:
         state = self._stepper.jobs.get((tenant, job))
