@@ -98,12 +98,14 @@ class Stepper:
         `fact` marks what an agent said: it is given again should the commit fail. A job that cannot be stepped is
         set aside, which changes nothing and is the reason.
         """
-        if self.aside and (job.head.tenant, job.head.id) in self.aside:
-            return Decision(reason="set_aside")
+        key = (job.head.tenant, job.head.id)
         try:
+            self.aside.check(key)
             decision = self._step(job, event, fact=fact)
             self._choose()
         except Unreadable:
+            if type(event) is AgentChosen:
+                self._orchestrator.withdrawn(*key, event)
             return Decision(reason="set_aside")
         return decision
 
