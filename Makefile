@@ -15,20 +15,20 @@ help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' \
 	  | while IFS=$$'\t' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
-demo: ## install the demo's parts (listed first), then: a sentence in, a real mail out
+demo: ## install its parts, listed first; a sentence in, a mail out
 	@scripts/setup-demo.sh
 	@$(RUN) cpa demo $(ARGS)
 
-setup: ## install what the tests need: uv, the locked packages, a browser, a mail server, Redmine
+setup: ## what the tests need: packages, browser, mail server, Redmine
 	@scripts/setup-tests.sh
 
-test: setup ## everything, in groups with their times; GROUPS="unit contracts" picks some
+test: setup ## all tests, with times; GROUPS="unit contracts" picks some
 	@$(PYTHON) scripts/run_tests.py $(GROUPS)
 
 env: # the locked packages alone, set up if they are not there yet
 	@test -x .venv/bin/python || scripts/setup-tests.sh
 
-check: env ## lint, format, types, layers, 100 % branch coverage of the core, lock
+check: env ## lint, format, types, layers, lock, branch coverage of the core
 	uv lock --check
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
@@ -37,7 +37,7 @@ check: env ## lint, format, types, layers, 100 % branch coverage of the core, lo
 	$(PYTHON) -m pytest -q tests/architecture
 	@$(MAKE) coverage
 
-coverage: env ## branch coverage of cpa.core by its own tests; less than 100 % fails
+coverage: env ## of cpa.core, by its own tests; less than 100 % fails
 	$(RUN) coverage run -m pytest -q tests/core
 	$(RUN) coverage report --fail-under=100 --skip-covered
 
@@ -45,7 +45,7 @@ format: env ## put imports and layout in order
 	$(RUN) ruff check --fix-only --select I .
 	$(RUN) ruff format .
 
-bench: env ## the figures of this machine: core, engine, a large store, peers (ARGS=--json)
+bench: env ## figures of this machine: core, engine, store, peers
 	$(PYTHON) benchmarks/core.py $(ARGS)
 	$(PYTHON) benchmarks/engine.py $(ARGS)
 	$(PYTHON) benchmarks/store.py $(ARGS)
@@ -54,10 +54,10 @@ bench: env ## the figures of this machine: core, engine, a large store, peers (A
 chaos: setup ## more kills than the tests do: KILLS=500 by default
 	CPA_CHAOS_KILLS=$${KILLS:-500} $(PYTHON) -m pytest -m chaos --timeout=5400 -s tests
 
-mutate: env ## change the core's machine in many small ways; at least 90 % must be noticed
+mutate: env ## change the core in many small ways; 90 % must be noticed
 	$(PYTHON) scripts/mutate.py $(ARGS)
 
-docs: env ## rewrite the generated parts of the documents (settings table, transition diagram)
+docs: env ## rewrite the generated parts of the documents
 	$(PYTHON) scripts/write_docs.py
 
 lock: ## resolve the dependencies anew

@@ -132,6 +132,7 @@ find_uv() {
         say "$python cannot make a virtual environment. On Debian, as root: apt-get install python3-venv" >&2
         exit 1
     fi
+    say 'Installing uv into .uv/ ...'
     "$project/.uv/bin/python" -m pip install --quiet --disable-pip-version-check uv
 }
 
@@ -140,6 +141,7 @@ python_part() {
     find_uv
     python=$(find_python)
     cd "$project"
+    say 'Bringing the Python packages in .venv/ to what uv.lock says ...'
     if [ ! -e .venv ] && [ -n "$python" ]; then
         "$uv" sync --quiet --frozen --inexact --python "$python" "$@"
     else

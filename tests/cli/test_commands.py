@@ -53,6 +53,17 @@ def test_help_lists_every_command_and_the_exit_codes(tmp_path: Path) -> None:
     assert listed == EXPECTED
 
 
+@pytest.mark.parametrize("group", [(), ("agents",), ("keys",), ("intents",)])
+def test_what_a_command_does_is_said_whole_on_a_narrow_terminal(
+    group: tuple[str, ...], tmp_path: Path
+) -> None:
+    done = cpa(*group, "--help", cwd=tmp_path, COLUMNS="80")
+    commands = done.stdout.split("Commands:")[1].split("\n\n")[0]
+
+    assert "..." not in commands
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_teaches_by_example(command: str, tmp_path: Path) -> None:
     done = cpa(command.replace("_", "-"), "--help", cwd=tmp_path)

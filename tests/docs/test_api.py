@@ -13,7 +13,7 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 
 def test_every_command_on_the_page_works(tmp_path: Path) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
-    assert len(blocks) >= 9
+    assert len(blocks) >= 14
 
     with serving(tmp_path) as server:
         done = subprocess.run(

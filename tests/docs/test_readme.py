@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,6 +27,22 @@ READY = {"props": "Ctrl-C ends it", "server": "is ready at"}
 """What a terminal shows once one may go on."""
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+
+PORTS = (8700, 8710, 8725, 8743)
+"""Those the page works with; whoever else has them now, perhaps the same test elsewhere, is waited for."""
+
+
+def wait_for_ports() -> None:
+    deadline = time.monotonic() + 90
+    for port in PORTS:
+        while True:
+            try:
+                socket.create_server(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, f"port {port} is taken"
+                time.sleep(0.2)
 
 
 def blocks() -> list[tuple[str, str]]:
@@ -65,6 +82,7 @@ def test_the_page_holds_word_for_word(tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = clean_environment(PATH=path)
     folder, said = tmp_path, ""
+    wait_for_ports()
     with ExitStack() as terminals:
         for terminal, commands in blocks():
             if terminal:

@@ -88,7 +88,7 @@ def agent(
     workspace: Workspace = None,
     sign: Annotated[bool, typer.Option("--sign", help="Sign all it says, with a key of its own.")] = False,
 ) -> None:
-    """Run an agent: it registers with a scheduler, takes tasks, and answers for them."""
+    """Run an agent in a process of its own. It registers with a scheduler, takes tasks, and answers for them."""
     import asyncio
     import os
 

@@ -38,7 +38,7 @@ def list_agents(
     offset: Annotated[int, typer.Option(min=0, help="How many to leave out.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """List the agents that take your tasks; first the part of the server itself, of the type BUILTIN."""
+    """List the agents that take your tasks. First the part of the server itself, of the type BUILTIN."""
     from cpa.cli import terminal
 
     with server() as api:
@@ -55,7 +55,7 @@ def list_agents(
 
 @app.command(epilog="\b\nExample:\n  cpa agents show browser-1\n\n" + CONNECT)
 def show(agent: Name, as_json: Json = False) -> None:
-    """Show one agent: whether it is there and ready, what it does now, how it did lately."""
+    """Show one agent. Whether it is there and ready, what it does now, how it did lately."""
     from cpa.cli import terminal
 
     with server() as api:
@@ -71,7 +71,7 @@ def drain(agent: Name) -> None:
 
 @app.command(epilog="\b\nExample:\n  cpa agents quarantine browser-1\n\n" + CONNECT)
 def quarantine(agent: Name) -> None:
-    """Take its work away at once; what it says is written down and changes nothing until it is active again."""
+    """Take its work away at once. What it says is written down and changes nothing until it is active again."""
     _change(agent, "quarantined")
 
 
@@ -83,13 +83,13 @@ def activate(agent: Name) -> None:
 
 @app.command(epilog="\b\nExample:\n  cpa agents revoke browser-1\n\n" + CONNECT)
 def revoke(agent: Name) -> None:
-    """Shut it out for good: its keys are dead at once, its work goes to others. It would have to register anew."""
+    """Shut it out for good. Its keys are dead at once, its work goes to others. It would have to register anew."""
     _change(agent, "revoked")
 
 
 @app.command(epilog="\b\nExample:\n  cpa agents remove browser-1\n\n" + CONNECT)
 def remove(agent: Name) -> None:
-    """Unregister it and forget it: as `revoke`, and it is listed nowhere any more."""
+    """Unregister it and forget it. As `revoke`, and it is listed nowhere any more."""
     with server() as api:
         found = _id(api, agent)
         api.delete(f"/agents/{part(found)}")
@@ -107,7 +107,7 @@ def token(
     hours: Annotated[int, typer.Option(min=0, max=876_000, help="Hours it is valid; 0 is for ever.")] = 24,
     data: Data = None,
 ) -> None:
-    """Make an enrolment token in the local store and print it, this once: with it an agent registers itself."""
+    """Make an enrolment token and print it, this once. With it an agent registers itself."""
     from cpa.cli.upkeep import add_token
 
     typer.echo(add_token(settings(data=data), words(name), uses, hours))
@@ -119,7 +119,7 @@ def tokens(
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """List the enrolment tokens of the local store, never the tokens themselves; or revoke one."""
+    """List the enrolment tokens, or revoke one. The tokens themselves are never shown."""
     from cpa.cli import terminal
     from cpa.cli.upkeep import all_tokens, revoke_token
 

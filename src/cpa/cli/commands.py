@@ -71,7 +71,7 @@ def root(
 
 @app.command(epilog="\b\nExample:\n  cpa init my-automation\n  cd my-automation\n  cpa serve")
 def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or an empty folder.")]) -> None:
-    """Write a small commented workspace: settings, intents, one worked example. Overwrites nothing."""
+    """Write a small commented workspace, with one worked example. Overwrites nothing."""
     from cpa.cli.starter import write
 
     for path in write(folder):
@@ -92,7 +92,10 @@ def demo(
     ] = False,
     folder: Annotated[Path, typer.Option(help="Where everything of the demo lies.")] = Path("demo-data"),
 ) -> None:
-    """See it work: a sentence in, a portal's invoice fetched, a real mail delivered, the effect proved."""
+    """See it work: a sentence in, a real mail out, proved.
+
+    A browser fetches an invoice from a supplier portal, a mail server delivers it.
+    """
     from cpa.demo.story import run_demo, serve_demo
 
     if serve:
@@ -115,7 +118,7 @@ def serve(
         bool, typer.Option("--no-builtin", help="Leave all work to agents in processes of their own.")
     ] = False,
 ) -> None:
-    """Start the server on an empty or an existing folder; prints one line when it is ready."""
+    """Start the server on an empty or an existing folder. Prints one line when it is ready."""
     from cpa.cli.upkeep import serve as serve_now
 
     builtin = False if no_builtin else None
@@ -124,7 +127,7 @@ def serve(
 
 @app.command(epilog="\b\nExample:\n  cpa migrate --data /var/lib/cpa")
 def migrate(data: Data = None) -> None:
-    """Bring the store's tables to this version; `cpa serve` does the same when it starts."""
+    """Bring the store's tables to this version. `cpa serve` does the same when it starts."""
     from cpa.cli.upkeep import migrate as migrate_now
 
     typer.echo(migrate_now(settings(data=data)))
@@ -143,7 +146,7 @@ def route(
     workspace: Workspace = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a sentence would do, and why; runs nothing, needs no server."""
+    """Show what a sentence would do, and why. Runs nothing, needs no server."""
     from cpa.cli.rules import route as route_now
 
     answer = route_now(words(text), settings(workspace=workspace).workspace, file)
@@ -157,7 +160,7 @@ def check_intents(
     workspace: Workspace = None,
     as_json: Json = False,
 ) -> None:
-    """Check an intents file: errors with line and remedy, whether every plan can be made and every example is
+    """Check an intents file. Errors with line and remedy, whether every plan can be made and every example is
     understood. Values are those of the cpa.yaml beside the file."""
     from cpa.cli.rules import check
 
@@ -166,7 +169,10 @@ def check_intents(
     raise typer.Exit(OK if answer.well else NEGATIVE)
 
 
-@app.command(epilog="\b\nExamples:\n  cpa replay 0198c2…\n  cpa replay tests/histories/mail.json")
+@app.command(
+    epilog="\b\nExamples:\n  cpa replay 01930000-0000-7000-8000-000000000000\n"
+    "  cpa replay tests/histories/1/cancel.json    as in the sources of CPA"
+)
 def replay(
     what: Annotated[
         str, typer.Argument(metavar="JOB|FILE", help="A job of the local store, or a history file.")
@@ -174,7 +180,7 @@ def replay(
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Run a job's stored events through the core again; exit code 1 unless the stored state comes out."""
+    """Run a job's stored events through the core again. Exit code 1 unless the stored state comes out."""
     from cpa.cli.upkeep import replay as replay_now
 
     answer = replay_now(what, settings(data=data))

@@ -55,8 +55,8 @@ def add_to(root: typer.Typer) -> None:
     epilog="\b\nExamples:\n"
     '  cpa submit "Get ACME\'s latest invoice and mail it to billing@kunde.example" --watch\n'
     '  cpa submit "Hole die letzte Rechnung von ACME" --dry-run\n'
-    "  cpa submit --graph plan.json --wait\n"
-    "  cpa submit - --deadline 2026-12-24T12:00:00Z < mail.txt\n\n" + CONNECT
+    "  cpa submit --graph plan.json --wait           a plan of your own: docs/api.md\n"
+    "  echo 'Zeige mir alle Kunden im Portal' | cpa submit - --at 2030-12-24T12:00:00Z\n\n" + CONNECT
 )
 def submit(
     text: Annotated[str, typer.Argument(help="The request, in your words; - reads standard input.")] = "",
@@ -110,9 +110,13 @@ def list_jobs(
     dump(page) if as_json else terminal.jobs(page)
 
 
-@app.command("job", epilog="\b\nExamples:\n  cpa job 0198c2…\n  cpa job 0198c2… --watch\n\n" + CONNECT)
+@app.command(
+    "job",
+    epilog="\b\nExamples:\n  cpa job last\n  cpa job 22ed9013d85 --watch    the beginning or end of an id\n\n"
+    + CONNECT,
+)
 def show_job(job: JobId, watch: Watching = False, wait: Wait = False, as_json: Json = False) -> None:
-    """Show one job with its tasks; --watch follows it and resumes when the connection breaks."""
+    """Show one job with its tasks and what came of it. --watch follows it, also when the connection breaks."""
     from cpa.cli import outcome
 
     with server() as api:
@@ -124,8 +128,8 @@ def show_job(job: JobId, watch: Watching = False, wait: Wait = False, as_json: J
 
 
 @app.command(
-    epilog="\b\nExamples:\n  cpa files 0198c2…\n  cpa files 0198c2… --save .\n"
-    "  cpa files 0198c2… --save /tmp/steps --pictures\n\n" + CONNECT
+    epilog="\b\nExamples:\n  cpa files last\n  cpa files last --save .\n"
+    "  cpa files last --save steps --pictures\n\n" + CONNECT
 )
 def files(
     job: JobId,
@@ -135,16 +139,16 @@ def files(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the files that a job downloaded or made; --save writes them where you can open them."""
+    """List the files of a job. --save writes them where you can open them."""
     from cpa.cli.outcome import stored
 
     with server() as api:
         stored(api, job_id(api, job), save, with_pictures=with_pictures, as_json=as_json)
 
 
-@app.command(epilog="\b\nExample:\n  cpa explain 0198c2…\n\n" + CONNECT)
+@app.command(epilog="\b\nExample:\n  cpa explain last\n\n" + CONNECT)
 def explain(job: JobId, as_json: Json = False) -> None:
-    """Why each open task is not running: the reason, the evidence, the remedy, and who can act."""
+    """Why each open task is not running, and what helps. Reason, evidence, remedy, and who can act."""
     from cpa.cli import outcome, terminal
 
     with server() as api:
@@ -158,16 +162,16 @@ def explain(job: JobId, as_json: Json = False) -> None:
     outcome.end(detail)
 
 
-@app.command(epilog="\b\nExample:\n  cpa cancel 0198c2…\n\n" + CONNECT)
+@app.command(epilog="\b\nExample:\n  cpa cancel last\n\n" + CONNECT)
 def cancel(job: JobId) -> None:
     """Cancel a job; running attempts end at their next safe point. Exit code 1 when it had ended."""
     with server() as api:
         _changed(api.delete(f"/jobs/{part(job_id(api, job))}"))
 
 
-@app.command(epilog="\b\nExample:\n  cpa retry 0198c2… --watch\n\n" + CONNECT)
+@app.command(epilog="\b\nExample:\n  cpa retry last --watch\n\n" + CONNECT)
 def retry(job: JobId, watch: Watching = False) -> None:
-    """Run a failed job again from the failed task; what is done keeps its result."""
+    """Run a failed job again, from the failed task. What is done keeps its result."""
     with server() as api:
         job = job_id(api, job)
         _changed(api.post(f"/jobs/{part(job)}/retry"))
@@ -175,9 +179,9 @@ def retry(job: JobId, watch: Watching = False) -> None:
             leave(_follow(api, job))
 
 
-@app.command(epilog="\b\nExamples:\n  cpa questions\n  cpa answer 0198c2….3.1 yes\n\n" + CONNECT)
+@app.command(epilog="\b\nExamples:\n  cpa questions\n  cpa answer last.3.1 yes\n\n" + CONNECT)
 def questions(as_json: Json = False) -> None:
-    """What waits for a person: approvals (may it be done?) and doubts (did it happen?)."""
+    """What waits for a person. Approvals: may it be done? Doubts: did it happen?"""
     from cpa.cli import asking, terminal
 
     with server() as api:
@@ -192,7 +196,7 @@ def questions(as_json: Json = False) -> None:
 
 @app.command(
     "answer",
-    epilog='\b\nExample:\n  cpa answer 0198c2….3.1 no --note "the recipient is wrong"\n\n'
+    epilog='\b\nExample:\n  cpa answer last.3.1 no --note "the recipient is wrong"\n\n'
     "For an approval yes means: do it; for a doubt: it happened.\n\n" + CONNECT,
 )
 def answer_question(
@@ -210,7 +214,7 @@ def answer_question(
     typer.echo(f"answered {decision.value}")
 
 
-@app.command(epilog="\b\nExamples:\n  cpa audit --job 0198c2…\n  cpa audit --verify\n\n" + CONNECT)
+@app.command(epilog="\b\nExamples:\n  cpa audit --job last\n  cpa audit --verify\n\n" + CONNECT)
 def audit(
     job: Annotated[str, typer.Option(help="Only of this job; `last` is the newest.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many, newest first.")] = 50,
@@ -220,7 +224,7 @@ def audit(
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """What was done, by whom, with which result; --verify proves the stored trail, without a server."""
+    """What was done, when, by whom. --verify proves the stored trail, without a server."""
     from cpa.cli import trail
 
     if verify:

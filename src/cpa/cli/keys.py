@@ -45,7 +45,7 @@ def revoke(
     key: Annotated[str, typer.Argument(metavar="ID", help="Id as `cpa keys list` shows it.")],
     data: Data = None,
 ) -> None:
-    """Make a key invalid; a running server stops accepting it within two seconds."""
+    """Make a key invalid. A running server stops accepting it within two seconds."""
     from cpa.cli.upkeep import revoke_key
 
     revoke_key(settings(data=data), key)

@@ -104,6 +104,8 @@ async def tell(
     """`run_demo` on a given console, inside a running loop. Leaves no process behind, also when cancelled."""
     languages = tuple(SENTENCES) if language == "both" else (_known(language),)
     begin = time.monotonic()
+    console.print("[bold]CPA demo[/bold]: a sentence becomes a checked plan, carried out and proved\n")
+    console.print("  starting portal, mailbox and scheduler ...", style="bright_black")
     async with open_stage(folder, mail=mail) as stage:
         _introduce(console, stage, time.monotonic() - begin)
         told = [await _play(console, stage, SENTENCES[which]) for which in languages]
@@ -216,7 +218,6 @@ async def _ask(api: httpx2.AsyncClient, method: str, path: str, **options: Any) 
 
 
 def _introduce(console: Console, stage: Stage, seconds: float) -> None:
-    console.print("[bold]CPA demo[/bold]: a sentence becomes a checked plan, carried out and proved\n")
     for name, value in stage.parts:
         console.print(f"  {name:<10} {value}", markup=False)
     console.print(f"\n  everything up in {seconds:.1f} s", style="bright_black")
