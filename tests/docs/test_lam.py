@@ -44,7 +44,15 @@ def test_a_frame_is_one_of_those_that_are_known(frame: str) -> None:
 
 
 def test_every_effect_is_told() -> None:
-    for effect in (*EFFECTS.values(), "job_created", "cancel_requested", "capabilities_noted", "noted"):
+    for effect in (
+        *EFFECTS.values(),
+        "job_created",
+        "cancel_requested",
+        "capabilities_noted",
+        "bid_counted",
+        "bid_late",
+        "noted",
+    ):
         assert f"`{effect}`" in TEXT
     for reason in ("duplicate", "stale_epoch", "ended", "not_expected", "not_asked", "quarantined"):
         assert f"`{reason}`" in TEXT

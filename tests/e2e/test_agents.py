@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -167,6 +168,25 @@ def test_a_scheduler_that_is_killed_and_comes_back_gets_the_answer(
             assert second.end(job)["status"] == "done"
             assert second.results(job) == [{"number": 7, "by": "eins"}]
             assert world.log() == ["begun 7 eins", "done 7 eins"]
+
+
+@WAYS
+def test_agents_bid_for_a_task_that_asks_for_bids(tmp_path: Path, world: World, listens: bool) -> None:
+    with (
+        scheduling(tmp_path) as (scheduler, client),
+        agent_process(scheduler, world, "eins", listens=listens),
+        agent_process(scheduler, world, "zwei", listens=listens),
+    ):
+        job = client.submit(count(7, bids=20))
+        assert client.end(job)["status"] == "done", "it was not waited for 20 s"
+        wait_until(lambda: len(said(scheduler, job)) == 4, "the log of what came in")
+        assert Counter(said(scheduler, job)) == {
+            ("offer", "bid_counted"): 2,
+            ("agree", "task_started"): 1,
+            ("done", "task_succeeded"): 1,
+        }
+        out = [type for type, _ in said(scheduler, job, "out")]
+        assert out[:3] == ["discover", "discover", "assign"]
 
 
 @WAYS

@@ -20,6 +20,7 @@ from cpa.core.views import rfc3339
 from cpa.engines.local.engine import LocalEngine
 from cpa.orchestrator.agent import Agent
 from cpa.orchestrator.agent_registry import AgentRegistry
+from cpa.orchestrator.bids import Bids
 from cpa.orchestrator.log import MessageLog
 from cpa.orchestrator.messages import Messages
 from cpa.orchestrator.orchestrator import Orchestrator
@@ -144,13 +145,16 @@ class SchedulerLife:
         transport = InProcessTransport({}, self.requests)
         self.orchestrator = Orchestrator(self.registry, transport, self.clock, self.presence)
         self.requests.connect(self.orchestrator.handle_agent_response, self.orchestrator.refused)
+        self.bids = self.orchestrator.bids = Bids(
+            self.registry, self.orchestrator.assignments, self.requests.discover, self.clock
+        )
         self.offers = Offers()
 
     def start(self, steps: SqlSteps) -> LocalEngine:
         self.engine = LocalEngine(steps, self.orchestrator, self.clock, job_ids(Chance()))
         self.messages = Messages(
             *(self.engine, small_planner(), self.journal, self.registry, self.requests),
-            *(self.offers, self.clock),
+            *(self.bids, self.offers, self.clock),
         )
         return self.engine
 

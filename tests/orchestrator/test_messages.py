@@ -288,7 +288,6 @@ def test_an_offer_of_capabilities_is_taken_once(tmp_path: Path) -> None:
     [
         ("discover", {"action": "x.a.b"}),
         ("assign", {"task": {"action": "x.a.b"}, "lease": 5}),
-        ("offer", {"cost": 3.0}),
     ],
 )
 def test_what_only_a_scheduler_says_is_not_taken(tmp_path: Path, type: str, payload: dict[str, Any]) -> None:

@@ -170,6 +170,7 @@ async def explain_job(job_id: JobId, services: Services, caller: Reader) -> Resp
     snapshot = await services.engine.query(caller.tenant, known(job_id))
     waits = {
         run.index: services.agents.why(caller.tenant, spec.action, spec.capability)
+        or (Reason.BIDS_OPEN if spec.bids else "")
         for run, spec in zip(snapshot.tasks, snapshot.spec.tasks, strict=True)
         if run.status is TaskStatus.READY and not run.line
     }

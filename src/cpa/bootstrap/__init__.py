@@ -137,7 +137,9 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
             workspace=workspace,
             engine=engine,
             planner=planner,
-            messages=Messages(engine, planner, wire.journal, agents, wire.requests, directory, clock),
+            messages=Messages(
+                engine, planner, wire.journal, agents, wire.requests, wire.bids, directory, clock
+            ),
             channels=wire.channels,
             database=database,
             store=store,

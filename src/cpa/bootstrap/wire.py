@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from cpa.orchestrator.agent_registry import AgentRegistry
+from cpa.orchestrator.bids import Bids
 from cpa.orchestrator.log import MessageLog
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.orchestrator.presence import Presence
@@ -32,6 +33,7 @@ class Wire:
     orchestrator: Orchestrator
     journal: MessageLog
     requests: Requests
+    bids: Bids
     delivery: Delivery
     channels: ChannelDelivery
 
@@ -60,11 +62,13 @@ async def open_wire(
         channels.connect(requests, requests.standing)
         orchestrator = Orchestrator(agents, InProcessTransport(hands, requests), clock, presence)
         requests.connect(orchestrator.handle_agent_response, orchestrator.refused)
+        bids = orchestrator.bids = Bids(agents, orchestrator.assignments, requests.discover, clock)
         yield Wire(
             agents=agents,
             orchestrator=orchestrator,
             journal=journal,
             requests=requests,
+            bids=bids,
             delivery=delivery,
             channels=channels,
         )

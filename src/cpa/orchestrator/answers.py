@@ -29,6 +29,7 @@ from cpa.core.lam_payloads import (
     FailurePayload,
     InformPayload,
     NotUnderstoodPayload,
+    OfferPayload,
     Payload,
     ProposePayload,
     RefusePayload,
@@ -46,6 +47,7 @@ ABOUT_ATTEMPTS = (
     FailurePayload,
     InformPayload,
     NotUnderstoodPayload,
+    OfferPayload,
     ProposePayload,
     RefusePayload,
 )
@@ -105,6 +107,11 @@ def declines(message: BaseMessage, attempt: Attempt) -> bool:
     """Whether a `not_understood` was said to what began the attempt, and not to a later word about it."""
     asked = message.correlation.in_reply_to
     return asked is None or asked in (message_id(attempt, "request"), message_id(attempt, "assign"))
+
+
+def for_bids(message: BaseMessage, attempt: Attempt) -> bool:
+    """Whether it answers a call for bids for this attempt."""
+    return message.correlation.in_reply_to == message_id(attempt, "discover", message.sender)
 
 
 def event_of(payload: Payload, attempt: Attempt) -> Event:

@@ -101,15 +101,34 @@ class Assignments:
             lone = self._agents.lone(head.tenant, spec.action, spec.capability)
             if lone is not None:
                 return self._chosen(attempt, lone, spec, head.time)
-        return self._weigh(job, command)
+        return self._weigh(self.applicant(job, command), head.time)
 
-    def _weigh(self, job: JobState, command: DispatchTask) -> Event | None:
-        applicant = self.applicant(job, command)
-        if applicant.retry and not self.budget.allows(applicant.tenant, applicant.action, job.head.time):
+    def award(self, applicant: Applicant, winners: Sequence[Agent]) -> None:
+        """The first of these that can still take it gets the task; the choice among all when none of them can. What
+        comes of it is reported."""
+        attempt = Attempt(applicant.tenant, applicant.job, applicant.task, applicant.epoch)
+        if attempt in self._held:
+            return
+        now = self._clock.now_ms()
+        for agent in winners:
+            if self._agents.take(agent, applicant):
+                event: Event | None = self.chosen(applicant, agent, now)
+                break
+        else:
+            event = self._weigh(applicant, now)
+        if event is not None:
+            self.report(applicant.tenant, applicant.job, event)
+
+    def has(self, attempt: Attempt) -> bool:
+        """Whether an agent has the attempt, or is about to."""
+        return attempt in self._held
+
+    def _weigh(self, applicant: Applicant, now: int) -> Event | None:
+        if applicant.retry and not self.budget.allows(applicant.tenant, applicant.action, now):
             return _deferred(applicant, BUDGET)
         found = self._agents.choose(applicant)
         if isinstance(found, Agent):
-            return self.chosen(applicant, found, job.head.time)
+            return self.chosen(applicant, found, now)
         if found == BUSY:
             self._agents.wait(applicant)
             return None

@@ -4,7 +4,7 @@
     cancel            the job it names is cancelled, for who may submit
     agree, refuse, propose, inform, done, failure, confirm, not_understood
                       about an attempt, by the agent that has it (`answers`)
-    offer             the agent says anew what it can do
+    offer             a bid, to an agent's discover; else the agent says anew what it can do
     discover, assign  not taken: a scheduler sends these
 
 A message is logged with what it did. An attempt may be answered only by the agent that holds it, its effect
@@ -35,9 +35,11 @@ from cpa.orchestrator.answers import (
     check_place,
     declines,
     event_of,
+    for_bids,
     late,
     task_index,
 )
+from cpa.orchestrator.bids import Bids
 from cpa.orchestrator.log import MessageLog, stored
 from cpa.orchestrator.planning import Planner, PlanRequest
 from cpa.orchestrator.requests import Requests
@@ -75,6 +77,7 @@ class Messages:
         journal: MessageLog,
         agents: AgentRegistry,
         requests: Requests,
+        bids: Bids,
         offers: Offers,
         clock: Clock,
     ) -> None:
@@ -83,6 +86,7 @@ class Messages:
         self._journal = journal
         self._agents = agents
         self._requests = requests
+        self._bids = bids
         self._offers = offers
         self._clock = clock
 
@@ -101,16 +105,16 @@ class Messages:
             return await self._request(message, payload, caller)
         if isinstance(payload, CancelPayload):
             return await self._cancel(message, payload, caller)
-        if isinstance(payload, ABOUT_ATTEMPTS):
-            return await self._about_attempt(message, payload, caller)
         if isinstance(payload, OfferPayload) and payload.capabilities is not None:
             return await self._offer(message, payload.capabilities, caller)
+        if isinstance(payload, ABOUT_ATTEMPTS):
+            return await self._about_attempt(message, payload, caller)
         raise InvalidDocument(
             f"this server does not take {message.type!r} here",
             field="type",
             value=message.type,
-            remedy="send request, agree, refuse, propose, inform, done, failure, confirm, cancel, not_understood, "
-            "or an offer of capabilities",
+            remedy="send request, agree, refuse, propose, inform, done, failure, confirm, cancel, offer, "
+            "not_understood",
         )
 
     # -- about jobs ----------------------------------------------------------------------------------------
@@ -169,6 +173,10 @@ class Messages:
         snapshot = await self._engine.query(caller.tenant, about.job_id)
         task = task_index(snapshot, about.task_id)
         attempt = Attempt(caller.tenant, about.job_id, task, about.epoch or 0)
+        if for_bids(message, attempt):
+            return await self._bid(message, payload, caller, attempt)
+        if isinstance(payload, OfferPayload):
+            return await self._note(message, caller, "not_asked")
         if isinstance(payload, RefusePayload | NotUnderstoodPayload):
             reason = payload.reason if isinstance(payload, RefusePayload) else payload.why
             if self._requests.will_not_look(attempt, message.sender, about.in_reply_to, reason):
@@ -186,6 +194,19 @@ class Messages:
         if told.effect == "task_started":
             self._requests.heard(attempt)
         return told
+
+    async def _bid(
+        self, message: BaseMessage, payload: Payload, caller: Caller, attempt: Attempt
+    ) -> Acknowledgement:
+        """An answer to a call for bids; nothing of it is stored but the message."""
+        told = await self._note(message, caller, "bid_counted")
+        if not told.new:
+            return told
+        if isinstance(payload, OfferPayload):
+            counted = self._bids.bid(attempt, message.sender, payload)
+            return told if counted else _told(message, True, "bid_late", told.job)
+        self._bids.declined(attempt, message.sender)
+        return _told(message, True, "noted", told.job)
 
     async def _inform(
         self, message: BaseMessage, payload: InformPayload, caller: Caller, attempt: Attempt, late: str

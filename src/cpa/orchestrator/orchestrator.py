@@ -19,6 +19,7 @@ from cpa.core.storing import LONGEST_WAIT, milliseconds
 from cpa.errors import CPAError, TooLarge
 from cpa.orchestrator.agent_registry import AgentRegistry
 from cpa.orchestrator.assignments import LATEST, Assignments
+from cpa.orchestrator.bids import Bids
 from cpa.orchestrator.presence import Presence
 from cpa.ports.clock import Clock
 from cpa.ports.executor import ActionRequest, ExecutionResult, Verification
@@ -45,6 +46,8 @@ class Orchestrator:
         self._report: Report = _unconnected
         self._progress: Progress | None = None
         self.assignments = Assignments(agents, self.presence, clock, _unconnected, transport.over)
+        self.bids: Bids | None = None
+        """Contract nets, where agents outside this process can be asked."""
 
     def connect(self, report: Report, progress: Progress | None = None) -> None:
         self._report, self._progress = report, progress
@@ -58,6 +61,8 @@ class Orchestrator:
 
     def choose(self, job: JobState, command: DispatchTask) -> Event | None:
         """Answer a `DispatchTask` at once, or None: then the answer is reported when an agent comes free."""
+        if self.bids is not None and job.spec.tasks[command.task].bids:
+            return self.bids.choose(job, command)
         return self.assignments.choose(job, command)
 
     def perform(self, job: JobState, command: Command) -> None:
@@ -119,6 +124,8 @@ class Orchestrator:
         helpers = self._helpers(job) if self._agents.remote else ()
         self._transport.job_ended(tenant, name, job.head.run, helpers)
         self.assignments.job_ended(tenant, name)
+        if self.bids is not None:
+            self.bids.job_ended(tenant, name)
 
     # -- answers -------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
     RequestTask      request, or assign to who won a bid   open until the attempt is over
     VerifyTask       request with `verify`                 open until it was answered
     CancelAttempt    cancel                                open until the attempt is over
+    a task's bids    discover                              once to each agent that could take it
     end of a job     inform `job_ended`
 
 What is open is handed in again when an agent begins a new channel or this process a new life: by the same ids, so
@@ -25,7 +26,7 @@ from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import CPAError
 from cpa.orchestrator import wording
-from cpa.orchestrator.agent import Agent
+from cpa.orchestrator.agent import Agent, Applicant
 from cpa.orchestrator.agent_registry import AgentRegistry
 from cpa.orchestrator.log import MessageLog, stored
 from cpa.orchestrator.presence import Presence
@@ -163,6 +164,26 @@ class Requests:
             known = self._agents.get(agent, tenant)
             if known is not None:
                 self._say(known, tenant, wording.job_over(agent, tenant, job, run, now=self._clock.now_ms()))
+
+    def discover(self, agent: Agent, attempt: Attempt, task: str, wanted: Applicant, seconds: float) -> bool:
+        """Ask for a bid; False when the task fits into no message."""
+        try:
+            message = wording.discovery(
+                agent.address,
+                attempt,
+                task,
+                wanted.action,
+                wanted.arguments,
+                wanted.capability,
+                reply_by=seconds,
+                now=self._clock.now_ms(),
+            )
+            message.to_json()
+        except CPAError as error:
+            log.warning("not_offered", job=attempt.job, task=task, error=str(error))
+            return False
+        self._say(agent, attempt.tenant, message)
+        return True
 
     # -- what agents say -----------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@
     assign     the same, to who won it by a bid     "assign"
     request    with `verify`: look for its effect   "verify" and how often was looked
     cancel     stop                                 "cancel"
+    discover   who bids for this task?              "discover" and the agent
     inform     `job_ended`                          (tenant, job, run, "job_ended", agent)
 
 An id follows from its cause, so a message may be worded and sent again at any time: it is the same one. All that is
@@ -68,6 +69,25 @@ def look_request(agent: str, attempt: Attempt, request: ActionRequest, *, now: i
 
 def cancellation(agent: str, attempt: Attempt, task: str, reason: str, *, now: int) -> BaseMessage:
     return _worded(agent, attempt, task, message_id(attempt, "cancel"), "cancel", {"reason": reason}, now)
+
+
+def discovery(
+    agent: str,
+    attempt: Attempt,
+    task: str,
+    action: str,
+    arguments: Mapping[str, Any],
+    capability: str,
+    *,
+    reply_by: float,
+    now: int,
+) -> BaseMessage:
+    """Ask for a bid within `reply_by` seconds. Raises as `task_request`."""
+    constraints = {"capability": capability} if capability else {}
+    payload = {"action": action, "arguments": dict(arguments), "constraints": constraints}
+    expected = {"replyBy": rfc3339(now + int(reply_by * 1000))}
+    id = message_id(attempt, "discover", agent)
+    return _worded(agent, attempt, task, id, "discover", payload, now, expected=expected)
 
 
 def job_over(agent: str, tenant: str, job: str, run: int, *, now: int) -> BaseMessage:
