@@ -318,9 +318,10 @@ async def test_a_client_that_never_ends_its_request_line_is_cut_off(door: Door, 
 
 
 async def test_there_must_be_an_address_to_listen_on() -> None:
-    with pytest.raises(BadInput) as refused:
-        listen(" ", 0)
-    assert refused.value.field == "host"
+    for host in (" ", "999.1.1.1"):
+        with pytest.raises(BadInput) as refused:
+            listen(host, 0)
+        assert refused.value.field == "host"
 
 
 async def test_a_flood_is_refused_so_that_the_client_hears_it(door: Door, served: Served) -> None:

@@ -26,9 +26,12 @@ async def test_a_new_store_beside_older_files_and_a_lost_one_are_told(tmp_path: 
     assert (lost.condition, "deleted" in lost.detail) == (Condition.UNHEALTHY, True)
     assert (await health(settings)).condition is Condition.HEALTHY
 
-    for path in tmp_path.glob("cpa.db*"):
-        path.unlink()
     (tmp_path / "admin.key").write_text("")
-    new = await health(settings)
-    assert (new.condition, "right folder" in new.detail) == (Condition.DEGRADED, True)
-    assert (await health(settings)).condition is Condition.HEALTHY
+    for empty in (False, True):
+        for path in tmp_path.glob("cpa.db*"):
+            path.unlink()
+        if empty:
+            (tmp_path / "cpa.db").touch()
+        new = await health(settings)
+        assert (new.condition, "right folder" in new.detail) == (Condition.DEGRADED, True)
+        assert (await health(settings)).condition is Condition.HEALTHY

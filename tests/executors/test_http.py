@@ -401,6 +401,13 @@ async def test_large_or_binary_answers_become_files(
     assert (await http.execute(call(service.url("/empty")))).result["text"] == ""
 
 
+async def test_many_headers_do_not_fill_the_result(service: WebService, http: HttpExecutor) -> None:
+    many = {f"X-{number}": "y" * 600 for number in range(90)}
+    service.routes["/many"] = response(b"x", kind="text/plain", headers=many)
+    result = await http.execute(call(service.url("/many")))
+    assert 5_000 < len(json.dumps(result.result)) < 12_000
+
+
 async def test_endless_answer_is_cut_off(
     tmp_path: Path, artifacts: FolderArtifacts, service: WebService
 ) -> None:

@@ -59,6 +59,18 @@ def test_the_longer_of_two_secrets_goes_as_a_whole() -> None:
     assert redact_text("passwort passwort1", ["passwort", "passwort1"]) == "[secret] [secret]"
 
 
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=10, max_size=30), st.text(max_size=5))
+def test_nothing_of_a_secret_is_left_in_base64(secret: str, user: str) -> None:
+    if not user.isascii():
+        user = ""
+    encoded = base64.b64encode(f"{user}:{secret}".encode()).decode()
+    left = redact_text(encoded, [secret])
+    begun, _, ended = left.partition("[secret]")
+    assert ended == ""
+    assert encoded.startswith(begun)
+    assert len(begun) * 6 <= (len(user) + 1) * 8
+
+
 def test_base64_for_urls_is_found() -> None:
     secret = "ÿþ?>ÿþ?>ÿþ"
     encoded = base64.urlsafe_b64encode(secret.encode()).decode()

@@ -339,6 +339,14 @@ async def test_extract_reads_every_kind(hand: Hand, portal: Portal) -> None:
     assert (await hand.fails("web.extract", selector="#l", what="smell")).code == "bad_argument"
 
 
+async def test_half_characters_and_endless_titles_are_no_defect(hand: Hand, portal: Portal) -> None:
+    url = portal.page(
+        "<p id=p></p><script>p.textContent = '\\ud800x'; document.title = 'A'.repeat(5e6)</script>"
+    )
+    assert len((await hand.ok("web.goto", url=url))["title"]) == 1000
+    assert (await hand.ok("web.extract", selector="#p"))["value"][1:] == "x"
+
+
 async def test_a_large_result_becomes_an_artifact(hand: Hand, portal: Portal) -> None:
     text = "Zeile mit Ümlaut " * 2000
     await hand.ok("web.goto", url=portal.page(f"<p id=long>{text}</p>"))
@@ -892,11 +900,28 @@ async def test_a_chosen_secret_is_remembered_by_its_name(hand: Hand, portal: Por
 
 async def test_what_the_browser_writes_aside_is_private_and_goes(tmp_path: Path, portal: Portal) -> None:
     aside = tmp_path / "browser"
+
+    def written() -> set[str]:
+        return {path.suffix for path in aside.rglob("*") if path.is_file()}
+
+    async def pages(hand: Hand, job: str) -> int:
+        """How many pages the trace of this job holds."""
+        content = await hand.artifacts.read("acme", hand.traces[job].digest)
+        return sum(name.endswith(".html") for name in zipfile.ZipFile(BytesIO(content)).namelist())
+
     async with hand_in(tmp_path, portal, scratch_dir=aside) as hand:
-        await sign_in(hand, portal)
+        await sign_in(hand, portal, "a")
         (own,) = aside.iterdir()
         assert own.stat().st_mode & 0o777 == 0o700
-        assert any(path.is_file() and path.name != "lock" for path in own.rglob("*"))
+        assert written() >= {".trace", ".network"}
+        await sign_in(hand, portal, "b")
+        await hand.executor.job_ended("acme", "a")
+        assert len(list(aside.rglob("*.trace"))) == 1
+        await hand.executor.job_ended("acme", "b")
+        assert written() == {""}  # the lock
+        await sign_in(hand, portal, "c")
+        await hand.executor.job_ended("acme", "c")
+        assert await pages(hand, "a") == await pages(hand, "b") == await pages(hand, "c") > 0
     assert list(aside.iterdir()) == []
 
 

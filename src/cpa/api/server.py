@@ -46,6 +46,14 @@ def listen(host: str, port: int) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
         bound.listen(_LINE)
+    except socket.gaierror as error:
+        bound.close()
+        raise BadInput(
+            f"there is no such address: {error.strerror or error}",
+            field="host",
+            value=host,
+            remedy="name one of this machine, such as 127.0.0.1",
+        ) from error
     except OSError as error:
         bound.close()
         raise Unavailable(

@@ -15,7 +15,7 @@ from cpa.api.services import Condition, PartHealth
 def made_beside_others(store: Path, data: Path) -> bool:
     """Whether there is no store yet, but what only a server with one leaves. Ask before it is opened."""
     left = (data / "admin.key").exists() or any((data / "artifacts").glob("*/*/*"))
-    return left and not store.exists()
+    return left and (not store.exists() or store.stat().st_size == 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ LONGEST_MESSAGE = 600
 
 _SHORT = {'"': b'"', "'": b"'", "/": b"/", "\n": b"n", "\t": b"t", "\r": b"r", "\f": b"f", "\b": b"b"}
 _NAMED = {"&": b"&amp;", "<": b"&lt;", ">": b"&gt;", '"': b"&quot;", "'": b"&apos;"}
+_SIGN = rb"[A-Za-z0-9+/_\-]?"
 _SEARCHED = 80 * 1024
 """Characters of a message that are looked at; the rest is cut off anyway."""
 
@@ -130,15 +131,16 @@ def _spellings(character: str) -> bytes:
 
 
 def _encodings(secret: str) -> list[bytes]:
-    """Regular expressions for the secret as hexadecimal, and for the inner part of its Base64 at each of the three
-    positions it may begin at, as in Basic authentication; only where enough of it is left to be distinctive."""
+    """Regular expressions for the secret as hexadecimal, and as Base64 at each of the three positions it may begin
+    at, as in Basic authentication; only where enough of it is left to be distinctive. A sign that holds bits of the
+    secret and of its neighbour may be any."""
     raw = secret.encode("utf-8", "surrogatepass")
     found = [b"(?i:%s)" % raw.hex().encode()] if len(raw) >= SHORTEST else []
     for offset in range(3):
         text = base64.b64encode(bytes(offset) + raw)
-        start = (0, 2, 3)[offset]
-        stop = (offset + len(raw)) // 3 * 4
+        whole, rest = divmod(offset + len(raw), 3)
+        start, stop = (0, 2, 3)[offset], whole * 4
         if stop - start >= 8:
-            inner = re.escape(text[start:stop])
-            found.append(inner.replace(rb"\+", rb"[+\-]").replace(b"/", b"[/_]"))
+            inner = re.escape(text[start : stop + rest]).replace(rb"\+", rb"[+\-]").replace(b"/", b"[/_]")
+            found.append((_SIGN if offset else b"") + inner + (_SIGN + b"=*" if rest else b""))
     return found

@@ -32,7 +32,8 @@ MAX_WAIT = 3600.0
 _LOOKED_AT = 4096
 _TEXTUAL = re.compile(r"text/.*|application/(.*\+)?(xml|javascript|x-www-form-urlencoded|yaml)")
 _JSON = re.compile(r"application/(.*\+)?json|text/json")
-_SHOWN_HEADERS = 100
+_SHOWN_HEADERS = 8 * 1024
+"""Characters of names and values of headers in a result."""
 
 
 class AnswerReader:
@@ -48,7 +49,7 @@ class AnswerReader:
         kind = media_type(response.headers)
         result: dict[str, Any] = {
             "status": response.status_code,
-            "headers": dict(list(response.headers.items())[:_SHOWN_HEADERS]),
+            "headers": _shown(response.headers),
         }
         body = self._limited(response)
         if call.schema is not None:
@@ -97,6 +98,17 @@ class AnswerReader:
             if size > self._max_bytes:
                 raise _too_large(self._max_bytes)
             yield chunk
+
+
+def _shown(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers, as many as a result has room for."""
+    shown: dict[str, str] = {}
+    room = _SHOWN_HEADERS
+    for name, value in headers.items():
+        room -= len(name) + len(value)
+        if room >= 0:
+            shown[name] = value
+    return shown
 
 
 def media_type(headers: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cpa.core.classes import FailureClass
-from cpa.executors.web.scratch import Scratch
+from cpa.executors.web.scratch import TRACES, Scratch
 from cpa.executors.web.trouble import Deadline, Trouble
 
 if TYPE_CHECKING:
@@ -142,9 +142,8 @@ class SharedBrowser:
                 headless=self._headless,
                 args=list(_ARGUMENTS),
                 chromium_sandbox=self._sandbox,
-                traces_dir=aside,
+                traces_dir=aside / TRACES,
                 downloads_path=aside,
-                env={**os.environ, "TMPDIR": str(aside)},
                 # Ending on a signal is the caller's business: running steps may finish first.
                 handle_sigint=False,
                 handle_sigterm=False,

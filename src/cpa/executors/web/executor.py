@@ -315,20 +315,26 @@ class PlaywrightExecutor(BaseExecutor):
             await session.close()
             return
         aside = await asyncio.to_thread(self._scratch.open)
-        with tempfile.TemporaryDirectory(prefix="trace-", dir=aside) as folder:
-            raw, clean = Path(folder, "raw.zip"), Path(folder, "trace.zip")
-            if not await session.close(raw):
-                return
-            secrets = self._secrets.known(session.tenant) | session.secrets
-            if not await asyncio.to_thread(redact_zip, raw, clean, secrets):
-                _log.warning(
-                    "trace_not_kept",
-                    tenant=session.tenant,
-                    job=session.job,
-                    reason="a secret is too short to be masked safely",
-                )
-                return
-            await self._keep_trace(session, clean)
+        try:
+            with tempfile.TemporaryDirectory(prefix="trace-", dir=aside) as folder:
+                raw, clean = Path(folder, "raw.zip"), Path(folder, "trace.zip")
+                if await session.close(raw) and await self._clean(session, raw, clean):
+                    await self._keep_trace(session, clean)
+        finally:
+            self._scratch.forget(session.trace, last=not self._pool.tracing)
+
+    async def _clean(self, session: Session, raw: Path, clean: Path) -> bool:
+        """Write the trace without secrets; False, and no file, if they cannot be told from it."""
+        used = self._secrets.known(session.tenant) | session.secrets
+        if await asyncio.to_thread(redact_zip, raw, clean, used):
+            return True
+        _log.warning(
+            "trace_not_kept",
+            tenant=session.tenant,
+            job=session.job,
+            reason="a secret is too short to be masked safely",
+        )
+        return False
 
     async def _keep_trace(self, session: Session, path: Path) -> None:
         try:

@@ -79,6 +79,11 @@ class SessionPool:
             session.used = time.monotonic()
             session.lock.release()
 
+    @property
+    def tracing(self) -> bool:
+        """Whether the trace of any session is being written."""
+        return any(session.tracing for session in self._sessions.values())
+
     def get(self, tenant: str, job: str) -> Session | None:
         return self._sessions.get((tenant, job))
 

@@ -12,6 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
+TRACES = "traces"
 _LOCK = "lock"
 
 
@@ -34,6 +35,16 @@ class Scratch:
             self._handle = _taken(own / _LOCK, os.O_CREAT)
             self._own = own
         return self._own
+
+    def forget(self, trace: str, *, last: bool) -> None:
+        """Remove a raw trace that was written under this name. The browser would keep it as long as it runs. What
+        traces share goes with the `last` of those that are being written. At once: no other may begin meanwhile."""
+        if self._own is None:
+            return
+        for path in (self._own / TRACES).glob(f"{trace}*"):
+            path.unlink(missing_ok=True)
+        if last:
+            shutil.rmtree(self._own / TRACES / "resources", ignore_errors=True)
 
     def close(self) -> None:
         """Remove it; more than once does no harm."""

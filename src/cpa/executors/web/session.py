@@ -8,6 +8,7 @@ nothing) and reported by the step; leaving a page is never refused.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -65,6 +66,8 @@ class Session:
         self.gate: Gate | None = None
         self.pages: list[Page] = []
         self.tracing = False
+        self.trace = ""
+        """Beginning of the names of the files that the trace is written to."""
         self.navigation: Navigation | None = None
         self.opening: Navigation | None = None
         """What the last page that opened was opened for; it is told before the page is."""
@@ -134,8 +137,10 @@ class Session:
         self.context.on("download", self.downloads.put_nowait)
         self.context.on("dialog", self._on_dialog)
         if trace:
-            await self.context.tracing.start(screenshots=False, snapshots=True, sources=False)
-            self.tracing = True
+            self.tracing, self.trace = True, secrets.token_hex(8)
+            await self.context.tracing.start(
+                name=self.trace, screenshots=False, snapshots=True, sources=False
+            )
         await self.context.new_page()
 
     async def close(self, trace: Path | None = None) -> bool:

@@ -22,6 +22,7 @@ from cpa.executors.web.trouble import Trouble, bad_argument
 if TYPE_CHECKING:
     from playwright.async_api import Locator
 
+_TITLE = 1000
 INLINE_BYTES = 16 * 1024
 """Larger results become artifacts (architecture, section 1)."""
 
@@ -66,7 +67,7 @@ async def goto(step: Step) -> dict[str, Any]:
         raise load_trouble(step, url, error) from error
     if response is not None:
         check_answer(step, response.url, response.status, response.headers.get(gate.HEADER, ""))
-    return {"url": step.page.url, "title": await step.page.title()}
+    return {"url": step.page.url, "title": await _title(step)}
 
 
 async def click(step: Step) -> dict[str, Any]:
@@ -143,7 +144,7 @@ async def extract(step: Step) -> dict[str, Any]:
     what = step.text("what", "text")
     page = step.page
     if what in {"url", "title"}:
-        return {"value": page.url if what == "url" else await page.title(), "url": page.url}
+        return {"value": page.url if what == "url" else await _title(step), "url": page.url}
     if what not in {"text", "texts", "attribute", "table", "count"}:
         raise bad_argument(
             "what", f"{what!r} is unknown", "One of text, texts, attribute, table, count, url, title."
@@ -167,6 +168,12 @@ async def extract(step: Step) -> dict[str, Any]:
         return await _sized(step, "value", value)
     text = str(await target.evaluate(_TEXT))
     return await _sized(step, "value", text.strip())
+
+
+async def _title(step: Step) -> str:
+    """What a person would read of it."""
+    title: str = step.session.redact(await step.page.title())
+    return title[:_TITLE]
 
 
 async def screenshot(step: Step) -> dict[str, Any]:
@@ -242,7 +249,9 @@ def _records(rows: list[dict[str, Any]] | None) -> list[Any]:
 async def _sized(step: Step, name: str, value: Any) -> dict[str, Any]:
     """The result in place, or as an artifact when it is large. Secrets a page echoes do not get in."""
     value = step.session.redact(value)
-    content = (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).encode()
+    content = (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).encode(
+        "utf-8", "replace"
+    )
     if len(content) > INLINE_BYTES:
         kind = (
             ("extract.txt", "text/plain") if isinstance(value, str) else ("extract.json", "application/json")
