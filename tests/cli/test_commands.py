@@ -18,7 +18,7 @@ COMMANDS = [
 ]
 EXPECTED = set(
     """init demo serve submit route intents jobs job files explain cancel retry questions answer audit replay keys
-    agent agents migrate""".split()  # noqa: SIM905
+    agent agents migrate simulate""".split()  # noqa: SIM905
 )
 
 

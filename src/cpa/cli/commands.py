@@ -188,6 +188,58 @@ def replay(
     raise typer.Exit(OK if answer.well else NEGATIVE)
 
 
+@app.command(
+    epilog="\b\nExamples:\n  cpa simulate                                100 runs, of seeds 0 to 99\n"
+    "  cpa simulate --seed 4711 --runs 1           one of them again\n"
+    "  cpa simulate --runs 50000 --workers 2       a long soak\n"
+    "  cpa simulate --only crashes,loss --agents 2 these faults alone\n\n"
+    "Exit code 1 when a promise was broken (with the seed, the shortest trace and the command that shows it "
+    "again), or when so little happened that nothing is proved."
+)
+def simulate(
+    seed: Annotated[int, typer.Option(help="The first seed; each run has the next one.")] = 0,
+    runs: Annotated[int, typer.Option(min=1, help="How many runs.")] = 100,
+    workers: Annotated[int, typer.Option(min=1, help="Processes to run them in.")] = 1,
+    jobs_: Annotated[
+        int, typer.Option("--jobs", min=0, help="Jobs in each run  [default: drawn, 1 to 5]")
+    ] = 0,
+    agents_: Annotated[
+        int, typer.Option("--agents", min=0, help="Agents in each run  [default: drawn, 1 to 4]")
+    ] = 0,
+    tasks: Annotated[int, typer.Option(min=0, help="Most tasks of a job  [default: drawn, 1 to 6]")] = 0,
+    minutes: Annotated[
+        float, typer.Option(min=0, help="Virtual minutes of trouble in each run  [default: drawn, 1 to 4]")
+    ] = 0.0,
+    without: Annotated[list[str] | None, typer.Option(help="Faults that do not exist.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Exactly these faults exist  [default: drawn]")
+    ] = None,
+    sql: Annotated[
+        bool, typer.Option("--sql", help="On a real SQLite store instead of one in memory.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Check every promise in simulated trouble.
+
+    Scheduler and agents are the real ones; time, network, disk, people and what goes wrong are simulated."""
+    from cpa.cli.simulation import simulate as simulate_now
+
+    answer = simulate_now(
+        seed=seed,
+        runs=runs,
+        workers=workers,
+        jobs=jobs_,
+        agents=agents_,
+        tasks=tasks,
+        minutes=minutes,
+        sql=sql,
+        without=without or (),
+        only=only or (),
+    )
+    dump(answer.facts) if as_json else typer.echo(answer.text)
+    raise typer.Exit(OK if answer.well else NEGATIVE)
+
+
 jobs.add_to(app)
 agent.add_to(app)
 app.add_typer(intents, name="intents")

@@ -26,6 +26,10 @@ _Call: TypeAlias = "tuple[float, asyncio.Future[Any], Callable[..., Any], tuple[
 """When it is over, who waits for it, and the work."""
 
 
+_ASK = 64
+"""Turns of the loop between two looks for signals."""
+
+
 class Stalled(RuntimeError):
     """Somebody waits, and nothing is left that could wake them."""
 
@@ -36,9 +40,12 @@ class _Jumps(selectors.SelectSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self._turn = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
+        self._turn += 1
+        # Only signals can come from outside; asking the system for them each time costs as much as all else here.
+        ready = super().select(0) if timeout is None or self._turn % _ASK == 0 else []
         if not ready and timeout is None:
             raise Stalled("nobody can go on: no callback is ready and no timer is set")
         if not ready and timeout is not None and timeout > 0:

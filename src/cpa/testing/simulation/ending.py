@@ -1,0 +1,149 @@
+"""What must hold while agents come and go, and at the end of a run: nothing is lost, nothing is kept for nobody.
+
+leases        what a silent agent had is given up within a lease and a few seconds, and nothing else is
+once          a request that was handed in again and again became one job
+liveness      every job that was accepted has ended
+slots         no slot is taken, no lease kept, nobody stands in line, nothing waits to be said
+effects       what is done was done
+replay        the stored events lead to the stored rows again, byte for byte, and prove themselves
+store         SQLite has what was committed, where a run has it
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cpa.core.commands import CancelAttempt, RequestTask
+from cpa.core.events import AnyEvent, Event, LeaseLost
+from cpa.core.job import JobState, TaskStatus
+from cpa.core.replay import replay
+from cpa.testing.simulation.journal import Record
+from cpa.testing.simulation.oracles import Violation
+
+if TYPE_CHECKING:
+    from cpa.testing.simulation.world import World
+
+MARGIN = 3.0
+"""Seconds beyond a lease within which it must be given up: two promised, one for the look itself."""
+_encode = msgspec.json.encode
+_EVENT: msgspec.json.Decoder[Event] = msgspec.json.Decoder(AnyEvent)
+
+
+def check_leases(world: World) -> None:
+    """What nobody named for a lease is given up, where the scheduler was there all the time."""
+    life = world.life
+    if life is None or not life.up or life.disk.full or life.engine.trouble is not None:
+        return
+    now, lease = world.loop.time(), life.orchestrator.presence.lease
+    slack = lease + MARGIN + (20.0 if {"slow_disk", "disk"} & world.scenario.faults else 0.0)
+    for record in world.journal.jobs.values():
+        for command, _ in record.outbox.values():
+            if not isinstance(command, RequestTask | CancelAttempt):
+                continue
+            attempt = (record.head.id, record.spec.tasks[command.task].id, command.epoch)
+            since = max(life.began, world.requested(record.head.id, command))
+            if command.agent in world.agents:
+                since = max(since, world.vital.get(attempt, 0.0))
+            elif since > life.began:
+                continue  # the part of this life has it
+            if now - since > slack:
+                told = f"{command.key} of {attempt[0]} is open, {command.agent} gave no sign"
+                world.violated(Violation("leases", f"{told} for {now - since:.0f} s"))
+
+
+def check_lost(world: World, record: Record, event: LeaseLost) -> None:
+    """A lease that was renewed in time is not taken away because of the time."""
+    life = world.life
+    if life is None or not event.reason.startswith(("its agent did not name", "its agent was not heard")):
+        return
+    attempt = (record.head.id, record.spec.tasks[event.task].id, event.epoch)
+    silent = world.loop.time() - world.beats.get(attempt, 0.0)
+    if attempt in world.named.get(record.runs[event.task].agent, ()) and silent < MARGIN:
+        told = f"{event} of {attempt[0]}: a beat named it {silent:.1f} s ago"
+        world.violated(Violation("leases", told))
+
+
+def check_books(world: World) -> None:
+    """Slots are taken for what runs, and for nothing else."""
+    life = world.life
+    if life is None or not life.up:
+        return
+    for agent in life.registry.list("default"):
+        running = len(life.orchestrator.presence.running(agent))
+        most = agent.slots if agent.record is None else agent.record.slots
+        if not running <= agent.busy <= most:
+            told = f"{agent.address} has {agent.busy} of {most} slots taken, and {running} leases"
+            world.violated(Violation("slots", told))
+
+
+def check_end(world: World) -> None:
+    """Raises the first `Violation`."""
+    for client in world.clients:
+        if not client.job:
+            raise Violation("liveness", "a job was never accepted")
+        if world.status(client.job) is None:
+            raise Violation("lost", f"{client.job} was accepted and is not there")
+    if len(world.journal.jobs) > len(world.clients):
+        raise Violation("once", f"{len(world.clients)} requests became {len(world.journal.jobs)} jobs")
+    for record in world.journal.jobs.values():
+        _check_job(world, record)
+    _check_slots(world)
+
+
+def _check_job(world: World, record: Record) -> None:
+    head = record.head
+    if not head.status.ended:
+        raise Violation("liveness", f"{head.id} has not ended: {_why(record)}")
+    for index, run in record.runs.items():
+        spec = record.spec.tasks[index]
+        claimed = run.status is TaskStatus.DONE and run.agent in world.agents and run.reason != "confirmed"
+        places = [(head.id, spec.id, number) for number in range(head.run + 1)]
+        if claimed and not any(world.effects.done.get(place) for place in places):
+            raise Violation("effects", f"{head.id}/{spec.id} is done ({run.reason}), and never happened")
+    _check_replay(record)
+    if world.sql is not None:
+        stored = world.sql.load(head.tenant, head.id)
+        if (stored.head, stored.tasks) != (head, tuple(record.runs[index] for index in sorted(record.runs))):
+            raise Violation("store", f"{head.id}: the rows are not what was committed")
+        if len(world.sql.events(head.tenant, head.id, 0, 100_000)) != len(record.events):
+            raise Violation("store", f"{head.id}: events are missing")
+
+
+def _check_replay(record: Record) -> None:
+    job: JobState | None = None
+    bodies = []
+    for _, sealed in record.events:
+        if hashlib.sha256(sealed.body).digest() != sealed.leaf:
+            raise Violation("replay", f"{record.head.id}: a leaf is not that of its event")
+    for event, _ in record.events:
+        bodies.append(_EVENT.decode(_encode(event)))
+    for _, _, after in replay(record.spec, bodies):
+        job = after
+    if job is None or _encode(job.head) != _encode(record.head):
+        raise Violation("replay", f"{record.head.id}: the events lead to another job")
+    for index, run in record.runs.items():
+        if _encode(job.task(index)) != _encode(run):
+            raise Violation("replay", f"{record.head.id}: the events lead to another task {index}")
+
+
+def _check_slots(world: World) -> None:
+    life = world.life
+    if life is None or not life.up:
+        raise Violation("liveness", "the scheduler is down, and nothing is wrong")
+    for agent in life.registry.list("default"):
+        if agent.busy:
+            raise Violation("slots", f"{agent.address} has {agent.busy} slots taken, and nothing runs")
+        if life.orchestrator.presence.running(agent):
+            raise Violation("slots", f"{agent.address} has leases, and nothing runs")
+        if agent.record is not None and life.requests.standing(agent.record):
+            raise Violation("slots", f"{agent.address} is still asked for something")
+    if life.registry.waiting:
+        raise Violation("slots", f"{life.registry.waiting} tasks stand in line, and all jobs have ended")
+
+
+def _why(record: Record) -> str:
+    runs = {run.index: f"{run.status.value} {run.reason}".strip() for run in record.runs.values()}
+    return f"{record.head.status.value}, tasks {runs}, open {sorted(record.outbox)}"

@@ -1,0 +1,89 @@
+"""What a run is like: how much work there is, and which faults exist, all drawn from its seed.
+
+Only some faults exist in each run (a swarm): where everything goes wrong at once, nobody sees what goes wrong when
+little else does. Every part of the world draws from a stream of its own, so that taking one fault away leaves the
+others nearly as they were; that is what shrinking lives on.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from typing import Final
+
+FAULTS: Final[dict[str, str]] = {
+    "loss": "messages vanish",
+    "duplicates": "messages arrive up to five times",
+    "reordering": "some messages arrive minutes late",
+    "slow_network": "every message takes up to two seconds",
+    "partitions": "agents are cut off, in one direction or both",
+    "crashes": "the scheduler ends between two instructions, or around a commit",
+    "restarts": "the scheduler is stopped in order and started again",
+    "disk": "commits are refused for a while",
+    "slow_disk": "a commit takes up to half a second",
+    "clock": "the scheduler's wall clock jumps, forward and back",
+    "deaths": "agents die and come back as new processes",
+    "lost_agents": "an agent dies and never comes back",
+    "pauses": "agents stand still for longer than a lease, then go on",
+    "slow_agents": "some agents take up to thirty times as long",
+    "stuck_agents": "some attempts never end by themselves",
+    "forgetful": "agents forget an attempt without a word",
+    "mute": "agents work without beating for a while",
+    "technical": "attempts fail and may be tried again",
+    "environment": "attempts find their place not ready",
+    "business": "attempts get a no",
+    "unknown": "attempts end without knowing whether the effect happened",
+    "refusals": "agents refuse what they are asked for",
+    "liars": "agents claim what others have, and repeat under new names what they said long ago",
+    "cancels": "people cancel jobs",
+    "no": "people say no",
+    "retries": "people take up jobs that failed",
+    "deadlines": "jobs and runs have little time",
+    "builtin": "the scheduler's own part does tasks too",
+}
+"""Every fault there is, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One run, completely. Equal scenarios take the same course."""
+
+    seed: int
+    jobs: int
+    agents: int
+    tasks: int
+    """Most tasks of one job."""
+    minutes: float
+    """Virtual minutes during which things go wrong."""
+    faults: frozenset[str]
+    strength: float
+    """How often they strike, between 0 and 1."""
+    sql: bool = False
+    """Keep the jobs in a real SQLite store instead of in memory."""
+
+    def stream(self, name: str) -> random.Random:
+        """The chance of one part of the world."""
+        return random.Random(f"{self.seed}:{name}")  # noqa: S311
+
+    def without(self, fault: str) -> Scenario:
+        return replace(self, faults=self.faults - {fault})
+
+
+def draw(seed: int, *, jobs: int = 0, agents: int = 0, minutes: float = 0.0, sql: bool = False) -> Scenario:
+    """The scenario of a seed; what is given is not drawn."""
+    chance = random.Random(f"{seed}:scenario")  # noqa: S311
+    share = chance.choice((0.15, 0.3, 0.5))
+    faults = frozenset(fault for fault in FAULTS if chance.random() < share)
+    drawn_jobs, drawn_agents = chance.choice((1, 2, 3, 5)), chance.choice((1, 2, 3, 4))
+    tasks = chance.choice((1, 2, 4, 6))
+    drawn_minutes = chance.choice((1.0, 2.0, 4.0))
+    return Scenario(
+        seed=seed,
+        jobs=jobs or drawn_jobs,
+        agents=agents or drawn_agents,
+        tasks=tasks,
+        minutes=minutes or drawn_minutes,
+        faults=faults,
+        strength=chance.choice((0.05, 0.15, 0.4)),
+        sql=sql,
+    )

@@ -1,0 +1,371 @@
+"""One life of the scheduler's process: the real engine, orchestrator, directory, messages, on a store that crashes.
+
+What the process knows dies with it; what was committed is in the journal (and in the SQLite store, where the run
+has one). A crash stops everything between two instructions: nothing is written, sent or answered after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from cpa.agents.runtime import AgentRuntime
+from cpa.audit.log import AuditLog
+from cpa.core.audit import Sealed
+from cpa.core.intent_router import IntentRouter
+from cpa.core.lam_protocol import BaseMessage
+from cpa.engines.local.engine import LocalEngine
+from cpa.errors import Conflict, CPAError, Unavailable
+from cpa.executors.registry import ExecutorRegistry
+from cpa.orchestrator.agent_registry import Agent, AgentRegistry
+from cpa.orchestrator.directory import AgentDirectory
+from cpa.orchestrator.log import MessageLog
+from cpa.orchestrator.messages import Messages
+from cpa.orchestrator.orchestrator import Orchestrator
+from cpa.orchestrator.planning import Planner
+from cpa.orchestrator.presence import Presence
+from cpa.orchestrator.requests import Requests
+from cpa.ports.agents import AgentRecord
+from cpa.ports.executor import ActionRequest
+from cpa.ports.repository import MessageRepository, StoredMessage
+from cpa.ports.steps import StepBatch, StepStore
+from cpa.ports.transport import Attempt
+from cpa.testing.simulation.agents import Hands
+from cpa.testing.simulation.network import SCHEDULER
+from cpa.testing.simulation.oracles import Violation
+from cpa.transport.inprocess import InProcessTransport
+
+if TYPE_CHECKING:
+    from cpa.testing.simulation.world import World
+
+P = ParamSpec("P")
+
+_PLANNER = Planner(IntentRouter(()))
+"""Agents ask for no jobs."""
+RESEND = 3.0
+"""Seconds after which a message that was not acknowledged is sent again."""
+
+
+class Crash(BaseException):
+    """The process ends here, and nothing can catch it."""
+
+
+class Disk:
+    """`ports.steps.StepStore` of one life, around what outlives it."""
+
+    def __init__(self, world: World, life: Life, store: StepStore) -> None:
+        self._world, self._life, self._store = world, life, store
+        self.full = False
+        """While true nothing can be written."""
+
+    def commit(self, batch: StepBatch) -> None:
+        """As the store; ends the life before or after writing, where chance has it."""
+        life, chance = self._life, self._world.crash_chance
+        if life.dead:
+            # The process ended while the batch was on its way to the disk: it got there or it did not.
+            if chance.random() < 0.5:
+                self._write(batch)
+            raise Crash
+        if self.full:
+            raise Unavailable("the disk is full", remedy="free some space")
+        if self._world.strikes("crashes", chance, 0.1):
+            after = chance.random() < 0.5
+            if after:
+                self._write(batch)
+            life.kill()
+            raise Crash
+        self._write(batch)
+
+    def _write(self, batch: StepBatch) -> None:
+        if self._store is not self._world.journal:
+            self._store.commit(batch)
+        try:
+            self._world.journal.commit(batch)
+        except Violation as violation:
+            self._world.violated(violation)
+            raise
+        except Conflict as conflict:
+            # Only another process could have been faster, and there is none.
+            self._world.violated(Violation("batch", f"the store refuses a batch: {conflict}"))
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        if self._life.dead:
+            raise Crash
+        return getattr(self._store, name)
+
+
+class Post:
+    """`ports.delivery.Delivery` over the simulated network: in order per agent, again and again until taken."""
+
+    def __init__(self, world: World, life: Life) -> None:
+        self._world, self._life = world, life
+        self._lines: dict[str, deque[BaseMessage]] = {}
+        self._busy: set[str] = set()
+        self.requests: Requests | None = None
+
+    def deliver(self, agent: AgentRecord, message: BaseMessage) -> None:
+        line = self._lines.setdefault(agent.address, deque())
+        if self._life.dead or any(waiting.id == message.id for waiting in line):
+            return
+        line.append(message)
+        if agent.address not in self._busy:
+            self._busy.add(agent.address)
+            self._life.start(self._run(agent, line))
+
+    def drop(self, agent: AgentRecord, conversation: str) -> None:
+        line = self._lines.get(agent.address, deque())
+        for message in [each for each in line if each.correlation.conversation_id == conversation]:
+            if message.type != "cancel":
+                line.remove(message)
+
+    def forget(self, agent: AgentRecord) -> None:
+        self._lines.pop(agent.address, None)
+
+    async def _run(self, agent: AgentRecord, line: deque[BaseMessage]) -> None:
+        while line:
+            await self._push(agent, line, line[0])
+        self._busy.discard(agent.address)
+
+    async def _push(self, agent: AgentRecord, line: deque[BaseMessage], message: BaseMessage) -> None:
+        world, receipts = self._world, self.requests
+        assert receipts is not None
+        process = world.agents[agent.address]
+        taken = asyncio.Event()
+
+        def acknowledged() -> None:
+            if not taken.is_set() and not self._life.dead:
+                taken.set()
+                receipts.taken(agent, message)
+
+        def arrived() -> None:
+            process.hear(message, lambda: world.network.send(process.name, SCHEDULER, acknowledged))
+
+        while not taken.is_set() and message in line:
+            receipts.left(agent, message)
+            world.network.send(SCHEDULER, process.name, arrived)
+            try:
+                async with asyncio.timeout(RESEND):
+                    await taken.wait()
+            except TimeoutError:
+                continue
+        if message in line:
+            line.remove(message)
+
+
+class Life:
+    """Build it, then `run` it once; `kill` ends it at once, `stop` in order."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.dead = False
+        self.began = asyncio.get_running_loop().time()
+        self._ended = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._group = asyncio.TaskGroup()
+        self._open = False
+        self.disk = Disk(world, self, world.open_store())
+        self.registry = AgentRegistry()
+        presence = Presence(self.registry, world.clock)
+        self._post = Post(world, self)
+        self._journal = _Journal(_Log(), self)
+        self.requests = Requests(self.registry, presence, self._post, self._journal, world.clock)
+        self._post.requests = self.requests
+        self._hands: dict[str, AgentRuntime[Attempt]] = {}
+        transport = InProcessTransport(self._hands, _Watched(self))
+        self.orchestrator = Orchestrator(self.registry, transport, world.clock, presence)
+        # Every process has a part of its own: what an earlier one had is lost.
+        own = f"agent://builtin/{world.lives}"
+        executors = ExecutorRegistry([Hands(world, own, self._awake)])
+        self._runtime = AgentRuntime[Attempt](executors, self._alive(self.orchestrator.handle_agent_response))
+        if "builtin" in world.scenario.faults:
+            self._hands[own] = self._runtime
+            self.registry.register(Agent(own, frozenset(executors.actions), slots=2))
+        self.requests.connect(
+            self._alive(self.orchestrator.handle_agent_response), self._alive(self.orchestrator.refused)
+        )
+        self.directory = AgentDirectory(
+            world.agent_store,
+            self.registry,
+            self.orchestrator,
+            _Keys(),
+            AuditLog(_Trail(), world.clock, world.random_bytes),  # type: ignore[arg-type]
+            world.clock,
+            world.new_agent_id,
+            gone=self._post.forget,
+        )
+        self.engine = LocalEngine(
+            self.disk,
+            self.orchestrator,
+            world.clock,
+            world.new_job_id,
+            chance=world.random_bytes,
+            keep=world.keep,
+            max_running=world.max_running,
+        )
+        self.messages = Messages(
+            self.engine,
+            _PLANNER,
+            self._journal,
+            self.registry,
+            self.requests,
+            self.directory,
+            world.clock,
+        )
+
+    async def run(self) -> None:
+        """Until it is killed or stopped."""
+        try:
+            await self.directory.load()
+            async with self._group, self._journal, self.engine, self._runtime:
+                self._open = True
+                await self._wait()
+                self._open = False
+                if self.dead:
+                    raise Crash
+                with suppress(Unavailable):  # the disk may be full
+                    await self.engine.drain(5)
+        except* Crash:
+            self.dead = True
+        finally:
+            self._open = False
+            self.dead = True
+            self._ended.set()
+
+    def kill(self) -> None:
+        """Nothing happens in this process after this call."""
+        self.dead = True
+        self._open = False
+        self._stop.set()
+
+    def stop(self) -> None:
+        """As SIGTERM."""
+        self._stop.set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run this inside the process."""
+        if not self._open or self.dead:
+            work.close()
+            return
+        self._group.create_task(self._quietly(work))
+
+    def _alive(self, call: Callable[P, None]) -> Callable[P, None]:
+        """The loop's timers outlive a process that was killed: what they call does not."""
+
+        def guarded(*arguments: P.args, **named: P.kwargs) -> None:
+            if not self.dead:
+                call(*arguments, **named)
+
+        return guarded
+
+    @property
+    def up(self) -> bool:
+        """Whether it takes calls."""
+        return self._open and not self.dead
+
+    async def _quietly(self, work: Coroutine[Any, Any, None]) -> None:
+        """What the work of a dead process raises is nobody's."""
+        running = asyncio.ensure_future(work)
+        ended = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait([running, ended], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+            if not running.done():
+                running.cancel()
+        if running.done() and not running.cancelled():
+            error = running.exception()
+            if error is not None and not isinstance(error, CPAError | Crash):
+                raise error
+
+    async def _awake(self) -> None:
+        if self.dead:
+            await asyncio.Event().wait()
+
+    async def _wait(self) -> None:
+        await self._stop.wait()
+
+
+class _Watched:
+    """The transport, with an oracle before it: nothing goes out that is not durable."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+
+    def send(
+        self, agent: str, attempt: Attempt, request: ActionRequest, *, won: bool = False, again: bool = False
+    ) -> None:
+        world = self._life.world
+        if self._life.dead:
+            return
+        record = world.journal.jobs.get((attempt.tenant, attempt.job))
+        key = f"request:{attempt.task}:{attempt.epoch}"
+        if record is None or key not in record.outbox:
+            world.violated(Violation("durable", f"{attempt} goes out, and its request is not stored"))
+        world.trace("request", attempt.job, request.task, attempt.epoch, agent)
+        world.sent.setdefault(attempt, asyncio.get_running_loop().time())
+        self._life.requests.send(agent, attempt, request, won=won, again=again)
+
+    def verify(self, agent: str, attempt: Attempt, request: ActionRequest) -> None:
+        if not self._life.dead:
+            self._life.requests.verify(agent, attempt, request)
+
+    def cancel(self, agent: str, attempt: Attempt, task: str) -> None:
+        if not self._life.dead:
+            self._life.requests.cancel(agent, attempt, task)
+
+    def over(self, agent: str, attempt: Attempt, *, answered: bool) -> None:
+        if not self._life.dead:
+            self._life.requests.over(agent, attempt, answered=answered)
+
+    def job_ended(self, tenant: str, job: str, run: int = 0, agents: Collection[str] = ()) -> None:
+        if not self._life.dead:
+            self._life.requests.job_ended(tenant, job, run, agents)
+
+
+class _Keys:
+    """`orchestrator.directory.AgentKeys`: every agent has its own key already."""
+
+    async def enrol(self, token: str, name: str) -> str:
+        raise Unavailable("nobody enrols here", remedy="come with a key")
+
+    async def make(self, tenant: str, address: str) -> tuple[str, str]:
+        return "", ""
+
+    async def revoke(self, tenant: str, address: str) -> None: ...
+
+    def callback(self, tenant: str, agent: str) -> str:
+        return ""
+
+
+class _Trail:
+    """Where the audit log of the directory goes."""
+
+    async def append(self, tenant: str, actor: str, action: str, subject: str, sealed: Sealed) -> int:
+        return 0
+
+
+class _Journal(MessageLog):
+    """The log of a process that can be killed."""
+
+    def __init__(self, repository: MessageRepository, life: Life) -> None:
+        super().__init__(repository)
+        self._life = life
+
+    def note(self, tenant: str, message: StoredMessage) -> None:
+        if not self._life.dead:
+            super().note(tenant, message)
+
+
+class _Log:
+    """`ports.repository.MessageRepository` that keeps nothing."""
+
+    async def append(self, tenant: str, *messages: StoredMessage) -> None: ...
+
+    async def list(
+        self, tenant: str, *, conversation: str = "", job: str = "", after: int = 0, limit: int = 100
+    ) -> tuple[StoredMessage, ...]:
+        return ()

@@ -1,0 +1,136 @@
+"""What goes wrong by itself: processes that end, networks that are cut, disks that are full, clocks that jump."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from typing import TYPE_CHECKING, Any
+
+from cpa.testing.simulation.network import SCHEDULER
+
+if TYPE_CHECKING:
+    from cpa.testing.simulation.world import World
+
+
+_MOST_SKEW = 600_000
+"""Milliseconds: a clock that is set back makes timers late by as much."""
+
+
+class Troubles:
+    """`works` run beside everything else until `heal`; each only where its fault exists."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._chance = world.scenario.stream("troubles")
+        for process in world.processes:
+            if "slow_agents" in world.scenario.faults and self._chance.random() < 0.5:
+                process.hands.speed = self._chance.choice((3.0, 30.0))
+
+    def works(self) -> Iterator[Coroutine[Any, Any, None]]:
+        faults = self._world.scenario.faults
+        everything = {
+            "crashes": self._crashes,
+            "restarts": self._restarts,
+            "disk": self._disk,
+            "clock": self._clock,
+            "deaths": self._deaths,
+            "lost_agents": self._lost_agents,
+            "pauses": self._pauses,
+            "mute": self._mute,
+            "partitions": self._partitions,
+        }
+        yield from (work() for fault, work in everything.items() if fault in faults)
+
+    def heal(self) -> None:
+        """All is well from now on, but for what never comes back."""
+        world = self._world
+        world.network.calm()
+        for process in world.processes:
+            process.go_on()
+            process.revive()
+            process.mute(0)
+            process.hands.speed = 1.0
+        if world.life is not None:
+            world.life.disk.full = False
+        world.trace("healed")
+
+    async def _crashes(self) -> None:
+        while await self._wait("crashes", 40):
+            if self._world.life is not None and not self._world.life.dead:
+                self._world.trace("crash")
+                self._world.life.kill()
+
+    async def _restarts(self) -> None:
+        while await self._wait("restarts", 60):
+            if self._world.life is not None and not self._world.life.dead:
+                self._world.trace("stop")
+                self._world.life.stop()
+
+    async def _disk(self) -> None:
+        while await self._wait("disk", 40):
+            life = self._world.life
+            if life is not None:
+                life.disk.full = True
+                await asyncio.sleep(self._chance.random() * 10)
+                life.disk.full = False
+
+    async def _clock(self) -> None:
+        while await self._wait("clock", 30):
+            jump = self._chance.choice((-600_000, -20_000, -500, 500, 20_000, 600_000))
+            skew = self._world.clock.skew + jump
+            self._world.clock.skew = min(max(skew, -_MOST_SKEW), _MOST_SKEW)
+            self._world.trace("clock jumps", jump)
+
+    async def _deaths(self) -> None:
+        while await self._wait("deaths", 30):
+            process = self._chance.choice(self._world.processes)
+            self._world.trace("dies", process.name)
+            process.kill()
+            await asyncio.sleep(self._chance.choice((0.1, 3, 30)))
+            process.revive()
+
+    async def _lost_agents(self) -> None:
+        while await self._wait("lost_agents", 60):
+            left = [process for process in self._world.processes if not process.gone]
+            if len(left) < 2:
+                return
+            process = self._chance.choice(left)
+            self._world.trace("dies for ever", process.name)
+            process.gone = True
+            process.kill()
+
+    async def _pauses(self) -> None:
+        while await self._wait("pauses", 30):
+            process = self._chance.choice(self._world.processes)
+            self._world.trace("pauses", process.name)
+            process.pause()
+            await asyncio.sleep(self._chance.choice((2, 17, 40, 120)))
+            process.go_on()
+            self._world.trace("goes on", process.name)
+
+    async def _mute(self) -> None:
+        while await self._wait("mute", 30):
+            process = self._chance.choice(self._world.processes)
+            seconds = self._chance.choice((7, 16, 30))
+            self._world.trace("is mute", process.name, seconds)
+            process.mute(seconds)
+
+    async def _partitions(self) -> None:
+        network = self._world.network
+        while await self._wait("partitions", 30):
+            name = self._chance.choice(self._world.processes).name
+            ways = [(name, SCHEDULER), (SCHEDULER, name)]
+            ways = self._chance.choice((ways, ways[:1], ways[1:]))
+            self._world.trace("cut", *ways)
+            for way in ways:
+                network.cut(*way)
+            await asyncio.sleep(self._chance.choice((3, 12, 30, 90)))
+            for way in ways:
+                network.mend(*way)
+
+    async def _wait(self, fault: str, mean: float) -> bool:
+        """Until it strikes; False when there are no faults any more."""
+        await asyncio.sleep(self._chance.expovariate(1 / mean))
+        if self._world.faulty:
+            self._world.seen[fault] += 1
+        return self._world.faulty

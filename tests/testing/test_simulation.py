@@ -1,0 +1,108 @@
+"""A fixed set of simulated runs: every promise holds in each of them, and equal runs take the same course."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from cpa.testing.simulation.campaign import Report, campaign, told
+from cpa.testing.simulation.oracles import Violation
+from cpa.testing.simulation.scenario import FAULTS, draw
+from cpa.testing.simulation.shrinking import shrink
+from cpa.testing.simulation.world import run
+
+PIECES = 10
+EACH = 12
+REGRESSIONS = {
+    132: "an agent began what it had refused, when a copy of the request came",
+    564: "a choice that could not be stored took a slot away when it was given again",
+    736: "who stood in line for a job that was never stored ended the engine",
+}
+
+
+@pytest.mark.parametrize("piece", range(PIECES))
+def test_every_promise_holds(piece: int) -> None:
+    report = campaign([draw(piece * EACH + number) for number in range(EACH)])
+
+    assert [(failure.scenario, failure.what) for failure in report.failures] == []
+    assert report.jobs.total() == report.wanted
+    assert report.did["effects"]
+
+
+@pytest.mark.parametrize("seed", REGRESSIONS)
+def test_what_was_found_once_stays_mended(seed: int) -> None:
+    assert run(draw(seed)).violation is None
+
+
+@pytest.mark.parametrize("seed", [3, 7])
+def test_the_same_holds_on_a_real_store(seed: int) -> None:
+    scenario = replace(draw(seed), faults=frozenset(("crashes", "restarts", "disk", "loss")), sql=True)
+    world = run(scenario)
+
+    assert world.violation is None
+    assert world.lives > 1
+
+
+def test_a_run_takes_the_same_course_in_every_process() -> None:
+    script = (
+        "from cpa.testing.simulation.campaign import told; from cpa.testing.simulation.scenario import draw; "
+        "from cpa.testing.simulation.world import run; print(told(run(draw(21)), 10_000))"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            timeout=120,
+        ).stdout
+        for seed in ("1", "2")
+    }
+
+    assert len(outputs) == 1
+    assert len(outputs.pop()) > 1_000
+
+
+def test_taking_a_fault_away_leaves_the_others_where_they_are() -> None:
+    scenario = draw(21)
+    fault = min(scenario.faults)
+
+    assert scenario.without(fault).faults == scenario.faults - {fault}
+    assert draw(21) == scenario
+
+
+def test_a_broken_run_is_made_small() -> None:
+    scenario = replace(draw(21), faults=frozenset(FAULTS), jobs=5, agents=4, tasks=6, minutes=4.0)
+
+    small = shrink(
+        scenario,
+        "proof",
+        lambda each: Violation("proof", "") if {"loss", "crashes"} <= each.faults else None,
+    )
+
+    assert small.faults == {"loss", "crashes"}
+    assert (small.jobs, small.agents, small.tasks, small.minutes) == (1, 1, 1, 0.5)
+
+
+def test_another_promise_is_not_taken_for_the_broken_one() -> None:
+    scenario = replace(draw(21), jobs=5)
+
+    assert shrink(scenario, "proof", lambda _: Violation("slots", "")) == scenario
+
+
+def test_a_campaign_in_which_nothing_happened_proves_nothing() -> None:
+    assert Report(runs=100, wanted=100).empty.startswith("only 0 of 100 jobs")
+    report = Report(runs=100)
+    report.seen.update(set(FAULTS) - {"loss"})
+    assert report.empty == "these faults never struck: loss"
+
+
+def test_a_trace_tells_when_and_what() -> None:
+    lines = told(run(replace(draw(3), faults=frozenset(), jobs=1)))
+
+    assert any("stored job-001 JobSubmitted" in line for line in lines)
+    assert lines[-1].split()[0].count(".") == 1
