@@ -80,13 +80,18 @@ def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or an
 
 
 @app.command(
-    epilog=f"\b\nExamples:\n  cpa demo\n  cpa demo --language de\n  cpa demo --serve\n\n{CODES}",
+    epilog="\b\nExamples:\n  cpa demo\n  cpa demo --language de\n"
+    f"  cpa demo --agents    three processes, two come to harm\n  cpa demo --serve\n\n{CODES}",
 )
 def demo(
     serve: Annotated[
         bool, typer.Option("--serve", help="Only keep portal and mailbox running, for your own automations.")
     ] = False,
     language: Annotated[Language, typer.Option(help="Language of the sentence.")] = Language.BOTH,
+    agents: Annotated[
+        bool,
+        typer.Option("--agents", help="Three agents in processes of their own do it; two come to harm."),
+    ] = False,
     keep_open: Annotated[
         bool, typer.Option("--keep-open", help="Leave the servers running at the end, to look around.")
     ] = False,
@@ -96,8 +101,10 @@ def demo(
 
     A browser fetches an invoice from a supplier portal, a mail server delivers it.
     """
-    from cpa.demo.story import run_demo, serve_demo
+    from cpa.demo.story import run_agents, run_demo, serve_demo
 
+    if agents:
+        raise typer.Exit(run_agents(folder=folder))
     if serve:
         raise typer.Exit(serve_demo(folder=folder))
     raise typer.Exit(run_demo(language=language.value, folder=folder, keep_open=keep_open))

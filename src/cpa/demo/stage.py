@@ -10,11 +10,14 @@ import asyncio
 import json
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
+
+from starlette.types import ASGIApp
 
 from cpa.api.app import create_app
 from cpa.api.server import Server, listen
@@ -31,6 +34,8 @@ from cpa.settings import Settings
 from cpa.telemetry.logs import configure
 
 USER = "demo"
+Before = Callable[[ASGIApp], ASGIApp]
+"""Puts an application before another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +106,10 @@ async def open_props(
     mail: Kind = "auto",
     password: str = "",
     ports: Ports = FREE,
+    before: Before = lambda portal: portal,
 ) -> AsyncIterator[Props]:
     """Portal and mailbox, and a workspace in `folder` that knows both. Passwords stay those of the folder, so that
-    what was copied from it goes on working.
+    what was copied from it goes on working. `before` may put something before the portal.
 
     Raises `Unavailable` when a port is taken or an optional part is missing.
     """
@@ -112,7 +118,7 @@ async def open_props(
     access = password or _kept(vault / "mail_password")
     try:
         async with (
-            serve(create_portal(portal_password, user=USER), port=ports.portal) as portal,
+            serve(before(create_portal(portal_password, user=USER)), port=ports.portal) as portal,
             open_mailbox(
                 folder, kind=mail, password=access, smtp_port=ports.smtp, imap_port=ports.imap
             ) as mailbox,
@@ -127,16 +133,22 @@ async def open_props(
 
 
 @asynccontextmanager
-async def open_stage(folder: Path, *, mail: Kind = "auto") -> AsyncIterator[Stage]:
-    """The world of `open_props` and the scheduler in it, ready to be asked."""
-    async with open_props(folder, mail=mail) as props, _open_scheduler(props) as stage:
+async def open_stage(
+    folder: Path, *, mail: Kind = "auto", before: Before = lambda portal: portal, **settings: Any
+) -> AsyncIterator[Stage]:
+    """The world of `open_props` and the scheduler in it, ready to be asked; `settings` are those of the scheduler
+    that shall be others than usual."""
+    async with (
+        open_props(folder, mail=mail, before=before) as props,
+        _open_scheduler(props, settings) as stage,
+    ):
         yield stage
 
 
 @asynccontextmanager
-async def _open_scheduler(props: Props) -> AsyncIterator[Stage]:
+async def _open_scheduler(props: Props, given: Mapping[str, Any]) -> AsyncIterator[Stage]:
     """`cpa serve` inside this event loop; its log goes to a file."""
-    settings = _settings(props)
+    settings = _settings(props).model_copy(update=dict(given))
     props.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (
         (props.folder / "cpa.log").open("a", encoding="utf-8") as log,

@@ -46,6 +46,14 @@ class _Told:
     pictures: int
 
 
+def run_agents(*, folder: Path = FOLDER, mail: Kind = "auto") -> int:
+    """Three agents in processes of their own do it, and two of them come to harm; exit code as `run_demo`."""
+    from cpa.demo.trial import tell as tell_agents
+
+    console = Console(highlight=False, soft_wrap=True)
+    return _run(tell_agents(console, folder=folder, mail=mail))
+
+
 def run_demo(
     *, language: str = "both", folder: Path = FOLDER, mail: Kind = "auto", keep_open: bool = False
 ) -> int:
@@ -109,8 +117,8 @@ async def tell(
     async with open_stage(folder, mail=mail) as stage:
         _introduce(console, stage, time.monotonic() - begin)
         told = [await _play(console, stage, SENTENCES[which]) for which in languages]
-        sound = await _prove_trail(stage)
-        _show_proofs(console, (sound,))
+        sound = await prove_trail(stage)
+        show_proofs(console, (sound,))
         holds = sound.holds and all(proof.holds for one in told for proof in one.proofs)
         _conclude(console, stage, told, holds, time.monotonic() - begin, keep_open)
         if keep_open:
@@ -132,25 +140,25 @@ def _known(language: str) -> str:
 async def _play(console: Console, stage: Stage, sentence: str) -> _Told:
     """One sentence: submit, watch, prove."""
     console.print(f'\n[bold]>[/bold] [bold italic]"{sentence}"[/bold italic]')
-    async with _api(stage) as api:
-        answer = await _ask(api, "POST", "/schedule", json={"text": sentence})
+    async with api_of(stage) as api:
+        answer = await ask(api, "POST", "/schedule", json={"text": sentence})
         job = str(answer["job_id"])
         console.print(f"  job {job}\n", style="bright_black")
-        detail = await _watch(console, api, job)
+        detail = await watch(console, api, job)
         console.print()
         pictures = await _count_pictures(api, job)
-    proofs = await _prove(stage, detail)
-    _show_proofs(console, proofs)
+    proofs = await prove(stage, detail)
+    show_proofs(console, proofs)
     return _Told(job, proofs, pictures)
 
 
-async def _watch(console: Console, api: httpx2.AsyncClient, job: str) -> dict[str, Any]:
+async def watch(console: Console, api: httpx2.AsyncClient, job: str) -> dict[str, Any]:
     """Show the job until its run ends; its last detail."""
     after, deadline = 0, time.monotonic() + _LONGEST_JOB
     with Progress(console) as progress:
         while time.monotonic() < deadline:
-            page = await _ask(api, "GET", f"/jobs/{job}/events", params={"after": after, "wait": 10})
-            detail: dict[str, Any] = await _ask(api, "GET", f"/jobs/{job}")
+            page = await ask(api, "GET", f"/jobs/{job}/events", params={"after": after, "wait": 10})
+            detail: dict[str, Any] = await ask(api, "GET", f"/jobs/{job}")
             progress.update(detail, page["events"])
             after = page["last_seq"]
             if page["ended"]:
@@ -163,7 +171,7 @@ async def _watch(console: Console, api: httpx2.AsyncClient, job: str) -> dict[st
     )
 
 
-async def _prove(stage: Stage, detail: Mapping[str, Any]) -> tuple[Proof, ...]:
+async def prove(stage: Stage, detail: Mapping[str, Any]) -> tuple[Proof, ...]:
     """What the job did, seen from outside; a job that failed is its own answer."""
     job = detail["job"]
     error = job.get("error") or {}
@@ -182,9 +190,10 @@ async def _prove(stage: Stage, detail: Mapping[str, Any]) -> tuple[Proof, ...]:
     return (done, *await prove_delivery(stage.props.mail, RECIPIENT, sent, expected))
 
 
-async def _prove_trail(stage: Stage) -> Proof:
-    async with _api(stage) as api:
-        verdict = await _ask(api, "GET", "/audit/verify")
+async def prove_trail(stage: Stage) -> Proof:
+    """Whether the whole audit trail is what was written."""
+    async with api_of(stage) as api:
+        verdict = await ask(api, "GET", "/audit/verify")
     return Proof(
         verdict["sound"] and verdict["leaves"] > 0,
         "the audit trail is what was written: every leaf hashes to its event",
@@ -193,17 +202,18 @@ async def _prove_trail(stage: Stage) -> Proof:
 
 
 async def _count_pictures(api: httpx2.AsyncClient, job: str) -> int:
-    page = await _ask(api, "GET", "/audit", params={"job": job, "limit": 500})
+    page = await ask(api, "GET", "/audit", params={"job": job, "limit": 500})
     return sum(len(entry["pictures"]) for entry in page["entries"])
 
 
-def _api(stage: Stage) -> httpx2.AsyncClient:
+def api_of(stage: Stage) -> httpx2.AsyncClient:
+    """The scheduler's API, for its admin."""
     return httpx2.AsyncClient(
         base_url=stage.api, headers={"X-API-Key": stage.key}, timeout=30, trust_env=False
     )
 
 
-async def _ask(api: httpx2.AsyncClient, method: str, path: str, **options: Any) -> Any:
+async def ask(api: httpx2.AsyncClient, method: str, path: str, **options: Any) -> Any:
     """The answer's JSON; a problem document becomes an error that says the same."""
     answer = await api.request(method, path, **options)
     if answer.is_success:
@@ -223,7 +233,8 @@ def _introduce(console: Console, stage: Stage, seconds: float) -> None:
     console.print(f"\n  everything up in {seconds:.1f} s", style="bright_black")
 
 
-def _show_proofs(console: Console, proofs: tuple[Proof, ...]) -> None:
+def show_proofs(console: Console, proofs: tuple[Proof, ...]) -> None:
+    """Each claim, whether it holds, and what was seen."""
     ascii_only = "utf" not in console.encoding.lower()
     for proof in proofs:
         sign, colour = ("✔", "green") if proof.holds else ("✘", "red")
@@ -286,4 +297,4 @@ async def _until_interrupted() -> None:
         task.uncancel()
 
 
-__all__ = ["RECIPIENT", "SENTENCES", "run_demo", "serve_demo", "tell"]
+__all__ = ["RECIPIENT", "SENTENCES", "run_agents", "run_demo", "serve_demo", "tell"]
