@@ -143,6 +143,10 @@ def test_texts_are_mended_and_cut() -> None:
     assert mended("Grüße 👋") == "Grüße 👋"
 
 
+def test_an_event_that_nobody_outside_says_needs_no_look() -> None:
+    assert not needs_a_look(events.TimerFired(time=5, key="timeout"))
+
+
 def test_a_person_is_told() -> None:
     answered = events.QuestionAnswered(
         time=5, task=0, epoch=1, yes=True, by="anna", answer={"a": float("nan")}

@@ -588,12 +588,12 @@ def test_other_actions_come_with_their_catalogue() -> None:
 def test_ten_thousand_tasks_are_planned_while_a_person_waits() -> None:
     items = [noop(*range(max(0, at - 2), at), arguments={"value": at}) for at in range(MAX_TASKS)]
 
-    began = time.perf_counter()
+    began = time.process_time()
     spec = compile(TaskGraph.from_list(items))
-    took = time.perf_counter() - began
+    took = time.process_time() - began
 
     assert len(spec.tasks) == MAX_TASKS
-    assert took < 5, "usually 0.4 s; five allow for a busy machine"
+    assert took < 10, "usually 0.4 s; a search among all tasks for each would take minutes"
 
 
 @given(
