@@ -145,6 +145,7 @@ class SchedulerLife:
         transport = InProcessTransport({}, self.requests)
         self.orchestrator = Orchestrator(self.registry, transport, self.clock, self.presence)
         self.requests.connect(self.orchestrator.handle_agent_response, self.orchestrator.refused)
+        self.orchestrator.assignments.unsent = self.requests.unsent
         self.bids = self.orchestrator.bids = Bids(
             self.registry, self.orchestrator.assignments, self.requests.discover, self.clock
         )

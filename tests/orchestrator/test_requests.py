@@ -149,6 +149,20 @@ def test_what_never_left_goes_to_another(tmp_path: Path, effect: EffectClass) ->
     live(tmp_path, story)
 
 
+def test_what_never_left_is_not_in_doubt_when_its_agent_falls_silent(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        agent.disconnect()
+        await asyncio.sleep(3 * BEAT - 1)
+        job = await scheduler.submit(UNSAFE)
+        await asyncio.sleep(3)
+        assert not agent.view.online
+        assert (await scheduler.task(job)).status in (TaskStatus.READY, TaskStatus.HELD)
+        assert busy(agent) == 0
+
+    live(tmp_path, story)
+
+
 def test_a_job_cancelled_before_its_agent_had_it_ends_at_once(tmp_path: Path) -> None:
     async def story(scheduler: SchedulerLife) -> None:
         agent = scheduler.agent("eins")

@@ -130,6 +130,7 @@ class AgentSummary(View):
     busy: int = Field(description="Attempts it has now.")
     load: float
     last_seen: float | None = Field(description="Seconds since its last sign of life; null while offline.")
+    trouble: str = Field(description="Why nothing can be handed to it just now; empty when it can.")
 
 
 class LeasedAttempt(View):
@@ -339,6 +340,7 @@ def _summary(directory: AgentDirectory, agent: Known) -> dict[str, Any]:
         "busy": agent.busy,
         "load": agent.load,
         "last_seen": directory.describe(agent).last_seen,
+        "trouble": agent.trouble,
     }
 
 

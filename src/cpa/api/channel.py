@@ -177,10 +177,12 @@ class _Channel:
         try:
             done, _ = await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # What is being worked on goes unanswered: the agent says it again, and it counts once.
-            for side in (*sides, *self._works):
+            for side in sides:
                 side.cancel()
-            await asyncio.gather(*sides, *self._works, return_exceptions=True)
+            await asyncio.gather(*sides, return_exceptions=True)
+            if self._works:
+                # What was begun is finished: said again in the middle of it, it would be new once more.
+                await asyncio.wait(self._works, timeout=STALLED)
         for side in done:
             side.result()
 
@@ -270,5 +272,5 @@ class _Channel:
 
     async def _send(self, frame: dict[str, Any]) -> None:
         async with self._sending, asyncio.timeout(STALLED):
-            with suppress(RuntimeError):  # closed meanwhile: the reading side says so
+            with suppress(RuntimeError, WebSocketDisconnect):  # closed meanwhile: the reading side says so
                 await self._socket.send_text(msgspec.json.encode(frame).decode())

@@ -62,6 +62,7 @@ async def open_wire(
         channels.connect(requests, requests.standing)
         orchestrator = Orchestrator(agents, InProcessTransport(hands, requests), clock, presence)
         requests.connect(orchestrator.handle_agent_response, orchestrator.refused)
+        orchestrator.assignments.unsent = requests.unsent
         bids = orchestrator.bids = Bids(agents, orchestrator.assignments, requests.discover, clock)
         yield Wire(
             agents=agents,

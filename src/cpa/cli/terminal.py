@@ -247,6 +247,7 @@ def agent(detail: Mapping[str, Any]) -> None:
         "does": ", ".join(detail["actions"]),
         "tags": ", ".join(detail["tags"]),
         "at": detail["endpoint"] or "a channel of its own",
+        "trouble": detail["trouble"],
         "since": clock(detail["registered_at"]),
         "says": ", ".join(f"{name}: {told(value)}" for name, value in detail["readiness"].items()),
         "about": ", ".join(f"{name}: {value}" for name, value in detail["metadata"].items()),

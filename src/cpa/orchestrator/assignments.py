@@ -80,6 +80,8 @@ class Assignments:
         self._clock = clock
         self.report = report
         self._over = over
+        self.unsent: Callable[[Attempt], bool] = _sent
+        """Whether nothing of an attempt can have reached its agent."""
         self._told: dict[tuple[str, str], dict[int, str]] = {}
         """By job: why a task was deferred last, if that lasts."""
         self._held: dict[Attempt, tuple[Agent, Work]] = {}
@@ -289,7 +291,8 @@ class Assignments:
 
     def _lost(self, attempt: Attempt, reason: str) -> None:
         """A lease is lost: nothing more is expected, and the agent is to stop if it hears us at all."""
-        self.ended(attempt, LeaseLost(time=0, task=attempt.task, epoch=attempt.epoch, reason=reason))
+        kind = TaskRefused if self.unsent(attempt) else LeaseLost
+        self.ended(attempt, kind(time=0, task=attempt.task, epoch=attempt.epoch, reason=reason))
 
     def _called(self, called: Sequence[Called]) -> None:
         """Somebody in line gets an agent, or learns why not."""
@@ -326,6 +329,10 @@ def _deferred(applicant: Applicant, reason: str) -> DispatchDeferred:
     spread = fraction(applicant.tenant, applicant.job, applicant.task, applicant.epoch)
     after = SOONEST + int((LATEST - SOONEST) * spread)
     return DispatchDeferred(time=0, task=applicant.task, epoch=applicant.epoch, reason=reason, after=after)
+
+
+def _sent(_: Attempt) -> bool:
+    return False
 
 
 def _failure(event: Event) -> FailureClass | None:

@@ -199,6 +199,11 @@ class Requests:
         self.agreed(attempt)
         self._presence.renew(attempt)
 
+    def unsent(self, attempt: Attempt) -> bool:
+        """Whether nothing of the attempt can have reached its agent."""
+        exchange = self._attempts.get(attempt)
+        return exchange is not None and not exchange.left
+
     def looks(self, attempt: Attempt, agent: str) -> bool:
         """Whether this agent was asked to look for the attempt's effect."""
         exchange = self._looks.get(attempt)
