@@ -10,12 +10,14 @@ import sys
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 from cpa.demo.mailbox import SENDER, Kind, Mailbox, maildir_name, open_mailbox
-from cpa.errors import Unavailable
+from cpa.errors import NotFound, Unavailable
+from cpa.executors.mail.imap import Endpoint, ImapMailbox
+from cpa.ports.mail import MailQuery, MailRefused
 
 ATTACHMENT = bytes(range(256)) * 400
 KINDS = tuple(kind for kind in get_args(Kind) if kind != "auto")
@@ -111,7 +113,7 @@ async def test_without_dovecot_the_embedded_server_is_taken(
 ) -> None:
     monkeypatch.setattr("cpa.demo.mailbox.find_dovecot", lambda: None)
     async with open_mailbox(tmp_path) as mail:
-        assert mail.imap is None
+        assert "embedded" in mail.title
     with pytest.raises(Unavailable, match="dovecot-imapd"):
         async with open_mailbox(tmp_path, kind="dovecot"):
             pass
@@ -147,3 +149,47 @@ async def test_dovecot_ends_with_its_owner_even_when_that_is_killed(tmp_path: Pa
     async with asyncio.timeout(15):
         while processes_of(folder):
             await asyncio.sleep(0.05)
+
+
+@kinds
+async def test_the_sender_may_look_for_what_came_by_imap(tmp_path: Path, kind: Kind) -> None:
+    def searched(mail: Mailbox, **query: Any) -> list[str]:
+        return [each.message_id for each in reader(mail).search(MailQuery(**query))]
+
+    async with open_mailbox(tmp_path, kind=kind) as mail:
+        await asyncio.to_thread(send, mail, letter("<1@cpa.example>"), SENDER)
+        await asyncio.to_thread(send, mail, letter("<2@cpa.example>", "b@kunde.example"), SENDER)
+        found = {
+            name: await asyncio.to_thread(searched, mail, **query)
+            for name, query in {
+                "all": {},
+                "id": {"message_id": "<2@cpa.example>"},
+                "subject": {"subject": "märz", "to": "billing@"},
+                "text": {"text": "Schöne"},
+                "nothing": {"message_id": "<3@cpa.example>"},
+            }.items()
+        }
+        whole = await asyncio.to_thread(reader(mail).read, "1", "INBOX")
+        with pytest.raises(NotFound):
+            await asyncio.to_thread(reader(mail).read, "9", "INBOX")
+        with pytest.raises(MailRefused, match="no folder"):
+            await asyncio.to_thread(reader(mail).read, "1", "Archiv")
+        with pytest.raises(MailRefused, match="refused the user"):
+            await asyncio.to_thread(reader(mail, "falsch").read, "1", "INBOX")
+
+    both = ["<2@cpa.example>", "<1@cpa.example>"]
+    assert found == {
+        "all": both,
+        "id": both[:1],
+        "subject": both[1:],
+        "text": both,
+        "nothing": [],
+    }
+    assert whole.attachments[0].content == ATTACHMENT
+
+
+def reader(mail: Mailbox, password: str | None = None) -> ImapMailbox:
+    imap = mail.imap
+    endpoint = Endpoint(tls="plain", host=imap.host, port=imap.port, user=imap.user)
+    known = imap.password if password is None else password
+    return ImapMailbox(endpoint, lambda: known, tls=None, timeout=20)

@@ -91,3 +91,15 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
 
     assert "+ open" in text
     assert "x send" in text
+
+
+def test_what_is_looked_for_is_in_no_doubt() -> None:
+    file = io.StringIO()
+    with Progress(Console(file=file, width=120)) as progress:
+        progress.update({"tasks": [task("send", "in_doubt", reason="proving")]}, [])
+        progress.update({"tasks": [task("send", "in_doubt", reason="doubt")]}, [])
+    first, second = file.getvalue().splitlines()
+
+    assert "proving" in first
+    assert "in_doubt" not in first
+    assert "in_doubt" in second

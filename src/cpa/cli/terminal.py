@@ -21,6 +21,7 @@ COLOURS = {
     "done": "green",
     "succeeded": "green",
     "running": "cyan",
+    "proving": "cyan",
     "assigned": "cyan",
     "ready": "blue",
     "pending": "blue",
@@ -39,6 +40,7 @@ COLOURS = {
 SIGNS = {
     "done": "✔",
     "running": "▶",
+    "proving": "▶",
     "assigned": "▷",
     "ready": "○",
     "pending": "○",
@@ -52,6 +54,7 @@ SIGNS = {
 PLAIN_SIGNS = {
     "done": "+",
     "running": ">",
+    "proving": ">",
     "assigned": ">",
     "held": "=",
     "in_doubt": "?",
@@ -69,6 +72,13 @@ def console(*, error: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=error, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def word(task: Mapping[str, Any]) -> str:
+    """A task's status for people: what is only being looked at again is in no doubt."""
+    return (
+        "proving" if (task["status"], task.get("reason")) == ("in_doubt", "proving") else str(task["status"])
+    )
 
 
 def sign(status: str) -> str:
@@ -164,8 +174,9 @@ def graph(detail: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> 
     for task in detail["tasks"]:
         depth[task["id"]] = 1 + max((depth.get(need, 0) for need in task["depends_on"]), default=0)
         unproved = task["id"] in detail.get("unproved", ())
-        shown = f"{sign(task['status'])} {task['status']}{', unproved' if unproved else ''}"
-        state = Text(shown, style="yellow" if unproved else COLOURS.get(task["status"], ""))
+        told_as = word(task)
+        shown = f"{sign(told_as)} {told_as}{', unproved' if unproved else ''}"
+        state = Text(shown, style="yellow" if unproved else COLOURS.get(told_as, ""))
         name = Text("  " * min(depth[task["id"]], 8) + task["id"])
         rows.add_row(name, task["action"], state, Text(_note(task, notes or {}), style="bright_black"))
     return Group(title, rows)
@@ -176,6 +187,8 @@ def _note(task: Mapping[str, Any], notes: Mapping[str, str]) -> str:
     failure = task.get("error")
     if failure:
         return shorten(f"{failure['code']}: {failure['message']}")
+    if word(task) == "proving":
+        return "looking for the effect at the target"
     if task["status"] in ("held", "in_doubt", "skipped") and task.get("reason"):
         return str(task["reason"])
     if task["status"] in ("running", "assigned"):
@@ -190,7 +203,8 @@ def explanations(answer: Mapping[str, Any]) -> None:
     if not found:
         line(f"the job is {answer['status']}: nothing is open")
     for entry in found:
-        line(f"{sign(entry['status'])} {entry['task']} is {entry['status']}: {entry['reason']}")
+        reason = f": {entry['reason']}" if entry["reason"] != entry["status"] else ""
+        line(f"{sign(entry['status'])} {entry['task']} is {entry['status']}{reason}")
         for name in ("evidence", "remedy", "actor"):
             if entry.get(name):
                 line(f"    {name + ':':10}{entry[name]}")

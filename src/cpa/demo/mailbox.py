@@ -1,8 +1,8 @@
 """The demo's mailbox: an SMTP server with a password, and a way to see what arrived.
 
 Two forms behind one interface. Where Debian's Dovecot is installed and we are root, it keeps the mail and
-that is read back by IMAP. Elsewhere the SMTP server itself writes a Maildir for each recipient. In both, the
-messages lie in `<folder>/mail/<address>` when all is over.
+that is read back by IMAP. Elsewhere the SMTP server itself writes a Maildir for each recipient, and a small IMAP
+server shows it. In both, the messages lie in `<folder>/mail/<address>` when all is over.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from cpa.demo.dovecot import Dovecot, find_dovecot, run_dovecot
+from cpa.demo.imapd import serve_imap
 from cpa.demo.smtpd import Account, DeliveryRefusedError, serve_smtp
 from cpa.errors import Unavailable
 
@@ -32,12 +33,12 @@ Kind = Literal["auto", "dovecot", "embedded"]
 
 
 class Mailbox(ABC):
-    """Where the demo's mail goes. `imap` is None where nobody can log in to read."""
+    """Where the demo's mail goes."""
 
     title: str
     """What it is, for people."""
 
-    def __init__(self, smtp: Account, imap: Account | None, folder: Path) -> None:
+    def __init__(self, smtp: Account, imap: Account, folder: Path) -> None:
         self.smtp, self.imap, self.folder = smtp, imap, folder
 
     @abstractmethod
@@ -65,7 +66,7 @@ async def open_mailbox(
     (folder / "mail").mkdir(parents=True, exist_ok=True)
     access = password or secrets.token_urlsafe(16)
     if program is None:
-        opened = _open_embedded(folder, access, smtp_port)
+        opened = _open_embedded(folder, access, smtp_port, imap_port)
     else:
         opened = _open_dovecot(folder, program, access, smtp_port, imap_port)
     async with opened as mail:
@@ -78,21 +79,22 @@ def maildir_name(address: str) -> str:
 
 
 class _MaildirMailbox(Mailbox):
-    title = "embedded SMTP server with AUTH, writing a Maildir"
+    title = "embedded SMTP server with AUTH, writing a Maildir; embedded IMAP server"
 
     async def messages(self, recipient: str, message_id: str = "") -> list[bytes]:
-        return await asyncio.to_thread(self._read, recipient, message_id)
+        return await asyncio.to_thread(_read, self.folder, recipient, message_id)
 
-    def _read(self, recipient: str, message_id: str) -> list[bytes]:
-        place = self.folder / maildir_name(recipient)
-        if not place.is_dir():
-            return []
-        box = mailbox.Maildir(place)
-        return [
-            box.get_bytes(key)
-            for key in sorted(box.keys(), key=_delivered)
-            if not message_id or box.get_message(key)["Message-ID"] == message_id
-        ]
+
+def _read(folder: Path, recipient: str, message_id: str = "") -> list[bytes]:
+    place = folder / maildir_name(recipient)
+    if not place.is_dir():
+        return []
+    box = mailbox.Maildir(place)
+    return [
+        box.get_bytes(key)
+        for key in sorted(box.keys(), key=_delivered)
+        if not message_id or box.get_message(key)["Message-ID"] == message_id
+    ]
 
 
 def _delivered(key: str) -> tuple[int, ...]:
@@ -102,7 +104,9 @@ def _delivered(key: str) -> tuple[int, ...]:
 
 
 @asynccontextmanager
-async def _open_embedded(folder: Path, password: str, smtp_port: int) -> AsyncIterator[Mailbox]:
+async def _open_embedded(
+    folder: Path, password: str, smtp_port: int, imap_port: int
+) -> AsyncIterator[Mailbox]:
     place = folder / "mail"
 
     def store(recipients: Sequence[str], message: bytes) -> None:
@@ -112,8 +116,12 @@ async def _open_embedded(folder: Path, password: str, smtp_port: int) -> AsyncIt
     async def deliver(_sender: str, recipients: Sequence[str], message: bytes) -> None:
         await asyncio.to_thread(store, recipients, message)
 
-    async with serve_smtp(SENDER, password, deliver, port=smtp_port) as smtp:
-        yield _MaildirMailbox(smtp, None, place)
+    async with (
+        serve_imap(password, lambda user: _read(place, user), port=imap_port) as port,
+        serve_smtp(SENDER, password, deliver, port=smtp_port) as smtp,
+    ):
+        imap = Account(host=smtp.host, port=port, user=SENDER, password=password)
+        yield _MaildirMailbox(smtp, imap, place)
 
 
 class _DovecotMailbox(Mailbox):
@@ -123,7 +131,6 @@ class _DovecotMailbox(Mailbox):
         return await asyncio.to_thread(self._read, recipient, message_id)
 
     def _read(self, recipient: str, message_id: str) -> list[bytes]:
-        assert self.imap is not None
         with imaplib.IMAP4(self.imap.host, self.imap.port, timeout=10) as client:
             client.login(recipient, self.imap.password)
             client.select("INBOX", readonly=True)

@@ -19,6 +19,7 @@ _LOOKS = {
     "ready": ("○", "blue"),
     "assigned": ("▷", "cyan"),
     "running": ("▶", "cyan"),
+    "proving": ("▶", "cyan"),
     "held": ("‖", "yellow"),
     "in_doubt": ("?", "magenta"),
     "done": ("✔", "green"),
@@ -26,7 +27,7 @@ _LOOKS = {
     "skipped": ("↷", "bright_black"),
     "cancelled": ("–", "bright_black"),
 }
-_BUSY = ("assigned", "running")
+_BUSY = ("assigned", "running", "proving")
 _ASCII = {"✔": "+", "✘": "x", "▶": ">", "▷": ">", "○": "o", "·": ".", "‖": "=", "↷": "-", "–": "-"}
 _BEGIN = ("agent_chosen", "task_started")
 _END = ("task_succeeded", "task_failed", "task_verified")
@@ -60,6 +61,7 @@ class Progress:
             self._console.print(self.graph(), soft_wrap=False)
 
     def update(self, detail: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> None:
+        detail = {**detail, "tasks": [_read(task) for task in detail["tasks"]]}
         self._detail = detail
         for event in events:
             self._time(event)
@@ -132,11 +134,19 @@ class Progress:
         self._console.print(line)
 
 
+def _read(task: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The task with a word for people where it is done and its effect is being looked for."""
+    proving = (task["status"], task.get("reason")) == ("in_doubt", "proving")
+    return {**task, "status": "proving"} if proving else task
+
+
 def _note(task: Mapping[str, Any], before: str = "") -> str:
     """The one thing worth knowing about a task now; `before` is the task shown above it."""
     error, result = task.get("error"), task.get("result") or {}
     if error:
         return f"{error['code']}: {error['message']}"
+    if task["status"] == "proving":
+        return "looking for the effect at the target"
     if task["status"] in ("held", "in_doubt", "skipped"):
         return str(task.get("reason") or "")
     file = result.get("file")

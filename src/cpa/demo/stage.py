@@ -76,7 +76,6 @@ class Props:
             ("portal", f"{self.portal}  (user {self.user}, password {self.password})"),
             ("mailbox", self.mail.title),
             ("", ", ".join(_mail_settings(self.mail).values())),
-            ("mail", f"{self.mail.folder}/ADDRESS/new holds what has come for ADDRESS"),
         )
 
 
@@ -236,8 +235,7 @@ def _write_secret(path: Path, value: str) -> None:
 
 def _mail_settings(mail: Mailbox) -> dict[str, str]:
     """The addresses of a mailbox, as `cpa.yaml` takes them."""
-    found = {"smtp_url": _address("smtp", mail.smtp)}
-    return found if mail.imap is None else found | {"imap_url": _address("imap", mail.imap)}
+    return {"smtp_url": _address("smtp", mail.smtp), "imap_url": _address("imap", mail.imap)}
 
 
 def _address(scheme: str, account: Account) -> str:

@@ -8,7 +8,9 @@ HTTP API alone; portal and mailbox are real servers. The end is believed only wh
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
@@ -249,6 +251,9 @@ def _conclude(
     verdict = "[bold green]Proved" if holds else "[bold red]Not proved"
     console.print(f"\n{verdict}[/] in {seconds:.1f} s.\n")
     console.print("[bold]Where to look next[/bold]")
+    if shutil.which("cpa") is None:
+        folder = Path(sys.executable).parent
+        console.print(f'  first             export PATH="{folder}:$PATH"', markup=False)
     if not keep_open:
         console.print(
             f"  start it again    cpa serve --data {stage.props.data} --workspace {stage.props.workspace}"
@@ -262,6 +267,7 @@ def _conclude(
     console.print(f"  the job           cpa job {job}")
     console.print(f"  why it is so      cpa explain {job}")
     console.print(f"  what was done     cpa audit --job {job}    ({told[-1].pictures} pictures and files)")
+    console.print(f"  its files         cpa files {job} --save FOLDER --pictures")
     console.print(f"  API docs          {stage.api if keep_open else 'http://127.0.0.1:8700'}/docs")
     console.print(f"  the mail          {stage.props.folder / 'mail' / RECIPIENT}")
     console.print("\n[bold]Your own[/bold]")
@@ -277,11 +283,9 @@ async def _serve_props(console: Console, folder: Path, mail: Kind, ports: Ports)
     async with open_props(folder, mail=mail, ports=ports) as props:
         for name, value in props.parts:
             console.print(f"{name:<10} {value}", markup=False)
-        if props.mail.imap is None:
-            console.print(
-                "Nobody can look into this mailbox by IMAP (that takes root and Debian's dovecot-imapd and "
-                "dovecot-lmtpd): take imap_url out of your cpa.yaml, and mails end as unproved."
-            )
+        console.print(
+            f"mail       {props.mail.folder}/ADDRESS/new holds what has come for ADDRESS", markup=False
+        )
         console.print("Ctrl-C ends it.")
         await _until_interrupted()
     return 0
