@@ -21,6 +21,7 @@ from cpa.engines.local.engine import LocalEngine
 from cpa.errors import Conflict, CPAError, Unavailable
 from cpa.executors.registry import ExecutorRegistry
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
+from cpa.orchestrator.bids import Bids
 from cpa.orchestrator.directory import AgentDirectory
 from cpa.orchestrator.log import MessageLog
 from cpa.orchestrator.messages import Messages
@@ -187,6 +188,7 @@ class Life:
         self.requests.connect(
             self._alive(self.orchestrator.handle_agent_response), self._alive(self.orchestrator.refused)
         )
+        self.orchestrator.assignments.unsent = self.requests.unsent
         self.directory = AgentDirectory(
             world.agent_store,
             self.registry,
@@ -212,6 +214,7 @@ class Life:
             self._journal,
             self.registry,
             self.requests,
+            Bids(self.registry, self.orchestrator.assignments, self.requests.discover, world.clock),
             self.directory,
             world.clock,
         )
