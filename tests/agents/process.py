@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from tests.agents.scheduler import ADMIN, FakeScheduler
 from cpa.agents.agent import SystemClock
 from cpa.agents.session import Options, Session
 from cpa.executors.registry import ExecutorRegistry
+from cpa.ports.agents import Readiness
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 
 
@@ -75,7 +76,14 @@ class Running:
 
 @asynccontextmanager
 async def agent(
-    scheduler: FakeScheduler, folder: Path, *, listens: bool = False, hands: Hands | None = None, **more: Any
+    scheduler: FakeScheduler,
+    folder: Path,
+    *,
+    listens: bool = False,
+    hands: Hands | None = None,
+    readiness: Callable[[], Readiness] = Readiness,
+    refuses: Callable[[ActionRequest], str] = lambda _: "",
+    **more: Any,
 ) -> AsyncIterator[Running]:
     """An agent that has registered and is heard."""
     hands, lines = hands or Hands(), list[str]()
@@ -94,7 +102,14 @@ async def agent(
             | more
         )
     )
-    session = Session(options, ExecutorRegistry([hands]), SystemClock(), ready=lines.append)
+    session = Session(
+        options,
+        ExecutorRegistry([hands]),
+        SystemClock(),
+        readiness=readiness,
+        refuses=refuses,
+        ready=lines.append,
+    )
     life = asyncio.create_task(session.run())
     running = Running(session, hands, life, lines)
     try:

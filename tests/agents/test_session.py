@@ -21,6 +21,7 @@ from cpa.core.classes import FailureClass
 from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import BadInput, CPAError, Forbidden, InternalError, Unauthorized, Unavailable
 from cpa.executors.registry import ExecutorRegistry
+from cpa.ports.agents import Readiness
 from cpa.ports.executor import ExecutionResult
 
 DO = "x.test.do"
@@ -254,6 +255,30 @@ async def test_what_was_refused_does_not_begin_when_a_copy_of_it_comes(
     else:
         await scheduler.until(lambda: len(scheduler.of_type("refuse")) == 2, "refusing again")
     assert [request.task for request in tester.hands.began] == ["a", "b"]
+
+
+async def test_what_stands_in_the_way_is_told_in_beats_and_refused_with_its_reason(
+    scheduler: FakeScheduler, tmp_path: Path, way: str
+) -> None:
+    facts = Readiness(session_locked=True, applications={"outlook": "16"})
+    async with agent(
+        scheduler,
+        tmp_path,
+        listens=way == "http",
+        readiness=lambda: facts,
+        refuses=lambda request: "der Bildschirm ist gesperrt" if request.task == "a" else "",
+    ) as tester:
+        assert scheduler.beats[-1]["readiness"] == {"session_locked": True, "applications": {"outlook": "16"}}
+        statuses = await hand_over(
+            scheduler, scheduler.request(DO, task="a"), scheduler.request(DO, task="b")
+        )
+        await scheduler.until(lambda: "done" in scheduler.types(task="b"), "the other one")
+        assert tester.hands.done == ["b"]
+        if statuses:
+            assert statuses == [409, 202]
+        else:
+            said = scheduler.of_type("refuse")[0].to_dict()["payload"]
+            assert (said["class"], said["reason"]) == ("environment", "not_ready")
 
 
 async def test_failures_keep_their_class_and_all_they_say(tester: Running, scheduler: FakeScheduler) -> None:
