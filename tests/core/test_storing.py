@@ -133,12 +133,18 @@ def test_a_proposal_that_cannot_be_kept_is_a_refusal() -> None:
 
 def test_texts_are_mended_and_cut() -> None:
     event = events.TaskFailed(
-        time=5, task=0, epoch=1, failure=FailureClass.TECHNICAL, code="c\ud800", message="m" * 10**6
+        time=5,
+        task=0,
+        epoch=1,
+        failure=FailureClass.TECHNICAL,
+        code="c\ud800",
+        message="m" * 10**6,
+        artifacts=("sha256:\ud800",),
     )
     assert needs_a_look(event)
     found = storable(event)
     assert isinstance(found, events.TaskFailed)
-    assert found.code == "c\ufffd"
+    assert (found.code, found.artifacts) == ("c\ufffd", ("sha256:\ufffd",))
     assert len(found.message) <= MAX_TEXT + 2
     assert mended("Grüße 👋") == "Grüße 👋"
 
@@ -157,6 +163,7 @@ def test_a_person_is_told() -> None:
     assert storable(fixed) == fixed
     fired = events.TimerFired(time=5, key="timeout")
     assert storable(fired) == fired
+    assert not needs_a_look(fired)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,8 @@ def storable(event: Event) -> Event:
         return _instead(event, error)
     if isinstance(event, TaskFailed):
         changed["code"] = mended(event.code)
+    if isinstance(event, TaskFailed | TaskSucceeded):
+        changed["artifacts"] = tuple(map(mended, event.artifacts))
     return replace(event, **changed)
 
 

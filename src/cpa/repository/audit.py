@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from cpa.core.audit import Sealed, erased, unseal
 from cpa.core.events import Event
-from cpa.errors import BadInput
+from cpa.errors import BadInput, InternalError
 from cpa.ports.repository import MAX_PAGE, AuditFilter, AuditRow, AuditSlice, LeafRow
 from cpa.repository.database import Database
 from cpa.repository.jobs import bounded, decoded
@@ -102,7 +102,13 @@ class SqlAuditRepository:
         where = (job_specs.c.tenant == tenant, job_specs.c.job.in_(names))
         query = sa.select(job_specs.c.job, job_specs.c.spec).where(*where)
         rows = await self._database.read(lambda c: c.execute(query).all()) if names else ()
-        return {job: tuple(task.id for task in decoded(_NAMES, body, "job spec").tasks) for job, body in rows}
+        found = {}
+        for job, body in rows:
+            try:
+                found[job] = tuple(task.id for task in decoded(_NAMES, body, "job spec").tasks)
+            except InternalError:
+                continue  # the plan cannot be read; what happened still can, with numbers for names
+        return found
 
 
 def _placed(result: sa.CursorResult[Any]) -> int:
