@@ -38,6 +38,8 @@ ACTIONS = {
     EffectClass.VERIFIABLE: "x.sim.post",
     EffectClass.UNSAFE: "x.sim.press",
 }
+BEAT, LEASE = 5.0, 15.0
+"""Seconds, as the scheduler says when an agent registers."""
 SETTLE = 60.0
 """Seconds after which an effect that is not there will not come any more."""
 RESEND = 2.0
@@ -231,17 +233,17 @@ class Process:
     async def _work(self, conversations: Conversations, life: str) -> None:
         if self._group is not None:
             self._group.create_task(self._misbehave(conversations))
-        interval = 5.0
         while True:
             await self.awake()
-            if asyncio.get_running_loop().time() >= self._mute_until:
-                interval = await self._beat(conversations, life, interval)
-            await asyncio.sleep(interval)
+            if asyncio.get_running_loop().time() < self._mute_until:
+                await asyncio.sleep(1)
+                continue
+            await asyncio.sleep(await self._beat(conversations, life))
 
-    async def _beat(self, conversations: Conversations, life: str, interval: float) -> float:
-        """As `agents.session` does it."""
+    async def _beat(self, conversations: Conversations, life: str) -> float:
+        """As `agents.session` does it; seconds until the next one."""
         world, clock = self.world, self.world.clock
-        sent, lease = clock.monotonic(), 3 * interval
+        sent = clock.monotonic()
         beat = Beat(
             status=AgentStatus.ONLINE,
             load=conversations.busy / self.slots,
@@ -265,8 +267,8 @@ class Process:
             return 1.0
         await self.awake()
         conversations.lost(lost_in(answer))
-        conversations.fence.renewed(sent + lease)
-        return 0.0 if conversations.fence.closed else 5.0
+        conversations.fence.renewed(sent + LEASE)
+        return 0.0 if conversations.fence.closed else BEAT
 
     async def _misbehave(self, conversations: Conversations) -> None:
         """Now and then an attempt is forgotten (no answer, no name in a beat), or a lie is told."""

@@ -42,6 +42,7 @@ def plan(chance: random.Random, tasks: int, faults: frozenset[str]) -> JobSpec:
                 approval=approval and not asks,
                 approvals=chance.choice((1, 2)) if approval and not asks else 0,
                 timeout=chance.choice((8_000, 30_000, 120_000)),
+                bids=chance.choice((0, 0, 0, 500, 3_000)),
                 retry=RetryPolicy(max_attempts=chance.randint(1, 4), first_delay=chance.choice((1, 500))),
             )
         )

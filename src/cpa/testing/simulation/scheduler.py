@@ -189,6 +189,8 @@ class Life:
             self._alive(self.orchestrator.handle_agent_response), self._alive(self.orchestrator.refused)
         )
         self.orchestrator.assignments.unsent = self.requests.unsent
+        bids = Bids(self.registry, self.orchestrator.assignments, self.requests.discover, world.clock)
+        self.orchestrator.bids = bids
         self.directory = AgentDirectory(
             world.agent_store,
             self.registry,
@@ -208,13 +210,15 @@ class Life:
             keep=world.keep,
             max_running=world.max_running,
         )
+        assignments = self.orchestrator.assignments
+        assignments.report = self._alive(assignments.report)
         self.messages = Messages(
             self.engine,
             _PLANNER,
             self._journal,
             self.registry,
             self.requests,
-            Bids(self.registry, self.orchestrator.assignments, self.requests.discover, world.clock),
+            bids,
             self.directory,
             world.clock,
         )
