@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -232,6 +233,36 @@ def test_init_writes_a_workspace_and_overwrites_nothing(tmp_path: Path) -> None:
     assert again.returncode == 1
     assert "nothing is overwritten" in told(again)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == written
+
+
+def test_intents_are_listed_with_an_example_in_each_language(tmp_path: Path) -> None:
+    assert cpa("init", "mine", cwd=tmp_path).returncode == 0
+    done = cpa("intents", "list", cwd=tmp_path / "mine")
+    listed = json.loads(cpa("intents", "list", "--json", cwd=tmp_path / "mine").stdout)["intents"]
+
+    assert done.returncode == 0
+    assert [each["name"] for each in listed][-1] == "portal.customers"
+    assert all(set(each["examples"]) == {"de", "en"} and each["description"] for each in listed)
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    assert "  de     Zeige mir bitte alle Kunden im Portal\n" in done.stdout
+    assert "  needs  customer, to\n" in done.stdout
+
+    alone = cpa("intents", "list", "--intents", "intents.yaml", cwd=tmp_path / "mine")
+
+    assert alone.stdout.startswith("portal.customers\n")
+    assert "mail.send" not in alone.stdout
+
+
+def test_a_reply_fills_what_a_sentence_leaves_open(tmp_path: Path) -> None:
+    sentence = "Schicke die Rechnung von ACME"
+    open_ = cpa("route", sentence, cwd=tmp_path)
+    filled = cpa("route", sentence, "--reply", "to=an anna@kunde.example", cwd=tmp_path)
+    wrong = cpa("route", sentence, "--reply", "anna@kunde.example", cwd=tmp_path)
+
+    assert (open_.returncode, filled.returncode, wrong.returncode) == (1, 0, 2)
+    assert "An welche Mailadresse?" in open_.stdout
+    assert "to          anna@kunde.example" in filled.stdout
+    assert "--reply to=" in told(wrong)
 
 
 def test_init_below_a_file_is_bad_input(tmp_path: Path) -> None:

@@ -83,6 +83,38 @@ def test_a_graph_is_submitted_watched_and_listed(server: Scheduler) -> None:
     assert job in cpa(server, "jobs", "--status", "done").stdout
 
 
+def test_what_a_sentence_leaves_open_is_asked_for_where_somebody_can_answer(server: Scheduler) -> None:
+    sentence = "Schreibe eine Mail an anna@kunde.example"
+    refused = cpa(server, "submit", sentence, "--dry-run")
+    replied = cpa(server, "submit", sentence, "--dry-run", "--reply", "text=Bis morgen.")
+    wrong = cpa(server, "submit", sentence, "--dry-run", "--reply", "txt=Bis morgen.")
+
+    assert (refused.returncode, replied.returncode, wrong.returncode) == (1, 0, 2)
+    assert "Was soll in der Mail stehen? Zum Beispiel: Das Paket ist angekommen." in refused.stderr
+    assert "Bis morgen." in replied.stdout
+    assert "Did you mean text?" in wrong.stderr
+
+    ours, theirs = pty.openpty()
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "cpa", "submit", sentence, "--dry-run"],
+        cwd=server.data.parent,
+        env=clean_environment(CPA_URL=server.url),
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    )
+    os.write(ours, "Grüße aus Köln\n".encode())
+    shown, _ = asking.communicate(timeout=60)
+    os.close(theirs)
+    asked = os.read(ours, 4096).decode()
+    os.close(ours)
+
+    assert asking.returncode == 0
+    assert "Was soll in der Mail stehen?" in asked
+    assert "Grüße aus Köln" in shown
+
+
 def test_waiting_ends_with_the_job(server: Scheduler) -> None:
     (server.data.parent / "plan.json").write_text(json.dumps(GRAPH))
     done = cpa(server, "submit", "--graph", "plan.json", "--wait", "--json")

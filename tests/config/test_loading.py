@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from cpa.config.explanation import WIDTH, explain_route
 from cpa.config.intents import (
     SHIPPED,
     check,
     check_file,
-    explain_route,
     load_intents,
     load_shipped,
     router_of,
 )
 from cpa.config.loading import MAX_BYTES, ConfigError, load_file, load_text
+from cpa.core.intents import RouteContext
 from cpa.errors import BadInput, NotFound, TooLarge
 
 GOOD = """\
@@ -150,14 +151,45 @@ def test_dates_stay_as_written_and_numbers_are_numbers() -> None:
 
 
 def test_an_explanation_shows_what_would_happen_and_why() -> None:
-    shown = str(explain_route(router_of([load_shipped()]), "Please downlaod ACME's latest invoice."))
-    assert "intent     portal.invoice.download  score 0.90" in shown
-    assert "argument   customer = 'ACME'" in shown
-    assert "typo       downlaod read as download" in shown
-    assert "lost       portal.invoice.mail" in shown
-    shown = str(explain_route(router_of([load_shipped()]), "Bitte nicht schicken"))
-    assert "reason     negated" in shown
-    assert "question   Ich habe verstanden" in shown
+    router = router_of([load_shipped()])
+    shown = str(explain_route(router, "Please downlaod ACME's latest invoice."))
+    assert shown.splitlines() == [
+        "intent      portal.invoice.download",
+        "            Fetch a customer's latest invoice from the portal.",
+        "customer    ACME",
+        "confidence  90%, downlaod read as download",
+        "words       downlaod, latest, invoice (pattern 0)",
+    ]
+    shown = str(explain_route(router, "Please downlaod ACME's latest invoice.", all=True))
+    assert "sentence    [request] Please downlaod" in shown
+    assert "lost        portal.invoice.mail (0): does not say send" in shown
+
+
+def test_an_explanation_says_what_is_missing_and_fits_a_terminal() -> None:
+    router = router_of([load_shipped()])
+    lines = explain_route(router, 'Schicke die Rechnung von "ACME".\n\nViele Grüße\nAnna').lines
+    assert "to          missing" in lines
+    assert "customer    ACME" in lines
+    assert "subject     Rechnung  (default)" in lines
+    assert "not read    signature" in lines
+    assert any(line.startswith("question    An welche Mailadresse? Zum Beispiel:") for line in lines)
+    lines = explain_route(router, "Schreibe an anna@kunde.example:\nHallo,\n\nbis morgen.").lines
+    assert lines[lines.index("text        Hallo,") + 1 :][:2] == ("", "            bis morgen.")
+    for text in ("Bitte nicht schicken", "Hole die Rechnung von ACME und Beta", "Hole die Rechnung " * 20):
+        lines = explain_route(router, text).lines
+        assert all(len(line) <= WIDTH for line in lines), lines
+    shown = str(explain_route(router, "Hole die Rechnung von ACME und Beta"))
+    assert "nearly      portal.invoice.download (0): not accounted for: Beta" in shown
+    shown = str(explain_route(router, "Bitte nicht schicken"))
+    assert "intent      unknown: negated" in shown
+    assert "question    Ich habe verstanden" in shown
+    assert "typing      downlaod" in str(explain_route(router, "Please downlaod the weather"))
+
+
+def test_a_reply_is_shown_with_what_became_of_it() -> None:
+    context = RouteContext(replies={"to": "an anna@kunde.example"})
+    shown = str(explain_route(router_of([load_shipped()]), "Schicke die Rechnung von ACME", context))
+    assert "to          anna@kunde.example  (from: an anna@kunde.example)" in shown
 
 
 @pytest.mark.parametrize(
@@ -174,6 +206,39 @@ def test_an_example_that_is_not_understood_says_what_to_add(
     report = check_file(write(tmp_path, GOOD.replace("Book room 4", example, 1)))
     assert remedy in str(report)
     assert "intents.room.book.examples[0]" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("word", "remedy"),
+    [
+        ("delivery note", "Add words: {delivery_note: [delivery note]} at the top. Write delivery_note."),
+        ("look up", "Write look_up."),
+    ],
+)
+def test_a_name_of_several_words_needs_a_group(tmp_path: Path, word: str, remedy: str) -> None:
+    report = check_file(write(tmp_path, GOOD.replace("[book, room]", f"[book, {word}]", 1)))
+    assert remedy in str(report)
+    assert ".keywords.all: " in str(report)
+
+
+def test_a_word_like_a_common_verb_is_a_word(tmp_path: Path) -> None:
+    text = GOOD.replace("[book, room]}", "[book, room], any: [orders, room]}", 1)
+    assert (
+        check_file(write(tmp_path, text.replace("all: [book, room]", "all: [book, room, orders]"))).ok
+        is False
+    )
+    assert "no group" not in str(check_file(write(tmp_path, text.replace("book, room]", "book, orders]"))))
+
+
+def test_the_docs_list_what_is_shipped() -> None:
+    """Each intent with an example of each language that becomes it."""
+    docs = Path(__file__).parents[2] / "docs" / "automations.md"
+    rows = [line.split(" | ") for line in docs.read_text("utf-8").splitlines() if line.startswith("| `")]
+    listed = {row[0].strip("| `"): row[2:] for row in rows if len(row) == 4}
+    router = router_of([load_shipped()])
+    for definition in router.definitions:
+        for sentence in listed[definition.name]:
+            assert router.route(sentence.strip("| ")).name == definition.name
 
 
 def test_two_errors_are_counted_in_the_message() -> None:

@@ -78,15 +78,15 @@ def test_me_is_the_requester_when_the_channel_knows_an_address() -> None:
     assert (asked.name, asked.missing, asked.question) == (
         "portal.invoice.mail",
         ("to",),
-        "To which mail address?",
+        "To which mail address? For example: billing@kunde.example",
     )
 
 
 def test_a_missing_argument_is_asked_for_in_the_language_of_the_request() -> None:
     answer = route("Hole die neueste Rechnung aus dem Portal.")
     assert (answer.name, answer.missing, answer.complete) == ("portal.invoice.download", ("customer",), False)
-    assert answer.question == "Die Rechnung welches Kunden?"
-    assert route("Get the latest invoice from the portal.").question == "Whose invoice?"
+    assert answer.question == "Die Rechnung welches Kunden? Zum Beispiel: ACME"
+    assert route("Get the latest invoice from the portal.").question == "Whose invoice? For example: ACME"
     assert route("Get the latest invoice from the portal.", locale="de").question.startswith("Die Rechnung")
 
 

@@ -167,8 +167,8 @@ def test_a_single_value_is_found_by_its_type(text: str, values: dict[str, Any]) 
     [
         ("Send the report 2026-11-24", "2026-11-24"),
         ("Send 1.2.3 copies of the report", "1.2.3"),
-        ("Send the urgent minor report", "more than one value: level: high / low"),
-        ("Send 3 copies of 4 copies of the report", "more than one value: copies: 3 / 4"),
+        ("Send the urgent minor report", "high / low"),
+        ("Send 3 copies of 4 copies of the report", "3 / 4"),
     ],
 )
 def test_a_value_that_is_not_introduced_or_not_the_only_one_is_not_guessed(text: str, reason: str) -> None:
@@ -243,7 +243,7 @@ def test_a_name_is_cut_from_the_text_as_it_was_written(text: str, customer: str)
 def test_two_names_are_not_guessed_between() -> None:
     answer = NAMED.route("Send the report of ACME for Globex")
 
-    assert why_not(answer) == "more than one value: customer: ACME / Globex"
+    assert why_not(answer) == "ACME / Globex"
 
 
 # -- definitions ---------------------------------------------------------------------------------------------

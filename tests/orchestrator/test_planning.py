@@ -120,14 +120,26 @@ def test_wrong_arguments_are_named(given: dict[str, Any], field: str, says: str)
     assert caught.value.remedy
 
 
+def test_a_reply_to_what_was_asked_fills_the_request() -> None:
+    made = plan("Get ACME's latest invoice and mail it", replies={"to": "to bob@x.example, please"})
+    assert arguments(made, "send")["to"] == ["bob@x.example"]
+    with pytest.raises(UnknownIntent, match="braucht to") as asked:
+        plan("Schicke die letzte Rechnung von ACME", replies={"to": "an Bob"})
+    assert asked.value.remedy is not None
+    assert asked.value.remedy.startswith("„an Bob“ beantwortet das nicht. An welche Mailadresse?")
+    with pytest.raises(BadInput, match="no argument 'too'") as wrong:
+        plan("Schicke die letzte Rechnung von ACME", replies={"too": "bob@x.example"})
+    assert (wrong.value.field, wrong.value.remedy) == ("replies.too", "Did you mean to?")
+
+
 def test_unknown_intents_are_refused_with_a_question_in_the_language_of_the_request() -> None:
-    with pytest.raises(UnknownIntent, match="negated") as caught:
+    with pytest.raises(UnknownIntent, match="wurde nicht verstanden: negated") as caught:
         plan("Bitte schicke die Rechnung von ACME nicht an billing@kunde.example.")
     assert caught.value.remedy is not None
     assert caught.value.remedy.startswith("Ich habe verstanden, was nicht geschehen soll")
     with pytest.raises(UnknownIntent, match="needs to") as missing:
         plan("Get ACME's latest invoice and mail it")
-    assert missing.value.remedy == "To which mail address?"
+    assert missing.value.remedy == "To which mail address? For example: billing@kunde.example"
     with pytest.raises(UnknownIntent, match="no intent") as named:
         plan(intent="portal.invoice.male")
     assert named.value.remedy == "Did you mean portal.invoice.mail?"

@@ -65,6 +65,12 @@ class ScheduleRequest(_When):
     """A request in a person's words, or a LAM request."""
 
     text: str | None = Field(default=None, max_length=_LONGEST_TEXT, examples=[_SENTENCE])
+    replies: dict[str, str] = Field(
+        default_factory=dict,
+        max_length=50,
+        description="Replies to what was asked back, in the person's words, by argument: when the answer was "
+        '`unknown_intent` with the field `arguments.to`, repeat the text with `{"to": "…"}`.',
+    )
     message: dict[str, JsonValue] | None = Field(default=None, description="A LAM message of type request.")
 
     @model_validator(mode="after")
@@ -141,6 +147,7 @@ _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     openapi_extra=body_schema(
         ScheduleRequest,
         sentence={"text": _SENTENCE},
+        reply={"text": "Hole die neueste Rechnung aus dem Portal", "replies": {"customer": "von ACME"}},
         later={"text": "Schick mir die letzte Rechnung von ACME", "run_at": "2026-12-24T08:00:00+01:00"},
         dry_run={"text": _SENTENCE, "dry_run": True},
     ),
@@ -156,7 +163,7 @@ async def schedule(
         message = _request(body.message)
         text = message.payload.text or ""
         context = _spoken(message, caller) | context
-    wanted = PlanRequest(tenant=caller.tenant, text=text, context=context)
+    wanted = PlanRequest(tenant=caller.tenant, text=text, replies=body.replies, context=context)
     return await _accept(services, caller, body, wanted, idempotency_key, digest)
 
 

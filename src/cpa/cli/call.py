@@ -50,6 +50,27 @@ Workspace = Annotated[
     typer.Option("--workspace", "-w", help="Folder with cpa.yaml  [default: here, if it has one]"),
 ]
 
+Replies = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ARGUMENT=WORDS", help="Reply to what is asked back, as in to=anna@kunde.example."),
+]
+
+
+def replies(given: list[str] | None) -> dict[str, str]:
+    """Each `argument=words`. Raises `BadInput` for anything else."""
+    found: dict[str, str] = {}
+    for entry in given or ():
+        name, sign, said = words(entry).partition("=")
+        if not sign or not name.strip() or not said.strip():
+            raise BadInput(
+                f"{entry!r} is no reply",
+                field="reply",
+                value=entry,
+                remedy="write --reply to=anna@kunde.example",
+            )
+        found[name.strip()] = said.strip()
+    return found
+
 
 def settings(**given: Any) -> Settings:
     """The settings of this call; arguments that are None are left to environment and defaults.

@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 
 from cpa.cli import agent, agents, jobs, keys
-from cpa.cli.call import CODES, INTERRUPTED, NEGATIVE, OK, Data, Json, Workspace, dump, fail, settings, words
+from cpa.cli.call import (
+    CODES,
+    INTERRUPTED,
+    NEGATIVE,
+    OK,
+    Data,
+    Json,
+    Replies,
+    Workspace,
+    dump,
+    fail,
+    replies,
+    settings,
+    words,
+)
 from cpa.errors import CPAError
 
 app = typer.Typer(
@@ -29,7 +43,9 @@ app = typer.Typer(
     "  cpa COMMAND --help          examples for each command\n"
     f"\n{CODES}",
 )
-intents = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The intents file: check it.")
+intents = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="What can be asked for: list it, check a file of it."
+)
 
 
 class Language(StrEnum):
@@ -150,15 +166,37 @@ def route(
     file: Annotated[
         Path | None, typer.Option("--intents", help="An intents file instead of the workspace's.")
     ] = None,
+    reply: Replies = None,
+    all: Annotated[
+        bool, typer.Option("--all", help="Also how each sentence was read, and why each pattern lost.")
+    ] = False,
     workspace: Workspace = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a sentence would do, and why. Runs nothing, needs no server."""
+    """Show what a sentence would do, and what is missing. Runs nothing, needs no server."""
     from cpa.cli.rules import route as route_now
 
-    answer = route_now(words(text), settings(workspace=workspace).workspace, file)
+    known = settings(workspace=workspace).workspace
+    answer = route_now(words(text), known, file, replies=replies(reply), all=all)
     dump(answer.facts) if as_json else typer.echo(answer.text)
     raise typer.Exit(OK if answer.well else NEGATIVE)
+
+
+@intents.command(
+    "list", epilog="\b\nExamples:\n  cpa intents list\n  cpa intents list --intents intents.yaml --json"
+)
+def list_intents(
+    file: Annotated[
+        Path | None, typer.Option("--intents", help="An intents file instead of the workspace's.")
+    ] = None,
+    workspace: Workspace = None,
+    as_json: Json = False,
+) -> None:
+    """List what can be asked for, with examples."""
+    from cpa.cli.rules import listing
+
+    answer = listing(settings(workspace=workspace).workspace, file)
+    dump(answer.facts) if as_json else typer.echo(answer.text)
 
 
 @intents.command("check", epilog="\b\nExample:\n  cpa intents check intents.yaml")

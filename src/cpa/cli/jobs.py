@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,16 +17,18 @@ from cpa.cli.call import (
     Data,
     JobId,
     Json,
+    Replies,
     dump,
     job_id,
     leave,
     part,
     read,
+    replies,
     server,
     settings,
     words,
 )
-from cpa.errors import BadInput, Conflict
+from cpa.errors import BadInput, Conflict, UnknownIntent
 
 if TYPE_CHECKING:
     from cpa.cli.client import Client
@@ -55,12 +58,14 @@ def add_to(root: typer.Typer) -> None:
     epilog="\b\nExamples:\n"
     '  cpa submit "Get ACME\'s latest invoice and mail it to billing@kunde.example" --watch\n'
     '  cpa submit "Hole die letzte Rechnung von ACME" --dry-run\n'
+    '  cpa submit "Schicke die Rechnung von ACME" --reply to=anna@kunde.example\n'
     "  cpa submit --graph plan.json --wait           a plan of your own: docs/api.md\n"
     "  echo 'Zeige mir alle Kunden im Portal' | cpa submit - --at 2030-12-24T12:00:00Z\n\n" + CONNECT
 )
 def submit(
     text: Annotated[str, typer.Argument(help="The request, in your words; - reads standard input.")] = "",
     graph: Annotated[Path | None, typer.Option(help="A task graph (JSON) instead of a sentence.")] = None,
+    reply: Replies = None,
     watch: Watching = False,
     wait: Wait = False,
     dry_run: Annotated[
@@ -72,16 +77,18 @@ def submit(
     idempotency_key: Annotated[str, typer.Option(help="The same key again gives the same job.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Hand in a request. Prints the job's id, once the job is durable."""
+    """Hand in a request. Prints the job's id, once the job is durable. On a terminal, what is left open is
+    asked for; elsewhere --reply gives it."""
     from cpa.cli import outcome
 
     path, body = _request(words(text), graph)
+    body |= {"replies": replies(reply)} if reply else {}
     body |= {"priority": priority} if priority else {}
     body |= {"run_at": at} if at else {}
     body |= {"deadline": deadline} if deadline else {}
     body |= {"dry_run": True} if dry_run else {}
     with server() as api:
-        answer = api.post(path, body, key=idempotency_key)
+        answer = _asking(api, path, body, idempotency_key)
         if dry_run:
             dump(answer) if as_json else outcome.plan(answer)
         elif watch or wait:
@@ -247,6 +254,19 @@ def _request(text: str, graph: Path | None) -> tuple[str, dict[str, Any]]:
             "there is no request", field="text", remedy="give a sentence, or a task graph with --graph"
         )
     return "/schedule", {"text": text}
+
+
+def _asking(api: Client, path: str, body: dict[str, Any], key: str) -> Any:
+    """Hand in; on a terminal, ask for what is missing and hand in again."""
+    while True:
+        try:
+            return api.post(path, body, key=key)
+        except UnknownIntent as error:
+            name = (error.field or "").removeprefix("arguments.")
+            if name == error.field or not (sys.stdin.isatty() and sys.stderr.isatty()):
+                raise
+            given = typer.prompt(error.remedy or name, prompt_suffix=" ", err=True)
+            body["replies"] = body.get("replies", {}) | {name: words(given)}
 
 
 def _graph(file: Path) -> Any:

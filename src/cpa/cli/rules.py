@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cpa.cli.upkeep import Finding
-from cpa.config.intents import check_file, explain_route, load_intents, router_of
+from cpa.config.explanation import explain_route
+from cpa.config.intents import check_file, load_intents, router_of
 from cpa.config.loading import ConfigError
 from cpa.config.workspace import FILE, load_values, load_workspace
+from cpa.core.intents import IntentDefinition, RouteContext
+from cpa.core.questions import language_of
 
 
-def route(text: str, workspace: Path | None, file: Path | None) -> Finding:
+def route(
+    text: str,
+    workspace: Path | None,
+    file: Path | None,
+    *,
+    replies: Mapping[str, str] | None = None,
+    all: bool = False,
+) -> Finding:
     """What `text` would become with the workspace's intents, or with those of one file alone."""
     router = load_workspace(workspace).intents if file is None else router_of([load_intents(file)])
-    found = explain_route(router, text)
+    found = explain_route(router, text, RouteContext(replies=dict(replies or {})), all=all)
     well = found.intent.complete
     facts = {"understood": well, "intent": found.intent.model_dump(mode="json"), "why": list(found.lines)}
     return Finding(well, str(found), facts)
@@ -46,3 +57,37 @@ def _values(file: Path, workspace: Path | None) -> Mapping[str, Any] | None:
     if beside.is_file():
         workspace = beside
     return None if workspace is None else load_values(workspace)
+
+
+def listing(workspace: Path | None, file: Path | None) -> Finding:
+    """What can be asked for: each intent with what it is for and an example in each language."""
+    router = load_workspace(workspace).intents if file is None else router_of([load_intents(file)])
+    facts = [_entry(definition) for definition in router.definitions]
+    return Finding(True, "\n\n".join(map(_shown, facts)), {"intents": facts})
+
+
+def _entry(definition: IntentDefinition) -> dict[str, Any]:
+    examples: dict[str, str] = {}
+    for example in definition.examples:
+        examples.setdefault(language_of(example), " ".join(example.split()))
+    return {
+        "name": definition.name,
+        "description": definition.description,
+        "examples": dict(sorted(examples.items(), reverse=True)),
+        "arguments": [
+            {"name": name, "required": argument.required} for name, argument in definition.arguments.items()
+        ],
+    }
+
+
+def _shown(entry: Mapping[str, Any]) -> str:
+    pairs = [("", entry["description"]), *entry["examples"].items()]
+    needed = [each["name"] for each in entry["arguments"] if each["required"]]
+    others = [each["name"] for each in entry["arguments"] if not each["required"]]
+    pairs += [("needs", ", ".join(needed))] if needed else []
+    pairs += [("takes", ", ".join(others))] if others else []
+    lines = [entry["name"]]
+    for label, said in pairs:
+        start = f"  {label:7}"
+        lines += textwrap.wrap(said, 80, initial_indent=start, subsequent_indent=" " * len(start))
+    return "\n".join(lines)

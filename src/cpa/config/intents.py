@@ -1,10 +1,10 @@
-"""`intents.yaml`: reading it, checking it, and saying what a text would become and why."""
+"""`intents.yaml`: reading it, and checking it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,15 +15,14 @@ from cpa.config.loading import ConfigError, Document, Problem, load_file, load_t
 from cpa.core.folding import fold
 from cpa.core.intent_router import IntentRouter
 from cpa.core.intents import (
-    ArgumentValue,
     Intent,
     IntentDefinition,
     Keywords,
     Reason,
-    RouteContext,
     Vocabulary,
 )
 from cpa.core.lexicon import Lexicon
+from cpa.core.verbs import COMMON
 from cpa.errors import CPAError
 
 SHIPPED = "intents.yaml"
@@ -79,17 +78,6 @@ class Report:
             known = f"{len(self.intents)} intent{'' if len(self.intents) == 1 else 's'}"
             return f"{self.file}: {known}, {self.examples} sentences tried, all as expected"
         return "\n".join(str(problem) for problem in self.problems)
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What a text would become, and why."""
-
-    intent: Intent
-    lines: tuple[str, ...] = field(default=())
-
-    def __str__(self) -> str:
-        return "\n".join(self.lines)
 
 
 def load_shipped() -> IntentFile:
@@ -158,33 +146,6 @@ def check(source: IntentFile) -> Report:
     return Report(source.document.file, tuple(problems), names, tried)
 
 
-def explain_route(router: IntentRouter, text: str, context: RouteContext | None = None) -> Explanation:
-    """What `text` would become and why, in lines for a terminal. Raises what `route` raises."""
-    intent = router.route(text, context)
-    evidence = intent.evidence
-    lines = [f"intent     {intent.name}" + (f"  score {intent.score:.2f}" if not intent.unknown else "")]
-    if intent.reason:
-        lines.append(f"reason     {intent.reason.value}" + (f": {intent.detail}" if intent.detail else ""))
-    lines += [f"argument   {name} = {_shown(value)}" for name, value in intent.arguments.items()]
-    lines += [f"missing    {name}" for name in intent.missing]
-    if intent.question:
-        lines.append(f"question   {intent.question}")
-    if evidence.words:
-        lines.append(f"pattern    {evidence.pattern}, by the words: {', '.join(evidence.words)}")
-    lines += [f"typo       {written} read as {meant}" for written, meant in evidence.corrected.items()]
-    lines += [f"sentence   [{sentence.mood}] {sentence.text}" for sentence in evidence.sentences]
-    if evidence.removed:
-        lines.append(f"not read   {', '.join(evidence.removed)}")
-    lines += [f"lost       {lost.intent} ({lost.pattern}): {lost.reason}" for lost in evidence.rejected]
-    return Explanation(intent, tuple(lines))
-
-
-def _shown(value: ArgumentValue) -> str:
-    if value.origin == "request":
-        return f"{value.value!r}  (from: {value.words})"
-    return f"{value.value!r}  ({value.origin})"
-
-
 def _read(document: Document) -> IntentFile:
     parsed = validate(document, _File)
     vocabulary = Vocabulary.model_construct(words=parsed.words, verbs=parsed.verbs)
@@ -247,12 +208,20 @@ def _loose_ends(
 def _empty_words(
     document: Document, place: tuple[str | int, ...], keywords: Keywords, lexicon: Lexicon
 ) -> list[Problem]:
-    """A name in `all` that no word can ever satisfy, such as a group with a typing error in its name."""
+    """A name that no word can ever satisfy, such as a group with a typing error in its name."""
     import difflib
 
-    known = sorted(lexicon.names())
+    known = sorted(lexicon.names() - set(COMMON))
     problems = []
-    for word in keywords.all:
+    named = [(key, word) for key in ("all", "any", "may", "not_") for word in getattr(keywords, key)]
+    for place_key, word in named:
+        if " " not in word.strip():
+            continue
+        name = fold(word).replace(" ", "_").replace("-", "_")
+        group = "" if name in lexicon.names() else f"Add words: {{{name}: [{word}]}} at the top. "
+        said = f"{word!r} is more than one word, which only a group can hold"
+        problems.append(document.problem((*place, place_key.strip("_")), said, f"{group}Write {name}."))
+    for word in (word for word in keywords.all if word not in lexicon.verbs):
         close = difflib.get_close_matches(word, known, n=1, cutoff=0.85)
         if word not in known and close:
             problems.append(

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from cpa.core.classes import Source
 from cpa.core.discourse import attributed, spoiler_of, with_content
@@ -37,7 +36,6 @@ from cpa.core.intents import (
     Evidence,
     Intent,
     IntentDefinition,
-    Localised,
     Pattern,
     Reason,
     Rejected,
@@ -47,16 +45,15 @@ from cpa.core.intents import (
 )
 from cpa.core.lexicon import Lexicon
 from cpa.core.marking import contrast
-from cpa.core.matching import Candidate, Request, match_keywords, match_regex
-from cpa.core.questions import ASKS, language_of
+from cpa.core.matching import AMBIGUOUS, Candidate, Request, match_keywords, match_regex
+from cpa.core.questions import Locale, asked_back, asked_for, language_of
 from cpa.core.reading import Mood, Reading, read, unknown_verb
+from cpa.core.replies import replied
 from cpa.core.utterance import Sentence, Utterance, is_address
 from cpa.core.utterance import read as read_utterance
 from cpa.errors import InvalidDocument
 
 __all__ = ["Intent", "IntentDefinition", "IntentRouter", "RouteContext", "Vocabulary"]
-
-Locale = Literal["de", "en"]
 
 _MOOD_REASON = {
     Mood.NEGATED: Reason.NEGATED,
@@ -108,17 +105,12 @@ class IntentRouter:
         second = self._attempt(utterance, context, eager=True)
         return first if second.unknown else second
 
+    def _read(self, utterance: Utterance, *, eager: bool) -> list[Reading]:
+        parts = (part for s in utterance.sentences for part in contrast(s, self.lexicon))
+        return attributed(with_content(utterance, [read(part, self.lexicon, eager=eager) for part in parts]))
+
     def _attempt(self, utterance: Utterance, context: RouteContext, *, eager: bool) -> Intent:
-        readings = attributed(
-            with_content(
-                utterance,
-                [
-                    read(part, self.lexicon, eager=eager)
-                    for s in utterance.sentences
-                    for part in contrast(s, self.lexicon)
-                ],
-            )
-        )
+        readings = self._read(utterance, eager=eager)
         text = _Text(utterance, tuple(readings), context.locale or language_of(utterance.text))
         requests = [r for r in readings if r.mood is Mood.REQUEST]
         requests = [r for r in requests if not all(m.filler for m in r.marked)]
@@ -196,11 +188,13 @@ class IntentRouter:
                 ]
             }
             if len(each) > 1:
-                return self._unknown(text, Reason.SEVERAL, ", ".join(sorted(each)), rejected)
-        problem = next((r.reason for r in rejected if r.reason.startswith("more than one value")), "")
+                return self._unknown(text, Reason.SEVERAL, ", ".join(sorted(each)), rejected, sorted(each))
+        problem = next((r.reason for r in rejected if r.reason.startswith(AMBIGUOUS)), "")
         if problem:
-            return self._unknown(text, Reason.AMBIGUOUS_ARGUMENT, problem, rejected)
-        return self._unknown(text, Reason.NOT_UNDERSTOOD, _left_over(request, rejected), rejected)
+            values = problem.removeprefix(AMBIGUOUS).partition(": ")[2]
+            return self._unknown(text, Reason.AMBIGUOUS_ARGUMENT, values, rejected)
+        nearest, words = _left_over(rejected)
+        return self._unknown(text, Reason.NOT_UNDERSTOOD, words, rejected, nearest)
 
     def _candidates(
         self, request: Request, *, regex_only: bool = False
@@ -232,7 +226,7 @@ class IntentRouter:
         level = [c for c, _, m in ranked if _rank(c, m) == _rank(best, missing)]
         rivals = sorted({c.definition.name for c in level})
         if len(rivals) > 1:
-            return self._unknown(text, Reason.TIE, ", ".join(rivals), rejected)
+            return self._unknown(text, Reason.TIE, ", ".join(rivals), rejected, rivals)
         lost = [
             Rejected(
                 intent=c.definition.name, pattern=c.number, reason="a better match: " + best.definition.name
@@ -240,7 +234,7 @@ class IntentRouter:
             for c, _, _ in ranked[1:]
             if c.definition.name != best.definition.name
         ]
-        question = next((_question(best.definition.arguments[m].question, text.locale) for m in missing), "")
+        question = self._question(text, best.definition, missing[0], context) if missing else ""
         return Intent(
             name=best.definition.name,
             score=best.score,
@@ -251,11 +245,38 @@ class IntentRouter:
             locale=text.locale,
         )
 
+    def _question(self, text: _Text, definition: IntentDefinition, name: str, context: RouteContext) -> str:
+        """What to ask for a missing argument, with the words that fill it in one of the intent's own examples."""
+        question = definition.arguments[name].question
+        asked = question.in_(text.locale) if question else ""
+        given = (self._given(definition, name, sentence) for sentence in _spoken(definition, text.locale))
+        example = next((words for words in given if words), "")
+        return asked_for(asked, example, context.replies.get(name, ""), text.locale)
+
+    def _given(self, definition: IntentDefinition, name: str, sentence: str) -> str:
+        """The words that an example of the intent gives for an argument; empty when it gives none."""
+        utterance = read_utterance(sentence)
+        asking = [r for r in self._read(utterance, eager=False) if r.mood is Mood.REQUEST]
+        request = Request.of(asking, utterance.text, self.lexicon.verbs)
+        for number, pattern in enumerate(definition.patterns):
+            found = _match(definition, number, pattern, request)
+            if isinstance(found, Candidate) and name in found.said:
+                return found.said[name]
+        return ""
+
     def _unknown(
-        self, text: _Text, reason: Reason, detail: str = "", rejected: Iterable[Rejected] = ()
+        self,
+        text: _Text,
+        reason: Reason,
+        detail: str = "",
+        rejected: Iterable[Rejected] = (),
+        near: Sequence[str] = (),
     ) -> Intent:
-        can = "; ".join(d.examples[0] for d in self.definitions[:3])
-        question = ASKS[reason].in_(text.locale).format(detail=detail, examples=can)
+        """`near`: names of the intents that come first among the examples."""
+        known = {definition.name: definition for definition in self.definitions}
+        shown = list(dict.fromkeys((*near, *(() if reason in _THESE else known))))[:3]
+        can = [next(iter(_spoken(known[name], text.locale)), known[name].examples[0]) for name in shown]
+        question = asked_back(reason, detail, can, text.locale)
         evidence = self._evidence(text, None, tuple(rejected))
         return Intent(
             name=UNKNOWN,
@@ -313,6 +334,8 @@ def _arguments(
             )
         elif value is not None and value != "":
             values[name] = ArgumentValue(value=value, source=source, words=candidate.said.get(name, ""))
+        elif (told := replied(definition, context.replies.get(name, ""))) is not None:
+            values[name] = ArgumentValue(value=told, source=source, words=context.replies[name])
         elif definition.required:
             missing.append(name)
         else:
@@ -320,18 +343,23 @@ def _arguments(
     return values, tuple(missing)
 
 
-def _question(question: Localised | None, locale: Locale) -> str:
-    return question.in_(locale) if question else ""
+_THESE = (Reason.TIE, Reason.SEVERAL)
+"""Reasons whose question is about these intents and no others."""
 
 
-def _left_over(request: Request, rejected: Sequence[Rejected]) -> str:
-    """The shortest list of words that stood in the way of a pattern."""
+def _spoken(definition: IntentDefinition, locale: Locale) -> list[str]:
+    """Its examples in this language."""
+    return [example for example in definition.examples if language_of(example) == locale]
+
+
+def _left_over(rejected: Sequence[Rejected]) -> tuple[list[str], str]:
+    """The intents that fewest words stood in the way of, nearest first, and those words."""
     left = [
-        r.reason.removeprefix("not accounted for: ")
+        (reason.count(","), reason, r.intent)
         for r in rejected
-        if r.reason.startswith("not accounted for")
+        if (reason := r.reason.removeprefix("not accounted for: ")) != r.reason
     ]
-    return min(left, key=lambda words: (words.count(","), words), default="")
+    return [intent for _, _, intent in sorted(left)], min(left)[1] if left else ""
 
 
 def _written(sentence: Sentence, utterance: Utterance) -> str:

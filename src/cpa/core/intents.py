@@ -274,5 +274,7 @@ class RouteContext(_Model):
     """Who asks; "send it to me" needs a mail address here."""
     locale: Literal["de", "en"] | None = None
     """Language of the answer; None takes the request's own."""
+    replies: dict[str, str] = {}
+    """What was answered when an argument was asked for, in the person's words."""
     authenticated: bool = True
     """Whether the channel vouches for the requester; otherwise every argument counts as tainted."""

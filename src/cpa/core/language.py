@@ -196,17 +196,23 @@ LEGAL_FORMS: Final = (
 )
 
 GERMAN: Final = (
-    "der die das den dem ein eine einen einem und oder nicht ich du sie wir mir mich "
-    "bitte von aus an für mit auf zu "
-    "ist sind wird hole hol schick schicke schicken senden holen rechnung rechnungen "
-    "neueste letzte suche finde "
-    "nach im zum zur vom könnten könntest kannst würden würdest möchte brauche exportiere "
-    "als schreibe hallo danke"
+    "der die das den dem des ein eine einen einem eines einer kein keine und oder aber nicht ich du sie "
+    "wir ihr mir mich dir dich uns euch ihnen es bitte von aus an für mit auf zu bei im ins zum zur vom "
+    "nach über um ab seit ist sind wird war hat haben kann könnten könntest könnte kannst würden würdest "
+    "möchte will soll brauche bräuchte mal noch jetzt heute morgen alle allen mein meine unser unsere "
+    "diese dieser dieses wie was wer wo wann welche hole hol holen schick schicke schicken sende senden "
+    "schreibe schreib schreiben suche such suchen finde finden zeige zeig zeigen gib geben sag sage sagen "
+    "lade laden prüfe prüfen lege trage trag erstelle erstellen ändere exportiere drucke drucken bestelle "
+    "bestellen buche buchen schau nenne speichere leite öffne herunter rechnung rechnungen neueste letzte "
+    "kunde kunden lieferant bericht datei liste ticketliste postfach anhang nachricht betreff angebot "
+    "auftrag vertrag unterlagen projekt portal als hallo danke gruß grüße"
 )
 ENGLISH: Final = (
-    "the a an and or not i you we me my please from of to for with on at is are will get "
-    "send mail fetch invoice invoices "
-    "latest newest last search find could would can like need export as write hello hi thanks it this that"
+    "the a an and or but not i you we me my us our your please from of to for with on at in by is are was "
+    "will has have can could would should may this that these it its them all any what who where when "
+    "which how get give send mail fetch write search find show list tell look check create make download "
+    "forward save invoice invoices latest newest last customer supplier report file need like want "
+    "project export as hello hi thanks thank regards"
 )
 
 _WHO = ("du", "sie", "ihr")

@@ -15,6 +15,8 @@ from cpa.core.reading import Reading
 from cpa.core.slots import Filled, Finder
 from cpa.core.utterance import is_address
 
+AMBIGUOUS = "more than one value: "
+"""How a reason begins that names an argument and the values that it may have, `name: a / b`."""
 _STRONG = frozenset(("negation", "condition", "later", "reporting", "adversative", "retraction"))
 
 
@@ -66,7 +68,7 @@ def match_keywords(
     finder = Finder(request.marked, request.text)
     filled = finder.fill(definition.arguments)
     if filled.problem:
-        return f"more than one value: {filled.problem}"
+        return f"{AMBIGUOUS}{filled.problem}"
     own: dict[int, str] = {}
     present: set[str] = set()
     for name in (*keywords.all, *keywords.any, *keywords.may, *keywords.not_):

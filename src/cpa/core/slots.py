@@ -123,7 +123,7 @@ class Finder:
             found.to_requester.add(name)
         unique = list(dict.fromkeys(addresses))
         if definition.type is ArgumentType.EMAIL and len(unique) > 1:
-            found.problem = f"{name}: one address is expected, {len(unique)} are named"
+            found.problem = f"{name}: {' / '.join(unique)}"
         found.values[name] = unique if definition.type is ArgumentType.EMAIL_LIST else unique[0]
         found.words[name] = ", ".join(words)
 
@@ -347,7 +347,7 @@ class Finder:
         for index, item in enumerate(self.marked):
             if index in found.used or item.content:
                 continue
-            value = _value(definition, item)
+            value = value_of(definition, item)
             if value is None or (definition.after and not self._introduced(index, definition)):
                 continue
             if found.values.get(name, value) != value:
@@ -356,7 +356,7 @@ class Finder:
             found.used.add(index)
 
 
-def _value(definition: ArgumentDefinition, item: Marked) -> Any:
+def value_of(definition: ArgumentDefinition, item: Marked) -> Any:
     """What one word means as a value of this type; None when it is none."""
     text = item.token.text
     if definition.type is ArgumentType.URL:

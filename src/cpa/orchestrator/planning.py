@@ -53,6 +53,8 @@ class PlanRequest:
     intent: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     task_graph: Any = None
+    replies: Mapping[str, str] = field(default_factory=dict)
+    """What was answered when an argument of the text's intent was asked for, in the person's words."""
     context: Mapping[str, str] = field(default_factory=dict)
     """`user` (a mail address lets "send it to me" work), `locale` (de, en), and whatever the channel knows."""
     authenticated: bool = True
@@ -130,18 +132,21 @@ class Planner:
 
     def _understood(self, request: PlanRequest) -> Intent:
         intent = self.router.route(request.text, _context(request))
+        german = intent.locale == "de"
         if intent.unknown:
             reason = intent.reason.value if intent.reason else "not_understood"
+            said = "die Bitte wurde nicht verstanden" if german else "the request was not understood"
             raise UnknownIntent(
-                f"the request was not understood: {reason}"
-                + (f" ({intent.detail})" if intent.detail else ""),
+                f"{said}: {reason}" + (f" ({intent.detail})" if intent.detail else ""),
                 field="text",
                 value=request.text,
                 remedy=intent.question,
             )
+        _no_others(self._definition(intent.name), request.replies, "replies")
         if intent.missing:
+            needs = "braucht" if german else "needs"
             raise UnknownIntent(
-                f"{intent.name} needs {', '.join(intent.missing)}",
+                f"{intent.name} {needs} {', '.join(intent.missing)}",
                 field=f"arguments.{intent.missing[0]}",
                 value=request.text,
                 remedy=intent.question,
@@ -151,15 +156,7 @@ class Planner:
     def _given(self, request: PlanRequest) -> Intent:
         definition = self._definition(request.intent)
         locale = _context(request).locale or "en"
-        unknown = [name for name in request.arguments if name not in definition.arguments]
-        if unknown:
-            close = difflib.get_close_matches(unknown[0], definition.arguments, n=1)
-            known = ", ".join(definition.arguments) or "none"
-            raise BadInput(
-                f"{definition.name} has no argument {unknown[0]!r}",
-                field=f"arguments.{unknown[0]}",
-                remedy=f"Did you mean {close[0]}?" if close else f"Its arguments are: {known}.",
-            )
+        _no_others(definition, request.arguments, "arguments")
         source = Source.TRUSTED if request.authenticated else Source.TAINTED
         values: dict[str, ArgumentValue] = {}
         for name, argument in definition.arguments.items():
@@ -239,11 +236,28 @@ class Planner:
                 yield f"{task.id}: no agent offers {what} yet; it waits for one"
 
 
+def _no_others(definition: IntentDefinition, given: Mapping[str, Any], field: str) -> None:
+    """Raises `BadInput` for a name that is no argument of the intent."""
+    unknown = next((name for name in given if name not in definition.arguments), None)
+    if unknown is None:
+        return
+    close = difflib.get_close_matches(unknown, definition.arguments, n=1)
+    known = ", ".join(definition.arguments) or "none"
+    raise BadInput(
+        f"{definition.name} has no argument {unknown!r}",
+        field=f"{field}.{unknown}",
+        remedy=f"Did you mean {close[0]}?" if close else f"Its arguments are: {known}.",
+    )
+
+
 def _context(request: PlanRequest) -> RouteContext:
     locale = request.context.get("locale", "").replace("_", "-").split("-")[0].lower()
     known = cast(Literal["de", "en"], locale) if locale in ("de", "en") else None
     return RouteContext(
-        user=request.context.get("user", ""), locale=known, authenticated=request.authenticated
+        user=request.context.get("user", ""),
+        locale=known,
+        replies=dict(request.replies),
+        authenticated=request.authenticated,
     )
 
 
