@@ -244,6 +244,17 @@ def test_results_are_shown_and_files_saved_under_harmless_names(server: Schedule
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
 
 
+def test_what_nothing_shows_is_done_but_unproved_and_says_why(server: Scheduler) -> None:
+    graph = {"tasks": [{"id": "senden", "action": "flow.noop", "effect": "verifiable"}]}
+    shown = submitted(server, graph, "--wait")
+
+    assert "done, unproved" in shown
+    assert "unproved: senden" in shown
+    explained = cpa(server, "explain", "last").stdout
+    assert "senden is done: unproved" in explained
+    assert "remedy" in explained
+
+
 def test_a_question_shows_what_will_be_done_and_how_to_answer(server: Scheduler) -> None:
     graph = {
         "tasks": [
@@ -321,6 +332,7 @@ def test_a_sentence_nobody_understands_is_a_negative_answer(server: Scheduler) -
     done = cpa(server, "submit", "Wie wird das Wetter morgen in Wien?")
 
     assert done.returncode == 1
+    assert done.stderr.startswith("cpa: the request was not understood (")
     assert len(done.stderr.splitlines()) == 1
 
 
