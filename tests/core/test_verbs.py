@@ -53,6 +53,13 @@ def router(*verbs: str, **vocabulary: Any) -> IntentRouter:
         ("look_up", "Look up the stock of article 4711"),
         ("look_up", "Schau den Bestand von Artikel 4711 nach"),
         ("look_up", "Schau bitte nach dem Bestand von Artikel 4711"),
+        ("look_up", "Could you look up the stock of article 4711 for me?"),
+        ("look_up", "Schauen Sie bitte nach dem Bestand von Artikel 4711"),
+        ("enter", "Tragen Sie bitte den Bestand von Artikel 4711 ein"),
+        ("create", "Bitte legen Sie einen Bestand für Artikel 4711 an"),
+        ("check", "Check the stock of article no. 4711"),
+        ("check", "Check the stock of article #4711"),
+        ("check", "Prüfe bitte den Bestand von Artikel Nr. 4711"),
         ("tell", "Tell me the stock of article 4711"),
         ("tell", "Sag mir bitte den Bestand von Artikel 4711"),
         ("update", "Change the stock of article 4711"),
@@ -83,6 +90,21 @@ def test_a_common_verb_starts_an_intent_of_one_s_own(verb: str, text: str) -> No
 )
 def test_no_other_sentence_does(verb: str, text: str) -> None:
     assert router(verb).route(text).unknown
+
+
+@pytest.mark.parametrize(
+    "text", ["Check no 4711 stock", "Check the stock of article no.", "Check stock of no. x", "#"]
+)
+def test_what_announces_no_number_is_what_it_was(text: str) -> None:
+    assert router("check").route(text).unknown
+
+
+def test_a_word_that_introduces_a_value_may_be_the_pattern_s_own() -> None:
+    definition = intent("create", patterns=[{"keywords": {"all": ["create", "article"]}}])
+    found = IntentRouter(
+        [IntentDefinition.model_validate(definition)], Vocabulary.model_validate({"words": WORDS})
+    ).route("Bitte legen Sie den Artikel Schraube an")
+    assert (found.name, found.values()) == ("stock.create", {"article": "Schraube"})
 
 
 @pytest.mark.parametrize("word", ["check", "stocktake"])

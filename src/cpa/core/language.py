@@ -33,7 +33,11 @@ PARTICLES: Final = (
     "netterweise ok okay so mal_eben herunter runter heraus raus ab an auf weiter rüber over down up out "
     "along hin here hier there dort dorthin too ebenfalls ebenso automatisch "
     "automatically her davon thereof kindly "
-    "all daraus online neu rein ein"
+    "all daraus online neu rein ein "
+    "bis_morgen bis_heute bis_heute_abend bis_morgen_früh bis_montag bis_dienstag bis_mittwoch "
+    "bis_donnerstag bis_freitag bis_samstag bis_sonntag bis_spätestens_morgen bis_ende_der_woche "
+    "by_tomorrow by_tonight by_today by_monday by_tuesday by_wednesday by_thursday by_friday "
+    "by_saturday by_sunday by_the_end_of_the_day by_the_end_of_the_week dringend dringendst urgently"
 )
 PREPOSITIONS: Final = (
     "from of off in on at to for via by with as into through under onto inside within "
@@ -160,7 +164,7 @@ TRIFLES: Final = (
     "bestätigen_sie take_care see_you "
     "have_a_nice have_a_good have_a_great schönen_tag schönes_wochenende schönen_abend "
     "schönen_feierabend bis_bald bis_dann "
-    "bis_später bis_morgen see_you_tomorrow excuse entschuldige entschuldigung "
+    "bis_später see_you_tomorrow excuse entschuldige entschuldigung "
     "entschuldigen verzeih sorry_for tut_mir_leid "
     "im_sorry i'm_sorry hope hoffe stehe_ich feel_free reach_out"
 )

@@ -110,6 +110,8 @@ class Lexicon:
     def _add_verb(self, name: str, form: str, entries: Iterable[str]) -> None:
         tag = f"verb:{name}:{form}"
         for entry in entries:
+            if form == "order" and "e_" in entry:
+                self._add_verb(name, "plain", [entry.replace("e_", "en_", 1)])  # "legen Sie … an"
             for spelling in spellings(entry.replace(" ", "_")):
                 parts = tuple(spelling.split("_"))
                 if len(parts) == 1:
@@ -142,16 +144,11 @@ class Lexicon:
         """Verbs in several words, other words between them or not ("leite … weiter"), with their tags."""
         for start, word in enumerate(folds):
             choices = self._split.get(word, {})
-            for parts in sorted(choices, key=lambda each: (-len(each), each)):
-                indices = [start]
-                for part in parts[1:]:
-                    at = _next(folds, indices[-1] + 1, part, loose=parts in _LOOSE)
-                    if at < 0:
-                        break
-                    indices.append(at)
-                if len(indices) == len(parts):
-                    yield indices, frozenset(choices[parts])
-                    break
+            found = [(places, parts) for parts in choices if (places := _places(folds, start, parts))]
+            if found:
+                # The longest, of several the one whose end comes first: "look up the number for me".
+                indices, parts = min(found, key=lambda each: (-len(each[1]), each))
+                yield indices, frozenset(choices[parts])
 
     def frame(
         self, folds: Sequence[str], start: int, skippable: Sequence[bool]
@@ -207,6 +204,17 @@ class Lexicon:
             frozenset(tag.split(":")[1] if ":" in tag else tag for tag in self._tags.get(w, ())) for w in best
         }
         return best[0] if best and len(meanings) == 1 else ""
+
+
+def _places(folds: Sequence[str], start: int, parts: Sequence[str]) -> list[int]:
+    """Where the parts of a verb stand that begins here; empty when one is missing."""
+    indices = [start]
+    for part in parts[1:]:
+        at = _next(folds, indices[-1] + 1, part, loose=parts in _LOOSE)
+        if at < 0:
+            return []
+        indices.append(at)
+    return indices
 
 
 def _next(folds: Sequence[str], start: int, part: str, *, loose: bool) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cpa.core.folding import fold
@@ -106,6 +106,8 @@ def mark(sentence: Sentence, lexicon: Lexicon, *, eager: bool = False) -> tuple[
     for start, length, tag in lexicon.phrases(folds):
         for index in range(start, start + length):
             tags[index] = {tag}
+    for index in _numbered(tokens):
+        tags[index] = {"article"}
     for index in _nouns(tokens, tags):
         tags[index] = {t for t in tags[index] if not t.startswith("verb:")}
     for indices, found in lexicon.split_verbs(folds):
@@ -134,6 +136,20 @@ _NAMED_BY = frozenset(
         "lieferanten",
     ]
 )
+
+
+def _numbered(tokens: Sequence[Token]) -> Iterator[int]:
+    """The words that only announce a number: "no. 7", "Nr. 7", "#7"."""
+    for index, token in enumerate(tokens[:-1]):
+        length = (
+            1
+            if token.text == "#"
+            else 2
+            if token.fold in ("no", "nr") and tokens[index + 1].text == "."
+            else 0
+        )
+        if length and index + length < len(tokens) and tokens[index + length].text[:1].isdigit():
+            yield from range(index, index + length)
 
 
 def _nouns(tokens: Sequence[Token], tags: Sequence[set[str]]) -> list[int]:

@@ -73,7 +73,7 @@ def match_keywords(
     present: set[str] = set()
     for name in (*keywords.all, *keywords.any, *keywords.may, *keywords.not_):
         for index, item in enumerate(request.marked):
-            if _is(item, name) and index not in filled.used:
+            if _is(item, name) and (index not in filled.used or index in filled.leading):
                 present.add(name)
                 if name not in keywords.not_:
                     own[index] = item.token.text
@@ -199,7 +199,7 @@ def _left_over(request: Request, filled: Filled, own: set[int]) -> list[str]:
         if index in filled.used or index in own or (item.tags and item.tags <= {"aside"}):
             continue
         if item.token.kind == "punct":
-            if item.token.text in ",-–:()*":
+            if item.token.text in ",-–:()*" or item.filler:
                 continue
         elif item.tags & _STRONG:
             pass

@@ -31,6 +31,8 @@ class Filled:
     values: dict[str, Any] = field(default_factory=dict)
     words: dict[str, str] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
+    leading: set[int] = field(default_factory=set)
+    """Those of `used` that only introduce a value: a pattern may name them too."""
     to_requester: set[str] = field(default_factory=set)
     """Address arguments for which the request says "me"."""
     problem: str = ""
@@ -245,6 +247,7 @@ class Finder:
             return
         for start, end, around in spans:
             found.used |= set(range(start, end)) | around
+            found.leading |= around
         found.values[name], found.words[name] = texts[0], self.span(spans[0][0], spans[0][1])
 
     def _run_end(self, start: int, extent: Extent, used: set[int]) -> int:

@@ -66,7 +66,8 @@ VERBS: Final[dict[str, dict[str, str]]] = {
         "mitgeteilt informiert benachrichtigt",
     },
     "search": {
-        "order": "search find look_up look_for look show list suche such sucht finde find durchsuche "
+        "order": "search find look_up look_for look show list such_heraus such_raus suche_heraus suche_raus "
+        "suche such sucht finde find durchsuche "
         "durchsuch zeige zeig "
         "liste_auf recherchiere schau sieh_nach guck",
         "plain": "search find look_up look_for look show list suchen finden durchsuchen zeigen auflisten "
@@ -144,7 +145,7 @@ COMMON: Final[dict[str, str]] = {
     "tell": "tell; sag sage sagt nenne nenn; sagen nennen; telling; told gesagt genannt",
     "show": "show list display; zeige zeig zeigt liste_auf; zeigen anzeigen auflisten; "
     "showing listing; showed shown gezeigt",
-    "look_up": "look_up; schau schaue guck sieh schau_nach schaue_nach sieh_nach schlage_nach schlag_nach; "
+    "look_up": "look_up; schau schaue schauen guck sieh schau_nach schaue_nach sieh_nach schlage_nach schlag_nach; "
     "nachschauen nachsehen nachschlagen; looking_up; looked_up nachgeschaut nachgesehen",
     "check": "check verify inspect; prüfe prüf prüft überprüfe überprüf kontrolliere checke; "
     "prüfen überprüfen kontrollieren nachprüfen checken; checking verifying; "
