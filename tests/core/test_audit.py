@@ -247,6 +247,9 @@ def test_an_entry_names_task_agent_and_person() -> None:
     assert answered.text == "key_1 answered yes for task fetch: passt"
     no = facts.QuestionAnswered(time=T, task=0, epoch=1, yes=False, by="key_1")
     assert entry(stored(no), ("login",)).text == "key_1 answered no for task login."
+    assert entry(stored(no)).details == {}
+    yes = facts.QuestionAnswered(time=T, task=0, epoch=1, yes=True, by="key_1", digest="ab" * 32)
+    assert entry(stored(yes)).details == {"digest": "ab" * 32}
 
 
 def test_an_entry_without_the_plan_tells_the_task_by_number() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from cpa.core.forms import MAX_FIELDS, MAX_TEXT, PLAIN, check, fields
-from cpa.errors import InvalidDocument
+from cpa.core.forms import MAX_FIELDS, MAX_TEXT, PLAIN, WrongAnswer, check, fields
+from cpa.errors import CPAError, InvalidDocument
 
 FORM: dict[str, Any] = {
     "amount": {"type": "number", "label": "Betrag"},
@@ -133,3 +133,22 @@ def test_a_field_is_a_text_that_must_be_filled_in_unless_it_says_otherwise() -> 
 
     assert (field.type, field.required, field.choices, field.label) == ("text", True, [], "")
     assert len(fields({f"f{index}": {} for index in range(MAX_FIELDS)})) == MAX_FIELDS
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    with pytest.raises(WrongAnswer) as caught:
+        check(FORM, {"amount": "7", "sure": True, "über": 1})
+
+    wrong = caught.value
+    assert [each.field for each in wrong.problems] == ["answer.über", "answer.amount", "answer.way"]
+    assert (wrong.field, wrong.message) == (wrong.problems[0].field, wrong.problems[0].message)
+    body = wrong.problem()
+    assert (body["code"], body["status"], body["field"]) == ("wrong_answer", 422, "answer.über")
+    assert [each["field"] for each in body["errors"]] == ["answer.über", "answer.amount", "answer.way"]
+    assert body["errors"][1] == {
+        "field": "answer.amount",
+        "detail": "this is not a number",
+        "value": "7",
+        "remedy": "Write a number.",
+    }
+    assert CPAError.of_problem(422, body).problem() == body | {"errors": []}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cpa.core.replacing import fixed, proposed
+from cpa.core.replacing import fixed, proposed, result
 from cpa.core.task_graph import TaskGraph, compile
 from cpa.errors import CPAError
 
@@ -82,3 +82,42 @@ def test_a_proposal_is_literal_and_of_the_right_types() -> None:
     assert proposed(SPEC, SEND, arguments) == arguments
     assert refused(proposed, {"to": "c@d.example", "whom": 1}, "arguments").field == "arguments.whom"
     assert refused(proposed, {"text": "x"}, "arguments").field == "arguments.to"
+
+
+def test_what_a_person_did_gives_what_later_tasks_use() -> None:
+    given = {"text": "ä", "subject": "b", "more": 1}
+
+    assert result(SPEC, 0, given) == given
+    assert result(SPEC, SEND, {}) == {}
+
+
+def test_what_later_tasks_use_must_be_there() -> None:
+    with pytest.raises(CPAError) as caught:
+        result(SPEC, 0, {"text": "ä"}, "done.read")
+
+    assert (caught.value.field, caught.value.status) == ("done.read.subject", 422)
+    assert "echo" in str(caught.value)
+
+
+def test_a_result_used_as_a_whole_may_hold_anything() -> None:
+    plan = {
+        "a": {"action": "flow.noop", "arguments": {"value": 1}},
+        "b": {
+            "action": "flow.noop",
+            "arguments": {"value": "{{ tasks.a.result }} {{ tasks.c.result.value }}"},
+        },
+        "c": {"action": "flow.noop"},
+    }
+    spec = compile(TaskGraph.from_any(plan))
+
+    assert result(spec, 0, {"x": 1}) == {"x": 1}
+
+
+def test_an_answer_given_by_hand_fits_the_form() -> None:
+    ask = {"action": "person.ask", "arguments": {"question": "?", "form": {"x": {"type": "number"}}}}
+    spec = compile(TaskGraph.from_any({"ask": ask}))
+
+    assert result(spec, 0, {"x": 7}) == {"x": 7}
+    with pytest.raises(CPAError) as caught:
+        result(spec, 0, {"x": "7"}, "done.ask")
+    assert caught.value.field == "done.ask.x"

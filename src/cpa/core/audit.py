@@ -226,6 +226,7 @@ class AuditEntry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     subject: str = ""
     """What was acted on, for actions outside jobs."""
     details: dict[str, Any] = msgspec.field(default_factory=dict)
+    """Further facts; of an answer the `digest` of the exact action it was given for."""
     artifacts: tuple[str, ...] = ()
     """Digests of the files and pictures kept of it."""
     erased: bool = False
@@ -250,10 +251,16 @@ def entry(stored: Stored, tasks: Sequence[str] = (), *, erased: bool = False) ->
         agent=getattr(event, "agent", ""),
         by=logged.actor if logged else getattr(event, "by", ""),
         subject=logged.subject if logged else "",
-        details=logged.details if logged else {},
+        details=logged.details if logged else _details(event),
         artifacts=getattr(event, "artifacts", ()),
         erased=erased,
     )
+
+
+def _details(event: Event) -> dict[str, Any]:
+    """What the sentence leaves out: which exact action an answer was given for."""
+    digest = event.digest if isinstance(event, QuestionAnswered) else ""
+    return {"digest": digest} if digest else {}
 
 
 def kind(event: Event) -> str:

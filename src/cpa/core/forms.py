@@ -10,10 +10,10 @@ literally, so that nothing from outside decides what is asked for.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -28,6 +28,31 @@ PLAIN: dict[str, Any] = {"answer": {"type": "text"}}
 
 _NAME = re.compile(r"\w(?:[\w-]{0,98}\w)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+
+class WrongAnswer(InvalidDocument):
+    """What is wrong with an answer, field by field; the first of `problems` is the headline."""
+
+    code: ClassVar[str] = "wrong_answer"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        value: object = None,
+        remedy: str | None = None,
+        problems: Sequence[InvalidDocument] = (),
+    ) -> None:
+        super().__init__(message, field=field, value=value, remedy=remedy)
+        self.problems = tuple(problems)
+
+    def problem(self) -> dict[str, Any]:
+        said = ("field", "detail", "value", "remedy")
+        bodies = [each.problem() for each in self.problems]
+        return super().problem() | {
+            "errors": [{name: body[name] for name in said if name in body} for body in bodies]
+        }
 
 
 class FormField(BaseModel):
@@ -75,22 +100,35 @@ def fields(form: Any, at: str = "form") -> dict[str, FormField]:
 def check(form: Mapping[str, Any], answer: Any, at: str = "answer") -> dict[str, Any]:
     """The answer with every field of the form: null where nothing was said that need not be.
 
-    Raises `InvalidDocument` naming the field, for one that is missing, unknown or of another type.
+    Raises `WrongAnswer` naming every field that is missing, unknown or of another type.
     """
     known = fields(form)
     if not isinstance(answer, Mapping):
         raise InvalidDocument(
             "an answer is an object", field=at, value=answer, remedy=f"It has: {', '.join(known)}."
         )
-    for name in answer:
-        if name not in known:
-            raise InvalidDocument(
-                f"nobody asked for {str(name)[:100]!r}",
-                field=path(at, str(name)[:100]),
-                value=answer[name],
-                remedy=f"The form has: {', '.join(known)}.",
-            )
-    return {name: _checked(field, answer.get(name), path(at, name)) for name, field in known.items()}
+    wrong = [
+        InvalidDocument(
+            f"nobody asked for {str(name)[:100]!r}",
+            field=path(at, str(name)[:100]),
+            value=answer[name],
+            remedy=f"The form has: {', '.join(known)}.",
+        )
+        for name in answer
+        if name not in known
+    ]
+    found: dict[str, Any] = {}
+    for name, field in known.items():
+        try:
+            found[name] = _checked(field, answer.get(name), path(at, name))
+        except InvalidDocument as error:
+            wrong.append(error)
+    if wrong:
+        first = wrong[0]
+        raise WrongAnswer(
+            first.message, field=first.field, value=first.value, remedy=first.remedy, problems=wrong
+        )
+    return found
 
 
 def _checked(field: FormField, value: Any, at: str) -> Any:

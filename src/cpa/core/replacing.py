@@ -1,6 +1,7 @@
-"""Arguments that replace those of a plan: fixed by a person, or proposed by an agent; checked as the plan's were.
+"""What replaces a part of a plan: arguments fixed by a person or proposed by an agent, checked as the plan's were;
+and the result of what a person did instead of a task.
 
-Both are checked at the door, before they become part of an event. The core takes them as they are.
+All are checked at the door, before they become part of an event. The core takes them as they are.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from typing import Any
 from cpa.core.actions import CATALOGUE
 from cpa.core.catalogue import ActionCatalogue
 from cpa.core.documents import path
+from cpa.core.forms import check
 from cpa.core.job import JobSpec, TaskSpec
-from cpa.core.references import literal
+from cpa.core.people import ASK, form_of
+from cpa.core.references import literal, references
 from cpa.core.task import Task
 from cpa.core.todo import ToDo
 from cpa.errors import BadInput, InvalidDocument
@@ -68,6 +71,23 @@ def proposed(
     """
     _task(spec.tasks[index], literal(arguments), field, catalogue)
     return dict(arguments)
+
+
+def result(spec: JobSpec, index: int, given: Mapping[str, Any], field: str = "result") -> dict[str, Any]:
+    """What `JobReopened.done` may hold for this task: all that later tasks use of its result, and for a question
+    what its form asks for. Raises `InvalidDocument` with a path below `field`."""
+    own = spec.tasks[index]
+    if own.action == ASK:
+        return check(form_of(own.arguments), given, field)
+    for later in spec.tasks:
+        for used in references(later.arguments) if index in later.references else ():
+            if used.task == own.id and used.field and used.field not in given:
+                raise InvalidDocument(
+                    f"task {later.id} uses {used.field!r} of this result",
+                    field=path(field, used.field),
+                    remedy=f"Say what {used.field} is, or give {later.id} other arguments.",
+                )
+    return dict(given)
 
 
 def _task(old: TaskSpec, arguments: Mapping[str, Any], field: str, catalogue: ActionCatalogue) -> Task:
