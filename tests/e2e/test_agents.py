@@ -189,6 +189,40 @@ def test_agents_bid_for_a_task_that_asks_for_bids(tmp_path: Path, world: World, 
         assert out[:3] == ["discover", "discover", "assign"]
 
 
+def test_an_agent_nobody_can_reach_keeps_nothing(tmp_path: Path, world: World) -> None:
+    with scheduling(tmp_path) as (scheduler, client):
+        nowhere = f"http://127.0.0.1:{free_port()}"
+        about = {"name": "fort", "type": "DATA", "capabilities": ["x.world.book"], "endpoint": nowhere}
+        lost = client.post("/agents/register", about).json()["agent_id"]
+        job = client.submit(count(7, "book"))
+        wait_until(lambda: client.get(f"/agents/{lost}")["trouble"] != "", "the trouble")
+        assert "cannot be reached" in client.get(f"/agents/{lost}")["trouble"]
+        client.wait_event(job, "task_refused")
+        with agent_process(scheduler, world, "eins"):
+            assert client.end(job, seconds=60)["status"] == "done"
+        assert world.log() == ["begun 7 eins", "done 7 eins"], "nothing was in doubt"
+
+
+@WAYS
+def test_a_revoked_agent_is_out_and_its_work_goes_to_another(
+    tmp_path: Path, world: World, listens: bool
+) -> None:
+    with (
+        scheduling(tmp_path) as (scheduler, client),
+        agent_process(scheduler, world, "eins", listens=listens) as one,
+    ):
+        world.hold(7, "eins")
+        job = client.submit(count(7))
+        world.wait("begun 7 eins")
+        agents = client.get("/agents")["agents"]
+        (id,) = [agent["id"] for agent in agents if agent["address"] == one.address]
+        with agent_process(scheduler, world, "zwei", listens=listens):
+            assert client.post(f"/agents/{id}/state", {"state": "revoked"}).status_code == 200
+            assert client.end(job)["status"] == "done"
+            assert one.process.wait(30) == 1, "it ends by itself, and says why"
+        assert client.results(job) == [{"number": 7, "by": "zwei"}]
+
+
 @WAYS
 def test_a_cancelled_job_stops_its_agent(tmp_path: Path, world: World, listens: bool) -> None:
     with (
