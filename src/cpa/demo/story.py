@@ -8,6 +8,7 @@ HTTP API alone; portal and mailbox are real servers. The end is believed only wh
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import sys
@@ -251,7 +252,7 @@ def _conclude(
     verdict = "[bold green]Proved" if holds else "[bold red]Not proved"
     console.print(f"\n{verdict}[/] in {seconds:.1f} s.\n")
     console.print("[bold]Where to look next[/bold]")
-    if shutil.which("cpa") is None:
+    if "UV" in os.environ or shutil.which("cpa") is None:  # `uv run` puts it on the path for itself alone.
         folder = Path(sys.executable).parent
         console.print(f'  first             export PATH="{folder}:$PATH"', markup=False)
     if not keep_open:
