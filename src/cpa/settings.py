@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     max_running: int = Field(default=1000, ge=1, description="Jobs stepped at the same time by one process.")
     max_parallel: int = Field(default=100, ge=1, description="Tasks of one job at the same time.")
+    approve_own: bool = Field(
+        default=False, description="Whether who asked for a job may also allow its tasks."
+    )
     heartbeat_seconds: float = Field(
         default=5.0,
         ge=0.1,

@@ -137,6 +137,7 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
         ),
         version="0.0.0-test",
         questions=engine,
+        dead_letters=engine,
         signatures=MessageSignatures(SignedMessages.OPTIONAL, signing_keys(agents), clock),
         probes=probes,
     )

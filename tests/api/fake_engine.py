@@ -133,6 +133,22 @@ class FakeEngine:
             )
         return outcome
 
+    async def reopen(self, tenant: str, job: str, event: facts.JobReopened) -> Outcome:
+        outcome = await self.send(tenant, job, event)
+        if not outcome.changed:
+            raise Conflict("it cannot be taken up so", field="job", value=outcome.reason, remedy="look at it")
+        asyncio.get_running_loop().call_soon(
+            self._step, self._job(tenant, job), facts.JobStarted(time=self.time)
+        )
+        return outcome
+
+    async def dead_letters(self, tenant: str, *, limit: int = 50, offset: int = 0) -> JobPage:
+        """`DeadLetterQuery`."""
+        mine = [job.state for (owner, _), job in self._jobs.items() if owner == tenant]
+        dead = [state for state in reversed(mine) if state.snapshot().dead]
+        page = [(state.head, state.spec.intent, state.spec.description) for state in dead]
+        return JobPage(tuple(page[offset : offset + limit]), len(dead))
+
     async def list(
         self, tenant: str, *, status: JobStatus | None = None, limit: int = 50, offset: int = 0
     ) -> JobPage:

@@ -1,55 +1,267 @@
-"""What waits for a person is listed, answered once, and then moves the job."""
+"""What waits for a person is shown, answered by those who may, counted once each, and then moves the job."""
 
 from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx2
 import pytest
 from tests.api.conftest import Door, noop
 from tests.api.test_jobs import create
 
+from cpa.core.events import TaskProposed, TaskStarted
+from cpa.ports.keys import Scope
 
-async def asking(api: httpx2.AsyncClient, door: Door) -> str:
-    """A job that waits for an approval."""
-    job = await create(api, noop(approval=True))
-    await api.get(f"/jobs/{job}/events", params={"after": 1, "wait": 1})
-    return job
+FORM = {
+    "amount": {"type": "number", "label": "Betrag"},
+    "way": {"type": "choice", "choices": ["Post", "Mail"]},
+    "note": {"required": False},
+}
+ASKS = {"id": "ask", "action": "person.ask", "arguments": {"question": "Wie viel?", "form": FORM}}
 
 
-async def test_an_approval_is_asked_for_and_lets_the_job_go_on(door: Door, api: httpx2.AsyncClient) -> None:
-    job = await asking(api, door)
-    (question,) = (await api.get("/questions")).json()["questions"]
+@pytest.fixture
+async def rita(door: Door) -> AsyncIterator[httpx2.AsyncClient]:
+    """Who asks for jobs, and so may not allow their tasks."""
+    async with person(door, "rita") as client:
+        yield client
 
-    answered = await api.post(f"/questions/{question['id']}", json={"yes": True, "note": "geprüft"})
 
-    assert (question["job"], question["task"], question["kind"]) == (job, "echo", "approval")
-    assert (answered.status_code, answered.json()) == (200, {"id": question["id"], "changed": True})
+@asynccontextmanager
+async def person(door: Door, name: str, *scopes: Scope) -> AsyncIterator[httpx2.AsyncClient]:
+    async with door.client(await door.key(*(scopes or (Scope.SUBMIT,)), name=name)) as client:
+        yield client
+
+
+async def asking(rita: httpx2.AsyncClient, approval: Any = True, *tasks: dict[str, Any]) -> dict[str, Any]:
+    """The question of a job that asks one."""
+    job = await create(rita, *(tasks or (noop(approval=approval),)))
+    await rita.get(f"/jobs/{job}/events", params={"after": 1, "wait": 1})
+    found = (await rita.get("/questions")).json()["questions"]
+    [question] = [each for each in found if each["job"] == job]
+    assert (await rita.get(f"/questions/{question['id']}")).json() == question
+    return dict(question)
+
+
+async def say(client: httpx2.AsyncClient, question: dict[str, Any], yes: bool = True, **more: Any) -> Any:
+    body = {"yes": yes, "digest": question["digest"]} | more
+    return await client.post(f"/questions/{question['id']}", json=body)
+
+
+async def test_an_approval_is_asked_for_and_lets_the_job_go_on(
+    rita: httpx2.AsyncClient, api: httpx2.AsyncClient
+) -> None:
+    question = await asking(rita)
+
+    answered = await say(api, question, note="geprüft")
+
+    assert (question["task"], question["kind"], question["requester"]) == ("echo", "approval", "rita")
+    standing = {"id": question["id"], "changed": True, "open": False, "needed": 1, "given": ["anna"]}
+    assert (answered.status_code, answered.json()) == (200, standing)
+    job = question["job"]
     assert (await api.get(f"/jobs/{job}", params={"wait": 5})).json()["status"] == "done"
     assert (await api.get("/questions")).json() == {"questions": [], "next": None}
+    assert (await api.get(f"/questions/{question['id']}")).status_code == 404
 
 
-async def test_a_no_ends_the_job(door: Door, api: httpx2.AsyncClient) -> None:
-    job = await asking(api, door)
-    (question,) = (await api.get("/questions")).json()["questions"]
+async def test_two_of_three_say_yes_each_counted_once(door: Door, rita: httpx2.AsyncClient) -> None:
+    question = await asking(rita, {"needed": 2, "approvers": ["anna", "jörg", "uwe"]})
+    async with person(door, "anna") as anna, person(door, "uwe") as uwe:
+        first = await say(anna, question)
+        again = await say(anna, question)
+        shown = (await rita.get(f"/questions/{question['id']}")).json()
+        second = await say(uwe, question)
+        late = await say(uwe, question)
 
-    await api.post(f"/questions/{question['id']}", json={"yes": False})
-
-    assert (await api.get(f"/jobs/{job}", params={"wait": 5})).json()["status"] == "failed"
-
-
-async def test_a_second_answer_is_a_conflict(door: Door, api: httpx2.AsyncClient) -> None:
-    await asking(api, door)
-    (question,) = (await api.get("/questions")).json()["questions"]
-    await api.post(f"/questions/{question['id']}", json={"yes": True})
-
-    again = await api.post(f"/questions/{question['id']}", json={"yes": False})
-
-    assert (again.status_code, again.json()["code"]) == (409, "conflict")
+    assert [shown[name] for name in ("needed", "given", "approvers")] == [
+        2,
+        ["anna"],
+        ["anna", "jörg", "uwe"],
+    ]
+    assert [each.status_code for each in (first, again, second, late)] == [200] * 4
+    assert [each.json()["changed"] for each in (first, again, second, late)] == [True, False, True, False]
+    assert [each.json()["open"] for each in (first, again, second, late)] == [True, True, False, False]
+    assert late.json()["given"] == ["anna", "uwe"]
+    ended = await rita.get(f"/jobs/{question['job']}", params={"wait": 5})
+    assert ended.json()["status"] == "done"
 
 
-async def test_pages_of_questions_join(door: Door, api: httpx2.AsyncClient) -> None:
-    jobs = {await asking(api, door) for _ in range(3)}
-    first = (await api.get("/questions", params={"limit": 2})).json()
-    rest = (await api.get("/questions", params={"limit": 2, "after": first["next"]})).json()
+async def test_the_trail_says_who_said_what_to_which_action(door: Door, rita: httpx2.AsyncClient) -> None:
+    question = await asking(rita)
+    async with person(door, "uwe") as uwe:
+        await say(uwe, question, False, note="der Empfänger stimmt nicht")
+
+    [entry] = [
+        each
+        for each in (await rita.get("/audit", params={"job": question["job"]})).json()["entries"]
+        if each["what"] == "question_answered"
+    ]
+    assert (entry["by"], entry["details"]) == ("uwe", {"digest": question["digest"]})
+    assert entry["text"] == "uwe answered no for task echo: der Empfänger stimmt nicht"
+
+
+async def test_who_asked_for_a_job_cannot_allow_its_tasks(rita: httpx2.AsyncClient) -> None:
+    question = await asking(rita)
+
+    refused = await say(rita, question)
+
+    assert (refused.status_code, refused.json()["field"]) == (403, "question_id")
+    assert "cpa keys add" in refused.json()["remedy"]
+    assert (await rita.get(f"/questions/{question['id']}")).json()["given"] == []
+
+
+async def test_where_the_operator_says_so_they_can(door: Door, rita: httpx2.AsyncClient) -> None:
+    door.services.planner.approve_own = True
+    question = await asking(rita)
+
+    assert question["requester"] is None
+    assert (await say(rita, question)).json()["open"] is False
+
+
+async def test_who_is_no_approver_is_told_who_is(door: Door, rita: httpx2.AsyncClient) -> None:
+    question = await asking(rita, {"approvers": ["anna", "uwe"]})
+    async with person(door, "eva") as eva, person(door, "leser", Scope.READ) as reader:
+        refused = [await say(eva, question), await say(reader, question)]
+
+    assert [each.status_code for each in refused] == [403, 403]
+    assert "anna, uwe" in refused[0].json()["remedy"]
+
+
+async def test_a_yes_names_what_it_was_given_for(door: Door, rita: httpx2.AsyncClient) -> None:
+    question = await asking(rita)
+    async with person(door, "uwe") as uwe:
+        nothing = await say(uwe, question, digest="")
+        other = await say(uwe, question, digest="0" * 64)
+        broken = await say(uwe, question, digest="abc")
+
+    assert [each.status_code for each in (nothing, other, broken)] == [422, 409, 422]
+    assert {each.json()["field"] for each in (nothing, other, broken)} == {"digest"}
+    assert other.json()["code"] == "other_action"
+    assert f"GET /questions/{question['id']}" in other.json()["remedy"]
+    assert (await rita.get(f"/questions/{question['id']}")).json()["given"] == []
+
+
+async def test_a_no_needs_no_digest_and_ends_the_job(door: Door, rita: httpx2.AsyncClient) -> None:
+    question = await asking(rita, {"needed": 2})
+    async with person(door, "uwe") as uwe:
+        said = await uwe.post(f"/questions/{question['id']}", json={"yes": False})
+
+    assert (said.status_code, said.json()["open"]) == (200, False)
+    ended = (await rita.get(f"/jobs/{question['job']}", params={"wait": 5})).json()
+    assert (ended["status"], ended["job"]["error"]["code"]) == ("failed", "approval_denied")
+
+
+async def test_another_answer_to_a_closed_question_is_a_conflict(
+    door: Door, rita: httpx2.AsyncClient
+) -> None:
+    question = await asking(rita)
+    async with person(door, "uwe") as uwe, person(door, "eva") as eva:
+        await say(uwe, question)
+        turned, other = await say(uwe, question, False), await say(eva, question)
+
+    assert [(each.status_code, each.json()["code"]) for each in (turned, other)] == [(409, "conflict")] * 2
+
+
+async def test_a_proposal_is_shown_beside_what_was_asked_for_and_agreed_to(
+    door: Door, rita: httpx2.AsyncClient
+) -> None:
+    door.engine.auto = False
+    job = await create(rita, noop(value="7 Tage"))
+    place: dict[str, Any] = {"time": 0, "task": 0, "epoch": 1}
+    await rita.get(f"/jobs/{job}/events", params={"after": 2, "wait": 1})
+    await door.engine.send("default", job, TaskStarted(**place))
+    proposal = TaskProposed(**place, arguments={"value": "9 Tage"}, reason="ausgebucht")
+    assert (await door.engine.send("default", job, proposal)).changed
+    [question] = (await rita.get("/questions", params={"kind": "proposal"})).json()["questions"]
+
+    assert (question["arguments"], question["instead_of"]) == ({"value": "9 Tage"}, {"value": "7 Tage"})
+    assert (await rita.get("/questions", params={"kind": "doubt"})).json()["questions"] == []
+    assert (await say(rita, question)).json()["open"] is False
+    [task] = (await rita.get(f"/jobs/{job}/tasks")).json()["tasks"]
+    assert task["arguments"] == {"value": "9 Tage"}
+
+
+async def test_a_form_is_answered_field_by_field(door: Door, rita: httpx2.AsyncClient) -> None:
+    question = await asking(rita, True, ASKS, noop("use", "{{ tasks.ask.result.amount }}"))
+    given = {"amount": 119.5, "way": "Post", "note": ""}
+
+    answered = [await rita.post(f"/questions/{question['id']}", json={"answer": given}) for _ in range(2)]
+
+    assert (question["kind"], question["form"], question["text"]) == ("input", FORM, "Wie viel?")
+    assert [each.json()["changed"] for each in answered] == [True, False]
+    ended = (await rita.get(f"/jobs/{question['job']}", params={"wait": 5})).json()
+    assert ended["tasks"][0]["result"] == {"amount": 119.5, "way": "Post", "note": None}
+
+
+@pytest.mark.parametrize(
+    ("answer", "wrong"),
+    [
+        ({"amount": "viel", "way": "Fax"}, ["answer.amount", "answer.way"]),
+        ({"amount": 1, "way": "Post", "über": 1}, ["answer.über"]),
+        ({}, ["answer.amount", "answer.way"]),
+        ({"amount": True, "way": None, "note": 7}, ["answer.amount", "answer.way", "answer.note"]),
+    ],
+)
+async def test_every_wrong_value_of_a_form_is_named(
+    answer: dict[str, Any], wrong: list[str], rita: httpx2.AsyncClient
+) -> None:
+    question = await asking(rita, True, ASKS)
+
+    refused = await rita.post(f"/questions/{question['id']}", json={"answer": answer})
+
+    problem = refused.json()
+    assert (refused.status_code, problem["code"], problem["field"]) == (422, "wrong_answer", wrong[0])
+    assert [each["field"] for each in problem["errors"]] == wrong
+    assert all(each["detail"] and each["remedy"] for each in problem["errors"])
+    assert (await rita.get(f"/questions/{question['id']}")).status_code == 200
+
+
+async def test_who_will_not_say_says_no(rita: httpx2.AsyncClient) -> None:
+    question = await asking(rita, True, ASKS)
+    where = f"/questions/{question['id']}"
+
+    for neither in ({"yes": True}, {"yes": False, "answer": {"amount": 1, "way": "Post"}}, {}):
+        assert (await rita.post(where, json=neither)).status_code == 422
+    assert (await rita.post(where, json={"yes": False})).json()["open"] is False
+    ended = (await rita.get(f"/jobs/{question['job']}", params={"wait": 5})).json()
+    assert ended["job"]["error"]["code"] == "declined"
+
+
+async def test_a_question_for_one_person_is_not_answered_by_another(
+    door: Door, rita: httpx2.AsyncClient
+) -> None:
+    task = ASKS | {"arguments": ASKS["arguments"] | {"for": "uwe"}}  # type: ignore[operator]
+    question = await asking(rita, True, task)
+    body = {"answer": {"amount": 1, "way": "Post"}}
+
+    assert question["approvers"] == ["uwe"]
+    assert (await rita.post(f"/questions/{question['id']}", json=body)).status_code == 403
+    async with person(door, "uwe") as uwe:
+        assert (await uwe.post(f"/questions/{question['id']}", json=body)).status_code == 200
+
+
+async def test_an_approval_is_no_form(door: Door, rita: httpx2.AsyncClient) -> None:
+    question = await asking(rita)
+    async with person(door, "uwe") as uwe:
+        refused = await uwe.post(f"/questions/{question['id']}", json={"answer": {"yes": True}})
+
+    assert (refused.status_code, refused.json()["field"]) == (422, "answer")
+
+
+async def test_another_tenant_sees_and_answers_nothing(door: Door, rita: httpx2.AsyncClient) -> None:
+    question = await asking(rita)
+    async with door.client(await door.key(Scope.ADMIN, tenant="acme", name="uwe")) as stranger:
+        assert (await stranger.get("/questions")).json()["questions"] == []
+        assert (await stranger.get(f"/questions/{question['id']}")).status_code == 404
+        assert (await say(stranger, question)).status_code == 404
+
+
+async def test_pages_of_questions_join(rita: httpx2.AsyncClient) -> None:
+    jobs = {(await asking(rita))["job"] for _ in range(3)}
+    first = (await rita.get("/questions", params={"limit": 2})).json()
+    rest = (await rita.get("/questions", params={"limit": 2, "after": first["next"]})).json()
 
     assert {question["job"] for page in (first, rest) for question in page["questions"]} == jobs
     assert rest["next"] is None
@@ -58,22 +270,29 @@ async def test_pages_of_questions_join(door: Door, api: httpx2.AsyncClient) -> N
 @pytest.mark.parametrize(
     "tail", [".9.1", ".0.99", ".-1.1", ".0", "", ".0.1.1", ".x.y", ".²0.1", "." + "9" * 5000 + ".1"]
 )
-async def test_an_unknown_question_is_not_found(tail: str, door: Door, api: httpx2.AsyncClient) -> None:
-    job = await asking(api, door)
+async def test_an_unknown_question_is_not_found(tail: str, rita: httpx2.AsyncClient) -> None:
+    job = (await asking(rita))["job"]
 
-    response = await api.post(f"/questions/{job}{tail}", json={"yes": True})
-
-    assert response.status_code == 404
+    assert (await rita.get(f"/questions/{job}{tail}")).status_code == 404
+    assert (await rita.post(f"/questions/{job}{tail}", json={"yes": True})).status_code == 404
 
 
 @pytest.mark.parametrize("body", [{}, {"yes": "ja"}, {"yes": 1}, {"yes": True, "note": "x" * 5000}])
 async def test_a_wrong_answer_is_refused(
-    body: dict[str, object], door: Door, api: httpx2.AsyncClient
+    body: dict[str, object], rita: httpx2.AsyncClient, api: httpx2.AsyncClient
 ) -> None:
-    await asking(api, door)
-    (question,) = (await api.get("/questions")).json()["questions"]
+    question = await asking(rita)
 
     response = await api.post(f"/questions/{question['id']}", json=body)
 
     assert response.status_code == 422
     assert len((await api.get("/questions")).json()["questions"]) == 1
+
+
+async def test_the_id_of_a_question_may_be_spelled_otherwise(rita: httpx2.AsyncClient) -> None:
+    question = await asking(rita)
+    job, task, epoch = question["id"].split(".")
+
+    found = await rita.get(f"/questions/{job.upper()}.0{task}.{epoch}")
+
+    assert found.json()["id"] == question["id"]

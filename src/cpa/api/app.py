@@ -16,9 +16,11 @@ from pydantic.json_schema import models_json_schema
 
 from cpa.api import (
     agents,
+    answers,
     artifacts,
     audit,
     channel,
+    dead_letters,
     health,
     jobs,
     lam,
@@ -37,7 +39,11 @@ __all__ = ["ApiServices", "create_app"]
 _TAGS: Final = [
     {"name": "requests", "description": "A person's sentence or a whole task graph becomes a job."},
     {"name": "jobs", "description": "Watch, explain, cancel and retry jobs. Live: `WS /ws/jobs/{id}`."},
-    {"name": "questions", "description": "What only a person can decide."},
+    {
+        "name": "questions",
+        "description": "What only a person can decide: approvals, proposals, forms, doubts.",
+    },
+    {"name": "dead letters", "description": "Failed jobs that only a person takes up again."},
     {"name": "agents", "description": "Who does the work: register, beat, drain, revoke."},
     {"name": "lam", "description": "Lumina Agent Messages: agents and channels speak to the scheduler."},
     {"name": "artifacts", "description": "Files, named by their content."},
@@ -54,7 +60,9 @@ _BODIES: Final[tuple[type[BaseModel], ...]] = (
     Problem,
     schedule.JobRequest,
     schedule.ScheduleRequest,
-    questions.Answer,
+    answers.Answer,
+    dead_letters.Reopening,
+    dead_letters.Discarding,
     agents.AgentRegistration,
     agents.Heartbeat,
     agents.StateChange,
@@ -83,7 +91,19 @@ def create_app(services: ApiServices) -> FastAPI:
     )
     app.state.services = services
     problems.install(app)
-    for room in (schedule, jobs, questions, agents, channel, lam, artifacts, audit, health, live):
+    for room in (
+        schedule,
+        jobs,
+        questions,
+        dead_letters,
+        agents,
+        channel,
+        lam,
+        artifacts,
+        audit,
+        health,
+        live,
+    ):
         app.include_router(room.router)
     reference.install(app)
     app.add_middleware(Gate, host=services.settings.host, hosts=services.settings.hosts)

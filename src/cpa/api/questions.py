@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from enum import StrEnum
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from cpa.api.bodies import Body, read
+from cpa.api.answers import Answer, Answered, put, repeated
+from cpa.api.bodies import read
 from cpa.api.caller import Reader, Submitter
 from cpa.api.jobs import known
-from cpa.api.render import answer, body_schema, problems, view
+from cpa.api.render import body_schema, problems, view
 from cpa.api.route import DirectRoute
-from cpa.api.services import Services
-from cpa.core.events import QuestionAnswered
-from cpa.core.job import JobStatus
+from cpa.api.services import ApiServices, Services
+from cpa.core.job import Snapshot
 from cpa.core.views import Question, questions
-from cpa.errors import BadInput, Conflict, NotFound
-from cpa.ports.engine import Engine
+from cpa.core.views import question_id as named
+from cpa.errors import BadInput, NotFound
 from cpa.ports.steps import Unreadable
 
 router = APIRouter(prefix="/questions", tags=["questions"], route_class=DirectRoute)
-_PAGE = 200
+
+QuestionId = Annotated[
+    str, Path(description="As listed.", examples=["01930000-0000-7000-8000-000000000000.3.1"])
+]
+_DIGEST = "4f0b6c9a2d1e8f7035c4b6a7988d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f70819"
+
+
+class Kind(StrEnum):
+    """What a question is about."""
+
+    APPROVAL = "approval"
+    PROPOSAL = "proposal"
+    INPUT = "input"
+    DOUBT = "doubt"
 
 
 class QuestionList(BaseModel):
@@ -29,48 +43,16 @@ class QuestionList(BaseModel):
     next: str | None = Field(description="To be given as `after` for more; null at the end.")
 
 
-class Answer(Body):
-    """A person's decision."""
-
-    yes: bool = Field(description="Approval: do it. Doubt: it happened.")
-    note: str = Field(default="", max_length=4000, description="Why; kept in the audit trail.")
-
-
-class Answered(BaseModel):
-    id: str
-    changed: bool
-
-
-class ScannedQuestions:
-    """`QuestionQuery` over the engine port alone: looks at every running job. For small installations."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def asking(self, tenant: str, *, after: str = "", limit: int = 50) -> tuple[str, ...]:
-        running: list[str] = []
-        offset, total = 0, 1
-        while offset < total:
-            page = await self._engine.list(tenant, status=JobStatus.RUNNING, limit=_PAGE, offset=offset)
-            running += [head.id for head, _, _ in page.jobs if head.id > after]
-            offset, total = offset + _PAGE, page.total
-        found: list[str] = []
-        for job in sorted(set(running)):
-            if questions(await self._engine.query(tenant, job)):
-                found.append(job)
-                if len(found) == limit:
-                    break
-        return tuple(found)
-
-
 @router.get("", summary="What waits for a person", response_model=QuestionList, responses=problems(400, 422))
 async def list_questions(
     services: Services,
     caller: Reader,
+    kind: Annotated[Kind | None, Query(description="Only of this kind.")] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="Of how many jobs at most.")] = 50,
     after: Annotated[str, Query(max_length=64, description="`next` of the page before.")] = "",
 ) -> Response:
-    """Approvals and doubts, by job. A question stays open until it is answered or the job is cancelled."""
+    """Approvals, proposals, forms and doubts, by job. A question stays open until enough people answered, its time
+    is over, or the job is cancelled."""
     try:
         after = known(after) if after else ""
     except NotFound:
@@ -84,10 +66,21 @@ async def list_questions(
     found: list[Question] = []
     for job in jobs:
         try:
-            found += questions(await services.engine.query(caller.tenant, job))
+            asked = questions(await services.engine.query(caller.tenant, job))
         except Unreadable:
             continue  # it is set aside: nobody can answer it now
+        found += [each for each in asked if kind is None or each.kind == kind]
     return view(QuestionList(questions=found, next=jobs[-1] if len(jobs) == limit else None))
+
+
+@router.get("/{question_id}", summary="One open question", response_model=Question, responses=problems(404))
+async def read_question(question_id: QuestionId, services: Services, caller: Reader) -> Response:
+    """What would be done, down to the last argument, who said yes, and how long there is."""
+    snapshot, task, epoch = await _place(services, caller.tenant, question_id)
+    asked = _open(snapshot, task, epoch)
+    if asked is None:
+        raise _unknown(question_id)
+    return view(asked)
 
 
 @router.post(
@@ -96,49 +89,41 @@ async def list_questions(
     response_model=Answered,
     responses=problems(400, 404, 409, 413, 415, 422),
     openapi_extra=body_schema(
-        Answer, yes={"yes": True, "note": "mit dem Lieferanten geklärt"}, no={"yes": False}
+        Answer,
+        yes={"yes": True, "digest": _DIGEST, "note": "mit dem Lieferanten geklärt"},
+        no={"yes": False, "note": "the recipient is wrong"},
+        form={"answer": {"amount": 119.0, "way": "Post"}},
     ),
 )
 async def answer_question(
-    question_id: Annotated[str, Path(description="As listed.")],
-    request: Request,
-    services: Services,
-    caller: Submitter,
+    question_id: QuestionId, request: Request, services: Services, caller: Submitter
 ) -> Response:
-    """The first answer counts; a question that is no longer open is a conflict."""
-    job, task, epoch = _parts(question_id)
-    decision, _ = await read(request, Answer)
-    snapshot = await services.engine.query(caller.tenant, job)
-    if not 0 <= task < len(snapshot.tasks) or epoch > snapshot.tasks[task].epoch:
-        raise _unknown(question_id)
-    asked = next((each for each in questions(snapshot) if each.id == question_id), None)
-    fact = QuestionAnswered(
-        time=services.clock.now_ms(),
-        task=task,
-        epoch=epoch,
-        yes=decision.yes,
-        by=caller.name,
-        note=decision.note,
-        digest=asked.digest if asked is not None else "",
-    )
-    outcome = await services.engine.send(caller.tenant, job, fact)
-    if not outcome.changed:
-        raise Conflict(
-            "this question is not open any more",
-            field="question_id",
-            value=outcome.reason,
-            remedy="GET /questions lists the open ones",
-        )
-    body: dict[str, Any] = {"id": question_id, "changed": True}
-    return answer(body)
+    """Who answers is whom the key belongs to: each counts once, and who asked for the job not at all. A yes to an
+    action names its `digest`; where the action is another one by now it is refused (409 `other_action`). Values
+    that do not fit a form are all named (422, `errors`). The same answer again changes nothing."""
+    said, _ = await read(request, Answer)
+    snapshot, task, epoch = await _place(services, caller.tenant, question_id)
+    asked = _open(snapshot, task, epoch)
+    if asked is None:
+        return view(await repeated(services, caller, snapshot.head.id, task, epoch, said))
+    return view(await put(services, caller, asked, said))
 
 
-def _parts(question_id: str) -> tuple[str, int, int]:
+async def _place(services: ApiServices, tenant: str, question_id: str) -> tuple[Snapshot, int, int]:
+    """The job of a question that was asked once, the task and the attempt; `NotFound` for any other."""
     job, _, rest = question_id.partition(".")
     task, _, epoch = rest.partition(".")
     if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in (task, epoch)):
         raise _unknown(question_id)
-    return known(job), int(task), int(epoch)
+    snapshot = await services.engine.query(tenant, known(job))
+    if int(task) >= len(snapshot.tasks) or int(epoch) > snapshot.tasks[int(task)].epoch:
+        raise _unknown(question_id)
+    return snapshot, int(task), int(epoch)
+
+
+def _open(snapshot: Snapshot, task: int, epoch: int) -> Question | None:
+    wanted = named(snapshot.head.id, task, epoch)
+    return next((each for each in questions(snapshot) if each.id == wanted), None)
 
 
 def _unknown(question_id: str) -> NotFound:

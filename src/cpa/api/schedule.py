@@ -163,7 +163,9 @@ async def schedule(
         message = _request(body.message)
         text = message.payload.text or ""
         context = _spoken(message, caller) | context
-    wanted = PlanRequest(tenant=caller.tenant, text=text, replies=body.replies, context=context)
+    wanted = PlanRequest(
+        tenant=caller.tenant, text=text, replies=body.replies, context=context, requester=caller.name
+    )
     return await _accept(services, caller, body, wanted, idempotency_key, digest)
 
 
@@ -191,6 +193,7 @@ async def create_job(
         arguments=body.arguments,
         task_graph=body.task_graph,
         context=_own(body.context, caller),
+        requester=caller.name,
     )
     return await _accept(services, caller, body, plan, idempotency_key, digest)
 

@@ -18,7 +18,7 @@ from cpa.ports.agents import MessageHandler
 from cpa.ports.artifacts import ArtifactStore
 from cpa.ports.clock import Clock
 from cpa.ports.engine import Engine
-from cpa.ports.questions import QuestionQuery
+from cpa.ports.questions import DeadLetterQuery, QuestionQuery
 from cpa.ports.signatures import Signatures
 from cpa.security.auth import Authenticator
 from cpa.settings import Settings
@@ -61,6 +61,7 @@ class ApiServices:
     settings: Settings
     version: str
     questions: QuestionQuery
+    dead_letters: DeadLetterQuery
     signatures: Signatures
     probes: Mapping[str, Probe] = field(default_factory=dict)
     """Health probes by the name of the part."""

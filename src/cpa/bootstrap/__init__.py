@@ -48,6 +48,7 @@ from cpa.repository.agents import SqlAgentStore
 from cpa.repository.audit import SqlAuditRepository
 from cpa.repository.database import Database, store_path
 from cpa.repository.enrolment import SqlTokenStore
+from cpa.repository.jobs import SqlJobRepository
 from cpa.repository.keys import SqlKeyStore
 from cpa.repository.questions import SqlQuestionQuery
 from cpa.repository.steps import SqlSteps
@@ -129,9 +130,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
         await stack.enter_async_context(engine)
         # Entered last, so that on the way out the attempts end before the engine stops storing their answers.
         await stack.enter_async_context(runtime)
-        planner = Planner(
-            workspace.intents, agents.offers, workspace.values, max_parallel=settings.max_parallel
-        )
+        planner = _planner(settings, workspace, agents)
         yield Scheduler(
             settings=settings,
             workspace=workspace,
@@ -164,6 +163,16 @@ def _store(settings: Settings) -> tuple[Database, StoreFile]:
     if (trouble := store.trouble()) is not None:
         log.warning("store looks wrong", path=str(database.path), detail=trouble.detail)
     return database, store
+
+
+def _planner(settings: Settings, workspace: Workspace, agents: AgentRegistry) -> Planner:
+    return Planner(
+        workspace.intents,
+        agents.offers,
+        workspace.values,
+        max_parallel=settings.max_parallel,
+        approve_own=settings.approve_own,
+    )
 
 
 def _workspace(settings: Settings) -> Workspace:
@@ -317,6 +326,7 @@ def services_of(scheduler: Scheduler) -> ApiServices:
         settings=scheduler.settings,
         version=version("cpa-scheduler"),
         questions=SqlQuestionQuery(database),
+        dead_letters=SqlJobRepository(database),
         signatures=MessageSignatures(
             SignedMessages(scheduler.settings.signed_messages),
             signing_keys(scheduler.agents),

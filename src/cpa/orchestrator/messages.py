@@ -127,7 +127,13 @@ class Messages:
         context = {"user": message.context.user, "locale": message.context.locale, "channel": "lam"}
         kept = {name: value for name, value in context.items() if value}
         graph = None if payload.text else [_task(payload)]
-        wanted = PlanRequest(tenant=caller.tenant, text=payload.text or "", task_graph=graph, context=kept)
+        wanted = PlanRequest(
+            tenant=caller.tenant,
+            text=payload.text or "",
+            task_graph=graph,
+            context=kept,
+            requester=caller.name,
+        )
         plan = await self._planner.plan(wanted)
         deadline = message.expected.deadline
         receipt = await self._engine.submit(

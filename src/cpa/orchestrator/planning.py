@@ -60,6 +60,8 @@ class PlanRequest:
     authenticated: bool = True
     timeout: float = 0.0
     """Longest duration of a run in seconds; 0 takes the intent's own, or none."""
+    requester: str = ""
+    """Name of the credential it came with, who may not allow the tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +97,13 @@ class Planner:
         *,
         catalogue: ActionCatalogue = CATALOGUE,
         max_parallel: int = 100,
+        approve_own: bool = False,
     ) -> None:
         """`offers` None means: whatever the catalogue knows can be done. What nobody offers is a risk of the plan:
-        the task waits for an agent. `max_parallel`: tasks of one job at the same time."""
+        the task waits for an agent. `max_parallel`: tasks of one job at the same time. `approve_own`: whether
+        requesters may allow their own tasks."""
         self.max_parallel = max_parallel
+        self.approve_own = approve_own
         self.router = router
         self.values = dict(values or {})
         self.offers = offers
@@ -202,6 +207,7 @@ class Planner:
             timeout=request.timeout or own,
             max_parallel=self.max_parallel,
             answer=answer,
+            requester="" if self.approve_own else request.requester,
         )
         return Plan(
             spec=spec,

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-from cpa.core.events import Event
+from cpa.core.events import Event, JobReopened
 from cpa.core.job import JobHead, JobSpec, JobStatus, Snapshot
 from cpa.ports.nonces import Nonce
 
@@ -138,6 +138,11 @@ class Engine(Protocol):
 
     async def retry(self, tenant: str, job: str, *, by: str) -> Outcome:
         """Open the next run from the failed task. `Conflict` when it did not fail or retries are used up."""
+        ...
+
+    async def reopen(self, tenant: str, job: str, event: JobReopened) -> Outcome:
+        """Open the next run as a person wants it. `Conflict` when the job did not fail or was not cancelled, or
+        when the event names what cannot be; its `field` is `job`."""
         ...
 
     async def list(

@@ -1,8 +1,10 @@
-"""Where open questions are found: approvals and doubts that wait for a person."""
+"""Where what waits for people is found: open questions, and failed jobs that only a person takes up again."""
 
 from __future__ import annotations
 
 from typing import Protocol
+
+from cpa.ports.engine import JobPage
 
 
 class QuestionQuery(Protocol):
@@ -13,4 +15,12 @@ class QuestionQuery(Protocol):
 
         The cost does not grow with the number of jobs that ask nothing.
         """
+        ...
+
+
+class DeadLetterQuery(Protocol):
+    """Reads only; part of `ports.repository.JobRepository`."""
+
+    async def dead_letters(self, tenant: str, *, limit: int = 50, offset: int = 0) -> JobPage:
+        """Failed jobs whose retries are used up and that nobody discarded, last ended first."""
         ...

@@ -26,9 +26,9 @@ def not_reopened(job: JobState, reason: str) -> Conflict:
         "not_ended": (f"the job is {head.status.value}", "only a failed or cancelled job can be run again"),
         "retries_used_up": (
             f"the job failed after {head.run} retries and is a dead letter",
-            "look at `cpa explain`; submit it anew once the cause is mended",
+            "see `cpa explain`, mend the cause, then take it up with `cpa dead-letters retry`",
         ),
-        "discarded": ("the job was discarded", "open it from the dead letters if it is to go on after all"),
+        "discarded": ("the job was discarded", "`cpa dead-letters retry` takes it up after all"),
         "no_such_task": ("the job has no such task", "tasks are named by their index in the plan, from 0"),
         "said_twice": ("one task is named for two things", "fix it, skip it, or count it as done"),
         "still_done": ("a task that stays done is not changed", "name it also as one to be done again"),
