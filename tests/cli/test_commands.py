@@ -18,8 +18,8 @@ COMMANDS = [
     command.name or command.callback.__name__ for command in app.registered_commands if command.callback
 ]
 EXPECTED = set(
-    """init demo serve submit route intents jobs job files explain cancel retry questions answer audit replay keys
-    agent agents migrate simulate""".split()  # noqa: SIM905
+    """init demo serve submit route intents jobs job files explain cancel retry questions answer approvals audit
+    dead-letters replay keys agent agents migrate simulate""".split()  # noqa: SIM905
 )
 
 
@@ -54,7 +54,7 @@ def test_help_lists_every_command_and_the_exit_codes(tmp_path: Path) -> None:
     assert listed == EXPECTED
 
 
-@pytest.mark.parametrize("group", [(), ("agents",), ("keys",), ("intents",)])
+@pytest.mark.parametrize("group", [(), ("agents",), ("dead-letters",), ("keys",), ("intents",)])
 def test_what_a_command_does_is_said_whole_on_a_narrow_terminal(
     group: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -71,6 +71,14 @@ def test_every_command_teaches_by_example(command: str, tmp_path: Path) -> None:
 
     assert done.returncode == 0
     assert f"cpa {command}" in done.stdout.split("Options:")[1]
+
+
+@pytest.mark.parametrize("command", ["retry", "discard"])
+def test_every_command_about_dead_letters_teaches_by_example(command: str, tmp_path: Path) -> None:
+    done = cpa("dead-letters", command, "--help", cwd=tmp_path)
+
+    assert done.returncode == 0
+    assert f"cpa dead-letters {command}" in done.stdout.split("Options:")[1]
 
 
 @pytest.mark.parametrize(

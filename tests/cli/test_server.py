@@ -206,7 +206,10 @@ def test_an_approval_is_asked_explained_and_answered(server: Scheduler) -> None:
     assert "remedy" in explained.stdout
     assert question in cpa(server, "questions").stdout
 
-    answered = cpa(server, "answer", question, "yes", "--note", "geprüft")
+    own = cpa(server, "answer", question, "yes")
+    assert (own.returncode, len(own.stderr.splitlines())) == (4, 1)
+    key = cpa(server, "keys", "add", "jörg").stdout.strip()
+    answered = cpa(server, "answer", question, "yes", "--note", "geprüft", CPA_API_KEY=key)
 
     assert answered.returncode == 0, answered.stderr
     assert cpa(server, "job", job, "--wait").returncode == 0
@@ -276,6 +279,7 @@ def test_a_question_shows_what_will_be_done_and_how_to_answer(server: Scheduler)
         assert f"cpa answer {question} yes" in shown
         assert f"cpa answer {question} no" in shown
 
+    key = cpa(server, "keys", "add", "jörg").stdout.strip()
     watching = subprocess.Popen(
         [sys.executable, "-m", "cpa", "job", job, "--watch"],
         cwd=server.data.parent,
@@ -287,9 +291,8 @@ def test_a_question_shows_what_will_be_done_and_how_to_answer(server: Scheduler)
     with watching.stdout:
         for line in watching.stdout:  # Ends with the test's time limit if it is never asked.
             if f"cpa answer {question} yes" in line:
-                assert (
-                    cpa(server, "answer", f"{job[-10:]}.{question.partition('.')[2]}", "yes").returncode == 0
-                )
+                short = f"{job[-10:]}.{question.partition('.')[2]}"
+                assert cpa(server, "answer", short, "yes", CPA_API_KEY=key).returncode == 0
     assert watching.wait(60) == 0
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from textwrap import wrap
 from typing import Any
 
 from cpa.cli.files import plain
@@ -10,24 +11,77 @@ from cpa.cli.terminal import clock, harmless, line, told
 
 _LONGEST = 4000
 """Characters of one argument; an approval is for all of them, so more is said to be there."""
-_MEANS = {
-    "approval": ("to do it", "not to"),
-    "proposal": ("to do it", "not to"),
-    "doubt": ("it happened", "it did not"),
-}
+_WIDTH = 80
+_DIGITS = 10
+"""Of a digest: enough to tell one action from another."""
 
 
 def show(found: Iterable[Mapping[str, Any]]) -> None:
     """Each question with all that would be done, as it would go out, and the commands that answer it."""
     for entry in found:
         line(f"{entry['id']}  {entry['kind']}, since {clock(entry.get('since'))}")
-        line(f"    {harmless(entry['text'])}")
-        arguments(entry["arguments"])
+        if entry.get("expires"):
+            line(f"    open until {clock(entry['expires'])}")
+        _say(harmless(entry["text"]))
+        if entry.get("form"):
+            for name, field in entry["form"].items():
+                _say(f"{name}: {_wanted(field)}")
+        else:
+            arguments(entry["arguments"])
         if entry.get("instead_of"):
             line("    instead of:")
             arguments(entry["instead_of"])
-        for word, meaning in zip(("yes", "no"), _MEANS.get(entry["kind"], ()), strict=False):
-            line(f"    {meaning + ':':13}cpa answer {entry['id']} {word}")
+        for text in _who(entry):
+            _say(text)
+        for text in _answers(entry):
+            line(f"    {text}")
+
+
+def _who(entry: Mapping[str, Any]) -> Iterator[str]:
+    """Who may answer, and who did."""
+    if entry.get("approvers"):
+        yield f"may answer: {', '.join(entry['approvers'])}"
+    if entry["kind"] in ("approval", "proposal") and "given" in entry:
+        given = f" ({', '.join(entry['given'])})" if entry["given"] else ""
+        besides = f"; not {entry['requester']}, who asked for it" if entry.get("requester") else ""
+        yield f"{len(entry['given'])} of {entry['needed']} said yes{given}{besides}"
+
+
+def _answers(entry: Mapping[str, Any]) -> Iterator[str]:
+    """The commands that answer it, short enough to be copied from a narrow terminal."""
+    command = f"cpa answer {entry['id']}"
+    if entry.get("form"):
+        yield f"{command} {' '.join(f'{name}=…' for name in entry['form'])}"
+        yield f"{command} no"
+    elif entry["kind"] == "doubt":
+        yield f"it happened: {command} yes"
+        yield f"it did not:  {command} no"
+    else:
+        yield f"{command} yes" + (f" --digest {entry['digest'][:_DIGITS]}" if entry.get("digest") else "")
+        yield f"{command} no"
+
+
+def _wanted(field: Mapping[str, Any]) -> str:
+    """What goes into a field of a form."""
+    kind = field.get("type", "text")
+    wanted = f"one of {', '.join(field['choices'])}" if kind == "choice" else kind
+    may = "" if field.get("required", True) else ", may be left out"
+    label = f" ({field['label']})" if field.get("label") else ""
+    return harmless(f"{wanted}{may}{label}")
+
+
+def _say(text: str, begin: str = "", after: str = "  ") -> None:
+    """Text within the width of a terminal; further lines of it begin with `after`."""
+    parts = wrap(
+        begin + text,
+        _WIDTH - 4,
+        subsequent_indent=after,
+        drop_whitespace=False,
+        replace_whitespace=False,
+        break_on_hyphens=False,
+    )
+    for part in parts or [begin]:
+        line(f"    {part}".rstrip())
 
 
 def arguments(given: Mapping[str, Any]) -> None:
@@ -37,9 +91,10 @@ def arguments(given: Mapping[str, Any]) -> None:
         if len(text) > _LONGEST:
             text = f"{text[:_LONGEST]}… ({len(text):,} characters; --json has them all)"
         head, *rest = text.splitlines() or [""]
-        line(f"    {name}: {head}")
+        below = " " * min(len(name) + 2, 20)
+        _say(head, f"{name}: ", below)
         for more in rest:
-            line(f"    {' ' * len(name)}  {more}")
+            _say(more, below, below)
 
 
 def _spoken(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cpa.cli import agent, agents, jobs, keys
+from cpa.cli import agent, agents, approvals, dead_letters, jobs, keys
 from cpa.cli.call import (
     CODES,
     INTERRUPTED,
@@ -286,7 +286,9 @@ def simulate(
 
 
 jobs.add_to(app)
+app.registered_commands += approvals.app.registered_commands
 agent.add_to(app)
+app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(intents, name="intents")
 app.add_typer(keys.app, name="keys")
 app.add_typer(agents.app, name="agents")

@@ -1,10 +1,9 @@
-"""Commands that talk to a server: hand in, watch, explain, cancel, retry, answer, look back."""
+"""Commands that talk to a server: hand in, watch, explain, cancel, retry, look back."""
 
 from __future__ import annotations
 
 import json
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,11 +41,6 @@ Wait = Annotated[
     bool, typer.Option("--wait", help="Come back when the run has ended; its end is the exit code.")
 ]
 Watching = Annotated[bool, typer.Option("--watch", help="Show the task graph until the run has ended.")]
-
-
-class Decision(StrEnum):
-    YES = "yes"
-    NO = "no"
 
 
 def add_to(root: typer.Typer) -> None:
@@ -184,41 +178,6 @@ def retry(job: JobId, watch: Watching = False) -> None:
         _changed(api.post(f"/jobs/{part(job)}/retry"))
         if watch:
             leave(_follow(api, job))
-
-
-@app.command(epilog="\b\nExamples:\n  cpa questions\n  cpa answer last.3.1 yes\n\n" + CONNECT)
-def questions(as_json: Json = False) -> None:
-    """What waits for a person. Approvals: may it be done? Doubts: did it happen?"""
-    from cpa.cli import asking, terminal
-
-    with server() as api:
-        answer = api.get("/questions")
-    if as_json:
-        dump(answer)
-        return
-    asking.show(answer["questions"])
-    if not answer["questions"]:
-        terminal.line("nothing waits for a person")
-
-
-@app.command(
-    "answer",
-    epilog='\b\nExample:\n  cpa answer last.3.1 no --note "the recipient is wrong"\n\n'
-    "For an approval yes means: do it; for a doubt: it happened.\n\n" + CONNECT,
-)
-def answer_question(
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Id as `cpa questions` lists it.")],
-    decision: Annotated[Decision, typer.Argument(help="yes or no")],
-    note: Annotated[str, typer.Option(help="Why; kept in the audit trail.")] = "",
-) -> None:
-    """Answer an open question; the first answer counts."""
-    with server() as api:
-        job, dot, rest = question.partition(".")
-        api.post(
-            f"/questions/{part(job_id(api, job) + dot + rest)}",
-            {"yes": decision is Decision.YES, "note": words(note)},
-        )
-    typer.echo(f"answered {decision.value}")
 
 
 @app.command(epilog="\b\nExamples:\n  cpa audit --job last\n  cpa audit --verify\n\n" + CONNECT)

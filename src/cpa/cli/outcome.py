@@ -48,8 +48,9 @@ def end(detail: Mapping[str, Any]) -> None:
         for file in found:
             line(_listed(file))
         line(f"    save: cpa files {head['id']} --save FOLDER")
-    if head["status"] == "failed" and not head.get("dead_letter"):
-        line(f"\nOnce what is wrong has been put right: cpa retry {head['id']} --watch")
+    if head["status"] == "failed":
+        verb = "dead-letters retry" if head.get("dead_letter") else "retry"
+        line(f"\nOnce what is wrong has been put right: cpa {verb} {head['id']} --watch")
 
 
 def plan(answer: Mapping[str, Any]) -> None:

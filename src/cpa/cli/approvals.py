@@ -1,0 +1,186 @@
+"""What waits for a person, and the person's answer: `cpa approvals`, `cpa questions`, `cpa answer`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cpa.cli.call import CONNECT, Json, dump, job_id, part, server, words
+from cpa.errors import BadInput, Conflict, NotFound
+
+if TYPE_CHECKING:
+    from cpa.cli.client import Client
+
+app = typer.Typer()
+
+YES, NO = ("yes", "ja"), ("no", "nein")
+TRUE, FALSE = (*YES, "true", "wahr"), (*NO, "false", "falsch")
+_PAGE = 200
+
+
+@app.command(
+    epilog="\b\nExamples:\n  cpa approvals\n  cpa approvals --json | jq -r '.questions[].id'\n\n" + CONNECT
+)
+def approvals(as_json: Json = False) -> None:
+    """What must be allowed before it is done. The exact action, who said yes, who may, until when."""
+    _list(("approval", "proposal"), as_json, "nothing waits for an approval")
+
+
+@app.command(epilog="\b\nExamples:\n  cpa questions\n  cpa answer last.3.1 yes\n\n" + CONNECT)
+def questions(as_json: Json = False) -> None:
+    """What waits for a person. Approvals: may it be done? Forms: what is asked? Doubts: did it happen?"""
+    _list((), as_json, "nothing waits for a person")
+
+
+@app.command(
+    "answer",
+    epilog="\b\nExamples:\n  cpa answer last.3.1 yes --digest 4f0b6c9a2d1e\n"
+    '  cpa answer last.3.1 no --note "the recipient is wrong"\n'
+    "  cpa answer last.0.0 amount=119.50 way=Post note=\n\n"
+    "For an approval yes means: do it; for a doubt: it happened. A question with a form takes field=value for "
+    "each field; no means: I will not say. Who asked for a job cannot allow its tasks.\n\n" + CONNECT,
+)
+def answer_question(
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Id as `cpa questions` lists it.")],
+    said: Annotated[list[str], typer.Argument(metavar="yes|no|FIELD=VALUE…", help="The answer.")],
+    digest: Annotated[
+        str, typer.Option(help="Count only for the action with this digest, or its first 8 digits or more.")
+    ] = "",
+    note: Annotated[str, typer.Option(help="Why; kept in the audit trail.")] = "",
+) -> None:
+    """Answer an open question. A yes is for exactly the action that is shown, and for no other."""
+    spoken = [words(each) for each in said]
+    with server() as api:
+        job, dot, rest = question.partition(".")
+        where = f"/questions/{part(job_id(api, job) + dot + rest)}"
+        asked = _asked(api, where)
+        body = _decided(spoken, asked) if len(spoken) == 1 and decision(spoken[0]) is not None else None
+        if body is None:
+            if asked is None:
+                raise NotFound(
+                    "this question is not open",
+                    field="question",
+                    value=question,
+                    remedy="`cpa questions` lists all",
+                )
+            body = {"answer": filled(asked, spoken)}
+        if digest or asked is not None:
+            body["digest"] = _digest(asked, words(digest).lower())
+        answered = api.post(where, body | {"note": words(note)})
+    typer.echo(_told(answered, asked, spoken))
+
+
+def decision(word: str) -> bool | None:
+    """Yes or no, in English or German; None for anything else."""
+    plain = word.strip().lower()
+    return True if plain in YES else False if plain in NO else None
+
+
+def filled(asked: Mapping[str, Any], said: Sequence[str]) -> dict[str, Any]:
+    """`field=value` words as the values that the form asks for; `WrongAnswer` names all that are none."""
+    from cpa.core.forms import check, fields
+
+    form = asked.get("form")
+    if not form:
+        raise BadInput(
+            f"this {asked['kind']} is answered with yes or no",
+            field="answer",
+            value=" ".join(said),
+            remedy="say yes",
+        )
+    kinds, values = fields(form), dict[str, Any]()
+    for word in said:
+        name, given, value = word.partition("=")
+        if not given:
+            wanted = " ".join(f"{each}=…" for each in kinds)
+            raise BadInput(
+                "this question has a form", field="answer", value=word, remedy=f"say {wanted}; or no"
+            )
+        values[name.strip()] = value if name.strip() not in kinds else typed(kinds[name.strip()].type, value)
+    check(form, values)
+    return values
+
+
+def typed(kind: str, text: str) -> Any:
+    """What somebody typed as a value of this kind; as it is where it is none, which the check then says."""
+    from cpa.core.slots import iso_date
+
+    plain = text.strip()
+    if kind == "flag":
+        return True if plain.lower() in TRUE else False if plain.lower() in FALSE else text
+    if kind == "date":
+        return iso_date(plain) or text
+    if kind == "number":
+        try:
+            return int(plain)
+        except ValueError:
+            pass
+        try:
+            # A decimal comma; with both signs nobody knows which one is which.
+            return float(plain.replace(",", ".") if "." not in plain else plain)
+        except ValueError:
+            return text
+    return text
+
+
+def _list(kinds: Sequence[str], as_json: bool, nothing: str) -> None:
+    from cpa.cli import asking, terminal
+
+    found: list[Any] = []
+    with server() as api:
+        after = ""
+        while True:
+            page = api.get("/questions", limit=_PAGE, after=after)
+            found += [each for each in page["questions"] if not kinds or each["kind"] in kinds]
+            after = page["next"] or ""
+            if not after:
+                break
+    if as_json:
+        dump({"questions": found})
+    elif found:
+        asking.show(found)
+    else:
+        terminal.line(nothing)
+
+
+def _asked(api: Client, where: str) -> dict[str, Any] | None:
+    """The question while it is open. What became of one that is not, the answer to it will say."""
+    try:
+        found: dict[str, Any] = api.get(where)
+    except NotFound:
+        return None
+    return found
+
+
+def _decided(said: Sequence[str], asked: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Yes or no, unless a form wants more than a yes."""
+    yes = decision(said[0])
+    if yes and asked is not None and asked.get("form"):
+        return None
+    return {"yes": yes}
+
+
+def _digest(asked: Mapping[str, Any] | None, given: str) -> str:
+    """The whole digest of what is asked about, if that begins as given."""
+    shown = str(asked["digest"]) if asked is not None else given
+    if given and (len(given) < 8 or not shown.startswith(given)):
+        raise Conflict(
+            "what would be done is not the action with this digest",
+            field="digest",
+            value=given,
+            remedy="look at it again with `cpa approvals`, which shows the digest",
+        )
+    return shown if len(shown) in (0, 64) else ""
+
+
+def _told(answered: Mapping[str, Any], asked: Mapping[str, Any] | None, said: Sequence[str]) -> str:
+    counted = f"{len(answered['given'])} of {answered['needed']} said yes ({', '.join(answered['given'])})"
+    if not answered["changed"]:
+        return "you had said so before; nothing changed" + (f": {counted}" if answered["open"] else "")
+    if asked is not None and asked.get("form"):
+        return "answered" if decision(said[0]) is None else "answered: you will not say"
+    word = "yes" if decision(said[0]) else "no"
+    what = f" to {asked['action']} of task {asked['task']}" if asked is not None else ""
+    return f"answered {word}{what}" + (f": {counted}" if answered["open"] else "")

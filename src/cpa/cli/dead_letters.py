@@ -1,0 +1,178 @@
+"""`cpa dead-letters`: failed jobs that only a person takes up again, and what the person says in doing so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from cpa.cli.call import CONNECT, JobId, Json, dump, job_id, leave, part, server, words
+from cpa.errors import BadInput, Conflict
+
+app = typer.Typer(rich_markup_mode=None)
+_WIDTH = 80
+_LONGEST = 500
+
+
+@app.callback(
+    invoke_without_command=True,
+    epilog="\b\nExamples:\n  cpa dead-letters\n"
+    "  cpa dead-letters retry last --fix send.to=rechnung@kunde.example\n"
+    '  cpa dead-letters discard last --note "cancelled by the customer"\n\n' + CONNECT,
+)
+def dead_letters(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    offset: Annotated[int, typer.Option(min=0, help="How many to leave out.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Failed jobs that wait for a person. List them, take one up with corrections, or discard it."""
+    if context.invoked_subcommand is not None:
+        return
+    with server() as api:
+        page = api.get("/dead-letters", limit=limit, offset=offset)
+    dump(page) if as_json else show(page)
+
+
+@app.command(
+    epilog="\b\nExamples:\n  cpa dead-letters retry last --fix send.to=rechnung@kunde.example --watch\n"
+    "  cpa dead-letters retry last --skip note --again signed_in\n"
+    '  cpa dead-letters retry last --done \'download={"file": {"artifact": "sha256:…"}}\'\n\n'
+    "Any failed or cancelled job can be taken up so. What is done stays done; approvals are asked for anew.\n\n"
+    + CONNECT
+)
+def retry(
+    job: JobId,
+    fix: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TASK.ARGUMENT=VALUE", help="Another argument; may be repeated."),
+    ] = None,
+    skip: Annotated[
+        list[str] | None, typer.Option(metavar="TASK", help="Do not do it; may be repeated.")
+    ] = None,
+    done: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TASK[=JSON]", help="It was done by hand, with this result; may be repeated."),
+    ] = None,
+    again: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TASK", help="Do a done task again, and all after it; may be repeated."),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show the task graph until the run has ended.")
+    ] = False,
+) -> None:
+    """Take a failed job up with corrections. It begins anew at what failed."""
+    from cpa.cli.watch import follow
+
+    with server() as api:
+        job = job_id(api, job)
+        detail = api.get(f"/jobs/{part(job)}")
+        body = {
+            "run": detail["job"]["retry_count"],
+            "fixes": fixes(detail["tasks"], [words(each) for each in fix or ()]),
+            "skip": [words(each) for each in skip or ()],
+            "done": dict(by_hand(words(each)) for each in done or ()),
+            "restart": [words(each) for each in again or ()],
+        }
+        changed = api.post(f"/dead-letters/{part(job)}/retry", body)
+        typer.echo(f"{changed['job_id']} {changed['status']}")
+        if watch:
+            leave(follow(api, changed["job_id"]))
+
+
+@app.command(
+    epilog='\b\nExample:\n  cpa dead-letters discard last --note "cancelled by the customer"\n\n' + CONNECT
+)
+def discard(job: JobId, note: Annotated[str, typer.Option(help="Why; kept in the audit trail.")]) -> None:
+    """Give a failed job up. It leaves the dead letters and stays failed; exit code 1 when it was so before."""
+    with server() as api:
+        changed = api.post(f"/dead-letters/{part(job_id(api, job))}/discard", {"note": words(note)})
+    if not changed["changed"]:
+        raise Conflict("it was discarded before", remedy="`cpa audit --job` tells by whom and why")
+    typer.echo(f"{changed['job_id']} discarded")
+
+
+def fixes(tasks: Sequence[Mapping[str, Any]], said: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The whole arguments of the tasks that are named, with what was said in place of what they had."""
+    had = {task["id"]: task["arguments"] for task in tasks}
+    found: dict[str, dict[str, Any]] = {}
+    for word in said:
+        place, given, value = word.partition("=")
+        task, dot, argument = place.partition(".")
+        if not (given and dot and task and argument):
+            raise BadInput(
+                "this is no correction",
+                field="--fix",
+                value=word,
+                remedy="write TASK.ARGUMENT=VALUE, as in send.to=…",
+            )
+        old = had.get(task, {})
+        found.setdefault(task, dict(old))[argument] = meant(value, old.get(argument))
+    return found
+
+
+def meant(text: str, old: Any) -> Any:
+    """What somebody typed: text in place of text, else JSON where it is JSON."""
+    if isinstance(old, str):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def by_hand(word: str) -> tuple[str, Any]:
+    """(task, result) of `TASK` or `TASK={…}`."""
+    task, given, text = word.partition("=")
+    try:
+        result = json.loads(text) if given else {}
+    except ValueError as error:
+        raise BadInput(
+            f"the result is no JSON: {error}",
+            field="--done",
+            value=text,
+            remedy='write TASK={"name": "value"}',
+        ) from error
+    return task, result
+
+
+def show(page: Mapping[str, Any]) -> None:
+    """Each job with what failed and how it may go on."""
+    from textwrap import wrap
+
+    from cpa.cli.terminal import harmless, line
+
+    found = page["dead_letters"]
+    if not found:
+        line("no job waits to be taken up by hand")
+    for letter in found:
+        line(letter["job"]["id"])
+        for depth, text in _lines(letter):
+            plain = harmless(text if len(text) <= _LONGEST else f"{text[:_LONGEST]} … (all of it: --json)")
+            begin = "    " * depth
+            for piece in wrap(plain, _WIDTH, initial_indent=begin, subsequent_indent=f"{begin}  "):
+                line(piece)
+        line(f"    cpa dead-letters retry {letter['job']['id']}")
+    if page["total"] > len(found):
+        line(f"{len(found)} of {page['total']}; see more with --limit and --offset")
+
+
+def _lines(letter: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+    from cpa.cli.terminal import clock, told
+
+    job = letter["job"]
+    yield 1, f"failed {job['retry_count'] + 1} times, last {clock(job['ended_at'])}"
+    if said := job["description"] or job["intent"]:
+        yield 1, said
+    for task in letter["failed"]:
+        error = task["error"] or {"code": "failed", "message": ""}
+        yield 1, f"{task['id']} ({task['action']}): {error['code']}: {error['message']}"
+        if error.get("remedy"):
+            yield 2, error["remedy"]
+        for name, value in task["arguments"].items():
+            yield 2, f"{name}: {told(value)}"
+    if letter["left"]:
+        yield 1, f"not reached: {', '.join(letter['left'])}"

@@ -1,0 +1,280 @@
+"""People at the command line, each with a key of their own: approvals, forms, dead letters, on a real server."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from tests.cli.test_server import cpa, submitted
+from tests.servers.scheduler import Scheduler, serving
+
+from cpa.cli.approvals import decision, filled, typed
+from cpa.cli.asking import show
+from cpa.cli.client import Client
+from cpa.cli.dead_letters import by_hand, fixes
+from cpa.cli.dead_letters import show as show_letters
+from cpa.core.forms import WrongAnswer
+from cpa.errors import BadInput
+
+FORM = {
+    "betrag": {"type": "number", "label": "Betrag in Euro"},
+    "weg": {"type": "choice", "choices": ["Post", "Mail"]},
+    "tag": {"type": "date", "required": False},
+    "sicher": {"type": "flag"},
+}
+ASKED = {"kind": "input", "form": FORM}
+BROKEN = [
+    {"id": "first", "action": "flow.noop", "arguments": {"value": "Grüße"}},
+    {"id": "größe", "action": "flow.noop", "arguments": {"value": "{{ tasks.first.result.value.nichts }}"}},
+    {"id": "last", "action": "flow.noop", "depends_on": ["größe"]},
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scheduler]:
+    with serving(tmp_path_factory.mktemp("people")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def keys(server: Scheduler) -> dict[str, str]:
+    """A key for each of three people; who asks for jobs is the admin."""
+    return {name: cpa(server, "keys", "add", name).stdout.strip() for name in ("anna", "jörg", "uwe")}
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"not in time: {what}")
+
+
+def open_question(server: Scheduler, job: str) -> dict[str, Any]:
+    def asking() -> list[dict[str, Any]]:
+        with Client(server.url, server.key) as api:
+            return [each for each in api.get("/questions", limit=200)["questions"] if each["job"] == job]
+
+    return dict(until(asking, f"a question of {job}")[0])
+
+
+def status(server: Scheduler, job: str) -> str:
+    with Client(server.url, server.key) as api:
+        return str(api.get(f"/jobs/{job}", wait=20, patience=20)["status"])
+
+
+def test_two_of_three_allow_what_they_saw(server: Scheduler, keys: dict[str, str]) -> None:
+    approval = {"needed": 2, "approvers": ["anna", "jörg", "uwe"], "expires": 3600}
+    task = {"id": "größe", "action": "flow.noop", "arguments": {"value": "ä" * 300}, "approval": approval}
+    job = submitted(server, [task])
+    question = open_question(server, job)
+
+    listed = cpa(server, "approvals").stdout
+    assert all(len(line) <= 80 for line in listed.splitlines()), listed
+    assert "May task größe do flow.noop?" in listed
+    assert "open until" in listed
+    assert "".join(listed.split()).count("ä") >= 300
+    assert "may answer: anna, jörg, uwe" in listed
+    assert "0 of 2 said yes; not admin, who asked for it" in listed
+    [line] = [each.split() for each in listed.splitlines() if f"cpa answer {question['id']} yes" in each]
+    assert line[:4] == ["cpa", "answer", question["id"], "yes"]
+
+    first = cpa(server, *line[1:], CPA_API_KEY=keys["jörg"])
+    assert first.stdout.strip() == "answered yes to flow.noop of task größe: 1 of 2 said yes (jörg)"
+    again = cpa(server, *line[1:], CPA_API_KEY=keys["jörg"])
+    assert (again.returncode, again.stdout.strip()) == (
+        0,
+        "you had said so before; nothing changed: 1 of 2 said yes (jörg)",
+    )
+    other = cpa(server, "answer", question["id"], "yes", "--digest", "00000000", CPA_API_KEY=keys["uwe"])
+    assert (other.returncode, other.stderr.count("\n")) == (1, 1)
+    assert "cpa approvals" in other.stderr
+    second = cpa(server, "answer", question["id"], "ja", CPA_API_KEY=keys["uwe"])
+    assert second.stdout.strip() == "answered yes to flow.noop of task größe"
+    assert status(server, job) == "done"
+
+    trail = json.loads(cpa(server, "audit", "--job", job, "--json").stdout)["entries"]
+    votes = {each["by"]: each["details"]["digest"] for each in trail if each["what"] == "question_answered"}
+    assert votes == {"jörg": question["digest"], "uwe": question["digest"]}
+    assert "jörg" in cpa(server, "audit", "--job", job).stdout
+
+
+def test_a_form_is_filled_in_in_words(server: Scheduler, keys: dict[str, str]) -> None:
+    ask = {"question": "Wie viel für „Büro Süd“?", "form": FORM}
+    job = submitted(server, [{"id": "frage", "action": "person.ask", "arguments": ask}])
+    question = open_question(server, job)
+
+    listed = cpa(server, "questions").stdout
+    assert "Wie viel für „Büro Süd“?" in listed
+    assert "betrag: number (Betrag in Euro)" in listed
+    assert "weg: one of Post, Mail" in listed
+    assert question["id"] not in cpa(server, "approvals").stdout
+
+    wrong = cpa(server, "answer", question["id"], "betrag=viel", "weg=Fax", "sicher=ja")
+    assert wrong.returncode == 2
+    assert [line.split(":")[1].strip() for line in wrong.stderr.splitlines()] == [
+        "answer.betrag",
+        "answer.weg",
+    ]
+
+    right = cpa(server, "answer", question["id"], "betrag=119,50", "weg=Post", "sicher=ja", "tag=24.12.2026")
+    assert (right.returncode, right.stdout) == (0, "answered\n"), right.stderr
+    assert status(server, job) == "done"
+    with Client(server.url, server.key) as api:
+        [task] = api.get(f"/jobs/{job}/tasks")["tasks"]
+    assert task["result"] == {"betrag": 119.5, "weg": "Post", "tag": "2026-12-24", "sicher": True}
+
+
+def test_a_dead_letter_is_corrected_and_goes_on(server: Scheduler) -> None:
+    job = dead(server)
+
+    listed = cpa(server, "dead-letters").stdout
+    assert all(len(line) <= 80 for line in listed.splitlines()), listed
+    assert "failed 4 times" in listed
+    assert "größe (flow.noop): reference_missing" in listed
+    assert "not reached: last" in listed
+    assert f"cpa dead-letters retry {job}" in listed
+    refused = cpa(server, "retry", job)
+    assert (refused.returncode, "cpa dead-letters retry" in refused.stderr) == (1, True)
+    assert "cpa dead-letters" in cpa(server, "job", job).stdout
+
+    wrong = cpa(server, "dead-letters", "retry", job, "--fix", "nirgends.wert=1")
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+    assert "fixes.nirgends" in wrong.stderr
+    fixed = cpa(server, "dead-letters", "retry", job, "--fix", "größe.value=korrigiert", "--watch")
+    assert fixed.returncode == 0, fixed.stderr
+    assert job not in cpa(server, "dead-letters").stdout
+    with Client(server.url, server.key) as api:
+        tasks = api.get(f"/jobs/{job}/tasks")["tasks"]
+    assert tasks[1]["result"] == {"value": "korrigiert"}
+
+
+def test_a_dead_letter_is_discarded_once(server: Scheduler) -> None:
+    job = dead(server)
+    assert cpa(server, "dead-letters", "discard", job).returncode == 2
+    assert cpa(server, "dead-letters", "discard", job, "--note", "storniert").returncode == 0
+    again = cpa(server, "dead-letters", "discard", job, "--note", "storniert")
+
+    assert (again.returncode, len(again.stderr.splitlines())) == (1, 1)
+    assert job not in cpa(server, "dead-letters").stdout
+    assert "storniert" in cpa(server, "audit", "--job", job).stdout
+    done = cpa(server, "dead-letters", "retry", job, "--done", "größe={}", "--skip", "last", "--watch")
+    assert done.returncode == 0, done.stderr
+
+
+def dead(server: Scheduler) -> str:
+    """A job whose retries are used up."""
+    with Client(server.url, server.key) as api:
+        job = str(api.post("/jobs", {"task_graph": BROKEN})["job_id"])
+        for _ in range(3):
+            assert api.get(f"/jobs/{job}", wait=20, patience=20)["status"] == "failed"
+            api.post(f"/jobs/{job}/retry")
+        assert api.get(f"/jobs/{job}", wait=20, patience=20)["job"]["dead_letter"]
+    return job
+
+
+# -- words to values, without a server ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("yes", True), ("JA", True), ("no", False), ("Nein", False), ("x=1", None), ("", None)],
+)
+def test_yes_and_no_are_known_in_two_languages(word: str, meant: bool | None) -> None:
+    assert decision(word) is meant
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("number", "7", 7),
+        ("number", "-7.5", -7.5),
+        ("number", "7,5", 7.5),
+        ("number", "1.234,5", "1.234,5"),
+        ("number", "sieben", "sieben"),
+        ("flag", "Ja", True),
+        ("flag", "falsch", False),
+        ("flag", "vielleicht", "vielleicht"),
+        ("date", "24.12.2026", "2026-12-24"),
+        ("date", "31.02.2026", "31.02.2026"),
+        ("text", " ä ", " ä "),
+        ("choice", "Post", "Post"),
+    ],
+)
+def test_what_is_typed_becomes_a_value(kind: str, text: str, value: Any) -> None:
+    assert typed(kind, text) == value
+
+
+def test_all_that_is_wrong_is_told() -> None:
+    with pytest.raises(WrongAnswer) as caught:
+        filled(ASKED, ["betrag=nichts", "ort=Wien"])
+
+    assert [each.field for each in caught.value.problems] == [
+        "answer.ort",
+        "answer.betrag",
+        "answer.weg",
+        "answer.sicher",
+    ]
+
+
+@pytest.mark.parametrize("said", [["ja"], ["betrag"]])
+def test_a_form_wants_its_fields(said: list[str]) -> None:
+    with pytest.raises(BadInput, match="betrag=…"):
+        filled(ASKED, said)
+
+
+def test_an_approval_has_no_fields() -> None:
+    with pytest.raises(BadInput, match="yes or no"):
+        filled({"kind": "approval", "form": None}, ["betrag=1"])
+
+
+def test_corrections_keep_the_other_arguments() -> None:
+    tasks = [{"id": "send", "arguments": {"to": "a@b.example", "cc": ["x@y.example"], "text": "5"}}]
+
+    assert fixes(tasks, ["send.to=c@d.example", 'send.cc=["ä@y.example"]', "send.text=7", "neu.x=1"]) == {
+        "send": {"to": "c@d.example", "cc": ["ä@y.example"], "text": "7"},
+        "neu": {"x": 1},
+    }
+    for broken in ("send", "send=1", "send.to", ".to=1"):
+        with pytest.raises(BadInput, match=r"TASK\.ARGUMENT=VALUE"):
+            fixes(tasks, [broken])
+
+
+def test_a_result_by_hand_is_json() -> None:
+    assert by_hand('send={"ok": true}') == ("send", {"ok": True})
+    assert by_hand("send") == ("send", {})
+    with pytest.raises(BadInput, match="no JSON"):
+        by_hand("send=ok")
+
+
+def test_nothing_from_elsewhere_makes_the_terminal_act(capsys: pytest.CaptureFixture[str]) -> None:
+    question = {
+        "id": "j.0.1",
+        "kind": "proposal",
+        "task": "send",
+        "text": "Darf es?\x1b[2J",
+        "since": None,
+        "arguments": {"to": "x\x1b]0;y\x07", "subject": "neu"},
+        "instead_of": {"to": "x\x1b]0;y\x07", "subject": "alt"},
+        "form": None,
+        "digest": "ab" * 32,
+        "approvers": [],
+        "needed": 1,
+        "given": [],
+        "requester": None,
+    }
+    show([question])
+    error = {"code": "x", "message": "\x1b[31mrot", "remedy": "wieder"}
+    task = {"id": "a", "action": "flow.noop", "error": error, "arguments": {"v": "z" * 1000}}
+    job = {"id": "j", "retry_count": 0, "ended_at": None, "description": "", "intent": ""}
+    show_letters({"dead_letters": [{"job": job, "failed": [task], "left": []}], "total": 2})
+
+    said = capsys.readouterr().out
+    assert not set(said) & {"\x1b", "\x07"}
+    assert "subject: alt" in said
+    assert "all of it: --json" in said
+    assert "1 of 2; see more" in said
