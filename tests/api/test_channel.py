@@ -19,9 +19,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cpa.agents.signing import Signer
 from cpa.core.documents import MAX_BYTES
+from cpa.core.lam_protocol import BaseMessage
 from cpa.core.signatures import encoded
-from cpa.ports.agents import AgentRecord
-from cpa.ports.keys import Scope
+from cpa.ports.agents import Acknowledgement, AgentRecord
+from cpa.ports.keys import Caller, Scope
 
 HELLO = {"hello": {"stream": "", "cursor": 0, "instance": "i1"}}
 
@@ -242,6 +243,27 @@ async def test_who_is_not_to_be_heard_any_more_is_cut_off(
         async with dial(served, told["agent_id"], told["key"]):
             pass
     assert refused.value.response.status_code == code
+
+
+async def test_what_was_begun_is_finished_when_the_channel_breaks(
+    door: Door, api: httpx2.AsyncClient, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, take = asyncio.Event(), asyncio.Event(), door.messages.handle
+
+    async def slowly(message: BaseMessage, caller: Caller) -> Acknowledgement:
+        begun.set()
+        await go_on.wait()
+        return await take(message, caller)
+
+    monkeypatch.setattr(door.messages, "handle", slowly)
+    told = await registered(api)
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        await ask(socket, HELLO)
+        await socket.send(json.dumps({"seq": 1, "message": said(told["address"])}))
+        await begun.wait()
+    assert door.messages.taken == {}
+    go_on.set()
+    await until(lambda: len(door.messages.taken) == 1, "its end")
 
 
 async def test_a_second_channel_takes_the_place_of_the_first(api: httpx2.AsyncClient, served: Served) -> None:

@@ -89,6 +89,33 @@ def test_what_a_killed_agent_had_is_done_by_another(tmp_path: Path, world: World
         assert len(client.events(job, "lease_lost")) == 1
 
 
+@WAYS
+def test_an_agent_that_is_started_again_goes_on(tmp_path: Path, world: World, listens: bool) -> None:
+    with scheduling(tmp_path) as (scheduler, client):
+        with agent_process(scheduler, world, "eins", listens=listens) as one:
+            world.hold(7, "eins")
+            job = client.submit(count(7))
+            world.wait("begun 7 eins")
+            one.kill()
+        world.release()
+        with agent_process(scheduler, world, "eins", listens=listens):
+            assert client.end(job)["status"] == "done"
+            assert client.results(job) == [{"number": 7, "by": "eins"}]
+        assert client.get("/agents")["total"] == 2, "it is the same agent, beside the server's own"
+
+
+@WAYS
+def test_where_signatures_are_a_duty_agents_sign_all_they_say(
+    tmp_path: Path, world: World, listens: bool
+) -> None:
+    with (
+        scheduling(tmp_path, CPA_SIGNED_MESSAGES="required") as (scheduler, client),
+        agent_process(scheduler, world, "eins", listens=listens),
+    ):
+        job = client.submit(count(7))
+        assert client.end(job)["status"] == "done"
+
+
 def test_what_a_killed_agent_did_perhaps_is_asked_about(tmp_path: Path, world: World) -> None:
     with (
         scheduling(tmp_path) as (scheduler, client),

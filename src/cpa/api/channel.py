@@ -95,6 +95,8 @@ async def open_channel(socket: WebSocket, agent_id: str) -> None:
         await refuse(socket, error)
     except WebSocketDisconnect:
         log.debug("agent left", path=socket.url.path)
+    except TimeoutError:
+        log.warning("agent reads nothing", path=socket.url.path)
     except Exception as error:
         log.exception("unexpected error", path=socket.url.path)
         await refuse(socket, InternalError(f"unexpected {type(error).__name__}"))
