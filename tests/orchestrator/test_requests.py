@@ -273,6 +273,46 @@ def test_a_look_that_is_not_taken_proves_nothing(tmp_path: Path) -> None:
     live(tmp_path, story)
 
 
+def test_when_who_looks_is_gone_another_one_is_asked(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        first = scheduler.agent("eins")
+        job = await scheduler.submit(VERIFIABLE)
+        await first.say("done", await first.next("request"))
+        await first.next("request", after=1)
+        other = scheduler.agent("zwei")
+
+        async def live_on() -> None:
+            while True:
+                await asyncio.sleep(BEAT)
+                other.beat()
+
+        beats = scheduler.group.create_task(live_on())
+        look = await other.next("request")
+        assert (look.payload.model_extra or {})["verify"] is True
+        assert asyncio.get_running_loop().time() < 50
+        found = {"what": "effect", "verdict": "happened"}
+        assert (await other.say("confirm", look, found)).effect == "task_verified"
+        assert (await scheduler.engine.wait(TENANT, job, 10)).status is JobStatus.DONE
+        beats.cancel()
+
+    live(tmp_path, story)
+
+
+def test_who_looks_for_long_is_waited_for(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        job = await scheduler.submit(VERIFIABLE)
+        await agent.say("done", await agent.next("request"))
+        look = await agent.next("request", after=1)
+        for _ in range(20):
+            await asyncio.sleep(BEAT)
+            agent.beat()
+        assert [message.id for message in agent.got[1:]] == [look.id]
+        assert (await scheduler.task(job)).status is TaskStatus.IN_DOUBT
+
+    live(tmp_path, story)
+
+
 def test_a_task_that_fits_into_no_message_fails_and_says_so(tmp_path: Path) -> None:
     async def story(scheduler: SchedulerLife) -> None:
         agent = scheduler.agent("eins")

@@ -9,7 +9,8 @@
 What is open is handed in again when an agent begins a new channel or this process a new life: by the same ids, so
 it is the same. Whoever neither agrees nor refuses in time, nor names the attempt in a beat, has refused it. Then,
 and when it does not take the message, another agent gets the task, but only if the request surely never arrived or
-if doing it twice is doing it once. Everything else waits for the agent's word or for the end of its lease.
+if doing it twice is doing it once. Everything else waits for the agent's word or for the end of its lease. Who was
+asked to look and is gone looks no more: another one is asked.
 """
 
 from __future__ import annotations
@@ -128,6 +129,7 @@ class Requests:
         exchange = _Exchange(agent, attempt, request.task, asked, True, looking=True)
         self._looks[attempt] = exchange
         self._keep(known, exchange)
+        self._watch(exchange)
         self._say(known, attempt.tenant, asked)
 
     def cancel(self, agent: str, attempt: Attempt, task: str) -> None:
@@ -325,6 +327,20 @@ class Requests:
             self._refuse(attempt, f"its agent did not answer within {self._reply_by:g} s")
         if exchange.left:
             self._stop(known, exchange, "it was not answered in time")
+
+    def _watch(self, exchange: _Exchange) -> None:
+        """Look after who looks, from time to time."""
+        loop = asyncio.get_running_loop()
+        exchange.timer = loop.call_later(self._presence.lease, self._still_looking, exchange)
+
+    def _still_looking(self, exchange: _Exchange) -> None:
+        attempt = exchange.attempt
+        known = self._agents.get(exchange.address, attempt.tenant)
+        if known is not None and known.online:
+            self._watch(exchange)
+            return
+        self._looked(attempt)
+        self._answered(attempt, _nobody_looks("the agent that was to look is gone"))
 
     def _keep(self, agent: Agent, exchange: _Exchange) -> None:
         self._by_agent.setdefault(agent.key, {})[exchange] = None
