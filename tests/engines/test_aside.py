@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cpa.bootstrap import SystemClock
 from cpa.core.events import QuestionAnswered
 from cpa.core.job import LOGIC, JobSpec, JobStatus, TaskSpec
 from cpa.engines.local.engine import LocalEngine
@@ -39,6 +40,14 @@ async def works(engine: LocalEngine) -> None:
     assert (await engine.wait(TENANT, job, 20)).status is JobStatus.DONE
 
 
+async def aside(engine: LocalEngine) -> None:
+    """Return once a job was set aside."""
+    deadline = asyncio.get_running_loop().time() + 20
+    while not engine.aside:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -59,10 +68,7 @@ async def test_a_damaged_row_ends_nothing_but_its_job(tmp_path: Path, statement:
 
     async with life(tmp_path, Counter()) as (engine, _, _):
         await works(engine)
-        deadline = asyncio.get_running_loop().time() + 20
-        while not engine.aside:
-            assert asyncio.get_running_loop().time() < deadline
-            await asyncio.sleep(0.01)
+        await aside(engine)
         with pytest.raises(Unreadable, match=job):
             await engine.query(TENANT, job)
         assert job in {head.id for head, _, _ in (await engine.list(TENANT)).jobs} or "FROM jobs" in statement
@@ -140,3 +146,13 @@ async def test_a_step_that_cannot_be_made_sets_its_job_aside(tmp_path: Path) -> 
 
         await works(engine)
         assert engine.aside == 1
+
+
+async def test_a_job_that_cannot_be_started_keeps_its_place_in_line(tmp_path: Path) -> None:
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        later = Submission(tenant=TENANT, spec=ONE, not_before=SystemClock().now_ms() + 400)
+        odd = (await engine.submit(later)).job
+        (await engine.load(TENANT, odd)).waiting = None  # type: ignore[assignment]
+        await aside(engine)
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        assert (await engine.wait(TENANT, odd, 20)).status is JobStatus.DONE

@@ -75,7 +75,8 @@ class Line:
             if job is not None:
                 claimed.append((tenant, name))
                 self._stepper.step(job, JobStarted(time=0))
-                self._stepper.dequeue(job)
+                if (tenant, name) not in self._stepper.aside:
+                    self._stepper.dequeue(job)
         if fresh:
             self._someone = True
             # What was claimed is no row any more once this is durable (or is one again if it could not be).

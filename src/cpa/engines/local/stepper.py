@@ -231,8 +231,10 @@ class Stepper:
             start=start,
             logic=LOGIC,
         )
-        self.step(job, event)
-        if not start:
+        if self.step(job, event).changes is None:
+            # No job came of it: nothing of it may stay.
+            self._group.drop(key, InternalError("the job could not be begun"))
+        elif not start:
             self.enqueue(job, submission.not_before)
         return job
 
