@@ -49,6 +49,7 @@ bench: env ## figures of this machine: core, engine, store, peers
 	$(PYTHON) benchmarks/core.py $(ARGS)
 	$(PYTHON) benchmarks/engine.py $(ARGS)
 	$(PYTHON) benchmarks/store.py $(ARGS)
+	$(PYTHON) benchmarks/agents.py $(ARGS)
 	UV_PROJECT_ENVIRONMENT=.cache/peers uv run --frozen --group bench python benchmarks/peers.py $(ARGS)
 
 chaos: setup ## more kills than the tests do: KILLS=500 by default

@@ -221,11 +221,12 @@ def sketched(name: str, jobs: int | None) -> dict[str, float]:
 class Served:
     """`cpa serve` as a process of its own; `seconds` is how long it took to be ready."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
         began = time.perf_counter()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CPA_")}
+        environment |= settings
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cpa", "serve", "--data", str(folder), "--port", "0"],
+            [sys.executable, "-m", "cpa", "serve", "--data", str(folder), "--port", "0", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

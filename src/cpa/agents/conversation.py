@@ -16,7 +16,6 @@ An attempt is named in beats until its answer was acknowledged: as long as it is
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -29,7 +28,7 @@ from cpa.agents.fence import Fence
 from cpa.agents.messages import Speaker, check_addressed, is_look, named_in, request_in
 from cpa.agents.outbox import Entry, Kept, Outbox
 from cpa.agents.runtime import AgentRuntime
-from cpa.agents.work import Refused, Taken, Work, Works
+from cpa.agents.work import DIED, NEVER_BEGAN, Refused, Taken, Work, Works, tell_end
 from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.lam_payloads import (
     AssignPayload,
@@ -138,7 +137,8 @@ class Conversations:
         for named in taken_away:
             work = self._works.named(named)
             if work is not None and not work.lost:
-                log.warning("attempt_lost", **work.told_as)
+                if work.answer is None:
+                    log.warning("attempt_lost", **work.told_as)
                 work.lost = True
                 self._stop(work)
 
@@ -253,11 +253,11 @@ class Conversations:
         elif work.request.effect is EffectClass.IDEMPOTENT:
             self._begin(work)
         else:
-            self.answered(work.id, _DIED)
+            self.answered(work.id, DIED)
 
     def _begin(self, work: Work) -> None:
         if work.stopped:
-            self.answered(work.id, _NEVER_BEGAN)
+            self.answered(work.id, NEVER_BEGAN)
             return
         work.begun = True
         log.info("task_begun", **work.told_as)
@@ -285,7 +285,7 @@ class Conversations:
             if kept is not None and kept.answer is not None:
                 self._line.say(parse(kept.answer))
             else:
-                self._line.say(self._speaker.answer(message, _NEVER_BEGAN if kept is None else _DIED))
+                self._line.say(self._speaker.answer(message, NEVER_BEGAN if kept is None else DIED))
         elif work.answer is not None:
             self._line.say(work.answer)
         else:
@@ -358,22 +358,10 @@ class Conversations:
         self._line.say(answer)
 
     def _note(self, work: Work, answer: ExecutionResult) -> None:
+        tell_end(work, answer)
         action = work.request.action
         if answer.success and answer.duration:
             self._usual[action] = 0.8 * self._usual.get(action, answer.duration) + 0.2 * answer.duration
-        error = answer.error
-        more = (
-            {}
-            if error is None
-            else {"failure": error.failure.value, "code": error.code, "error": error.message}
-        )
-        log.log(
-            logging.INFO if error is None else logging.WARNING,
-            "task_done" if error is None else "task_failed",
-            seconds=round(answer.duration, 3),
-            **more,
-            **work.told_as,
-        )
 
     def _agree(self, work: Work) -> None:
         usual = self._usual.get(work.request.action)
@@ -410,11 +398,3 @@ class Conversations:
 class _Nobody:
     def say(self, message: BaseMessage, *, lasting: bool = True) -> None:
         raise RuntimeError("there is no line to the scheduler yet")
-
-
-_NEVER_BEGAN: Final = ExecutionResult.failed(
-    FailureClass.ENVIRONMENT, "cancelled", "it was stopped before it began"
-)
-_DIED: Final = ExecutionResult.failed(
-    FailureClass.UNKNOWN_OUTCOME, "agent_restarted", "the agent died while it was at it"
-)

@@ -9,13 +9,22 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import msgspec
+import structlog
 
 from cpa.core.classes import FailureClass
 from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import Conflict
 from cpa.ports.agents import Named
-from cpa.ports.executor import ActionRequest
+from cpa.ports.executor import ActionRequest, ExecutionResult
 
+log = structlog.stdlib.get_logger(__name__)
+
+NEVER_BEGAN: Final = ExecutionResult.failed(
+    FailureClass.ENVIRONMENT, "cancelled", "it was stopped before it began"
+)
+DIED: Final = ExecutionResult.failed(
+    FailureClass.UNKNOWN_OUTCOME, "agent_restarted", "the agent died while it was at it"
+)
 _REMEMBERED: Final = 10_000
 
 
@@ -71,6 +80,16 @@ class Work:
         """What a log line says of it."""
         named = self.named
         return {"action": self.request.action, "job": named.job, "task": named.task, "epoch": named.epoch}
+
+
+def tell_end(work: Work, result: ExecutionResult) -> None:
+    """One line in the log."""
+    seconds, error = round(result.duration, 3), result.error
+    if error is None:
+        log.info("task_done", seconds=seconds, **work.told_as)
+        return
+    told = {"failure": error.failure.value, "code": error.code, "error": error.message}
+    log.warning("task_failed", seconds=seconds, **told, **work.told_as)
 
 
 class Works:

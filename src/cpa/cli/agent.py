@@ -23,12 +23,12 @@ Examples:
   cpa agent mail --url https://cpa.example --token tok_…
   cpa agent web files --name browser-2 --slots 2 --data /var/lib/browser-2
   cpa agent rechner.py                    your own actions
-  cpa agent http --listen 127.0.0.1:0     be called, instead of opening a channel
+  cpa agent http --listen 127.0.0.1:0     be called; open no channel
 
 \b
 web: a browser. mail: the account at CPA_SMTP_URL and CPA_IMAP_URL. http:
-requests. files: the folders in CPA_FILES. FILE.py: a file with
-`agent = Agent("rechner")` and functions under `@agent.action("x.rechner.add")`.
+requests. files: the folders in CPA_FILES. FILE.py: `agent = Agent("rechner")`
+and functions under `@agent.action("x.rechner.add")`;
 docs/EXECUTOR_GUIDE.md shows one of twenty lines.
 
 \b
@@ -36,7 +36,7 @@ The first start needs an enrolment token (`cpa agents token`, at the server)
 or the key of an admin: --key, CPA_API_KEY, or the file cpa-data/admin.key
 here. From then on the agent has a key of its own, which lies in its folder,
 readable by you alone, with what it must not forget. Its accounts and folders
-are its own too: settings and cpa.yaml on this machine, secrets/ in its folder.
+are its own too: settings, cpa.yaml of this machine, secrets/ in its folder.
 
 \b
 It prints one line when it is ready and logs to standard error; it looks for a
