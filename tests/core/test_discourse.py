@@ -191,3 +191,41 @@ def test_who_asks_may_be_one_of_those_who_get_it(both: str) -> None:
 @pytest.mark.parametrize("source", ["[abc]+", "a(?=b)", "(?>ab)c"])
 def test_harmless_patterns_are_taken(source: str) -> None:
     assert compile_pattern(source).groups == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "subject", "body"),
+    [
+        ("Schreib an a@x.example: Der Betreff: war falsch.", "Nachricht", "Der Betreff: war falsch."),
+        (
+            "Schreib an a@x.example:\nHallo,\nText: nein\nBetreff: ja",
+            "Nachricht",
+            "Hallo,\nText: nein\nBetreff: ja",
+        ),
+        (
+            "Schreib an a@x.example:\nBetreff: Termin\nUm sechs.\n\nBis dann",
+            "Termin",
+            "Um sechs.\n\nBis dann",
+        ),
+        ("Schreib an a@x.example, Text: Hallo. Subject: no", "Nachricht", "Hallo. Subject: no"),
+    ],
+)
+def test_the_parts_of_a_mail_are_what_stands_before_its_text(text: str, subject: str, body: str) -> None:
+    values = router_of([load_shipped()]).route(text).values()
+    assert (values["subject"], values["text"]) == (subject, body)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "Schick die Rechnung von ACME an a@x.example. Betreff: Rechnung. Bitte nicht an Beta.",
+            Reason.RESTRICTED,
+        ),
+        ("Schreib an a@x.example. Text: Hallo. Betreff: doch nicht", None),
+        ("Schreib an a@x.example. Betreff: vergiss es", Reason.RETRACTED),
+        ("Eine Mail an a@x.example mit dem Text Hallo schicken", Reason.NOT_UNDERSTOOD),
+    ],
+)
+def test_a_part_of_a_mail_takes_nothing_else_along(text: str, reason: Reason | None) -> None:
+    assert router_of([load_shipped()]).route(text).reason is reason

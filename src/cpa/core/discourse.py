@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cpa.core.intents import Reason
 from cpa.core.marking import Marked
 from cpa.core.reading import Mood, Reading
-from cpa.core.utterance import Utterance
+from cpa.core.utterance import LABELS, SUBJECT_LABELS, Utterance
 
 
 def spoiler_of(readings: Sequence[Reading], asked: bool) -> tuple[Reason, str] | None:
@@ -44,11 +45,14 @@ def with_content(utterance: Utterance, readings: list[Reading]) -> list[Reading]
     out: list[Reading] = []
     until = paragraph = -1
     for reading in readings:
-        if reading.sentence.tokens[0].start < until and reading.mood is not Mood.RETRACTED:
+        label = _label(reading) if out and _takes_parts(out[-1]) else ""
+        if not label and reading.sentence.tokens[0].start < until and reading.mood is not Mood.RETRACTED:
             marked = tuple(Marked(t, content=True) for t in reading.sentence.tokens)
             last = out.pop()
             out.append(_extended(last, marked))
             continue
+        if label:
+            reading = _extended(out.pop(), _labelled(reading, label))
         out.append(reading)
         colon = _content_colon(reading)
         if reading.mood is Mood.REQUEST and colon is not None:
@@ -60,6 +64,28 @@ def with_content(utterance: Utterance, readings: list[Reading]) -> list[Reading]
                 else paragraph
             )
     return out
+
+
+def _takes_parts(reading: Reading) -> bool:
+    """Whether it asks for a mail whose text has not begun."""
+    begun = any(m.content and "subject" not in m.tags for m in reading.marked)
+    return reading.mood is Mood.REQUEST and bool(reading.verbs & {"send", "write"}) and not begun
+
+
+def _label(reading: Reading) -> str:
+    """What a sentence such as "Betreff: Termin." or "Text: Bis morgen." gives to the request before it."""
+    tokens = [m.token for m in reading.marked]
+    if len(tokens) < 3 or tokens[1].text != ":" or reading.mood is Mood.RETRACTED:
+        return ""
+    return "subject" if tokens[0].fold in SUBJECT_LABELS else "content" if tokens[0].fold in LABELS else ""
+
+
+def _labelled(reading: Reading, label: str) -> tuple[Marked, ...]:
+    tags = frozenset(("subject",)) if label == "subject" else frozenset[str]()
+    return (
+        *(replace(m, tags=frozenset((f"{label}_mark",))) for m in reading.marked[:2]),
+        *(Marked(m.token, tags, content=True) for m in reading.marked[2:]),
+    )
 
 
 def _extended(reading: Reading, marked: tuple[Marked, ...]) -> Reading:

@@ -209,7 +209,7 @@ GERMAN: Final = (
     "lade laden prüfe prüfen lege trage trag erstelle erstellen ändere exportiere drucke drucken bestelle "
     "bestellen buche buchen schau nenne speichere leite öffne herunter rechnung rechnungen neueste letzte "
     "kunde kunden lieferant bericht datei liste ticketliste postfach anhang nachricht betreff angebot "
-    "auftrag vertrag unterlagen projekt portal als hallo danke gruß grüße"
+    "auftrag vertrag unterlagen projekt portal als hilfe hallo danke gruß grüße"
 )
 ENGLISH: Final = (
     "the a an and or but not i you we me my us our your please from of to for with on at in by is are was "

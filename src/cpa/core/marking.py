@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from cpa.core.folding import fold
 from cpa.core.lexicon import Lexicon
-from cpa.core.utterance import Sentence, Token
+from cpa.core.utterance import SUBJECT_LABELS, Sentence, Token
 from cpa.core.verbs import NOUNS
 
 _FILLERS = frozenset(
@@ -49,6 +49,18 @@ _CONTENT = (
     ("with", "the", "following", "text"),
     ("und", "dem", "text"),
     ("und", "text"),
+    ("und", "als", "text"),
+    ("und", "folgendem", "text"),
+    ("und", "folgendem", "inhalt"),
+    ("und", "inhalt"),
+    ("und", "nachricht"),
+    ("und", "mailtext"),
+    ("mit", "inhalt"),
+    ("mit", "folgender", "nachricht"),
+    ("and", "content"),
+    ("and", "message"),
+    ("with", "content"),
+    ("inhalt", ":"),
     ("und", "der", "nachricht"),
     ("und", "dem", "inhalt"),
     ("und", "schreibe", ":"),
@@ -226,31 +238,43 @@ _BUT = frozenset(("but", "aber", "jedoch", "however", "allerdings", "though"))
 def _mark_content(marked: tuple[Marked, ...]) -> tuple[Marked, ...]:
     """Mark what is only passed on: a subject, and everything after a content mark that follows an address."""
     out = list(marked)
+    late = _late_verb(out)
     has_address = has_verb = False
     index = 0
     while index < len(out):
         item = out[index]
-        if has_verb and item.token.fold in _SUBJECT_WORDS:
-            index = _mark_subject(out, index)
+        if (has_verb or late) and item.token.fold in _SUBJECT_WORDS:
+            index = _mark_subject(out, index, 0 if has_verb else late)
             continue
-        if has_address and has_verb and (length := _content_mark(out, index)):
+        if has_address and (has_verb or late) and (length := _content_mark(out, index)):
             end = index + length
             while end < len(out) and out[end].token.text in (":", ","):
                 end += 1
+            if not has_verb and (end + 1 != late or out[end].token.kind != "quoted"):
+                break
+            until = len(out) if has_verb else late
             out[index:end] = [replace(m, tags=frozenset(("content_mark",))) for m in out[index:end]]
-            out[end:] = [replace(m, content=True, tags=frozenset()) for m in out[end:]]
+            out[end:until] = [replace(m, content=True, tags=frozenset()) for m in out[end:until]]
             break
         has_address = has_address or item.token.kind in ("mail", "badmail")
-        has_verb = has_verb or bool(item.verbs & {"send", "write"})
+        noun = late and index and "word:mail" in item.tags and out[index - 1].tags & {"article", "word:short"}
+        has_verb = has_verb or (not noun and bool(item.verbs & {"send", "write"}))
         index += 1
     return tuple(out)
 
 
-_SUBJECT_WORDS = frozenset(("subject", "betreff", "betreffzeile", "titled", "thema"))
+def _late_verb(marked: Sequence[Marked]) -> int:
+    """Where the only verb stands that sends, if that is last: "… mit Betreff X und Text "Y" schicken"; else 0."""
+    sending = [i for i, m in enumerate(marked) if m.verbs & {"send", "write"} and "word:mail" not in m.tags]
+    return sending[0] if sending == [len(marked) - 1] else 0
 
 
-def _mark_subject(out: list[Marked], index: int) -> int:
-    """Mark "Betreff X" up to a comma, a content mark or "to <address>"; gives the place after it."""
+_SUBJECT_WORDS = SUBJECT_LABELS | {"titled"}
+
+
+def _mark_subject(out: list[Marked], index: int, late: int) -> int:
+    """Mark "Betreff X" up to a comma, a content mark, "to <address>" or the verb at the end (`late`, or 0); gives
+    the place after it."""
     out[index] = replace(out[index], tags=frozenset(("subject_mark",)))
     index += 1
     while index < len(out) and out[index].token.text in (":", "line", "of"):
@@ -262,7 +286,7 @@ def _mark_subject(out: list[Marked], index: int) -> int:
     while index < len(out):
         after = out[index + 1].token if index + 1 < len(out) else None
         to_address = out[index].token.fold in ("an", "to") and after is not None and after.kind == "mail"
-        if out[index].token.text == "," or to_address or _content_mark(out, index):
+        if out[index].token.text == "," or to_address or index == late > 0 or _content_mark(out, index):
             break
         out[index] = replace(out[index], tags=frozenset(("subject",)), content=True)
         index += 1

@@ -58,12 +58,12 @@ ASKS: dict[Reason, Localised] = {
         en="I take that as withdrawn and do nothing. Is that right?",
     ),
     Reason.QUESTION: Localised(
-        de="Das ist eine Frage, keine Bitte: „{detail}“. Soll ich etwas tun?",
-        en='That is a question, not a request: "{detail}". Shall I do something?',
+        de="Das ist eine Frage, keine Bitte: „{detail}“. Was soll ich tun? Zum Beispiel: {examples}",
+        en='That is a question, not a request: "{detail}". What shall I do? For example: {examples}',
     ),
     Reason.STATEMENT: Localised(
-        de="Das ist eine Mitteilung, keine Bitte: „{detail}“. Soll ich etwas tun?",
-        en='That is a statement, not a request: "{detail}". Shall I do something?',
+        de="Das ist eine Mitteilung, keine Bitte: „{detail}“. Was soll ich tun? Zum Beispiel: {examples}",
+        en='That is a statement, not a request: "{detail}". What shall I do? For example: {examples}',
     ),
     Reason.UNKNOWN_VERB: Localised(
         de="Ich weiß nicht, was ich bei „{detail}“ tun soll. Wie lässt es sich anders sagen? "

@@ -118,6 +118,9 @@ _ABBREVIATIONS = frozenset(
     ]
 )
 _ENDS = ".!?;"
+SUBJECT_LABELS = frozenset(("subject", "betreff", "betreffzeile", "thema"))
+LABELS = SUBJECT_LABELS | {"text", "inhalt", "nachricht", "message", "body"}
+"""What stands before the parts of a mail: "Betreff: …"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +292,7 @@ def _sentences(text: str) -> list[Sentence]:
                 _close(found, current, token.text, number, end)
                 current = []
             else:
-                if current and _new_line_starts(text, current[-1], token):
+                if current and _new_line_starts(text, current, token):
                     _close(found, current, "", number, end)
                     current = []
                 current.append(token)
@@ -328,9 +331,14 @@ def _abbreviated(before: list[Token], dot: Token, following: Token | None) -> bo
     return last.fold in _ABBREVIATIONS or (last.kind == "number" and following.text[:1].islower())
 
 
-def _new_line_starts(text: str, last: Token, token: Token) -> bool:
-    """A line break before a capital letter after a short line: people leave out the full stop."""
+def _new_line_starts(text: str, before: list[Token], token: Token) -> bool:
+    """A line break before or after "Betreff:", or before a capital letter: people leave out the full stop."""
+    last = before[-1]
     gap = text[last.end : token.start]
+    if "\n" in gap and before[0].fold in SUBJECT_LABELS and before[1:2] and before[1].text == ":":
+        return True
+    if "\n" in gap and token.fold in LABELS and text[token.end : token.end + 2].strip()[:1] == ":":
+        return True
     if "\n" not in gap or last.text in ",:(-&" or not token.text[:1].isupper():
         return False
     return bool(_NO_GREETING.match(token.fold))
