@@ -335,7 +335,7 @@ def test_a_sentence_nobody_understands_is_a_negative_answer(server: Scheduler) -
     done = cpa(server, "submit", "Wie wird das Wetter morgen in Wien?")
 
     assert done.returncode == 1
-    assert done.stderr.startswith("cpa: the request was not understood (")
+    assert done.stderr.startswith("cpa: die Bitte wurde nicht verstanden (")
     assert len(done.stderr.splitlines()) == 1
 
 

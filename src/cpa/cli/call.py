@@ -183,7 +183,7 @@ _HERE = (
     (re.compile(r"^(?:job_id|question_id|text): "), ""),
     (re.compile(r"^X-API-Key: "), "CPA_API_KEY: "),
     (re.compile(r"^(run_at|deadline|task_graph)\b"), lambda found: _OPTIONS[found[1]]),
-    (re.compile(r"^the request was not understood: \w+ \("), "the request was not understood ("),
+    (re.compile(r"^(the request was not understood|die Bitte wurde nicht verstanden): \w+ "), r"\1 "),
     (re.compile(r"\bGET /jobs/([0-9a-f-]{36})(?:/events)?\b"), r"`cpa job \1`"),
     (re.compile(r"\bGET /questions/[\w.-]+"), "`cpa questions`"),
     (re.compile(r"\bGET /(jobs|questions)\b"), r"`cpa \1`"),
