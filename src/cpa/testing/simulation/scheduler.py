@@ -181,13 +181,12 @@ class Life:
         # Every process has a part of its own: what an earlier one had is lost.
         own = f"agent://builtin/{world.lives}"
         executors = ExecutorRegistry([Hands(world, own, self._awake)])
-        self._runtime = AgentRuntime[Attempt](executors, self._alive(self.orchestrator.handle_agent_response))
+        answered = self._alive(self.orchestrator.handle_agent_response)
+        self._runtime = AgentRuntime[Attempt](executors, answered)
         if "builtin" in world.scenario.faults:
             self._hands[own] = self._runtime
             self.registry.register(Agent(own, frozenset(executors.actions), slots=2))
-        self.requests.connect(
-            self._alive(self.orchestrator.handle_agent_response), self._alive(self.orchestrator.refused)
-        )
+        self.requests.connect(answered, self._alive(self.orchestrator.refused))
         self.orchestrator.assignments.unsent = self.requests.unsent
         bids = Bids(self.registry, self.orchestrator.assignments, self.requests.discover, world.clock)
         self.orchestrator.bids = bids
