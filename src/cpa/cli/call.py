@@ -186,6 +186,8 @@ _HERE = (
     (re.compile(r"^(the request was not understood|die Bitte wurde nicht verstanden): \w+ "), r"\1 "),
     (re.compile(r"\bGET /jobs/([0-9a-f-]{36})(?:/events)?\b"), r"`cpa job \1`"),
     (re.compile(r"\bGET /questions/[\w.-]+"), "`cpa questions`"),
+    (re.compile(r"\bGET /jobs/([0-9a-f-]+)(?:/events)?"), r"`cpa job \1`"),
+    (re.compile(r"\bGET /questions/[0-9a-f.-]+"), "`cpa questions`"),
     (re.compile(r"\bGET /(jobs|questions)\b"), r"`cpa \1`"),
     (re.compile(r"\bGET /agents\b"), "`cpa agents list`"),
     (re.compile(r"correct \w+; /openapi.json has the schema"), "`--help` shows an example"),
