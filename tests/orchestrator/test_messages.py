@@ -245,6 +245,8 @@ def test_a_request_from_outside_makes_a_job_once_and_needs_a_key_that_may(tmp_pa
         first, again = await scheduler.handle(said, submitter), await scheduler.handle(said, submitter)
         assert (first.new, first.effect) == (True, "job_created")
         assert (again.new, again.effect, again.job) == (False, "duplicate", first.job)
+        # Whoever asked is who may not allow it, whatever the message says of its sender.
+        assert (await scheduler.engine.query(TENANT, first.job)).spec.requester == "anna"
         agent = scheduler.agent("eins")
         with pytest.raises(Forbidden) as refused:
             await agent.say("request", None, {"action": "x.a.b"})
