@@ -241,6 +241,17 @@ def test_the_docs_list_what_is_shipped() -> None:
             assert router.route(sentence.strip("| ")).name == definition.name
 
 
+def test_an_error_is_said_once_and_without_the_words_of_a_library(tmp_path: Path) -> None:
+    text = GOOD.replace("[room, Raum, Zimmer]", "room", 1).replace("{all: [book, room]}", "{al: [book]}", 1)
+    text = text.replace('      - regex: "book room (?P<number>\\\\d+)"\n', "", 1)
+    path = write(tmp_path, text)
+    assert [str(problem) for problem in check_file(path).problems] == [
+        f"{path}:3: words.room: is no list (Write a list: [a, b].)",
+        f"{path}:10: intents.room.book.patterns[0].keywords.all: is missing (Add it.)",
+        f"{path}:10: intents.room.book.patterns[0].keywords.al: unknown key 'al' (Did you mean all?)",
+    ]
+
+
 def test_two_errors_are_counted_in_the_message() -> None:
     with pytest.raises(ConfigError, match=r"<text>:2: a: the key 'a' is already on line 1 \(and 1 more\)"):
         load_text("a: 1\na: 2\na: 3\n")

@@ -240,8 +240,17 @@ def validate(document: Document, model: type[Model]) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        found = [_problem(document, model, detail) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        found = [_problem(document, model, each) for each in details if not _follows(each, details)]
         raise ConfigError(sorted(set(found), key=lambda p: (p.line, p.column, p.message))) from error
+
+
+def _follows(detail: Any, details: Sequence[Any]) -> bool:
+    """Whether a list only seems too short because what it holds is wrong."""
+    place = tuple(detail["loc"])
+    return detail["type"] == "too_short" and any(
+        len(each["loc"]) > len(place) and tuple(each["loc"][: len(place)]) == place for each in details
+    )
 
 
 def _problem(document: Document, model: type[BaseModel], detail: Any) -> Problem:
@@ -259,12 +268,15 @@ def _problem(document: Document, model: type[BaseModel], detail: Any) -> Problem
         text = str(detail["ctx"]["error"])
         message, _, remedy = text.partition(". ")
         return document.problem(path, message, remedy)
+    if kind in _WANTED:
+        return document.problem(path, f"is no {_WANTED[kind]}", _REMEDIES[kind])
     shown = repr(detail.get("input"))[:80]
     return document.problem(
         path, f"{detail['msg']}, not {shown}" if len(shown) < 60 else detail["msg"], _REMEDIES.get(kind, "")
     )
 
 
+_WANTED = {"string_type": "text", "tuple_type": "list", "dict_type": "mapping", "model_type": "mapping"}
 _REMEDIES = {
     "string_type": "Write a text; put it in quotes if it looks like a number.",
     "tuple_type": "Write a list: [a, b].",
