@@ -211,16 +211,11 @@ class Life:
         )
         assignments = self.orchestrator.assignments
         assignments.report = self._alive(assignments.report)
-        self.messages = Messages(
-            self.engine,
-            _PLANNER,
-            self._journal,
-            self.registry,
-            self.requests,
-            bids,
-            self.directory,
-            world.clock,
-        )
+        self.messages = self._messages(bids)
+
+    def _messages(self, bids: Bids) -> Messages:
+        parts = (self.registry, self.requests, bids, self.directory, self.world.clock)
+        return Messages(self.engine, _PLANNER, self._journal, *parts)
 
     async def run(self) -> None:
         """Until it is killed or stopped."""
