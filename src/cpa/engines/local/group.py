@@ -24,6 +24,8 @@ class Group:
     promised: list[tuple[asyncio.Future[Any], Any, Collection[Key]]] = field(default_factory=list)
     """What to answer, and on which jobs' steps the answer rests."""
     commands: list[tuple[JobState, Command]] = field(default_factory=list)
+    closed: list[tuple[JobState, Event, tuple[str, ...]]] = field(default_factory=list)
+    """Commands that are not open any more, by an event from outside this process."""
     facts: list[tuple[str, str, Event]] = field(default_factory=list)
     touched: dict[Key, JobState] = field(default_factory=dict)
 
@@ -52,6 +54,7 @@ class Group:
         batch.specs = [row for row in batch.specs if row[:2] != key]
         batch.inbox = [row for row in batch.inbox if (row[0], row[3]) != key]
         self.commands = [pair for pair in self.commands if (pair[0].head.tenant, pair[0].head.id) != key]
+        self.closed = [each for each in self.closed if (each[0].head.tenant, each[0].head.id) != key]
         self.facts = [fact for fact in self.facts if fact[:2] != key]
         for future, _, keys in self.promised:
             if key in keys and not future.done():

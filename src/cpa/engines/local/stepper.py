@@ -164,7 +164,7 @@ class Stepper:
                 self._orchestrator.withdrawn(before.tenant, before.id, event)
         elif changes.closed and not fact:
             # What a part of this process reports has given its slot back itself.
-            self._orchestrator.closed(job, event, changes.closed)
+            group.closed.append((job, event, changes.closed))
         return decision
 
     def _seal(self, event: Event) -> tuple[Event, Sealed]:
@@ -332,6 +332,9 @@ class Stepper:
         for future, value, _ in group.promised:
             if not future.done():
                 future.set_result(value)
+        for job, event, keys in group.closed:
+            # Only now: a slot must not go to somebody else for an answer that is lost.
+            self._orchestrator.closed(job, event, keys)
         for job, command in group.commands:
             if command.key in job.open:
                 if self.starting and (error := self._performed(job, command)):
