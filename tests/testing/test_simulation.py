@@ -102,7 +102,7 @@ def test_a_campaign_in_which_nothing_happened_proves_nothing() -> None:
 
 
 def test_a_trace_tells_when_and_what() -> None:
-    lines = told(run(replace(draw(3), faults=frozenset(), jobs=1)))
+    lines = told(run(replace(draw(3), faults=frozenset(), jobs=1)), most=10_000)
 
     assert any("stored job-001 JobSubmitted" in line for line in lines)
     assert lines[-1].split()[0].count(".") == 1
