@@ -14,7 +14,6 @@ from cpa.core.actions import (
     ArgumentSpec,
     ArgumentType,
     Slot,
-    displayed,
 )
 from cpa.core.classes import EffectClass
 from cpa.errors import BadInput, InvalidDocument
@@ -210,39 +209,6 @@ def test_only_an_open_action_takes_arguments_it_does_not_list() -> None:
     anything = CATALOGUE.get("flow.noop").argument("other")
     assert isinstance(anything, ArgumentSpec)
     assert (anything.slot, anything.type) == (Slot.DATA, ArgumentType.ANY)
-
-
-def test_what_may_be_a_credential_is_hidden_and_its_origin_shown() -> None:
-    arguments = {
-        "url": "http://x.example",
-        "headers": {
-            "Authorization": "Bearer geheim",
-            "X-Pin": 4711,
-            "X-Key": {"secret": "portal", "prefix": "Bearer "},
-            "X-Token": "{{ tasks.login.result.token }}",
-            "X-Mixed": "geheim {{ tasks.login.result.token }}",
-            "X-None": None,
-        },
-        "json": {"text": "bleibt"},
-    }
-
-    shown = displayed("http.request", arguments)
-
-    assert shown == {
-        "url": "http://x.example",
-        "headers": {
-            "Authorization": "[hidden]",
-            "X-Pin": "[hidden]",
-            "X-Key": {"secret": "portal", "prefix": "Bearer "},
-            "X-Token": "{{ tasks.login.result.token }}",
-            "X-Mixed": "[hidden]",
-            "X-None": None,
-        },
-        "json": {"text": "bleibt"},
-    }
-    assert displayed("http.request", {"headers": "Authorization: x"}) == {"headers": "[hidden]"}
-    assert displayed("http.request", {"url": "x"}) == {"url": "x"}
-    assert displayed("x.own.action", {"headers": "x"}) == {"headers": "x"}
 
 
 @pytest.mark.parametrize("spec", CATALOGUE, ids=lambda spec: spec.name)

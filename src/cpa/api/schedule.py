@@ -24,7 +24,7 @@ from cpa.api.render import answer, body_schema, problems
 from cpa.api.route import DirectRoute
 from cpa.api.services import ApiServices, Services
 from cpa.api.times import milliseconds
-from cpa.core.actions import displayed
+from cpa.core.display import displayed
 from cpa.core.lam_protocol import RequestMessage, parse
 from cpa.core.views import rfc3339
 from cpa.errors import BadInput, Conflict, InvalidDocument

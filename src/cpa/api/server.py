@@ -25,7 +25,7 @@ _FRAME: Final = 2 * 1024 * 1024 + 64 * 1024
 _GRACE: Final = 0.05
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 _LINE: Final = 2048
-_SILENCE: Final = 30.0
+_SILENCE: Final = 10.0
 """Seconds a request's head may take to arrive."""
 
 

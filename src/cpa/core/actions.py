@@ -9,16 +9,13 @@ order placed twice. A click may submit a form, so `web.click` is unsafe unless t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
 
 from cpa.core.catalogue import UI_TIMEOUT, ActionCatalogue, ActionSpec, ArgumentSpec, ArgumentType, Slot
 from cpa.core.classes import EffectClass
 from cpa.core.people import ASK
-from cpa.core.references import is_secret
 
 __all__ = [
     "ALIASES",
@@ -73,11 +70,6 @@ def _data(
 
 _TEXTS, _FLAG, _NUMBER = ArgumentType.TEXTS, ArgumentType.FLAG, ArgumentType.NUMBER
 _IDEMPOTENT, _VERIFIABLE, _UNSAFE = EffectClass.IDEMPOTENT, EffectClass.VERIFIABLE, EffectClass.UNSAFE
-
-HIDDEN = "[hidden]"
-"""What is shown in the place of a value that may be a credential."""
-
-_REFERENCE = re.compile(r"\{\{[^{}]*\}\}")
 
 _WEB = (
     ActionSpec(
@@ -326,23 +318,3 @@ _PERSON = ActionSpec(
 
 CATALOGUE = ActionCatalogue((*_WEB, *_MAIL, *_FILE, _HTTP, *_DESKTOP, _FLOW, _PERSON), aliases=ALIASES)
 """The actions that come with CPA."""
-
-_SENSITIVE: Mapping[str, frozenset[str]] = {
-    action.name: frozenset(name for name, spec in action.arguments.items() if spec.sensitive)
-    for action in CATALOGUE
-}
-
-
-def displayed(action: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments as people see them: where credentials may stand in clear, only names of secrets and
-    references to results are shown."""
-    hidden = _SENSITIVE.get(action, frozenset()) & arguments.keys()
-    return {name: _hidden(value) if name in hidden else value for name, value in arguments.items()}
-
-
-def _hidden(value: Any) -> Any:
-    if is_secret(value) or value is None:
-        return value
-    if isinstance(value, Mapping):
-        return {name: _hidden(each) for name, each in value.items()}
-    return value if isinstance(value, str) and _REFERENCE.fullmatch(value) else HIDDEN

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from cpa.core.actions import displayed
 from cpa.core.answers import told
 from cpa.core.approval import shown
 from cpa.core.audit import Stored, entry
 from cpa.core.commands import AskPerson
+from cpa.core.display import displayed
 from cpa.core.job import JobHead, JobSpec, JobStatus, Snapshot, TaskRun, TaskSpec, TaskStatus
 from cpa.core.people import needed, said_yes
 
