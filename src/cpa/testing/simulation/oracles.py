@@ -85,7 +85,7 @@ class Oracles:
     clock: bool = True
     """The wall clock does not jump: timers can be told to be early."""
     said: dict[tuple[str, int, int], set[str]] = field(default_factory=dict)
-    """By (job, task, epoch): who really said that it did the task."""
+    """By (job, task, epoch): who said that it did the task."""
     _tasks: dict[tuple[str, int], _Task] = field(default_factory=dict)
     graphs: dict[str, Graph] = field(default_factory=dict)
 

@@ -269,8 +269,11 @@ class World:
 
     def succeeded(self, request: ActionRequest, agent: str) -> None:
         """An agent is about to say so."""
-        index = int(request.task[1:])
-        self.oracles.said.setdefault((request.job, index, request.epoch), set()).add(agent)
+        self.claimed(request.job, int(request.task[1:]), request.epoch, agent)
+
+    def claimed(self, job: str, task: int, epoch: int, agent: str) -> None:
+        """The agent's word that this attempt succeeded, true or not: it counts if that agent holds the attempt."""
+        self.oracles.said.setdefault((job, task, epoch), set()).add(agent)
 
     def spoken(self, agent: Process, message: BaseMessage) -> None:
         """An agent says something for the first time."""
