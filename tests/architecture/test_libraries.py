@@ -29,7 +29,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "pydantic_settings": ("settings",),
     "pysqlite3": ("repository", "queue", "agents.outbox"),
     "referencing": ("executors.http",),
-    "rich": ("cli.terminal", "demo"),
+    "rich": ("cli.terminal", "cli.watch", "demo"),
     "sqlalchemy": ("repository", "queue", "audit"),
     "starlette": ("api", "demo", "agents.listener"),
     "structlog": ("",),

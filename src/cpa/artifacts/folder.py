@@ -33,7 +33,7 @@ from typing import IO, Any, ParamSpec, TypeVar
 
 from cpa.artifacts.names import WINDOWS_DEVICE, check_digest, check_tenant, safe_media_type, safe_name
 from cpa.errors import CPAError, InternalError, NotFound, TooLarge, Unavailable
-from cpa.ports.artifacts import Artifact
+from cpa.ports.artifacts import Artifact, whole
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -116,15 +116,7 @@ class FolderArtifacts:
             await self._disk(file.close)
 
     async def read(self, tenant: str, digest: str, *, limit: int = 64 * 1024 * 1024) -> bytes:
-        size = (await self.stat(tenant, digest)).size
-        if size > limit:
-            raise TooLarge(
-                f"The artifact has {size} bytes, over the limit of {limit} for reading at once.",
-                field="artifact",
-                value=digest,
-                remedy="Stream it instead.",
-            )
-        return b"".join([chunk async for chunk in self.open(tenant, digest)])
+        return await whole(self, tenant, digest, limit=limit)
 
     async def close(self) -> None:
         """Nothing is held between calls."""

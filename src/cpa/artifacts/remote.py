@@ -18,8 +18,8 @@ from urllib.parse import unquote
 import httpx2
 
 from cpa.artifacts.names import check_digest, check_tenant, safe_media_type, safe_name
-from cpa.errors import CPAError, Forbidden, InternalError, NotFound, TooLarge, Unavailable
-from cpa.ports.artifacts import Artifact
+from cpa.errors import CPAError, Forbidden, InternalError, NotFound, Unavailable
+from cpa.ports.artifacts import Artifact, whole
 
 CHUNK: Final = 1024 * 1024
 TIMEOUT: Final = 60.0
@@ -86,15 +86,7 @@ class RemoteArtifacts:
             yield held
 
     async def read(self, tenant: str, digest: str, *, limit: int = 64 * 1024 * 1024) -> bytes:
-        size = (await self.stat(tenant, digest)).size
-        if size > limit:
-            raise TooLarge(
-                f"The artifact has {size} bytes, over the limit of {limit} for reading at once.",
-                field="artifact",
-                value=digest,
-                remedy="Stream it instead.",
-            )
-        return b"".join([chunk async for chunk in self.open(tenant, digest)])
+        return await whole(self, tenant, digest, limit=limit)
 
     async def close(self) -> None:
         await self._http.aclose()

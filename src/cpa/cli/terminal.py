@@ -10,12 +10,10 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.live import Live
 
 COLOURS = {
     "done": "green",
@@ -299,56 +297,3 @@ def line(text: str) -> None:
 
 def remedy(failure: Mapping[str, Any]) -> str:
     return f" ({failure['remedy']})" if failure.get("remedy") else ""
-
-
-class Watch:
-    """Shows a job while it runs: on a terminal the graph is redrawn in place, else one line per event."""
-
-    def __init__(self, *, live: bool | None = None) -> None:
-        self.live = sys.stdout.isatty() if live is None else live
-        self._notes: dict[str, str] = {}
-        self._asked: set[str] = set()
-        self._shown: Live | None = None
-
-    def __enter__(self) -> Self:
-        if self.live:
-            from rich.live import Live
-
-            self._shown = Live(console=console(), auto_refresh=False, transient=True)
-            self._shown.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._shown is not None:
-            self._shown.stop()
-
-    def draw(self, detail: Mapping[str, Any]) -> None:
-        """The job as it is now; silent without a terminal."""
-        if self._shown is not None:
-            self._shown.update(graph(detail, self._notes), refresh=True)
-
-    def event(self, entry: Mapping[str, Any]) -> None:
-        if not self.live:
-            line(event(entry))
-
-    def asked(self, detail: Mapping[str, Any]) -> None:
-        """Nothing happens just now: say what waits for a person, each question once."""
-        from cpa.cli import asking
-
-        new = [each for each in detail.get("questions", ()) if each["id"] not in self._asked]
-        self._asked.update(each["id"] for each in new)
-        if self._shown is not None and new:
-            self._shown.stop()  # What is asked stays above the moving picture.
-            asking.show(new)
-            self._shown.start()
-        else:
-            asking.show(new)
-        self.draw(detail)
-
-    def progress(self, task: str, share: float, message: str) -> None:
-        """What a running task says about itself."""
-        self._notes[task] = f"{share:.0%} {message}".strip()
-        if not self.live:
-            line(f"          {task}: {self._notes[task]}")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import Any
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
-from cpa.cli import outcome, terminal
+from cpa.cli import asking, outcome, terminal
 from cpa.cli.call import part
 from cpa.cli.client import Client, Unreachable
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 PATIENCE = 60.0
 """Seconds without a word from the server after which following is given up."""
@@ -16,7 +22,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
 
 def follow(api: Client, job: str) -> str:
     """Show the job until its run ends; the status it ended with. Resumes after the last event seen."""
-    with terminal.Watch() as watch:
+    with Watch() as watch:
         detail = api.get(f"/jobs/{part(job)}")
         watch.draw(detail)
         view = _View(api, job, watch)
@@ -29,7 +35,7 @@ def follow(api: Client, job: str) -> str:
 class _View:
     """Where the stream stands."""
 
-    def __init__(self, api: Client, job: str, watch: terminal.Watch) -> None:
+    def __init__(self, api: Client, job: str, watch: Watch) -> None:
         self.status: str | None = None
         self._api, self._job, self._watch = api, job, watch
         self._seen, self._news = 0, True
@@ -63,3 +69,54 @@ class _View:
                 self._watch.progress(frame["task"], frame["progress"], frame["message"])
             case "end":
                 self.status = frame["status"]
+
+
+class Watch:
+    """Shows a job while it runs: on a terminal the graph is redrawn in place, else one line per event."""
+
+    def __init__(self, *, live: bool | None = None) -> None:
+        self.live = sys.stdout.isatty() if live is None else live
+        self._notes: dict[str, str] = {}
+        self._asked: set[str] = set()
+        self._shown: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self.live:
+            from rich.live import Live
+
+            self._shown = Live(console=terminal.console(), auto_refresh=False, transient=True)
+            self._shown.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shown is not None:
+            self._shown.stop()
+
+    def draw(self, detail: Mapping[str, Any]) -> None:
+        """The job as it is now; silent without a terminal."""
+        if self._shown is not None:
+            self._shown.update(terminal.graph(detail, self._notes), refresh=True)
+
+    def event(self, entry: Mapping[str, Any]) -> None:
+        if not self.live:
+            terminal.line(terminal.event(entry))
+
+    def asked(self, detail: Mapping[str, Any]) -> None:
+        """Nothing happens just now: say what waits for a person, each question once."""
+        new = [each for each in detail.get("questions", ()) if each["id"] not in self._asked]
+        self._asked.update(each["id"] for each in new)
+        if self._shown is not None and new:
+            self._shown.stop()  # What is asked stays above the moving picture.
+            asking.show(new)
+            self._shown.start()
+        else:
+            asking.show(new)
+        self.draw(detail)
+
+    def progress(self, task: str, share: float, message: str) -> None:
+        """What a running task says about itself."""
+        self._notes[task] = f"{share:.0%} {message}".strip()
+        if not self.live:
+            terminal.line(f"          {task}: {self._notes[task]}")

@@ -253,10 +253,11 @@ class Process:
         )
 
         async def taken(scheduler: Life) -> Mapping[str, Any]:
+            heard = world.loop.time()  # it renews at once; the answer may wait for the disk
             answer = await scheduler.directory.heartbeat(self._caller, self.id, beat)
             named = frozenset((one.job, one.task, one.epoch) for one in beat.running)
-            world.vital.update(dict.fromkeys(named, world.loop.time()))
-            world.beats.update(dict.fromkeys(named, world.loop.time()))
+            world.vital.update(dict.fromkeys(named, heard))
+            world.beats.update(dict.fromkeys(named, heard))
             world.named[self.address] = named
             lost = [{"job": one.job, "task": one.task, "epoch": one.epoch} for one in answer.lost]
             return {"lost": lost}
