@@ -36,7 +36,7 @@ from cpa.testing.simulation.network import SCHEDULER, Network
 from cpa.testing.simulation.oracles import Oracles, Violation
 from cpa.testing.simulation.people import Answers, Client
 from cpa.testing.simulation.scenario import Scenario
-from cpa.testing.simulation.scheduler import Life
+from cpa.testing.simulation.scheduler import Crash, Life
 from cpa.testing.simulation.troubles import Troubles
 from cpa.testing.virtual import VirtualClock, VirtualLoop
 
@@ -218,7 +218,9 @@ class World:
         self._logs.clear()
 
     def _unhandled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        self._defect(context.get("exception") or RuntimeError(context["message"]))
+        error = context.get("exception") or RuntimeError(context["message"])
+        if not isinstance(error, Crash):  # nobody is left to take what a killed process raised while it ended
+            self._defect(error)
 
     async def inside(self, work: Callable[[Life], Awaitable[T]]) -> T:
         """Have something done by the scheduler, from beside it; `Unavailable` when it is not there, or ends."""
