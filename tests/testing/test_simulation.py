@@ -21,6 +21,7 @@ REGRESSIONS = {
     132: "an agent began what it had refused, when a copy of the request came",
     564: "a choice that could not be stored took a slot away when it was given again",
     736: "who stood in line for a job that was never stored ended the engine",
+    1_001_030: "an attempt whose refusal could not be stored yet was asked for again, and begun",
     1_000_889: "a process was killed at its last commit, while it was being stopped",
     1_000_299: "a lost lease was stored late, by a disk that failed: what its agent said since is no matter",
     1_000_004: "a lie about an attempt arrived when the liar had been given it: its word counts, as any holder's",

@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from cpa.core.commands import CancelAttempt, DispatchTask, RequestTask
-from cpa.core.events import Event, LeaseLost
+from cpa.core.events import Event, LeaseLost, TaskFailed, TaskRefused, TaskSucceeded
 from cpa.core.job import JobState
 from cpa.engines.local.group import Key
 from cpa.engines.local.stepper import Stepper
@@ -19,9 +19,13 @@ from cpa.engines.local.writer import RETRY_COMMIT
 from cpa.errors import NotFound
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.steps import Unreadable
+from cpa.ports.transport import Attempt
 
 if TYPE_CHECKING:
     from cpa.engines.local.engine import LocalEngine
+
+Fact = tuple[str, str, Event]
+"""Tenant, job, and what a part of this process found."""
 
 _KINDS = ("request_task", "cancel_attempt", "dispatch_task", "verify_task")
 _PAGE = 200
@@ -33,6 +37,8 @@ class Recovery:
         self._stepper = stepper
         self._orchestrator = orchestrator
         self._after: Key = ("", "")
+        self._told: set[Attempt] = set()
+        """Attempts of which the end is known and not stored yet."""
 
     async def run(self) -> None:
         """Go once through all jobs that had something open when the process began."""
@@ -51,6 +57,9 @@ class Recovery:
         for command in list(job.open.values()):
             if command.key not in job.open:
                 continue
+            if isinstance(command, RequestTask) and _attempt(job, command) in self._told:
+                # Asked for once more, it could begin what is about to be stored as never begun.
+                continue
             if isinstance(command, RequestTask | CancelAttempt):
                 if self._orchestrator.known(job.head.tenant, command.agent):
                     self._orchestrator.resume(job, command)
@@ -63,17 +72,31 @@ class Recovery:
             else:
                 self._orchestrator.perform(job, command)
 
-    def lost(self, keys: list[Key], facts: list[tuple[str, str, Event]]) -> None:
+    def lost(self, keys: list[Key], facts: list[Fact]) -> None:
         """A commit failed: these jobs are as the store has them; what agents said is given again."""
+        self._told.update(filter(None, map(_about, facts)))
         self._engine.spawn(self._again(keys, facts))
 
-    async def _again(self, keys: list[Key], facts: list[tuple[str, str, Event]]) -> None:
+    async def _again(self, keys: list[Key], facts: list[Fact]) -> None:
         await asyncio.sleep(RETRY_COMMIT)
         for key in keys:
             try:
                 self.revive(await self._engine.load(*key))
             except (NotFound, Unreadable):
                 continue  # it was never accepted, or is set aside
-        for tenant, job, event in facts:
-            await self._engine.fact(tenant, job, event)
+        for fact in facts:
+            await self._engine.fact(*fact)
+            self._told -= {_about(fact)}
         self._engine.rouse()
+
+
+def _attempt(job: JobState, command: RequestTask) -> Attempt:
+    return Attempt(job.head.tenant, job.head.id, command.task, command.epoch)
+
+
+def _about(fact: Fact) -> Attempt | None:
+    """The attempt that ended with this."""
+    tenant, job, event = fact
+    if isinstance(event, TaskSucceeded | TaskFailed | TaskRefused | LeaseLost):
+        return Attempt(tenant, job, event.task, event.epoch)
+    return None

@@ -284,7 +284,10 @@ class Process:
                 if lie is not None:
                     world.trace("lies", self.name, lie.type, lie.correlation.job_id, lie.correlation.epoch)
                     with suppress(CPAError):
-                        await self._hand_in(lie)
+                        told = await self._hand_in(lie)
+                        if told.effect in ("task_succeeded", "task_verified"):
+                            # By now it is its attempt, or its look: nobody can know better.
+                            world.believed.add((lie.correlation.job_id, lie.correlation.task_id))
 
     async def _register(self, life: str) -> None:
         wanted = Registration(

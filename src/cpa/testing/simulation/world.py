@@ -80,6 +80,8 @@ class World:
         self.agent_store = MemoryAgentStore()
         self.sent: dict[Attempt, float] = {}
         """When each attempt was first handed out."""
+        self.believed: set[tuple[str, str]] = set()
+        """(job, task) of which the scheduler had to believe a liar."""
         self.vital: dict[tuple[str, str, int], float] = {}
         """By (job, task, epoch): when the scheduler last got a sign of life of the attempt."""
         self.beats: dict[tuple[str, str, int], float] = {}
