@@ -64,6 +64,10 @@ _NO_GREETING = re.compile(
     r"fetch|such\w*|"
     r"search|find\w*|export\w*|i|ich|wir|we|mail\w*|download\w*|lad\w*|not|nicht|don't|keine?)\b"
 )
+_ANNOUNCED = re.compile(
+    r"(?:@[\w.-]+|\b(?:saying|says?|writing|schreib\w*|text|inhalt|nachricht|message|body|words?|worten))\s*:(?=\s|$)"
+)
+"""The words of a mail follow on this line."""
 _BULLET = re.compile(r"\s*(?:[-*•·–]|\d{1,2}[.)])\s+")
 
 _TOKEN = re.compile(
@@ -248,6 +252,8 @@ def _without_signature(lines: list[str], removed: list[str]) -> list[str]:
             if footer or (index == 0 and len(lines) == 1 and not re.search(r"[.!?]", plain))
             else _CLOSING.search(plain)
         )
+        if closing and _ANNOUNCED.search(plain, 0, closing.start()):
+            continue  # the greeting belongs to what is to be written, not to the request
         if not footer and not closing:
             continue
         removed.append("signature")
