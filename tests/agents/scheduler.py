@@ -52,6 +52,8 @@ class FakeScheduler:
     """Beats and messages are read, and not answered."""
     unacknowledged: bool = False
     """Messages are read and kept, and not acknowledged."""
+    agree: str = "task_started"
+    """What `agree` does."""
     released: asyncio.Event = field(default_factory=asyncio.Event)
     """Set at the end: who waits for ever may go."""
     hellos: list[dict[str, Any]] = field(default_factory=list)
@@ -197,7 +199,8 @@ class FakeScheduler:
             raise self.problem
         if self.deaf or self.unacknowledged:
             await self.released.wait()
-        return {"message_id": str(message.id), "new": True, "effect": "taken", "job": ""}
+        effect = self.agree if message.type == "agree" else "taken"
+        return {"message_id": str(message.id), "new": True, "effect": effect, "job": ""}
 
     def _check(self, request: Request) -> None:
         if request.headers.get("x-api-key") != self.key:

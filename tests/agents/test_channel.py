@@ -48,7 +48,7 @@ async def test_a_broken_channel_is_opened_again_where_it_was(
 
 async def test_a_beat_comes_first_on_a_new_channel(tester: Running, scheduler: FakeScheduler) -> None:
     scheduler.unacknowledged = True
-    await scheduler.push(scheduler.request(DO))
+    await scheduler.push(scheduler.request(DO, effect="idempotent"))
     await scheduler.until(lambda: "done" in scheduler.types(), "done")
     await scheduler.cut()
     scheduler.order.clear()
@@ -61,9 +61,9 @@ async def test_what_was_not_acknowledged_is_said_again_with_the_same_id_in_order
     tester: Running, scheduler: FakeScheduler
 ) -> None:
     scheduler.unacknowledged = True
-    await scheduler.push(scheduler.request(DO, task="a"))
+    await scheduler.push(scheduler.request(DO, task="a", effect="idempotent"))
     await scheduler.until(lambda: "done" in scheduler.types(task="a"), "the first")
-    await scheduler.push(scheduler.request(DO, task="b"))
+    await scheduler.push(scheduler.request(DO, task="b", effect="idempotent"))
     await scheduler.until(lambda: "done" in scheduler.types(task="b"), "the second")
     first = [each.id for each in scheduler.of_type("agree", "done")]
     scheduler.messages.clear()

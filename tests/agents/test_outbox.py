@@ -54,6 +54,20 @@ async def test_a_request_is_taken_once(outbox: Outbox) -> None:
     assert await outbox.take(entry("m1")) == Kept(life="one", answer=None, delivered=False)
 
 
+async def test_every_life_has_a_greater_number_also_when_the_clock_was_put_back(
+    path: Path, clock: Clock
+) -> None:
+    numbers = []
+    for step in (0, 5_000, -60_000, 0):
+        clock.now += step
+        outbox = await Outbox.open(path, "life", clock)
+        numbers.append(outbox.incarnation)
+        await outbox.close()
+
+    assert numbers == sorted(set(numbers))
+    assert numbers[:2] == [1_700_000_000_000, 1_700_000_005_000]
+
+
 async def test_many_at_once_are_each_taken_once(outbox: Outbox) -> None:
     found = await asyncio.gather(*(outbox.take(entry(f"m{n % 50}")) for n in range(100)))
 

@@ -90,6 +90,8 @@ async def test_it_keeps_its_own_key_and_comes_back_with_it(scheduler: FakeSchedu
             first.session.life,
             second.session.life,
         ]
+        older, newer = (each["incarnation"] for each in scheduler.registrations)
+        assert 0 < older < newer
 
 
 async def test_an_enrolment_token_will_do(scheduler: FakeScheduler, tmp_path: Path) -> None:
@@ -159,7 +161,7 @@ async def test_what_runs_is_named_in_beats_until_it_was_acknowledged(
     tester: Running, scheduler: FakeScheduler
 ) -> None:
     scheduler.unacknowledged = True
-    await hand_over(scheduler, scheduler.request(DO, arguments={"wait": True}))
+    await hand_over(scheduler, scheduler.request(DO, arguments={"wait": True}, effect="idempotent"))
     await scheduler.until(lambda: named(scheduler.beats[-1]) == ["t"], "naming")
     assert scheduler.beats[-1]["available_slots"] == 1
     tester.hands.go.set()
@@ -190,7 +192,7 @@ async def test_the_same_request_again_is_done_once_and_answered_the_same(
 ) -> None:
     request = scheduler.request(DO, arguments={"wait": True})
     await hand_over(scheduler, request, request)
-    await scheduler.until(lambda: scheduler.of_type("agree"), "agreeing")
+    await scheduler.until(lambda: tester.hands.began, "beginning")
     count = len(scheduler.of_type("agree"))
     await hand_over(scheduler, request)
     await scheduler.until(lambda: len(scheduler.of_type("agree")) == count + 1, "agreeing again")
@@ -362,6 +364,50 @@ async def test_a_cancel_that_comes_before_its_request_keeps_it_from_beginning(
     assert tester.hands.began == []
 
 
+@pytest.mark.parametrize("effect", ["stale_epoch", "ended", "not_expected", "quarantined"])
+async def test_what_another_agent_has_by_now_does_not_begin(
+    tester: Running, scheduler: FakeScheduler, effect: str
+) -> None:
+    scheduler.agree = effect
+    await hand_over(scheduler, scheduler.request(DO))
+    await scheduler.until(lambda: "failure" in scheduler.types(), "saying so")
+    said = scheduler.of_type("failure")[0].to_dict()["payload"]
+    assert (said["class"], said["error"]) == ("environment", "cancelled")
+    await scheduler.until(lambda: named(scheduler.beats[-1]) == [], "not naming")
+    assert tester.hands.began == []
+
+
+async def test_an_agreement_that_is_refused_begins_nothing(tester: Running, scheduler: FakeScheduler) -> None:
+    scheduler.problem = Forbidden("another agent holds this task")
+    await hand_over(scheduler, scheduler.request(DO))
+    await scheduler.until(lambda: scheduler.types() == ["agree", "failure"], "saying so")
+    assert tester.hands.began == []
+
+
+async def test_what_can_be_done_twice_does_not_wait_to_be_heard(
+    tester: Running, scheduler: FakeScheduler
+) -> None:
+    scheduler.agree = "stale_epoch"
+    await hand_over(scheduler, scheduler.request(DO, effect="idempotent"))
+    await scheduler.until(lambda: "done" in scheduler.types(), "done")
+
+
+async def test_an_attempt_that_waits_to_be_heard_is_named_and_can_be_stopped(
+    tester: Running, scheduler: FakeScheduler
+) -> None:
+    scheduler.unacknowledged = True
+    await hand_over(scheduler, scheduler.request(DO))
+    await scheduler.until(lambda: named(scheduler.beats[-1]) == ["t"], "naming")
+    await hand_over(scheduler, scheduler.request(DO), scheduler.cancel())
+    await scheduler.until(lambda: scheduler.beats[-1]["available_slots"] == 2, "stopping")
+    scheduler.unacknowledged = False
+    scheduler.released.set()
+    await scheduler.until(lambda: "failure" in scheduler.types(), "saying so")
+    assert scheduler.types() == ["agree", "failure"]
+    await scheduler.until(lambda: named(scheduler.beats[-1]) == [], "not naming")
+    assert tester.hands.began == []
+
+
 async def test_executors_hear_of_the_end_of_a_job(tester: Running, scheduler: FakeScheduler) -> None:
     await hand_over(scheduler, scheduler.request(DO))
     await scheduler.until(lambda: "done" in scheduler.types(), "done")
@@ -433,7 +479,7 @@ async def test_an_answer_is_said_until_it_is_taken(tester: Running, scheduler: F
 
 async def test_an_answer_that_is_refused_is_not_said_again(tester: Running, scheduler: FakeScheduler) -> None:
     scheduler.problem = Forbidden("another agent holds this task")
-    await hand_over(scheduler, scheduler.request(DO))
+    await hand_over(scheduler, scheduler.request(DO, effect="idempotent"))
     await scheduler.until(lambda: "done" in scheduler.types(), "done")
     await scheduler.until(lambda: named(scheduler.beats[-1]) == [], "not naming")
     count = len(scheduler.beats)
@@ -464,7 +510,7 @@ async def test_what_an_earlier_process_did_is_said_before_registering(
     hands = Hands()
     async with agent(scheduler, tmp_path, listens=way == "http", hands=hands) as first:
         scheduler.unacknowledged = True
-        await hand_over(scheduler, scheduler.request(DO))
+        await hand_over(scheduler, scheduler.request(DO, effect="idempotent"))
         await scheduler.until(lambda: hands.done, "done")
         await asyncio.sleep(0.1)
         await first.die()

@@ -100,6 +100,26 @@ async def test_a_registered_agent_is_there_and_takes_work_at_once(life: Life) ->
     assert life.agents.choose(applicant(capability="büro")) is life.seen()
 
 
+async def test_an_older_process_does_not_take_the_place_of_a_newer_one(life: Life) -> None:
+    older, newer = replace(WANTED, incarnation=5), replace(WANTED, instance="i2", incarnation=6)
+    record = (await life.directory.register(older, ADMIN)).agent
+    await life.directory.register(newer, itself(record))
+    with pytest.raises(Conflict, match="newer process") as refused:
+        await life.directory.register(older, itself(record))
+    assert (refused.value.field, refused.value.value) == ("incarnation", "5")
+    await life.directory.heartbeat(itself(record), record.id, Beat(instance="i2"))
+    assert life.seen().record is not None
+    assert life.seen().beat.instance == "i2"
+    back = await life.directory.register(newer, itself(record))
+    assert (back.agent.instance, back.agent.incarnation) == ("i2", 6)
+
+
+async def test_one_who_says_no_number_comes_back_as_before(life: Life) -> None:
+    record = (await life.directory.register(replace(WANTED, incarnation=5), ADMIN)).agent
+    back = await life.directory.register(replace(WANTED, instance="i2"), itself(record))
+    assert back.agent.instance == "i2"
+
+
 async def test_after_a_restart_agents_are_known_and_silent_until_they_beat(
     life: Life, store: CountingStore
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from cpa.testing.simulation.campaign import Report, campaign, told
 from cpa.testing.simulation.oracles import Violation
-from cpa.testing.simulation.scenario import FAULTS, draw
+from cpa.testing.simulation.scenario import FAULTS, Scenario, draw
 from cpa.testing.simulation.shrinking import shrink
 from cpa.testing.simulation.world import run
 
@@ -24,7 +24,29 @@ REGRESSIONS = {
     1_001_030: "an attempt whose refusal could not be stored yet was asked for again, and begun",
     1_000_889: "a process was killed at its last commit, while it was being stopped",
     1_000_299: "a lost lease was stored late, by a disk that failed: what its agent said since is no matter",
+    1_001_263: "an agent that stood still read an old request after its beat was answered, and began it",
     1_000_004: "a lie about an attempt arrived when the liar had been given it: its word counts, as any holder's",
+}
+
+NARROWED = {
+    "a dead process registered late, and its successor's beats counted for nothing": replace(
+        draw(62_080, jobs=3, agents=1, minutes=4.0),
+        tasks=4,
+        faults=frozenset(
+            (
+                "business",
+                "clock",
+                "deaths",
+                "forgetful",
+                "loss",
+                "lost_agents",
+                "reordering",
+                "restarts",
+                "technical",
+            )
+        )
+        | {"unknown"},
+    )
 }
 
 
@@ -40,6 +62,11 @@ def test_every_promise_holds(piece: int) -> None:
 @pytest.mark.parametrize("seed", REGRESSIONS)
 def test_what_was_found_once_stays_mended(seed: int) -> None:
     assert run(draw(seed)).violation is None
+
+
+@pytest.mark.parametrize("scenario", NARROWED.values(), ids=lambda scenario: str(scenario.seed))
+def test_what_was_found_in_a_narrowed_run_stays_mended(scenario: Scenario) -> None:
+    assert run(scenario).violation is None
 
 
 @pytest.mark.parametrize("seed", [3, 7])

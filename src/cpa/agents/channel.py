@@ -38,7 +38,8 @@ _FINAL: Final = (400, 401, 403, 404, 409, 410, 422)
 """What trying again does not change."""
 
 Hear = Callable[[BaseMessage], Coroutine[Any, Any, None]]
-Acknowledged = Callable[[str, Mapping[str, Any] | None], None]
+Acknowledged = Callable[[str, str, Mapping[str, Any] | None], None]
+"""`Conversations.acknowledged`"""
 
 
 class Channel:
@@ -73,7 +74,7 @@ class Channel:
         self._group = asyncio.TaskGroup()
 
     def say(self, message: BaseMessage, *, lasting: bool = True) -> None:
-        """See `conversation.Line`."""
+        """See `line.Line`."""
         if lasting:
             if str(message.id) in self._lasting:
                 return
@@ -265,14 +266,14 @@ class _Connection:
             if "message" in frame:
                 receive(_number(frame, "seq"), frame["message"])
             elif "ack" in frame:
-                self._heard(_number(frame, "ack"), frame.get("problem"))
+                self._heard(_number(frame, "ack"), str(frame.get("effect", "")), frame.get("problem"))
             elif "lost" in frame:
                 if self._answers and not (answer := self._answers.popleft()).done():
                     answer.set_result(frame)
             elif "status" in frame and "code" in frame:
                 raise CPAError.of_problem(int(frame["status"]), frame)
 
-    def _heard(self, number: int, problem: Mapping[str, Any] | None) -> None:
+    def _heard(self, number: int, effect: str, problem: Mapping[str, Any] | None) -> None:
         message = self._numbers.pop(number, None)
         if message is None:
             return
@@ -280,7 +281,7 @@ class _Connection:
             asyncio.get_running_loop().call_later(1.0, lambda: self.say(message, lasting=True))
             return
         self._settled(str(message.id))
-        self._tell(str(message.id), problem)
+        self._tell(str(message.id), effect, problem)
 
 
 def _address(url: str, agent: str) -> str:

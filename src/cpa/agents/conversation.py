@@ -10,6 +10,9 @@ A request can come again at any time: while its attempt runs it is agreed to onc
 said again. An attempt that an earlier process of this agent began and did not answer is not begun a second time:
 its outcome is unknown, and only where doing it twice is doing it once it is simply done.
 
+A request can also come late: while this agent stood still, its attempt went to another one. So what must not be
+done twice begins once the scheduler has acknowledged `agree`, and not at all when it says that the attempt is over.
+
 An attempt is named in beats until its answer was acknowledged: as long as it is named nobody else gets it.
 """
 
@@ -19,12 +22,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 import structlog
 
 from cpa.agents.fence import Fence
+from cpa.agents.line import Line, Nobody
 from cpa.agents.messages import Speaker, check_addressed, is_look, named_in, request_in
 from cpa.agents.outbox import Entry, Kept, Outbox
 from cpa.agents.runtime import AgentRuntime
@@ -52,15 +56,8 @@ PROGRESS: Final = 1.0
 """Seconds between two words of progress about the same attempt."""
 _UNANSWERED: Final = ("agree", "confirm", "refuse", "not_understood")
 """Types that need no answer and change nothing here."""
-
-
-class Line(Protocol):
-    """The way to the scheduler."""
-
-    def say(self, message: BaseMessage, *, lasting: bool = True) -> None:
-        """Never blocks. What is lasting is said until `Conversations.acknowledged` was called for it; the rest
-        once, if somebody listens."""
-        ...
+_MAY_BEGIN: Final = ("task_started", "duplicate")
+"""What `agree` did when the attempt is ours. A duplicate was heard before; a beat tells what was taken since."""
 
 
 class Conversations:
@@ -89,10 +86,12 @@ class Conversations:
         self._clock = clock
         self._life = life
         self._refuses = refuses
-        self._line: Line = _Nobody()
+        self._line: Line = Nobody()
         self._works = Works()
         self._by_answer: dict[str, Work] = {}
         """By the answer's id: what was said and is not acknowledged."""
+        self._agreed: dict[str, Work] = {}
+        """By the id of `agree`: what waits for its acknowledgement."""
         self._restored: set[str] = set()
         """Ids of answers of earlier processes."""
         self._usual: dict[str, float] = {}
@@ -242,7 +241,7 @@ class Conversations:
         """The same request once more: what was said of it is said again."""
         if work.answer is not None:
             self._line.say(work.answer)
-        elif work.begun:
+        elif work.begun and not work.waits:
             self._agree(work)
         return self._taken(work)
 
@@ -260,9 +259,14 @@ class Conversations:
             self.answered(work.id, NEVER_BEGAN)
             return
         work.begun = True
+        agree = self._agree(work)
+        if work.request.effect is EffectClass.IDEMPOTENT:
+            self._start(work, None)
+        else:
+            work.waits, self._agreed[agree] = True, work
+
+    def _start(self, work: Work, fence: Fence | None) -> None:
         log.info("task_begun", **work.told_as)
-        self._agree(work)
-        fence = None if work.request.effect is EffectClass.IDEMPOTENT else self.fence
         self.runtime.start(work.id, work.request, fence)
 
     async def _look(self, message: BaseMessage) -> Taken:
@@ -327,16 +331,31 @@ class Conversations:
             self._restored.add(str(message.id))
             self._line.say(message)
 
-    def acknowledged(self, message_id: str, problem: Mapping[str, Any] | None = None) -> None:
-        """The scheduler has this message, or will never take it (`problem`)."""
+    def acknowledged(
+        self, message_id: str, effect: str = "", problem: Mapping[str, Any] | None = None
+    ) -> None:
+        """The scheduler has this message and did this (`effect`), or will never take it (`problem`)."""
         if problem is not None:
             log.error("message_refused", message=message_id, problem=dict(problem))
+        agreed = self._agreed.pop(message_id, None)
+        if agreed is not None and agreed.waits:
+            self._heard(agreed, effect if problem is None else str(problem.get("code", "refused")))
         work = self._by_answer.pop(message_id, None)
         if work is not None:
             self._forget(work)
         if message_id in self._restored or (work is not None and not work.looking):
             self._restored.discard(message_id)
             self._group.create_task(self._delivered(message_id))
+
+    def _heard(self, work: Work, effect: str) -> None:
+        """The scheduler knows that we have it, or says that it is not ours."""
+        work.waits = False
+        if effect in _MAY_BEGIN:
+            self._start(work, self.fence)
+            return
+        log.warning("attempt_lost", effect=effect, **work.told_as)
+        work.lost = True
+        self.answered(work.id, NEVER_BEGAN)
 
     async def _keep(self, work: Work, answer: BaseMessage) -> None:
         try:
@@ -363,10 +382,13 @@ class Conversations:
         if answer.success and answer.duration:
             self._usual[action] = 0.8 * self._usual.get(action, answer.duration) + 0.2 * answer.duration
 
-    def _agree(self, work: Work) -> None:
+    def _agree(self, work: Work) -> str:
+        """Say so; the message's id."""
         usual = self._usual.get(work.request.action)
         told = {} if usual is None else {"estimate": round(usual, 3)}
-        self._line.say(self._speaker.reply(work.message, "agree", told))
+        message = self._speaker.reply(work.message, "agree", told)
+        self._line.say(message)
+        return str(message.id)
 
     async def _progress(self, work: Work, share: float, message: str) -> None:
         now = self._clock.monotonic()
@@ -391,10 +413,8 @@ class Conversations:
 
     def _stop(self, work: Work) -> None:
         work.stopped = True
-        if work.answer is None:
+        if work.waits:
+            work.waits = False
+            self.answered(work.id, NEVER_BEGAN)
+        elif work.answer is None:
             self.runtime.cancel(work.id)
-
-
-class _Nobody:
-    def say(self, message: BaseMessage, *, lasting: bool = True) -> None:
-        raise RuntimeError("there is no line to the scheduler yet")

@@ -44,7 +44,12 @@ _TABLES: Final = (
     "CREATE INDEX IF NOT EXISTS answers ON attempts (answer_id) WHERE answer_id IS NOT NULL",
     """CREATE INDEX IF NOT EXISTS open_answers ON attempts (taken)
         WHERE answer IS NOT NULL AND delivered IS NULL""",
+    "CREATE TABLE IF NOT EXISTS lives (incarnation INTEGER NOT NULL)",
 )
+_NEXT_LIFE: Final = (
+    "INSERT INTO lives SELECT max(coalesce(max(incarnation), 0) + 1, ?) FROM lives RETURNING incarnation"
+)
+"""The clock's milliseconds, so that an agent whose folder was lost goes on counting; a clock put back does not."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +77,11 @@ class Outbox:
     Open it with `open`, end it with `close`.
     """
 
-    def __init__(self, connection: Any, thread: ThreadPoolExecutor, life: str, clock: Clock) -> None:
+    def __init__(
+        self, connection: Any, thread: ThreadPoolExecutor, life: str, clock: Clock, incarnation: int
+    ) -> None:
+        self.incarnation = incarnation
+        """Greater each time the file is opened."""
         self._connection = connection
         self._thread = thread
         self._life = life
@@ -89,11 +98,12 @@ class Outbox:
         """
         thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
         try:
-            connection = await asyncio.get_running_loop().run_in_executor(thread, _connect, path)
+            connect = partial(_connect, path, clock.now_ms())
+            connection, incarnation = await asyncio.get_running_loop().run_in_executor(thread, connect)
         except BaseException:
             thread.shutdown(wait=False)
             raise
-        return cls(connection, thread, life, clock)
+        return cls(connection, thread, life, clock, incarnation)
 
     async def take(self, entry: Entry) -> Kept | None:
         """Remember that this attempt begins; or what is known of it, when it was taken before."""
@@ -185,7 +195,8 @@ def _run(sql: str, *values: Any) -> Callable[[Any], None]:
     return work
 
 
-def _connect(path: Path) -> Any:
+def _connect(path: Path, now: int) -> tuple[Any, int]:
+    """The connection, and this life's incarnation."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
@@ -195,6 +206,8 @@ def _connect(path: Path) -> Any:
         connection.execute("BEGIN EXCLUSIVE")
         for table in _TABLES:
             connection.execute(table)
+        [incarnation] = connection.execute(_NEXT_LIFE, (now,)).fetchone()
+        connection.execute("DELETE FROM lives WHERE incarnation < ?", (incarnation,))
         connection.execute("COMMIT")
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
@@ -208,7 +221,7 @@ def _connect(path: Path) -> Any:
     except (OSError, sqlite3.DatabaseError) as error:
         raise _unavailable(path, error) from error
     path.chmod(0o600)
-    return connection
+    return connection, incarnation
 
 
 def _commit(connection: Any, works: list[Callable[[Any], Any]]) -> list[Any] | Unavailable:

@@ -33,7 +33,7 @@ class Posting:
         self,
         client: SchedulerClient,
         agent: str,
-        acknowledged: Callable[[str, Mapping[str, Any] | None], None],
+        acknowledged: Callable[[str, str, Mapping[str, Any] | None], None],
     ) -> None:
         """`agent` is its id."""
         self._client = client
@@ -55,7 +55,7 @@ class Posting:
         await self._group.__aexit__(None, None, None)
 
     def say(self, message: BaseMessage, *, lasting: bool = True) -> None:
-        """See `conversation.Line`."""
+        """See `line.Line`."""
         conversation = message.correlation.conversation_id
         line = self._waiting.get(conversation)
         if line is None:
@@ -83,7 +83,7 @@ class Posting:
         while True:
             try:
                 async with self._room:
-                    await self._client.hand_in(message)
+                    told = await self._client.hand_in(message)
             except CPAError as error:
                 passing = error.retryable or isinstance(error, InternalError)
                 if passing and lasting:
@@ -91,7 +91,7 @@ class Posting:
                     pause = min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
                     await asyncio.sleep(pause)
                     continue
-                self._acknowledged(str(message.id), error.problem())
+                self._acknowledged(str(message.id), "", error.problem())
             else:
-                self._acknowledged(str(message.id), None)
+                self._acknowledged(str(message.id), str(told.get("effect", "")), None)
             return

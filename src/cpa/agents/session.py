@@ -27,8 +27,9 @@ from msgspec.structs import replace
 
 from cpa.agents.channel import Channel
 from cpa.agents.client import SchedulerClient, lost_in
-from cpa.agents.conversation import Conversations, Line
+from cpa.agents.conversation import Conversations
 from cpa.agents.identity import Identity, keep, known, machine
+from cpa.agents.line import Line
 from cpa.agents.listener import Door, bound_to, listening, url_of
 from cpa.agents.messages import Speaker
 from cpa.agents.outbox import Outbox
@@ -158,6 +159,7 @@ class Session:
             "metadata": machine() | dict(options.metadata),
             "slots": options.slots,
             "instance": self.life,
+            "incarnation": outbox.incarnation,
         }
         pause = 0.0
         while not self._stopping.is_set():

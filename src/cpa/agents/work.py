@@ -63,6 +63,8 @@ class Work:
     request: ActionRequest
     looking: bool = False
     begun: bool = False
+    waits: bool = False
+    """It begins once the scheduler has heard that it was agreed to."""
     stopped: bool = False
     lost: bool = False
     """Not ours any more: it is not named in beats."""

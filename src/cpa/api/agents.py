@@ -49,6 +49,12 @@ class AgentRegistration(Body):
     instance: _Short = Field(
         default="", description="Drawn anew at each start: what an older process had is lost."
     )
+    incarnation: int = Field(
+        default=0,
+        ge=0,
+        le=2**53 - 1,
+        description="Greater at each start, so that an older process cannot take the place of a newer one.",
+    )
     public_key: _Short = Field(default="", description="Ed25519, base64, when it signs its messages.")
 
 

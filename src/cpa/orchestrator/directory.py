@@ -15,10 +15,20 @@ from msgspec.structs import replace
 
 from cpa.audit.log import AuditLog
 from cpa.core.actions import CATALOGUE, ActionCatalogue
-from cpa.errors import Conflict, CPAError, Forbidden, NotFound, Unauthorized
+from cpa.errors import Conflict, CPAError, Forbidden, Unauthorized
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry, Applicant
 from cpa.orchestrator.orchestrator import Orchestrator
-from cpa.orchestrator.registration import Registration, beyond, capabilities, checked, granted, offers_more
+from cpa.orchestrator.registration import (
+    Registration,
+    beyond,
+    capabilities,
+    check_newer,
+    checked,
+    granted,
+    offers_more,
+    taken,
+    unknown,
+)
 from cpa.ports.agents import AgentRecord, AgentState, AgentStore, Beat, Named
 from cpa.ports.clock import Clock
 from cpa.ports.keys import Caller, Scope
@@ -171,7 +181,7 @@ class AgentDirectory:
         """The agent says anew what it can do. Raises `Forbidden` for what it was not enrolled for."""
         agent = self._agents.get(caller.name, caller.tenant)
         if agent is None or agent.record is None:
-            raise _unknown(caller.name)
+            raise unknown(caller.name)
         actions, tags = capabilities(offered, self._catalogue)
         record, withheld = granted(agent.record, replace(agent.record, actions=actions, tags=tags))
         if withheld:
@@ -230,7 +240,7 @@ class AgentDirectory:
             return agent.record, agent
         record = await self._store.get(caller.tenant, id)
         if record is None:
-            raise _unknown(id)
+            raise unknown(id)
         _only_own(caller, record, Scope.READ)
         return record, None
 
@@ -254,7 +264,7 @@ class AgentDirectory:
         """A new agent, which gets a key."""
         tenant = caller.tenant if caller is not None else await self._keys.enrol(token, wanted.name)
         if await self._store.find(tenant, wanted.name) is not None:
-            raise _taken(wanted.name)
+            raise taken(wanted.name)
         key, key_id = await self._keys.make(tenant, wanted.address)
         record = self._record(tenant, self._new_id(), wanted, key_id)
         await self._store.put(record)
@@ -287,6 +297,7 @@ class AgentDirectory:
     async def _renewed(
         self, agent: Agent, known: AgentRecord, wanted: Registration, caller: Caller, token: str
     ) -> tuple[AgentRecord, tuple[str, ...]]:
+        check_newer(known, wanted)
         record = replace(
             self._record(known.tenant, known.id, wanted, caller.key),
             state=known.state,
@@ -340,7 +351,7 @@ class AgentDirectory:
     def _known(self, tenant: str, id: str) -> tuple[Agent, AgentRecord]:
         agent = self._by_id.get((tenant, id))
         if agent is None or agent.record is None:
-            raise _unknown(id)
+            raise unknown(id)
         return agent, agent.record
 
     def _own(self, caller: Caller, id: str) -> tuple[Agent, AgentRecord]:
@@ -362,6 +373,7 @@ class AgentDirectory:
             metadata=wanted.metadata,
             slots=wanted.slots,
             instance=wanted.instance,
+            incarnation=wanted.incarnation,
             key=key,
             public_key=wanted.public_key,
             registered=self._clock.now_ms(),
@@ -400,21 +412,3 @@ def _only_own(caller: Caller, record: AgentRecord, otherwise: Scope) -> None:
             value=record.id,
             remedy=f"this key speaks for {caller.name}",
         )
-
-
-def _taken(name: str) -> Conflict:
-    return Conflict(
-        f"another agent is called {name}",
-        field="name",
-        value=name,
-        remedy="choose another name, register with that agent's own key, or unregister it first",
-    )
-
-
-def _unknown(id: str) -> NotFound:
-    return NotFound(
-        "there is no such agent",
-        field="agent_id",
-        value=id,
-        remedy="GET /agents lists them; an agent that was removed registers anew",
-    )

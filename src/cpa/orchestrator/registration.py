@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from cpa.core.catalogue import OWN, ActionCatalogue, is_own
-from cpa.errors import Forbidden, InvalidDocument
+from cpa.errors import Conflict, Forbidden, InvalidDocument, NotFound
 from cpa.ports.agents import AgentRecord
 
 RESERVED: Final = frozenset(("scheduler", "user", "builtin", "channel"))
@@ -30,6 +30,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
     slots: int = 1
     instance: str = ""
+    incarnation: int = 0
     public_key: str = ""
 
     @property
@@ -104,6 +105,38 @@ def granted(known: AgentRecord, wanted: AgentRecord) -> tuple[AgentRecord, tuple
     if not kept:
         raise beyond(known, withheld)
     return replace(wanted, actions=kept, granted=may if may != kept else ()), withheld
+
+
+def check_newer(known: AgentRecord, wanted: Registration) -> None:
+    """`Conflict` for a process older than the registered one: its registration can be under way while it dies and
+    the next one registers."""
+    if wanted.instance != known.instance and 0 < wanted.incarnation < known.incarnation:
+        raise Conflict(
+            f"a newer process of {known.address} is registered",
+            field="incarnation",
+            value=wanted.incarnation,
+            remedy=f"say a number above {known.incarnation}; one agent runs as one process, from one data folder",
+        )
+
+
+def taken(name: str) -> Conflict:
+    """The refusal of a name that another agent has."""
+    return Conflict(
+        f"another agent is called {name}",
+        field="name",
+        value=name,
+        remedy="choose another name, register with that agent's own key, or unregister it first",
+    )
+
+
+def unknown(id: str) -> NotFound:
+    """The refusal of an agent nobody knows."""
+    return NotFound(
+        "there is no such agent",
+        field="agent_id",
+        value=id,
+        remedy="GET /agents lists them; an agent that was removed registers anew",
+    )
 
 
 def offers_more(known: AgentRecord, wanted: AgentRecord) -> bool:

@@ -58,6 +58,8 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Attempts at the same time."""
     instance: str = ""
     """Drawn anew at each start of the agent's process: attempts of an older instance are lost."""
+    incarnation: int = 0
+    """Greater at each start: by it a late registration of an older process is known. 0 is not said."""
     granted: tuple[str, ...] = ()
     """Actions it was enrolled for; empty is what `actions` says. It may offer less, and no other."""
     key: str = ""

@@ -291,7 +291,12 @@ class Process:
 
     async def _register(self, life: str) -> None:
         wanted = Registration(
-            name=self.name, type="DATA", capabilities=Hands.actions, slots=self.slots, instance=life
+            name=self.name,
+            type="DATA",
+            capabilities=Hands.actions,
+            slots=self.slots,
+            instance=life,
+            incarnation=self._lives,
         )
 
         async def taken(scheduler: Life) -> str:
@@ -324,17 +329,17 @@ class Process:
         acknowledge()
 
     def say(self, message: BaseMessage, *, lasting: bool = True) -> None:
-        """`agents.conversation.Line`."""
+        """`agents.line.Line`."""
         self.world.spoken(self, message)
         if self._group is not None and self.alive:
             self._group.create_task(self._say(message, lasting=lasting))
 
     async def _say(self, message: BaseMessage, *, lasting: bool) -> None:
-        problem: Mapping[str, Any] | None = None
+        effect, problem = "", None
         while True:
             await self.awake()
             try:
-                await self._hand_in(message)
+                effect = (await self._hand_in(message)).effect
                 break
             except CPAError as error:
                 if not error.retryable:
@@ -344,7 +349,7 @@ class Process:
                     return
                 await asyncio.sleep(RESEND)
         if self._conversations is not None:
-            self._conversations.acknowledged(str(message.id), problem)
+            self._conversations.acknowledged(str(message.id), effect, problem)
 
     async def _insist(self, message: BaseMessage) -> None:
         while True:
