@@ -314,12 +314,31 @@ def test_a_done_job_cannot_be_retried(server: Scheduler) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", [["job"], ["explain"], ["cancel"], ["retry"], ["job", "--watch"]])
+@pytest.mark.parametrize(
+    "command", [["job"], ["explain"], ["cancel"], ["retry"], ["job", "--watch"], ["audit", "--job"]]
+)
 def test_an_unknown_job_is_bad_input(command: list[str], server: Scheduler) -> None:
     done = cpa(server, *command, "gibt-es-nicht")
 
     assert done.returncode == 2
     assert done.stderr == "cpa: there is no such job (list the jobs with `cpa jobs`)\n"
+
+
+def test_a_command_elsewhere_says_how_it_finds_the_key(server: Scheduler, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cpa", "jobs"],
+        cwd=tmp_path,
+        env=clean_environment(CPA_URL=server.url),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 4
+    assert "workspace" in done.stderr
+    assert "CPA_API_KEY=$(cat" in done.stderr
+    assert "X-API-Key" not in done.stderr
 
 
 def test_a_cycle_is_named(server: Scheduler) -> None:
@@ -463,6 +482,33 @@ def test_a_port_that_is_taken_is_said(server: Scheduler, tmp_path: Path) -> None
 
     assert done.returncode == 3
     assert "cannot listen" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_start_that_fails_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "cpa.yaml").write_text("version: 7\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "cpa", "serve", "--port", "0", "--data", "new/cpa-data"],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 2, done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_store_that_is_made_new_is_said(tmp_path: Path) -> None:
+    with serving(tmp_path) as first:
+        assert "new: there was no store yet" in first.line
+        assert f"no cpa.yaml in {tmp_path}" in first.log.read_text()
+        first.log.write_text("")
+    with serving(tmp_path) as second:
+        assert "there was no store yet" not in second.line
+        assert "cpa.yaml" not in second.log.read_text()
 
 
 def test_ctrl_c_ends_watching_cleanly(server: Scheduler) -> None:

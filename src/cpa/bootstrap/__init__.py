@@ -7,9 +7,10 @@ import asyncio
 import gc
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +26,7 @@ from cpa.api.services import Condition, PartHealth
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.audit.log import AuditLog
 from cpa.audit.query import AuditQuery
-from cpa.bootstrap.store import StoreFile, made_beside_others
+from cpa.bootstrap.store import StoreFile, is_new, made_beside_others
 from cpa.bootstrap.system import Chance, SystemClock, job_ids
 from cpa.bootstrap.wire import Wire, open_wire
 from cpa.config.intents import IntentFile
@@ -157,9 +158,10 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
 def _store(settings: Settings) -> tuple[Database, StoreFile]:
     """The store, and whether its file is the right one; a new one beside older files is told at once."""
     url = settings.database_url or settings.data / "cpa.db"
-    new = made_beside_others(store_path(url), settings.data)
+    path = store_path(url)
+    new, wrong = is_new(path), made_beside_others(path, settings.data)
     database = Database.open(url)
-    store = StoreFile.opened(database.path, new_beside_others=new)
+    store = StoreFile.opened(database.path, new=new, new_beside_others=wrong)
     if (trouble := store.trouble()) is not None:
         log.warning("store looks wrong", path=str(database.path), detail=trouble.detail)
     return database, store
@@ -347,7 +349,10 @@ def signing_keys(agents: AgentRegistry) -> SigningKeys:
     return find
 
 
-def _make_folder(folder: Path) -> None:
+@contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """The data folder, made where there is none. Where the start fails, what was made and is empty goes again."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -361,22 +366,28 @@ def _make_folder(folder: Path) -> None:
             value=str(folder),
             remedy="name a folder that you may write to with --data",
         ) from error
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for each in made:
+                each.rmdir()
+        raise
 
 
-async def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> None:
+async def serve(settings: Settings, *, ready: Callable[[Scheduler, str], None] | None = None) -> None:
     """`cpa serve`: open everything, answer requests until SIGTERM or SIGINT, end in order.
 
-    `ready` gets the URL once requests are answered. Raises `CPAError`s for what an operator can mend (port taken,
-    store in use, wrong configuration), some of them inside an `ExceptionGroup`.
+    `ready` gets what serves and its URL, once requests are answered. Raises `CPAError`s for what an operator
+    can mend (port taken, store in use, wrong configuration), some of them inside an `ExceptionGroup`.
     """
     configure(settings.log_level)
-    _make_folder(settings.data)
-    bound = listen(settings.host, settings.port)
-    with closing(bound):
+    with closing(listen(settings.host, settings.port)) as bound, _folder(settings.data):
         async with open_engine(settings) as scheduler:
             configure(settings.log_level, known=lambda: scheduler.secrets.known(TENANT))
-            store, now = SqlKeyStore(scheduler.database), scheduler.clock.now_ms()
-            await ensure_admin_key(store, settings.data, now=now)
+            keys, now = SqlKeyStore(scheduler.database), scheduler.clock.now_ms()
+            await ensure_admin_key(keys, settings.data, now=now)
             app = create_app(services_of(scheduler))
             tune()
-            await serve_app(app, bound, shutdown_seconds=settings.shutdown_seconds, ready=ready)
+            told = partial(ready, scheduler) if ready else None
+            await serve_app(app, bound, shutdown_seconds=settings.shutdown_seconds, ready=told)

@@ -15,7 +15,12 @@ from cpa.api.services import Condition, PartHealth
 def made_beside_others(store: Path, data: Path) -> bool:
     """Whether there is no store yet, but what only a server with one leaves. Ask before it is opened."""
     left = (data / "admin.key").exists() or any((data / "artifacts").glob("*/*/*"))
-    return left and (not store.exists() or store.stat().st_size == 0)
+    return left and is_new(store)
+
+
+def is_new(store: Path) -> bool:
+    """Whether opening it will make it."""
+    return not store.exists() or store.stat().st_size == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +29,13 @@ class StoreFile:
 
     path: Path
     identity: tuple[int, int]
+    new: bool = False
+    """It was made then."""
     new_beside_others: bool = False
 
     @classmethod
-    def opened(cls, path: Path, *, new_beside_others: bool) -> StoreFile:
-        return cls(path, _identity(path), new_beside_others)
+    def opened(cls, path: Path, *, new: bool, new_beside_others: bool) -> StoreFile:
+        return cls(path, _identity(path), new, new_beside_others)
 
     def trouble(self) -> PartHealth | None:
         """What is wrong with it now, if anything. Looks at the folder: call it in a thread."""

@@ -179,8 +179,13 @@ def leave(status: str) -> None:
 
 
 _OPTIONS = {"run_at": "--at", "deadline": "--deadline", "task_graph": "--graph"}
+_NO_KEY = (
+    "run this in the server's workspace, where cpa-data/admin.key is, or in another folder with "
+    "CPA_API_KEY=$(cat WORKSPACE/cpa-data/admin.key)"
+)
 _HERE = (
     (re.compile(r"^(?:job_id|question_id|text): "), ""),
+    (re.compile(r"^X-API-Key: (no API key) .*"), rf"\1 ({_NO_KEY})"),
     (re.compile(r"^X-API-Key: "), "CPA_API_KEY: "),
     (re.compile(r"^(run_at|deadline|task_graph)\b"), lambda found: _OPTIONS[found[1]]),
     (re.compile(r"^(the request was not understood|die Bitte wurde nicht verstanden): \w+ "), r"\1 "),

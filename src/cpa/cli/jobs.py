@@ -200,7 +200,10 @@ def audit(
         dump(proof.facts) if as_json else typer.echo(proof.text)
         raise typer.Exit(OK if proof.well else NEGATIVE)
     with server() as api:
-        page = api.get("/audit", job=job_id(api, job), limit=limit)
+        job = job_id(api, job)
+        page = api.get("/audit", job=job, limit=limit)
+        if job and not page["entries"]:
+            api.get(f"/jobs/{part(job)}")  # Every job has entries: this says that there is no such job.
     dump(page) if as_json else trail.show(page, one_job=bool(job))
 
 

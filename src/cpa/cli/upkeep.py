@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import typer
@@ -27,6 +27,9 @@ from cpa.repository.database import Database, upgrade
 from cpa.repository.jobs import SqlJobRepository
 from cpa.repository.keys import SqlKeyStore
 from cpa.settings import Settings
+
+if TYPE_CHECKING:
+    from cpa.bootstrap import Scheduler
 
 T = TypeVar("T")
 TENANT = "default"
@@ -60,8 +63,15 @@ def serve(settings: Settings) -> None:
     from cpa.bootstrap import run
     from cpa.bootstrap import serve as serve_forever
 
-    def ready(url: str) -> None:
-        typer.echo(f"cpa is ready at {url}, data in {settings.data.absolute()}")
+    def ready(scheduler: Scheduler, url: str) -> None:
+        new = " (new: there was no store yet)" if scheduler.store.new else ""
+        if new and settings.workspace is None:
+            typer.echo(
+                f"cpa: there is no cpa.yaml in {Path.cwd()}: only what CPA brings along can be asked for. "
+                "To serve a workspace, start in its folder or name it with --workspace; `cpa init` makes one.",
+                err=True,
+            )
+        typer.echo(f"cpa is ready at {url}, data in {settings.data.absolute()}{new}")
 
     try:
         run(serve_forever(settings, ready=ready))
