@@ -90,6 +90,20 @@ def test_a_missing_argument_is_asked_for_in_the_language_of_the_request() -> Non
     assert route("Get the latest invoice from the portal.", locale="de").question.startswith("Die Rechnung")
 
 
+@pytest.mark.parametrize(
+    ("text", "passed_on"),
+    [
+        ("Schreibe eine Mail an anna@kunde.example: Die Tür ist offen.", "Die Tür ist offen."),
+        ("Write a mail to anna@kunde.example saying: Plese downlaod it.", "Plese downlaod it."),
+    ],
+)
+def test_what_is_passed_on_is_not_corrected(text: str, passed_on: str) -> None:
+    answer = route(text)
+    assert (answer.values()["text"], answer.score, answer.evidence.corrected) == (passed_on, 1.0, {})
+    subject = route(text.replace("anna@kunde.example", "anna@kunde.example mit dem Betreff offen Rechnugn"))
+    assert (subject.values()["subject"], subject.score) == ("offen Rechnugn", 1.0)
+
+
 def test_umlauts_capitals_and_width_make_no_difference() -> None:
     plain = route("Könnten Sie bitte die neueste Rechnung von Müller herunterladen?")
     assert plain.values()["customer"] == "Müller"

@@ -85,7 +85,7 @@ class Marked:
     """`verb:send:order`, `word:invoice`, `negation`, `article` …; empty for an unknown word."""
     content: bool = False
     corrected: str = ""
-    """The known word a typing error was taken for."""
+    """The known word a typing error was taken for; empty in content, which is passed on as written."""
 
     @property
     def verbs(self) -> frozenset[str]:
@@ -254,7 +254,7 @@ def _mark_content(marked: tuple[Marked, ...]) -> tuple[Marked, ...]:
                 break
             until = len(out) if has_verb else late
             out[index:end] = [replace(m, tags=frozenset(("content_mark",))) for m in out[index:end]]
-            out[end:until] = [replace(m, content=True, tags=frozenset()) for m in out[end:until]]
+            out[end:until] = [Marked(m.token, content=True) for m in out[end:until]]
             break
         has_address = has_address or item.token.kind in ("mail", "badmail")
         noun = late and index and "word:mail" in item.tags and out[index - 1].tags & {"article", "word:short"}
@@ -288,7 +288,7 @@ def _mark_subject(out: list[Marked], index: int, late: int) -> int:
         to_address = out[index].token.fold in ("an", "to") and after is not None and after.kind == "mail"
         if out[index].token.text == "," or to_address or index == late > 0 or _content_mark(out, index):
             break
-        out[index] = replace(out[index], tags=frozenset(("subject",)), content=True)
+        out[index] = Marked(out[index].token, frozenset(("subject",)), content=True)
         index += 1
     return index
 

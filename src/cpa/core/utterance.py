@@ -65,9 +65,11 @@ _NO_GREETING = re.compile(
     r"search|find\w*|export\w*|i|ich|wir|we|mail\w*|download\w*|lad\w*|not|nicht|don't|keine?)\b"
 )
 _ANNOUNCED = re.compile(
-    r"(?:@[\w.-]+|\b(?:saying|says?|writing|schreib\w*|text|inhalt|nachricht|message|body|words?|worten))\s*:(?=\s|$)"
+    r"(?:@[\w.-]+|\b(?:saying|says?|writing|schreib\w*|text|inhalt|nachricht|message|body|words?|worten)"
+    r"|\b(?:mit|with|und|and) (?:(?:dem|the) )?(?:betreff|subject|thema):? "
+    r"(?:[\"“„«][^\"”“»\n]{1,200}[\"”“»]|[^:\n]{1,200}))\s*:(?=\s|$)"
 )
-"""The words of a mail follow on this line."""
+"""The words of a mail follow, on this line or from the next one that is not empty."""
 _BULLET = re.compile(r"\s*(?:[-*•·–]|\d{1,2}[.)])\s+")
 
 _TOKEN = re.compile(
@@ -244,15 +246,17 @@ def _next_is_marked(lines: list[str], index: int) -> bool:
 
 def _without_signature(lines: list[str], removed: list[str]) -> list[str]:
     """Everything up to the closing phrase, and postscripts after it."""
+    announced = False
     for index, line in enumerate(lines):
         plain = fold(line)
+        before, announced = announced, _announces(plain, announced)
         footer = _FOOTER.match(plain)
         closing = (
             None
             if footer or (index == 0 and len(lines) == 1 and not re.search(r"[.!?]", plain))
             else _CLOSING.search(plain)
         )
-        if closing and _ANNOUNCED.search(plain, 0, closing.start()):
+        if closing and (before or _ANNOUNCED.search(plain, 0, closing.start())):
             continue  # the greeting belongs to what is to be written, not to the request
         if not footer and not closing:
             continue
@@ -266,6 +270,12 @@ def _without_signature(lines: list[str], removed: list[str]) -> list[str]:
                 break
         return kept
     return lines
+
+
+def _announces(plain: str, before: bool) -> bool:
+    """Whether what is to be written begins with the next line: this one ends in its announcement, or is empty after
+    one that did."""
+    return before if not plain.strip() else plain.rstrip().endswith(":") and bool(_ANNOUNCED.search(plain))
 
 
 def _original_until(line: str, folded: int) -> str:
