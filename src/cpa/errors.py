@@ -47,7 +47,7 @@ class CPAError(Exception):
 
     def __str__(self) -> str:
         where = f"{self.field}: " if self.field and not self.message.startswith(self.field) else ""
-        todo = f" ({self.remedy})" if self.remedy else ""
+        todo = f" ({self.remedy})" if self.remedy and self.remedy != self.message else ""
         return f"{where}{self.message}{todo}"
 
     def problem(self) -> dict[str, Any]:

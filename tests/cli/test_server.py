@@ -90,7 +90,10 @@ def test_what_a_sentence_leaves_open_is_asked_for_where_somebody_can_answer(serv
     wrong = cpa(server, "submit", sentence, "--dry-run", "--reply", "txt=Bis morgen.")
 
     assert (refused.returncode, replied.returncode, wrong.returncode) == (1, 0, 2)
-    assert "Was soll in der Mail stehen? Zum Beispiel: Das Paket ist angekommen." in refused.stderr
+    assert refused.stderr.splitlines() == [
+        "cpa: Was soll in der Mail stehen? Zum Beispiel: Das Paket ist angekommen.",
+        "cpa: answer with --reply text=...",
+    ]
     assert "Bis morgen." in replied.stdout
     assert "Did you mean text?" in wrong.stderr
 
@@ -354,7 +357,7 @@ def test_a_sentence_nobody_understands_is_a_negative_answer(server: Scheduler) -
     done = cpa(server, "submit", "Wie wird das Wetter morgen in Wien?")
 
     assert done.returncode == 1
-    assert done.stderr.startswith("cpa: die Bitte wurde nicht verstanden (")
+    assert done.stderr.startswith("cpa: Das ist nicht für jetzt gedacht: „Wie wird das Wetter")
     assert len(done.stderr.splitlines()) == 1
 
 

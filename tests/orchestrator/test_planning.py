@@ -106,9 +106,9 @@ def test_a_named_intent_with_arguments_needs_no_text() -> None:
 @pytest.mark.parametrize(
     ("given", "field", "says"),
     [
-        ({"customer": "ACME"}, "arguments.to", "needs to"),
+        ({"customer": "ACME"}, "arguments.to", r"^arguments\.to: To which mail address\?$"),
         ({"customer": "ACME", "to": "nobody"}, "arguments.to", "list of mail addresses"),
-        ({"customer": "ACME", "to": []}, "arguments.to", "needs to"),
+        ({"customer": "ACME", "to": []}, "arguments.to", r"To which mail address\?"),
         ({"customer": 4, "to": "a@x.example"}, "arguments.customer", "not a text"),
         ({"custmer": "ACME", "to": "a@x.example"}, "arguments.custmer", "no argument"),
     ],
@@ -123,7 +123,7 @@ def test_wrong_arguments_are_named(given: dict[str, Any], field: str, says: str)
 def test_a_reply_to_what_was_asked_fills_the_request() -> None:
     made = plan("Get ACME's latest invoice and mail it", replies={"to": "to bob@x.example, please"})
     assert arguments(made, "send")["to"] == ["bob@x.example"]
-    with pytest.raises(UnknownIntent, match="braucht to") as asked:
+    with pytest.raises(UnknownIntent) as asked:
         plan("Schicke die letzte Rechnung von ACME", replies={"to": "an Bob"})
     assert asked.value.remedy is not None
     assert asked.value.remedy.startswith("„an Bob“ beantwortet das nicht. An welche Mailadresse?")
@@ -137,8 +137,9 @@ def test_unknown_intents_are_refused_with_a_question_in_the_language_of_the_requ
         plan("Bitte schicke die Rechnung von ACME nicht an billing@kunde.example.")
     assert caught.value.remedy is not None
     assert caught.value.remedy.startswith("Ich habe verstanden, was nicht geschehen soll")
-    with pytest.raises(UnknownIntent, match="needs to") as missing:
+    with pytest.raises(UnknownIntent) as missing:
         plan("Get ACME's latest invoice and mail it")
+    assert missing.value.message == missing.value.remedy
     assert missing.value.remedy == "To which mail address? For example: billing@kunde.example"
     with pytest.raises(UnknownIntent, match="no intent") as named:
         plan(intent="portal.invoice.male")

@@ -188,7 +188,6 @@ _HERE = (
     (re.compile(r"^X-API-Key: (no API key) .*"), rf"\1 ({_NO_KEY})"),
     (re.compile(r"^X-API-Key: "), "CPA_API_KEY: "),
     (re.compile(r"^(run_at|deadline|task_graph)\b"), lambda found: _OPTIONS[found[1]]),
-    (re.compile(r"^(the request was not understood|die Bitte wurde nicht verstanden): \w+ "), r"\1 "),
     (re.compile(r"\bGET /jobs/([0-9a-f-]{36})(?:/events)?\b"), r"`cpa job \1`"),
     (re.compile(r"\bGET /questions/[\w.-]+"), "`cpa questions`"),
     (re.compile(r"\bGET /jobs/([0-9a-f-]+)(?:/events)?"), r"`cpa job \1`"),
@@ -206,10 +205,18 @@ def _here(text: str) -> str:
     return text
 
 
+def _asked(error: CPAError) -> tuple[str, ...]:
+    """The question back, by itself, and how it is answered here; nothing for other errors."""
+    _, dot, name = (error.field or "").partition("arguments.")
+    if not (isinstance(error, UnknownIntent) and error.remedy and (dot or error.field == "text")):
+        return ()
+    return (error.remedy, f"answer with --reply {name}=...") if dot else (error.remedy,)
+
+
 def fail(error: CPAError) -> NoReturn:
     """One line on stderr for each thing that is wrong, in the command line's words, and the exit code that fits."""
     # A configuration file knows all its problems.
-    for said in getattr(error, "problems", ()) or (error,):
+    for said in getattr(error, "problems", ()) or _asked(error) or (error,):
         sys.stderr.write(f"cpa: {_here(' '.join(str(said).split()))}\n")
     match error:
         case Unavailable():

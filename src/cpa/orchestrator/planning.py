@@ -149,9 +149,9 @@ class Planner:
             )
         _no_others(self._definition(intent.name), request.replies, "replies")
         if intent.missing:
-            needs = "braucht" if german else "needs"
+            # The question is all that a person needs to see, so it is what is wrong and what to do about it.
             raise UnknownIntent(
-                f"{intent.name} {needs} {', '.join(intent.missing)}",
+                intent.question or _needs(intent.name, intent.missing[0], intent.locale),
                 field=f"arguments.{intent.missing[0]}",
                 value=request.text,
                 remedy=intent.question,
@@ -170,7 +170,8 @@ class Planner:
                 values[name] = ArgumentValue(value=_checked(name, argument, value), source=source)
             elif argument.required:
                 question = argument.question.in_(locale) if argument.question else ""
-                raise BadInput(f"{definition.name} needs {name}", field=f"arguments.{name}", remedy=question)
+                needs = _needs(definition.name, name, locale)
+                raise BadInput(question or needs, field=f"arguments.{name}", remedy=question or needs)
             else:
                 values[name] = ArgumentValue(value=argument.fallback(locale), origin="default")
         return Intent(name=definition.name, score=1.0, arguments=values, locale=locale, evidence=Evidence())
@@ -254,6 +255,11 @@ def _no_others(definition: IntentDefinition, given: Mapping[str, Any], field: st
         field=f"{field}.{unknown}",
         remedy=f"Did you mean {close[0]}?" if close else f"Its arguments are: {known}.",
     )
+
+
+def _needs(intent: str, argument: str, locale: str) -> str:
+    """What to say of a missing argument whose definition has no question."""
+    return f"{intent} braucht {argument}." if locale == "de" else f"{intent} needs {argument}."
 
 
 def _context(request: PlanRequest) -> RouteContext:
