@@ -9,11 +9,11 @@ export PATH := $(PATH):$(CURDIR)/.uv/bin
 RUN := uv run --no-sync --frozen
 PYTHON := $(RUN) python
 
-.PHONY: help setup env demo test check format coverage bench chaos mutate simulate-long lock docs clean
+.PHONY: help setup env demo test check format coverage bench chaos mutate mutate-protocol simulate-long lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' \
-	  | while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+	  | while IFS=$$'\t' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 demo: ## install its parts, listed first; a sentence in, a mail out
 	@scripts/setup-demo.sh
@@ -57,6 +57,9 @@ chaos: setup ## more kills than the tests do: KILLS=500 by default
 
 mutate: env ## change the core in many small ways; 90 % must be noticed
 	$(PYTHON) scripts/mutate.py $(ARGS)
+
+mutate-protocol: env ## seed bugs into the protocol; the simulator must notice all
+	$(PYTHON) scripts/mutate_protocol.py $(ARGS)
 
 simulate-long: env ## a long soak of the simulated scheduler (RUNS=50000 SEED=1000000); prints its figures
 	$(RUN) cpa simulate --seed $${SEED:-1000000} --runs $${RUNS:-50000} --workers $${WORKERS:-$$(nproc)}

@@ -26,7 +26,8 @@ from cpa.orchestrator.registration import Registration
 from cpa.ports.agents import Acknowledgement, AgentStatus, Beat, Named
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 from cpa.ports.keys import Caller, Scope
-from cpa.testing.simulation.lies import invented
+from cpa.testing.simulation.claims import attempts_of, check_acknowledged, check_beat, check_restart
+from cpa.testing.simulation.lies import invented, pretend
 
 if TYPE_CHECKING:
     from cpa.testing.simulation.scheduler import Life
@@ -153,9 +154,10 @@ class Process:
         self._rows: dict[str, _Row] = {}
         self._outbox = Memory(self._rows, "")
         self._lives = 0
-        self._caller = Caller(
+        self.caller = Caller(
             tenant=TENANT, key=f"key_{name}", name=self.address, scopes=frozenset((Scope.AGENT,))
         )
+        """Its key."""
         self._conversations: Conversations | None = None
         self._group: asyncio.TaskGroup | None = None
         self._task: asyncio.Task[None] | None = None
@@ -188,6 +190,11 @@ class Process:
     def revive(self) -> None:
         if not self.gone:
             self.alive = True
+
+    @property
+    def overtaxed(self) -> bool:
+        """Whether it has more attempts than slots."""
+        return self._conversations is not None and self._conversations.busy > self.slots
 
     def pause(self) -> None:
         self._going.clear()
@@ -254,7 +261,10 @@ class Process:
 
         async def taken(scheduler: Life) -> Mapping[str, Any]:
             heard = world.loop.time()  # it renews at once; the answer may wait for the disk
-            answer = await scheduler.directory.heartbeat(self._caller, self.id, beat)
+            known = await world.agent_store.get(TENANT, self.id)
+            answer = await scheduler.directory.heartbeat(self.caller, self.id, beat)
+            current = life if known is None else known.instance
+            check_beat(world, scheduler, self.address, beat, answer.lost, current)
             named = frozenset((one.job, one.task, one.epoch) for one in beat.running)
             world.vital.update(dict.fromkeys(named, heard))
             world.beats.update(dict.fromkeys(named, heard))
@@ -280,6 +290,8 @@ class Process:
             if conversations.running and world.strikes("forgetful", chance, 0.3):
                 conversations.lost((chance.choice(conversations.running),))
             if world.strikes("liars", chance):
+                if self._group is not None:
+                    self._group.create_task(pretend(world, self))
                 lie = invented(world, self.address, self._new_id())
                 if lie is not None:
                     world.trace("lies", self.name, lie.type, lie.correlation.job_id, lie.correlation.epoch)
@@ -300,7 +312,12 @@ class Process:
         )
 
         async def taken(scheduler: Life) -> str:
-            return (await scheduler.directory.register(wanted, self._caller)).agent.id
+            before = attempts_of(scheduler, self.address)
+            known = await self.world.agent_store.find(TENANT, self.name)
+            told = (await scheduler.directory.register(wanted, self.caller)).agent
+            if known is None or known.instance != told.instance:
+                check_restart(self.world, self.address, before, attempts_of(scheduler, self.address))
+            return told.id
 
         while True:
             try:
@@ -364,7 +381,8 @@ class Process:
 
     async def _hand_in(self, message: BaseMessage) -> Acknowledgement:
         async def taken(scheduler: Life) -> Acknowledgement:
-            told = await scheduler.messages.handle(message, self._caller)
+            told = await scheduler.messages.handle(message, self.caller)
+            check_acknowledged(self.world, message, told)
             about = message.correlation
             self.world.vital[about.job_id, about.task_id, about.epoch or 0] = self.world.loop.time()
             self.world.trace("say", self.name, message.type, message.correlation.epoch, told.effect)

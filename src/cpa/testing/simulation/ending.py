@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cpa.core.audit import unseal
 from cpa.core.commands import CancelAttempt, RequestTask
-from cpa.core.events import AnyEvent, Event, LeaseLost
+from cpa.core.events import PERSONAL, AnyEvent, Event, JobStarted, JobSubmitted, LeaseLost
 from cpa.core.job import JobState, TaskStatus
 from cpa.core.replay import replay
+from cpa.testing.simulation.agents import LEASE
 from cpa.testing.simulation.journal import Record
 from cpa.testing.simulation.oracles import Violation
 
@@ -37,8 +39,8 @@ def check_leases(world: World) -> None:
     life = world.life
     if life is None or not life.up or life.disk.full or life.engine.trouble is not None:
         return
-    now, lease = world.loop.time(), life.orchestrator.presence.lease
-    slack = lease + MARGIN + (20.0 if {"slow_disk", "disk"} & world.scenario.faults else 0.0)
+    now = world.loop.time()
+    slack = LEASE + MARGIN + (20.0 if {"slow_disk", "disk"} & world.scenario.faults else 0.0)
     for record in world.journal.jobs.values():
         for command, _ in record.outbox.values():
             if not isinstance(command, RequestTask | CancelAttempt):
@@ -80,6 +82,10 @@ def check_books(world: World) -> None:
             told = f"{agent.address} has {agent.busy} of {most} slots taken, and {running} leases"
             world.violated(Violation("slots", told))
 
+    for process in world.processes:
+        if process.overtaxed:
+            world.violated(Violation("slots", f"{process.address} has more attempts than slots"))
+
 
 def check_end(world: World) -> None:
     """Raises the first `Violation`."""
@@ -88,11 +94,23 @@ def check_end(world: World) -> None:
             raise Violation("liveness", "a job was never accepted")
         if world.status(client.job) is None:
             raise Violation("lost", f"{client.job} was accepted and is not there")
+        _check_start(world.journal.jobs["default", client.job], client.not_before)
     if len(world.journal.jobs) > len(world.clients):
         raise Violation("once", f"{len(world.clients)} requests became {len(world.journal.jobs)} jobs")
     for record in world.journal.jobs.values():
         _check_job(world, record)
     _check_slots(world)
+    _check_privacy(world)
+    if world.sql is not None and (left := world.sql.line(100)) != world.journal.line(100):
+        raise Violation("store", f"{left} stand in the line, and should not")
+
+
+def _check_start(record: Record, not_before: int) -> None:
+    for event, _ in record.events:
+        if isinstance(event, JobStarted) or (isinstance(event, JobSubmitted) and event.start):
+            if event.time < not_before:
+                raise Violation("timers", f"{record.head.id} starts {not_before - event.time} ms too early")
+            return
 
 
 def _check_job(world: World, record: Record) -> None:
@@ -113,6 +131,8 @@ def _check_job(world: World, record: Record) -> None:
             raise Violation("store", f"{head.id}: the rows are not what was committed")
         if len(world.sql.events(head.tenant, head.id, 0, 100_000)) != len(record.events):
             raise Violation("store", f"{head.id}: events are missing")
+        if {command.key for command in stored.commands} != set(record.outbox):
+            raise Violation("store", f"{head.id}: the outbox is not what is open")
 
 
 def _check_replay(record: Record) -> None:
@@ -130,6 +150,23 @@ def _check_replay(record: Record) -> None:
     for index, run in record.runs.items():
         if _encode(job.task(index)) != _encode(run):
             raise Violation("replay", f"{record.head.id}: the events lead to another task {index}")
+
+
+def _check_privacy(world: World) -> None:
+    """Personal fields are not in what the trail hashes, and nobody can guess them from it."""
+    salted = [
+        (event, sealed)
+        for record in world.journal.jobs.values()
+        for event, sealed in record.events
+        if sealed.private is not None
+    ]
+    for event, sealed in salted:
+        bare = unseal(sealed.body)
+        if any(getattr(bare, name) and getattr(event, name) for name in PERSONAL[type(event)]):
+            raise Violation("privacy", f"the stored bytes of {event} hold what is personal")
+    salts = {msgspec.json.decode(sealed.private)["salt"] for _, sealed in salted if sealed.private}
+    if len(salts) < len(salted):
+        raise Violation("privacy", f"{len(salted)} events share {len(salts)} salts")
 
 
 def _check_slots(world: World) -> None:

@@ -10,7 +10,10 @@ nothing but the stored events and what the world saw. A rule that does not hold 
     proof         nothing is done without the word of who held it, a look that found it, or a person
     effects       no unsafe or verifiable effect twice, unless a person said that it had not happened
     attempts      no more tries than the retry policy allows
+    timers        a command is due when it says so
     leases        a lease that was renewed in time is not taken away; one that was not, is taken away in time
+
+and what `conduct` lists.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from cpa.core.events import (
 from cpa.core.invariants import violations
 from cpa.core.job import Graph, JobState, TaskRun, TaskStatus
 from cpa.ports.steps import JobRows
+from cpa.testing.simulation.conduct import Conduct
 from cpa.testing.simulation.journal import Record
 
 _ABOUT: Final = (
@@ -88,6 +92,7 @@ class Oracles:
     """By (job, task, epoch): who said that it did the task."""
     _tasks: dict[tuple[str, int], _Task] = field(default_factory=dict)
     graphs: dict[str, Graph] = field(default_factory=dict)
+    _conduct: dict[str, Conduct] = field(default_factory=dict)
 
     def step(self, before: dict[str, tuple[Command, int]], record: Record, rows: JobRows) -> None:
         """One job's part of a commit."""
@@ -104,6 +109,11 @@ class Oracles:
             self._event(before, record, event)
         for run in rows.runs.values():
             self._run(record, run)
+        self._due(job, rows)
+        conduct = self._conduct.setdefault(job, Conduct(record.spec))
+        events = [event for event, _ in rows.events]
+        for oracle, told in conduct.step(before, events, head, rows.runs.values(), record.outbox):
+            raise Violation(oracle, f"{job}: {told}")
         graph = self.graphs.get(job)
         if graph is None:
             graph = self.graphs[job] = Graph(record.spec)
@@ -118,6 +128,14 @@ class Oracles:
         stored = before.get(event.key)
         if self.clock and stored is not None and event.time < stored[1]:
             raise Violation("contiguous", f"{job}: timer {event.key} fired {stored[1] - event.time} ms early")
+
+    def _due(self, job: str, rows: JobRows) -> None:
+        times = {event.time for event, _ in rows.events}
+        for key, entry in rows.outbox.items():
+            if entry is not None and (entry[1] - entry[0].after not in times if entry[0].after else entry[1]):
+                raise Violation(
+                    "timers", f"{job}: {key} is due at {entry[1]}, {entry[0].after} ms after nothing"
+                )
 
     def _event(self, before: dict[str, tuple[Command, int]], record: Record, event: Event) -> None:
         job = record.head.id
@@ -207,9 +225,11 @@ class Oracles:
             self._task(record.head.id, index).doubtful = why
 
     def _run(self, record: Record, run: TaskRun) -> None:
+        job, task = record.head.id, self._task(record.head.id, run.index)
+        if run.status in (TaskStatus.FAILED, TaskStatus.CANCELLED) and task.doubtful:
+            raise Violation("doubt", f"{job}: task {run.index} is {run.status.value} after {task.doubtful}")
         if run.status is not TaskStatus.DONE:
             return
-        job, task = record.head.id, self._task(record.head.id, run.index)
         unproved = run.reason == "unproved" and task.doubtful == CLAIMED
         if not task.proof and not unproved:
             raise Violation("proof", f"{job}: task {run.index} is done ({run.reason}), and nobody knows why")

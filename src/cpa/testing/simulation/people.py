@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 from cpa.core.classes import EffectClass
 from cpa.core.commands import AskPerson
-from cpa.core.events import QuestionAnswered
+from cpa.core.events import CancelRequested, Event, JobReopened, QuestionAnswered
 from cpa.core.job import JobSpec, JobStatus, RetryPolicy, TaskSpec
 from cpa.core.people import ASK
 from cpa.errors import CPAError
 from cpa.ports.engine import Submission
 from cpa.testing.simulation.agents import ACTIONS, SETTLE, TENANT
+from cpa.testing.simulation.claims import check_shown, check_stored
 from cpa.testing.simulation.journal import Record
+from cpa.testing.simulation.oracles import Violation
 
 if TYPE_CHECKING:
     from cpa.testing.simulation.world import World
@@ -61,21 +63,24 @@ class Client:
     def __init__(self, world: World, number: int) -> None:
         self._world, self._number = world, number
         self.spec = plan(world.people_chance, world.scenario.tasks, world.scenario.faults)
-        self.job = ""
-        """Its id, once it was accepted."""
+        self.job, self.not_before = "", 0
+        """Its id, once it was accepted, and when it may start."""
 
     async def run(self) -> None:
         world, chance = self._world, self._world.people_chance
         await asyncio.sleep(chance.random() * world.scenario.minutes * 30)
         hurry = "deadlines" in world.scenario.faults and chance.random() < 0.3
+        priority = chance.choice((0, 0, 5))
+        if chance.random() < 0.15:
+            self.not_before = world.clock.now_ms() + 10_000
         submission = Submission(
             tenant=TENANT,
             spec=self.spec,
             sender="Anna",
             dedupe=f"key-{self._number}",
             body_digest="00",
-            priority=chance.choice((0, 0, 5)),
-            not_before=world.clock.now_ms() + 10_000 if chance.random() < 0.15 else 0,
+            priority=priority,
+            not_before=self.not_before,
             due=world.clock.now_ms() + chance.choice((5_000, 60_000)) if hurry else 0,
         )
         while not self.job:
@@ -85,6 +90,8 @@ class Client:
                 await asyncio.sleep(1)
                 continue
             self.job = receipt.job
+            if world.status(self.job) is None:
+                world.violated(Violation("durable", f"{self.job} is accepted, and not stored"))
             world.trace("accepted", self.job, len(self.spec.tasks), "tasks")
         if world.strikes("cancels", chance):
             await asyncio.sleep(chance.random() * 20)
@@ -99,9 +106,11 @@ class Client:
         job = self.job
         try:
             if cancel:
-                await self._world.inside(lambda life: life.engine.cancel(TENANT, job, by="Anna"))
+                outcome = await self._world.inside(lambda life: life.engine.cancel(TENANT, job, by="Anna"))
+                check_stored(self._world, job, outcome, lambda event: isinstance(event, CancelRequested))
             else:
-                await self._world.inside(lambda life: life.engine.retry(TENANT, job, by="Anna"))
+                outcome = await self._world.inside(lambda life: life.engine.retry(TENANT, job, by="Anna"))
+                check_stored(self._world, job, outcome, lambda event: isinstance(event, JobReopened))
         except CPAError as error:
             self._world.trace("refused", job, error.code)
 
@@ -118,9 +127,17 @@ class Answers:
         while True:
             await asyncio.sleep(5)
             for (_, job), record in list(self._world.journal.jobs.items()):
+                await self._look(job)
                 for command, _ in list(record.outbox.values()):
                     if isinstance(command, AskPerson):
                         await self._answer(job, record, command)
+
+    async def _look(self, job: str) -> None:
+        try:
+            shown = await self._world.inside(lambda life: life.engine.query(TENANT, job))
+        except CPAError:
+            return
+        check_shown(self._world, job, shown.head.number)
 
     async def _answer(self, job: str, record: Record, command: AskPerson) -> None:
         world, chance = self._world, self._world.people_chance
@@ -149,4 +166,11 @@ class Answers:
             outcome = await world.inside(lambda life: life.engine.send(TENANT, job, event))
         except CPAError:
             return
+        check_stored(world, job, outcome, lambda stored: _same(stored, event))
         world.trace("answer", by, "yes" if yes else "no", command.question, job, spec.id, outcome.reason)
+
+
+def _same(stored: Event, said: QuestionAnswered) -> bool:
+    """Whether this is that answer."""
+    about = (said.task, said.epoch, said.by)
+    return isinstance(stored, QuestionAnswered) and (stored.task, stored.epoch, stored.by) == about

@@ -312,6 +312,7 @@ class _Watched:
 
     def verify(self, agent: str, attempt: Attempt, request: ActionRequest) -> None:
         if not self._life.dead:
+            self._life.world.looks.add((attempt.job, request.task, attempt.epoch, agent))
             self._life.requests.verify(agent, attempt, request)
 
     def cancel(self, agent: str, attempt: Attempt, task: str) -> None:

@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID
 
 from structlog.testing import capture_logs
 
@@ -22,6 +23,7 @@ from cpa.core.events import Event, LeaseLost
 from cpa.core.job import JobStatus
 from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import CPAError, Unavailable
+from cpa.ports.agents import Named
 from cpa.ports.executor import ActionRequest
 from cpa.ports.steps import JobRows, StepStore
 from cpa.ports.transport import Attempt
@@ -68,6 +70,7 @@ class World:
         self.crash_chance = scenario.stream("crashes")
         self.agent_chance = scenario.stream("agents")
         self.people_chance = scenario.stream("people")
+        self.forging = scenario.stream("forging")
         self._bytes = scenario.stream("bytes")
         self.keep = self.crash_chance.choice((1, 5_000))
         self.max_running = self.crash_chance.choice((1, 3, 1_000))
@@ -86,6 +89,10 @@ class World:
         """By (job, task, epoch): when the scheduler last got a sign of life of the attempt."""
         self.beats: dict[tuple[str, str, int], float] = {}
         """As `vital`, of beats alone."""
+        self.looks: set[tuple[str, str, int, str]] = set()
+        """(job, task, epoch, agent): who was asked to look for which effect."""
+        self.last_beats: dict[str, tuple[Life, str, frozenset[Named]]] = {}
+        """By agent: the life that took its last beat, the process it was of, and what it named."""
         self.named: dict[str, frozenset[tuple[str, str, int]]] = {}
         """What the last beat of each agent that came through named."""
         self.lines: deque[tuple[float, tuple[object, ...]]] = deque(maxlen=_KEPT)
@@ -307,6 +314,9 @@ class World:
 
     def random_bytes(self, size: int) -> bytes:
         return self._bytes.randbytes(size)
+
+    def new_message_id(self) -> UUID:
+        return UUID(int=self.forging.getrandbits(128), version=4)
 
     def new_job_id(self) -> str:
         self._numbers["job"] += 1

@@ -1,0 +1,115 @@
+"""What the scheduler tells somebody, or lets somebody do, is held against what is durable at that moment.
+
+durable     what was acknowledged (a job, a message, a cancel, an answer) or shown is stored
+leases      who is told to stop an attempt does not have it any more; what an agent named and names no more is
+            given up; a new process has nothing of the one before it
+identity    nobody speaks, beats or registers for another
+proof       only who was asked to look is believed
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cpa.core.commands import CancelAttempt, RequestTask
+from cpa.core.events import Event
+from cpa.core.lam_protocol import BaseMessage
+from cpa.ports.agents import Acknowledgement, Beat, Named
+from cpa.ports.engine import Outcome
+from cpa.testing.simulation.journal import Record
+from cpa.testing.simulation.oracles import Violation
+
+if TYPE_CHECKING:
+    from cpa.testing.simulation.scheduler import Life
+    from cpa.testing.simulation.world import World
+
+_TENANT = "default"
+_SOON = 1.0
+"""Seconds within which what is decided is stored, where the disk does what it should."""
+
+
+def check_acknowledged(world: World, message: BaseMessage, told: Acknowledgement) -> None:
+    """A message was acknowledged to its sender."""
+    if (_TENANT, message.sender, str(message.id)) not in world.journal.inbox:
+        world.violated(
+            Violation("durable", f"{message.type} of {message.sender} is acknowledged, not stored")
+        )
+    about = message.correlation
+    look = (about.job_id, about.task_id, about.epoch or 0, message.sender)
+    if message.type == "confirm" and told.effect == "task_verified" and look not in world.looks:
+        world.violated(Violation("proof", f"{message.sender} is believed, and was not asked to look: {look}"))
+
+
+def check_stored(world: World, job: str, outcome: Outcome, what: Callable[[Event], bool]) -> None:
+    """Something that a person did to a job was taken."""
+    record = world.journal.jobs.get((_TENANT, job))
+    if outcome.changed and (record is None or not any(what(event) for event, _ in record.events)):
+        world.violated(Violation("durable", f"{job}: what a person did is taken, and not stored"))
+
+
+def check_shown(world: World, job: str, number: int) -> None:
+    """Somebody was shown the job as it is after so many events."""
+    record = world.journal.jobs.get((_TENANT, job))
+    if record is None or record.head.number < number:
+        world.violated(Violation("durable", f"{job} is shown with {number} events, which are not all stored"))
+
+
+def check_beat(
+    world: World, life: Life, address: str, beat: Beat, lost: tuple[Named, ...], current: str
+) -> None:
+    """A beat was taken, and answered with what is to be stopped; `current` is the agent's newest process."""
+    if beat.instance != current:
+        if set(lost) != set(beat.running):
+            world.violated(Violation("leases", f"a beat of {beat.instance} counts, and {current} lives"))
+        return
+    last, named = world.last_beats.get(address), frozenset(beat.running)
+    world.last_beats[address] = (life, beat.instance, named)
+    if {"disk", "slow_disk"} & world.scenario.faults:
+        return  # what is decided may be stored much later, or be lost
+    loop = asyncio.get_running_loop()
+    if lost:
+        loop.call_later(_SOON, _still_its_own, world, life, address, lost, "it was told to stop it")
+    if last is not None and last[:2] == (life, beat.instance) and (gone := last[2] - named):
+        told = "it does not name it any more"
+        loop.call_later(_SOON, _still_its_own, world, life, address, tuple(sorted(gone, key=str)), told)
+
+
+def check_restart(world: World, address: str, before: frozenset[Named], after: frozenset[Named]) -> None:
+    """A new process of an agent has registered; the attempts it had, and has."""
+    if kept := before & after:
+        world.violated(
+            Violation("leases", f"a new process of {address} has {sorted(map(str, kept))} of the last one")
+        )
+
+
+def attempts_of(life: Life, address: str) -> frozenset[Named]:
+    """What the scheduler takes to be with this agent."""
+    agent = life.registry.get(address, _TENANT)
+    running = () if agent is None else life.orchestrator.presence.running(agent)
+    return frozenset(named for _, named, _ in running)
+
+
+def impersonated(world: World, liar: str, what: str) -> None:
+    """Somebody was taken for another."""
+    world.violated(Violation("identity", f"{liar} {what}, and was believed"))
+
+
+def _still_its_own(world: World, life: Life, address: str, attempts: tuple[Named, ...], why: str) -> None:
+    if world.life is not life or not life.up:
+        return
+    for named in attempts:
+        record = world.journal.jobs.get((_TENANT, named.job))
+        if record is not None and address in _holders(record, named):
+            world.violated(Violation("leases", f"{address} still has {named}, and {why}"))
+
+
+def _holders(record: Record, named: Named) -> set[str]:
+    index = next(index for index, task in enumerate(record.spec.tasks) if task.id == named.task)
+    return {
+        command.agent
+        for command, _ in record.outbox.values()
+        if isinstance(command, RequestTask | CancelAttempt)
+        and (command.task, command.epoch) == (index, named.epoch)
+    }
