@@ -37,6 +37,9 @@ def check_acknowledged(world: World, message: BaseMessage, told: Acknowledgement
             Violation("durable", f"{message.type} of {message.sender} is acknowledged, not stored")
         )
     about = message.correlation
+    if message.id in world.lies and told.effect in ("task_succeeded", "task_verified"):
+        # By now it is the liar's attempt, or its look: nobody can know better.
+        world.believed.add((about.job_id, about.task_id))
     look = (about.job_id, about.task_id, about.epoch or 0, message.sender)
     if message.type == "confirm" and told.effect == "task_verified" and look not in world.looks:
         world.violated(Violation("proof", f"{message.sender} is believed, and was not asked to look: {look}"))

@@ -83,6 +83,8 @@ class World:
         self.agent_store = MemoryAgentStore()
         self.sent: dict[Attempt, float] = {}
         """When each attempt was first handed out."""
+        self.lies: set[UUID] = set()
+        """Messages that are not true."""
         self.believed: set[tuple[str, str]] = set()
         """(job, task) of which the scheduler had to believe a liar."""
         self.vital: dict[tuple[str, str, int], float] = {}
