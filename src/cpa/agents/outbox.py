@@ -1,9 +1,9 @@
 """What an agent remembers across its own death: which attempts it began, and which answers nobody has
 acknowledged.
 
-    take       before an attempt begins: the same request can come again, now or after a restart, and must be
-    known answer     before it is sent: what was done must reach the scheduler, also through a crash delivered
-    when it was acknowledged: the answer stays for a day, for whoever asks again
+    take        before an attempt begins: the same request can come again, now or after a restart, and must be known
+    answer      before it is sent: what was done must reach the scheduler, also through a crash
+    delivered   when it was acknowledged: the answer stays for a day, for whoever asks again
 
 An SQLite file of its own, written by one thread; what is asked for at the same time shares a commit. With one
 connection to one file, held exclusively, two processes of the same agent exclude each other.

@@ -51,7 +51,8 @@ class DispatchDeferred(
     task: int
     epoch: int
     reason: str
-    """`no_agent`, `breaker_open`, `rate_limited`, `agent_busy`"""
+    """`no_agent`, `agents_draining`, `agents_offline`, `agents_not_ready`, `breaker_open` or `retry_budget`; other
+    words in older histories."""
     after: int
     """Milliseconds until it is tried again."""
 
