@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
+from cpa.core.documents import path
 from cpa.errors import (
     BadInput,
     Conflict,
@@ -171,11 +172,7 @@ def _headers(error: CPAError) -> dict[str, str]:
 
 
 def _place(error: Mapping[str, Any], within: str) -> dict[str, Any]:
-    parts = [str(part) if isinstance(part, int) else part for part in error["loc"]]
-    place = within
-    for part, raw in zip(parts, error["loc"], strict=True):
-        place += f"[{part}]" if isinstance(raw, int) else (f".{part}" if place else part)
-    found: dict[str, Any] = {"field": place or "body", "detail": str(error["msg"])}
+    found: dict[str, Any] = {"field": path(within, *error["loc"]) or "body", "detail": str(error["msg"])}
     if error["type"] != "missing" and not isinstance(error.get("input"), (dict, list)):
         found["value"] = CPAError("", value=error.get("input")).value
     return {name: value for name, value in found.items() if value is not None}

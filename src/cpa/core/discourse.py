@@ -89,16 +89,7 @@ def _labelled(reading: Reading, label: str) -> tuple[Marked, ...]:
 
 
 def _extended(reading: Reading, marked: tuple[Marked, ...]) -> Reading:
-    return Reading(
-        reading.sentence,
-        reading.marked + marked,
-        reading.mood,
-        reading.verbs,
-        reading.wish,
-        reading.harmless,
-        False,
-        reading.addressed,
-    )
+    return replace(reading, marked=reading.marked + marked, lead_in=False)
 
 
 def _content_colon(reading: Reading) -> int | None:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import msgspec
 
 from cpa.core.commands import AskPerson, Command, StartTimer
-from cpa.core.job import TERMINAL, JobStatus, Snapshot, TaskRun, TaskStatus
+from cpa.core.job import SATISFIED, TERMINAL, JobStatus, Snapshot, TaskRun, TaskStatus
 from cpa.core.people import needed, said_yes
 from cpa.core.views import action_arguments, is_unproved, rfc3339
 
@@ -160,9 +160,7 @@ def _waiting(snapshot: Snapshot, run: TaskRun) -> Explanation:
         text = f"The run is ending ({snapshot.head.cause}); nothing new starts."
         return _say(snapshot, run, Reason.STOPPING, text, "Nothing to do: the run ends by itself.")
     needs = snapshot.spec.tasks[run.index].needs
-    missing = [
-        need for need in needs if snapshot.tasks[need].status not in (TaskStatus.DONE, TaskStatus.SKIPPED)
-    ]
+    missing = [need for need in needs if snapshot.tasks[need].status not in SATISFIED]
     names = [f"{snapshot.spec.tasks[need].id} ({snapshot.tasks[need].status.value})" for need in missing[:5]]
     more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
     text = f"It waits for {', '.join(names)}{more}."

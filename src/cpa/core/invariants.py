@@ -6,7 +6,7 @@ commands a job keeps, and the outbox rows, are this set written down.
 
 from __future__ import annotations
 
-from cpa.core.job import TERMINAL, Graph, JobState, JobStatus, TaskRun, TaskSpec, TaskStatus
+from cpa.core.job import SATISFIED, TERMINAL, Graph, JobState, JobStatus, TaskRun, TaskSpec, TaskStatus
 from cpa.core.people import needed
 from cpa.core.reopening import DONE_BY_PERSON, SKIPPED_BY_PERSON
 
@@ -50,7 +50,7 @@ def violations(job: JobState) -> list[str]:
     busy = sum(_busy(run) for run in runs)
     unsettled = sum(run.status is TaskStatus.IN_DOUBT for run in runs)
     open_tasks = sum(run.status not in TERMINAL for run in runs)
-    waiting = [sum(not _satisfied(runs[need]) for need in task.needs) for task in spec.tasks]
+    waiting = [sum(runs[need].status not in SATISFIED for need in task.needs) for task in spec.tasks]
     line = [index for _, index in sorted((run.line, run.index) for run in runs if run.line)]
     settled = (head.ending is not None or not open_tasks) and not busy and not unsettled
     rules = {
@@ -108,7 +108,3 @@ def _allowed(spec: TaskSpec, run: TaskRun) -> bool:
         return True
     enough = not run.digest or len(set(run.approvals)) >= needed(spec)
     return (run.approved and enough) if spec.approval or run.digest else True
-
-
-def _satisfied(run: TaskRun) -> bool:
-    return run.status in (TaskStatus.DONE, TaskStatus.SKIPPED)

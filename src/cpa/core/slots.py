@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from cpa.core.folding import fold, spellings
@@ -384,8 +385,6 @@ def _number(text: str) -> int | float | None:
 
 def iso_date(text: str) -> str | None:
     """`2026-11-24` and `24.11.2026` as ISO 8601; None for anything else, also for the 31st of February."""
-    from datetime import date
-
     iso = re.fullmatch(r"(\d{4})-(\d{2})-(\d{2})", text)
     german = re.fullmatch(r"(\d{1,2})\.(\d{1,2})\.(\d{4})", text)
     if iso:

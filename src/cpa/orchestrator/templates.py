@@ -71,12 +71,11 @@ def _task_for(task: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, A
 
 def _void(value: Any, values: Mapping[str, Any]) -> bool:
     """Whether this is one reference alone, to an argument that is empty."""
-    if not isinstance(value, str):
+    found = _alone(value) if isinstance(value, str) else None
+    if found is None or found.root != "arguments" or len(found.path) > 1:
         return False
-    found = references.references(value)
-    alone = len(found) == 1 and value.strip().startswith("{{") and value.strip().endswith("}}")
-    name = str(found[0].path[0]) if alone and found[0].root == "arguments" and len(found[0].path) == 1 else ""
-    return bool(name) and name in values and values[name] in EMPTY
+    name = str(found.path[0])
+    return name in values and values[name] in EMPTY
 
 
 def escaped(document: Any, scope: references.Scope, tainted: Sequence[str]) -> Any:
@@ -94,7 +93,7 @@ def _escaped_task(task: dict[str, Any], scope: references.Scope, tainted: Sequen
     for holder in (made, inner):
         for key, escape in (("selector", _in_selector), ("url", _in_address)):
             value = holder.get(key)
-            if isinstance(value, str) and "{{" in value and not _alone(value):
+            if isinstance(value, str) and "{{" in value and _alone(value) is None:
                 used = {str(r.path[0]) for r in references.references(value) if r.root == "arguments"}
                 if used & set(tainted):
                     touched.append(key)
@@ -109,15 +108,9 @@ def _escaped_task(task: dict[str, Any], scope: references.Scope, tainted: Sequen
     return made
 
 
-def _alone(value: str) -> bool:
-    """A reference and nothing else: the argument is the whole address or selector."""
-    text = value.strip()
-    return (
-        text.startswith("{{")
-        and text.endswith("}}")
-        and len(references.references(value)) == 1
-        and text.count("{{") == 1
-    )
+def _alone(value: str) -> references.Reference | None:
+    """The reference that the argument is, and nothing else."""
+    return references.whole(value.strip())
 
 
 def _in_selector(text: str) -> str:
