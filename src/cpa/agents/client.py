@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, Self
 from urllib.parse import quote, urlsplit
 
 import httpx2
+import msgspec
 
 from cpa.agents.signing import Signer
 from cpa.core.lam_protocol import BaseMessage
@@ -134,10 +135,6 @@ def _certificate(error: BaseException | None) -> ssl.SSLCertVerificationError | 
 
 def beat_body(beat: Beat) -> dict[str, Any]:
     """A heartbeat on the wire."""
-    facts = beat.readiness
-    readiness = {
-        name: value for name in facts.__struct_fields__ if (value := getattr(facts, name)) not in (None, {})
-    }
     body: dict[str, Any] = {
         "status": beat.status.value,
         "current_load": beat.load,
@@ -146,7 +143,7 @@ def beat_body(beat: Beat) -> dict[str, Any]:
     }
     if beat.free is not None:
         body["available_slots"] = beat.free
-    if readiness:
+    if readiness := msgspec.to_builtins(beat.readiness):
         body["readiness"] = readiness
     return body
 

@@ -29,12 +29,13 @@ import structlog
 
 from cpa.agents.fence import Fence
 from cpa.agents.line import Line, Nobody
-from cpa.agents.messages import Speaker, check_addressed, is_look, named_in, request_in
+from cpa.agents.messages import Speaker, check_addressed, is_look, request_in
 from cpa.agents.outbox import Entry, Kept, Outbox
 from cpa.agents.runtime import AgentRuntime
 from cpa.agents.work import DIED, NEVER_BEGAN, Refused, Taken, Work, Works, tell_end
 from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.lam_payloads import (
+    JOB_ENDED,
     AssignPayload,
     CancelPayload,
     DiscoverPayload,
@@ -44,14 +45,13 @@ from cpa.core.lam_payloads import (
 from cpa.core.lam_protocol import BaseMessage, parse
 from cpa.errors import CPAError, InvalidDocument
 from cpa.executors.registry import ExecutorRegistry
-from cpa.ports.agents import Named
+from cpa.ports.agents import Named, named_in
 from cpa.ports.clock import Clock
 from cpa.ports.executor import ActionRequest, ExecutionResult
 from cpa.ports.transport import Answer
 
 log = structlog.stdlib.get_logger(__name__)
 
-JOB_ENDED: Final = "job_ended"
 PROGRESS: Final = 1.0
 """Seconds between two words of progress about the same attempt."""
 _UNANSWERED: Final = ("agree", "confirm", "refuse", "not_understood")

@@ -11,7 +11,7 @@ from cpa.core.documents import MAX_BYTES
 from cpa.core.lam_payloads import AssignPayload, RequestPayload, TaskPart
 from cpa.core.lam_protocol import BaseMessage, MessageFactory
 from cpa.errors import BadInput, CPAError, InvalidDocument, TooLarge
-from cpa.ports.agents import Named
+from cpa.ports.agents import named_in
 from cpa.ports.executor import ActionRequest, ExecutionResult
 from cpa.ports.transport import Answer
 
@@ -21,19 +21,6 @@ LARGEST: Final = MAX_BYTES - 1024
 """Bytes of the largest answer: it must still fit into a frame."""
 
 Progress = Callable[[float, str], Any]
-
-
-def named_in(message: BaseMessage) -> Named:
-    """The attempt a message is about. `InvalidDocument` when it does not say."""
-    about = message.correlation
-    for name, value in (("jobId", about.job_id), ("taskId", about.task_id), ("epoch", about.epoch)):
-        if value in ("", None):
-            raise InvalidDocument(
-                f"a {message.type} says which attempt it is about",
-                field=f"correlation.{name}",
-                remedy="send jobId, taskId and epoch",
-            )
-    return Named(about.job_id, about.task_id, about.epoch or 0)
 
 
 def is_look(message: BaseMessage) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
@@ -21,7 +22,6 @@ from cpa.orchestrator.registration import Registration
 from cpa.ports.agents import AgentRecord, AgentState, AgentStatus, Beat, Named, Readiness
 
 router = APIRouter(prefix="/agents", tags=["agents"], route_class=DirectRoute)
-BUILTIN = "BUILTIN"
 _Short = Annotated[str, Field(max_length=200)]
 
 
@@ -336,7 +336,7 @@ def _summary(directory: AgentDirectory, agent: Known) -> dict[str, Any]:
     return {
         "id": record.id if record else "",
         "name": record.name if record else agent.address.rpartition("/")[2],
-        "type": record.type if record else BUILTIN,
+        "type": agent.type,
         "address": agent.address,
         "state": agent.state,
         "status": agent.status,
@@ -353,17 +353,12 @@ def _summary(directory: AgentDirectory, agent: Known) -> dict[str, Any]:
 def _detail(directory: AgentDirectory, record: AgentRecord, agent: Known | None) -> AgentDetail:
     known = agent or Known(record.address, frozenset(record.actions), record=record, online=False)
     standing = directory.describe(known)
-    readiness = known.beat.readiness
     return AgentDetail(
         **_summary(directory, known),
         endpoint=record.endpoint,
         metadata=record.metadata,
         registered_at=moment(record.registered),
-        readiness={
-            name: value
-            for name in Readiness.__struct_fields__
-            if (value := getattr(readiness, name)) not in (None, {})
-        },
+        readiness=msgspec.to_builtins(known.beat.readiness),
         running=[
             LeasedAttempt(job=each.job, task=each.task, epoch=each.epoch, lease_remaining=round(left, 3))
             for each, left in standing.running

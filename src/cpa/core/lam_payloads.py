@@ -14,6 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, mode
 
 from cpa.core.classes import EffectClass, FailureClass
 
+JOB_ENDED = "job_ended"
+"""The `message` of an `inform` by which a scheduler says that nothing of a job is kept any more."""
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 
 

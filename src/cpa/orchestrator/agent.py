@@ -11,9 +11,11 @@ import msgspec
 from cpa.core.assignment import forgiven, weighed
 from cpa.orchestrator.readiness import facts
 from cpa.ports.agents import AgentRecord, AgentState, AgentStatus, Beat
+from cpa.ports.transport import Attempt
 
 SESSIONS = ("web.", "desktop.")
 """Families of actions whose steps share something (a browser context, a screen): those of one job stay together."""
+BUILTIN = "BUILTIN"
 _SILENT = Beat()
 
 
@@ -54,6 +56,11 @@ class Agent:
     def way(self) -> tuple[str, str] | None:
         """Its key where it can fail alone; None for the part of this process."""
         return self.key if self.remote else None
+
+    @property
+    def type(self) -> str:
+        """What it registered as; `BUILTIN` for a part of this process."""
+        return BUILTIN if self.record is None else self.record.type
 
     @property
     def remote(self) -> bool:
@@ -100,6 +107,11 @@ class Applicant(msgspec.Struct, frozen=True, gc=False):
     """Whether it was tried before, and failed."""
     told: str = ""
     """Why nobody could take it, as it was told already: it waits in line until that changes."""
+
+    @property
+    def attempt(self) -> Attempt:
+        """Which try of which task it asks for."""
+        return Attempt(self.tenant, self.job, self.task, self.epoch)
 
 
 def session_of(action: str) -> str:

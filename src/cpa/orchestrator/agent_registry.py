@@ -77,7 +77,7 @@ class AgentRegistry:
             agent
             for agent in self._agents.values()
             if agent.tenant in ("", tenant)
-            and type in ("", agent.record.type if agent.record else "BUILTIN")
+            and type in ("", agent.type)
             and (not capability or capability in agent.actions or agent.offers(capability))
             and status in ("", agent.status)
         ]

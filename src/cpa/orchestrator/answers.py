@@ -38,6 +38,7 @@ from cpa.core.lam_protocol import BaseMessage
 from cpa.core.storing import LONGEST_WAIT, milliseconds
 from cpa.errors import Forbidden, InvalidDocument, NotFound
 from cpa.orchestrator.wording import message_id
+from cpa.ports.executor import Verdict
 from cpa.ports.transport import Attempt
 
 ABOUT_ATTEMPTS = (
@@ -51,20 +52,8 @@ ABOUT_ATTEMPTS = (
     ProposePayload,
     RefusePayload,
 )
-VERDICTS = ("happened", "absent", "unknown")
+_VERDICTS = tuple(verdict.value for verdict in Verdict)
 _HELD_BY_AGENT = (TaskStatus.ASSIGNED, TaskStatus.RUNNING, TaskStatus.IN_DOUBT)
-
-
-def check_place(message: BaseMessage) -> None:
-    """An answer says which attempt it is about. Raises `InvalidDocument` naming what is missing."""
-    about = message.correlation
-    for name, value in (("jobId", about.job_id), ("taskId", about.task_id), ("epoch", about.epoch)):
-        if value in ("", None):
-            raise InvalidDocument(
-                f"a {message.type} says which attempt it is about",
-                field=f"correlation.{name}",
-                remedy="copy jobId, taskId and epoch from the request",
-            )
 
 
 def task_index(snapshot: Snapshot, task: str) -> int:
@@ -169,12 +158,12 @@ def _failed(payload: FailurePayload, task: int, epoch: int) -> Event:
 def _verified(payload: ConfirmPayload, task: int, epoch: int) -> Event:
     again = (payload.model_extra or {}).get("look_again") or 0
     good = isinstance(again, int | float) and not isinstance(again, bool) and again >= 0
-    if payload.verdict not in VERDICTS or not good:
+    if payload.verdict not in _VERDICTS or not good:
         raise InvalidDocument(
             "a look for an effect ends with a verdict",
             field="payload.verdict" if good else "payload.look_again",
             value=payload.verdict if good else again,
-            remedy=f"say {', '.join(VERDICTS)}; look_again is a number of seconds",
+            remedy=f"say {', '.join(_VERDICTS)}; look_again is a number of seconds",
         )
     return TaskVerified(
         time=0,

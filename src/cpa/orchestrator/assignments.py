@@ -47,6 +47,7 @@ LATEST = 5_000
 deferred together do not come back together."""
 
 Report: TypeAlias = Callable[[str, str, Event], None]
+"""Takes a fact (tenant, job, event); must not block."""
 
 
 class Over(Protocol):
@@ -108,7 +109,7 @@ class Assignments:
     def award(self, applicant: Applicant, winners: Sequence[Agent]) -> None:
         """The first of these that can still take it gets the task; the choice among all when none of them can. What
         comes of it is reported."""
-        attempt = Attempt(applicant.tenant, applicant.job, applicant.task, applicant.epoch)
+        attempt = applicant.attempt
         if attempt in self._held:
             return
         now = self._clock.now_ms()
@@ -168,7 +169,7 @@ class Assignments:
 
     def chosen(self, applicant: Applicant, agent: Agent, now: int) -> AgentChosen:
         """The agent, whose slot is taken already, gets the task; `now` in milliseconds."""
-        attempt = Attempt(applicant.tenant, applicant.job, applicant.task, applicant.epoch)
+        attempt = applicant.attempt
         if self._told and (told := self._told.get((applicant.tenant, applicant.job))):
             told.pop(applicant.task, None)
         return self._chosen(attempt, agent, applicant, now, retry=applicant.retry)
@@ -198,7 +199,7 @@ class Assignments:
         take up: it is known already, or was with a part of this process."""
         agent = self._agents.get(command.agent, job.head.tenant)
         applicant = self.applicant(job, command)
-        attempt = Attempt(applicant.tenant, applicant.job, applicant.task, applicant.epoch)
+        attempt = applicant.attempt
         if agent is None or not agent.remote or attempt in self._held:
             return False
         self._held[attempt] = (agent, applicant)
@@ -298,7 +299,7 @@ class Assignments:
         """Somebody in line gets an agent, or learns why not."""
         for applicant, found in called:
             if isinstance(found, Agent):
-                attempt = Attempt(applicant.tenant, applicant.job, applicant.task, applicant.epoch)
+                attempt = applicant.attempt
                 if attempt in self._held:
                     # After a commit that failed somebody may stand in line twice.
                     self._agents.release(found)

@@ -57,7 +57,7 @@ class Bids:
         """As `Assignments.choose`, by bids where agents outside this process can be asked for some."""
         spec = job.spec.tasks[command.task]
         applicant = self._assignments.applicant(job, command)
-        attempt = Attempt(applicant.tenant, applicant.job, applicant.task, applicant.epoch)
+        attempt = applicant.attempt
         if attempt in self._nets:
             return None
         if not applicant.retry and not self._assignments.has(attempt):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -26,10 +26,9 @@ from cpa.orchestrator.registration import (
     checked,
     granted,
     offers_more,
-    taken,
     unknown,
 )
-from cpa.ports.agents import AgentRecord, AgentState, AgentStore, Beat, Named
+from cpa.ports.agents import AgentKeys, AgentRecord, AgentState, AgentStore, Beat, Named, taken
 from cpa.ports.clock import Clock
 from cpa.ports.keys import Caller, Scope
 
@@ -68,27 +67,6 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Share of attempts that ended well, newer ones weighing more, by action; what never failed is left out."""
     breakers: dict[str, dict[str, Any]]
     """By family of actions: circuits that saw failures."""
-
-
-class AgentKeys(Protocol):
-    """Credentials of agents."""
-
-    async def enrol(self, token: str, name: str) -> str:
-        """Use an enrolment token once for an agent of this name; gives its tenant. `Unauthorized` when it is not
-        accepted."""
-        ...
-
-    async def make(self, tenant: str, address: str) -> tuple[str, str]:
-        """A new API key for the agent of this address, and the key's id. Durable on return."""
-        ...
-
-    async def revoke(self, tenant: str, address: str) -> None:
-        """Every key of the agent of this address is dead, at once."""
-        ...
-
-    def callback(self, tenant: str, agent: str) -> str:
-        """What the scheduler shows to the endpoint of the agent of this id."""
-        ...
 
 
 class AgentDirectory:

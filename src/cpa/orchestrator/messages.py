@@ -4,7 +4,7 @@
     cancel            the job it names is cancelled, for who may submit
     agree, refuse, propose, inform, done, failure, confirm, not_understood
                       about an attempt, by the agent that has it (`answers`)
-    offer             a bid, to an agent's discover; else the agent says anew what it can do
+    offer             with `capabilities`, the agent says anew what it can do; else a bid, if it answers a discover
     discover, assign  not taken: a scheduler sends these
 
 A message is logged with what it did. An attempt may be answered only by the agent that holds it, its effect
@@ -32,7 +32,6 @@ from cpa.orchestrator.agent_registry import AgentRegistry
 from cpa.orchestrator.answers import (
     ABOUT_ATTEMPTS,
     check_holder,
-    check_place,
     declines,
     event_of,
     for_bids,
@@ -43,7 +42,7 @@ from cpa.orchestrator.bids import Bids
 from cpa.orchestrator.log import MessageLog, stored
 from cpa.orchestrator.planning import Planner, PlanRequest
 from cpa.orchestrator.requests import Requests
-from cpa.ports.agents import Acknowledgement, AgentRecord, AgentState
+from cpa.ports.agents import Acknowledgement, AgentRecord, AgentState, named_in
 from cpa.ports.clock import Clock
 from cpa.ports.engine import Engine, LiveUpdate, Submission
 from cpa.ports.keys import Caller, Scope
@@ -174,11 +173,9 @@ class Messages:
     # -- about attempts ------------------------------------------------------------------------------------
 
     async def _about_attempt(self, message: BaseMessage, payload: Payload, caller: Caller) -> Acknowledgement:
-        check_place(message)
-        about = message.correlation
-        snapshot = await self._engine.query(caller.tenant, about.job_id)
-        task = task_index(snapshot, about.task_id)
-        attempt = Attempt(caller.tenant, about.job_id, task, about.epoch or 0)
+        named, about = named_in(message), message.correlation
+        snapshot = await self._engine.query(caller.tenant, named.job)
+        attempt = Attempt(caller.tenant, named.job, task_index(snapshot, named.task), named.epoch)
         if for_bids(message, attempt):
             return await self._bid(message, payload, caller, attempt)
         if isinstance(payload, OfferPayload):

@@ -18,7 +18,7 @@ from cpa.core.job import JobState, results
 from cpa.core.storing import LONGEST_WAIT, milliseconds
 from cpa.errors import CPAError, TooLarge
 from cpa.orchestrator.agent_registry import AgentRegistry
-from cpa.orchestrator.assignments import LATEST, Assignments
+from cpa.orchestrator.assignments import LATEST, Assignments, Report
 from cpa.orchestrator.bids import Bids
 from cpa.orchestrator.presence import Presence
 from cpa.ports.clock import Clock
@@ -27,7 +27,6 @@ from cpa.ports.transport import Answer, Attempt, Transport
 
 _NOTHING: frozenset[str] = frozenset()
 
-Report = Callable[[str, str, Event], None]
 Progress = Callable[[Attempt, str, float, str], None]
 
 

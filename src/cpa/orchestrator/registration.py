@@ -119,16 +119,6 @@ def check_newer(known: AgentRecord, wanted: Registration) -> None:
         )
 
 
-def taken(name: str) -> Conflict:
-    """The refusal of a name that another agent has."""
-    return Conflict(
-        f"another agent is called {name}",
-        field="name",
-        value=name,
-        remedy="choose another name, register with that agent's own key, or unregister it first",
-    )
-
-
 def unknown(id: str) -> NotFound:
     """The refusal of an agent nobody knows."""
     return NotFound(

@@ -18,13 +18,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from cpa.core.ids import derived_id
+from cpa.core.lam_payloads import JOB_ENDED
 from cpa.core.lam_protocol import BaseMessage, parse
 from cpa.core.views import rfc3339
 from cpa.ports.executor import ActionRequest
 from cpa.ports.transport import Attempt
 
 SCHEDULER: Final = "agent://scheduler/cpa"
-JOB_ENDED: Final = "job_ended"
 
 
 def message_id(attempt: Attempt, kind: str, *more: str | int) -> UUID:

@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from cpa.core.lam_protocol import BaseMessage
+from cpa.errors import Conflict, InvalidDocument
 from cpa.ports.keys import Caller
 
 
@@ -105,6 +106,29 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When the scheduler received it."""
 
 
+def named_in(message: BaseMessage) -> Named:
+    """The attempt a message is about. `InvalidDocument` naming what it does not say."""
+    about = message.correlation
+    for name, value in (("jobId", about.job_id), ("taskId", about.task_id), ("epoch", about.epoch)):
+        if value in ("", None):
+            raise InvalidDocument(
+                f"a {message.type} says which attempt it is about",
+                field=f"correlation.{name}",
+                remedy="say jobId, taskId and epoch, in an answer as the request does",
+            )
+    return Named(about.job_id, about.task_id, about.epoch or 0)
+
+
+def taken(name: str) -> Conflict:
+    """The refusal of a name that another agent has."""
+    return Conflict(
+        f"another agent is called {name}",
+        field="name",
+        value=name,
+        remedy="choose another name, register with that agent's own key, or unregister it first",
+    )
+
+
 class AgentStore(Protocol):
     """Keeps agents and their last beats. Names are unique within a tenant among agents that are not revoked.
 
@@ -134,6 +158,27 @@ class AgentStore(Protocol):
         ...
 
     async def last_beat(self, tenant: str, id: str) -> Beat | None: ...
+
+
+class AgentKeys(Protocol):
+    """Credentials of agents."""
+
+    async def enrol(self, token: str, name: str) -> str:
+        """Use an enrolment token once for an agent of this name; gives its tenant. `Unauthorized` when it is not
+        accepted."""
+        ...
+
+    async def make(self, tenant: str, address: str) -> tuple[str, str]:
+        """A new API key for the agent of this address, and the key's id. Durable on return."""
+        ...
+
+    async def revoke(self, tenant: str, address: str) -> None:
+        """Every key of the agent of this address is dead, at once."""
+        ...
+
+    def callback(self, tenant: str, agent: str) -> str:
+        """What the scheduler shows to the endpoint of the agent of this id."""
+        ...
 
 
 class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,23 +6,13 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from cpa.errors import Conflict
-from cpa.ports.agents import AgentRecord, AgentState, Beat
+from cpa.ports.agents import AgentRecord, AgentState, Beat, taken
 from cpa.repository.database import Database
 from cpa.repository.tables import agents
 
 _record = msgspec.json.Decoder(AgentRecord).decode
 _beat = msgspec.json.Decoder(Beat).decode
 _encode = msgspec.json.Encoder().encode
-
-
-def _taken(agent: AgentRecord) -> Conflict:
-    return Conflict(
-        f"another agent is called {agent.name}",
-        field="name",
-        value=agent.name,
-        remedy="choose another name, register with that agent's own key, or unregister it first",
-    )
 
 
 class SqlAgentStore:
@@ -46,7 +36,7 @@ class SqlAgentStore:
 
         def work(connection: sa.Connection) -> None:
             if agent.state is not AgentState.REVOKED and connection.execute(others).first() is not None:
-                raise _taken(agent)
+                raise taken(agent.name)
             connection.execute(statement)
 
         await self._database.write(work)
@@ -96,7 +86,7 @@ class MemoryAgentStore:
     async def put(self, agent: AgentRecord) -> None:
         namesake = await self.find(agent.tenant, agent.name)
         if agent.state is not AgentState.REVOKED and namesake is not None and namesake.id != agent.id:
-            raise _taken(agent)
+            raise taken(agent.name)
         self._agents[agent.tenant, agent.id] = agent
 
     async def get(self, tenant: str, id: str) -> AgentRecord | None:

@@ -22,7 +22,7 @@ def callback_key(hasher: Hasher, tenant: str, agent: str) -> str:
 
 
 class AgentCredentials:
-    """`orchestrator.directory.AgentKeys` on the API keys."""
+    """`ports.agents.AgentKeys` on the API keys."""
 
     def __init__(
         self,
