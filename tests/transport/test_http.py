@@ -5,12 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+import socket
+import socketserver
+import struct
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -237,3 +243,60 @@ async def test_a_refusal_tells_the_agent_s_own_words() -> None:
         delivery.deliver(listed("eins", end.url), message(1))
         await until(lambda: told.refusals, "the refusal")
         assert "alle Plätze sind belegt" in str(told.refusals[0][1])
+
+
+@contextmanager
+def resetting(most: int) -> Iterator[tuple[str, list[int]]]:
+    """An address where the first `most` connections are reset as soon as they stand, and later ones are answered;
+    and how many there were."""
+    count = [0]
+
+    class Meeting(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            count[0] += 1
+            if count[0] <= most:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                return
+            length = 0
+            while (line := self.rfile.readline().strip()) != b"":
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.partition(b":")[2])
+            self.rfile.read(length)
+            self.wfile.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+
+    class Address(socketserver.TCPServer):
+        def shutdown_request(self, request: Any) -> None:
+            self.close_request(request)
+
+    with Address(("127.0.0.1", 0), Meeting) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", count
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_an_end_that_hangs_up_at_once_stops_nobody(
+    loop: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries meet a socket that is gone before they looked at it, and say so in words of their own."""
+    monkeypatch.setattr("cpa.transport.http.LONGEST_PAUSE", 0.01)
+
+    async def busy() -> None:
+        while True:
+            time.sleep(0.005)  # so that connection and end of it are noticed together
+            await asyncio.sleep(0)
+
+    async def work(url: str) -> None:
+        async with posting() as (delivery, told, _):
+            other = asyncio.create_task(busy())
+            delivery.deliver(listed("eins", url), message(1))
+            await until(lambda: told.of("taken"), "the delivery")
+            other.cancel()
+
+    with resetting(20) as (url, count), asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(work(url))
+    assert count[0] > 20

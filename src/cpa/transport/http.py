@@ -207,7 +207,7 @@ class HttpDelivery:
         self._trouble(line, "")
         if not self._done(line, letter):
             return
-        if isinstance(body, Mapping) and isinstance(task := body.get("task_id"), str):
+        if isinstance(body, Mapping) and isinstance(task := body.get("task_id"), str) and len(task) <= 200:
             line.tasks[letter.message.correlation.conversation_id] = task
             if len(line.tasks) > _TASKS:
                 line.tasks.popitem(last=False)
@@ -300,8 +300,8 @@ class _Postbox:
         first byte leaves. Raises `Unavailable` where another try may help, other `CPAError`s where none does."""
         target = await self._resolve()
         for address in target.addresses:
-            request = self._pinned(method, path, headers, content, target, address, leaves)
             try:
+                request = self._pinned(method, path, headers, content, target, address, leaves)
                 async with asyncio.timeout(CONNECT + ANSWER):
                     response = await self._client.send(request, stream=True)
                     try:
@@ -314,6 +314,12 @@ class _Postbox:
                 self._target = None
                 raise _unreachable(target, error) from error
             except (httpx2.HTTPError, TimeoutError) as error:
+                self._target = None
+                raise _unreachable(target, error) from error
+            except Exception as error:
+                # Whatever an agent's end makes a library fall over must not end the scheduler: a socket that is
+                # gone before it was looked at is an AttributeError on some loops.
+                log.warning("posting_broke", endpoint=self._endpoint, error=repr(error))
                 self._target = None
                 raise _unreachable(target, error) from error
             if response.status_code < 500:
