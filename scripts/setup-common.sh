@@ -136,15 +136,16 @@ find_uv() {
     "$project/.uv/bin/python" -m pip install --quiet --disable-pip-version-check uv
 }
 
-# python_part ARGUMENT...: brings .venv to what the lock file says; packages beyond that stay.
+# python_part ARGUMENT...: brings .venv to what the lock file says; packages beyond that stay. They are compiled
+# here, once: where Python cannot or may not write bytecode, every start would do that again, for a second.
 python_part() {
     find_uv
     python=$(find_python)
     cd "$project"
     say 'Bringing the Python packages in .venv/ to what uv.lock says ...'
     if [ ! -e .venv ] && [ -n "$python" ]; then
-        "$uv" sync --quiet --frozen --inexact --python "$python" "$@"
+        "$uv" sync --quiet --frozen --inexact --compile-bytecode --python "$python" "$@"
     else
-        "$uv" sync --quiet --frozen --inexact "$@"
+        "$uv" sync --quiet --frozen --inexact --compile-bytecode "$@"
     fi
 }
