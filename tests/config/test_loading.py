@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,12 @@ def test_the_shipped_intents_do_what_their_examples_say() -> None:
     assert report.ok, str(report)
     assert len(report.intents) == 6
     assert report.file == SHIPPED
+
+
+def test_both_parsers_read_the_shipped_intents_alike() -> None:
+    text = files("cpa.config").joinpath(SHIPPED).read_text("utf-8")
+
+    assert load_text(text, SHIPPED, ours=True) == load_text(text, SHIPPED)
 
 
 def test_an_own_file_with_own_verbs_and_a_regular_expression(tmp_path: Path) -> None:

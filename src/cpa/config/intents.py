@@ -83,7 +83,7 @@ class Report:
 def load_shipped() -> IntentFile:
     """The intents that come with CPA."""
     text = files("cpa.config").joinpath(SHIPPED).read_text("utf-8")
-    return _read(load_text(text, SHIPPED))
+    return _read(load_text(text, SHIPPED, ours=True))
 
 
 def load_intents(path: Path) -> IntentFile:
@@ -152,10 +152,11 @@ def _read(document: Document) -> IntentFile:
     definitions = tuple(
         definition.model_copy(update={"name": name}) for name, definition in parsed.intents.items()
     )
+    lexicon = Lexicon(vocabulary.words, vocabulary.verbs)
     problems = [
         p
         for name, definition in parsed.intents.items()
-        for p in _loose_ends(document, name, definition, vocabulary)
+        for p in _loose_ends(document, name, definition, lexicon)
     ]
     if not definitions:
         problems.append(document.problem(("intents",), "holds no intent", "Add one under `intents:`."))
@@ -165,7 +166,7 @@ def _read(document: Document) -> IntentFile:
 
 
 def _loose_ends(
-    document: Document, name: str, definition: IntentDefinition, vocabulary: Vocabulary
+    document: Document, name: str, definition: IntentDefinition, lexicon: Lexicon
 ) -> list[Problem]:
     """Names that do not fit, references to arguments that do not exist."""
     from cpa.core.references import references
@@ -180,7 +181,6 @@ def _loose_ends(
                 "Write it like mail.send: lower case letters, digits, _ and dots.",
             )
         )
-    lexicon = Lexicon(vocabulary.words, vocabulary.verbs)
     for number, pattern in enumerate(definition.patterns):
         if isinstance(pattern.keywords, Keywords):
             problems += _empty_words(

@@ -53,9 +53,7 @@ jobs = Table(
 """One row per job; `head` is the stored JobHead, the other columns are for lists."""
 Index("jobs_by_age", jobs.c.tenant, jobs.c.created, jobs.c.id)
 Index("jobs_by_status", jobs.c.tenant, jobs.c.status, jobs.c.created, jobs.c.id)
-Index(
-    "jobs_dead", jobs.c.tenant, jobs.c.ended, sqlite_where=jobs.c.dead == 1, postgresql_where=jobs.c.dead == 1
-)
+Index("jobs_dead", jobs.c.tenant, jobs.c.ended, sqlite_where=jobs.c.dead == 1)
 
 job_counts = Table(
     "job_counts",
@@ -122,7 +120,7 @@ outbox = Table(
     sqlite_with_rowid=False,
 )
 """One row per open command; `due` is when its timer fires, 0 is never."""
-Index("outbox_due", outbox.c.due, sqlite_where=outbox.c.due > 0, postgresql_where=outbox.c.due > 0)
+Index("outbox_due", outbox.c.due, sqlite_where=outbox.c.due > 0)
 Index("outbox_kind", outbox.c.kind, outbox.c.tenant, outbox.c.job)
 
 inbox = Table(
@@ -162,19 +160,16 @@ Index(
     queue.c.job,
     queue.c.tenant,
     sqlite_where=text("not_before = 0 AND lease_until = 0"),
-    postgresql_where=text("not_before = 0 AND lease_until = 0"),
 )
 Index(
     "queue_later",
     queue.c.not_before,
     sqlite_where=text("not_before > 0"),
-    postgresql_where=text("not_before > 0"),
 )
 Index(
     "queue_leased",
     queue.c.lease_until,
     sqlite_where=text("lease_until > 0"),
-    postgresql_where=text("lease_until > 0"),
 )
 
 messages = Table(
