@@ -155,15 +155,11 @@ def _run(seed: int, *, sql: bool) -> tuple[str, str] | None:
 
 def _world(seed: int) -> tuple[str, str] | None:
     """As `_run`, of the core alone."""
-    from tests.core.simulation import Seen, World
+    from cpa.testing.schedules.schedule import Schedule
+    from cpa.testing.schedules.tier import run
 
-    try:
-        World(seed, Seen()).live()
-    except AssertionError as error:
-        return "core", str(error) or "a world of the core"
-    except Exception as error:  # noqa: BLE001 - told
-        return "escaped", repr(error)
-    return None
+    violation = run(Schedule(seed=seed)).violation
+    return None if violation is None else (violation.oracle, violation.what)
 
 
 def _watch(seed: int, tier: str, pipe: int) -> None:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from cpa.core import events
 from cpa.core.classes import EffectClass, FailureClass
-from cpa.core.commands import AskPerson, CancelAttempt, Command, RequestTask, StartTimer, VerifyTask
+from cpa.core.commands import AskPerson, Command
 from cpa.core.events import Event
-from cpa.core.invariants import outstanding, rebuilt, violations
+from cpa.core.invariants import rebuilt, violations
 from cpa.core.job import LOGIC, Decision, JobSpec, JobState, RetryPolicy, TaskRun, TaskSpec
 from cpa.core.machine import decide
 from cpa.core.replay import opened
+from cpa.testing.schedules.watch import check, same
 
 START = 1_000_000
 """When every story begins, in milliseconds."""
-
-TIMED = (StartTimer, RequestTask, CancelAttempt, VerifyTask)
-"""Commands that nothing but time may end: without a time they would wait for ever."""
 
 VERIFIABLE, UNSAFE = EffectClass.VERIFIABLE, EffectClass.UNSAFE
 
@@ -168,33 +164,3 @@ class Story:
 
     def command(self, key: str) -> Command:
         return self.job.open[key]
-
-
-def check(job: JobState, decision: Decision) -> None:
-    """What every decision keeps to: it closes only what is open, once, and issues only what is not."""
-    assert decision.changes is not None
-    closed, issued = decision.changes.closed, [command.key for command in decision.commands]
-    assert len(set(closed)) == len(closed), f"closed twice: {closed}"
-    assert set(closed) <= set(job.open), f"closed, but not open: {closed}"
-    assert len(set(issued)) == len(issued), f"issued twice: {issued}"
-    assert not set(issued) & set(job.open), f"issued, but open: {issued}"
-    moved = [run.index for run in decision.changes.tasks]
-    assert len(set(moved)) == len(moved), f"moved twice: {moved}"
-    for command in decision.commands:
-        assert command.after > 0 if isinstance(command, TIMED) else command.after >= 0, command
-
-
-def same(one: JobState, other: JobState) -> bool:
-    """Whether two working copies of a job are equal in every part."""
-    return (one.head, one.tasks, one.waiting, list(one.line), one.open) == (
-        other.head,
-        other.tasks,
-        other.waiting,
-        list(other.line),
-        other.open,
-    ) and outstanding(one) == outstanding(other)
-
-
-def stored(decision: Decision) -> bytes:
-    """The bytes a decision leaves in the store."""
-    return msgspec.json.encode((decision.changes, decision.commands))

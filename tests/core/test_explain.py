@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from msgspec.structs import replace
-from tests.core.simulation import Seen, World
 from tests.core.situations import START, UNSAFE, VERIFIABLE, Story, task
 
 from cpa.core import events
@@ -12,6 +11,9 @@ from cpa.core.classes import FailureClass
 from cpa.core.explain import Actor, Explanation, Reason, explain
 from cpa.core.job import TERMINAL, JobStatus, TaskStatus
 from cpa.core.views import rfc3339
+from cpa.testing.schedules.schedule import Schedule
+from cpa.testing.schedules.seen import Seen
+from cpa.testing.schedules.world import World
 
 
 def why(story: Story, index: int = 0) -> Explanation:
@@ -321,4 +323,4 @@ class Explained(World):
 
 def test_every_open_task_of_any_job_has_an_explanation() -> None:
     for seed in range(120):
-        Explained(seed, Seen()).live()
+        Explained(Schedule(seed=seed), Seen()).live()

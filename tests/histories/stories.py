@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from msgspec.structs import replace
-from tests.core.simulation import Seen, World
 from tests.core.situations import START, UNSAFE, VERIFIABLE, Story, task
 
 from cpa.core import events
 from cpa.core.classes import FailureClass
 from cpa.core.job import RetryPolicy, TaskSpec
+from cpa.testing.schedules.schedule import Schedule
+from cpa.testing.schedules.seen import Seen
+from cpa.testing.schedules.world import World
 
 BUSINESS, ENVIRONMENT = FailureClass.BUSINESS, FailureClass.ENVIRONMENT
 WORLDS = (24, 65, 121, 181, 228, 279, 297, 341, 358)
@@ -386,6 +388,6 @@ STORIES: tuple[Callable[[], Story], ...] = (
 
 
 def world(seed: int) -> World:
-    drawn = World(seed, Seen())
+    drawn = World(Schedule(seed=seed), Seen())
     drawn.live()
     return drawn

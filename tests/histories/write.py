@@ -23,7 +23,7 @@ def histories(logic: int) -> dict[str, History]:
         found[tell.__name__] = made(tell.__doc__ or "", logic, story.spec, story.history)
     for seed in WORLDS:
         drawn = world(seed)
-        found[f"world_{seed:03}"] = made(f"drawn from seed {seed}", logic, drawn.spec, drawn.history)
+        found[f"world_{seed:03}"] = made(f"drawn from seed {seed}", logic, drawn.spec, drawn.watch.history)
     return found
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from cpa.testing.simulation.campaign import Report, campaign, told
-from cpa.testing.simulation.oracles import Violation
+from cpa.testing.campaign import Report, campaign
+from cpa.testing.schedules.knowledge import Violation
+from cpa.testing.shrinking import fewest, shrink
 from cpa.testing.simulation.scenario import FAULTS, Scenario, draw
-from cpa.testing.simulation.shrinking import shrink
+from cpa.testing.simulation.tier import SHELL, told, ways
 from cpa.testing.simulation.world import run
 
 PIECES = 10
@@ -52,7 +54,7 @@ NARROWED = {
 
 @pytest.mark.parametrize("piece", range(PIECES))
 def test_every_promise_holds(piece: int) -> None:
-    report = campaign([draw(piece * EACH + number) for number in range(EACH)])
+    report = campaign([draw(piece * EACH + number) for number in range(EACH)], SHELL)
 
     assert [(failure.scenario, failure.what) for failure in report.failures] == []
     assert report.jobs.total() == report.wanted
@@ -80,7 +82,7 @@ def test_the_same_holds_on_a_real_store(seed: int) -> None:
 
 def test_a_run_takes_the_same_course_in_every_process() -> None:
     script = (
-        "from cpa.testing.simulation.campaign import told; from cpa.testing.simulation.scenario import draw; "
+        "from cpa.testing.simulation.tier import told; from cpa.testing.simulation.scenario import draw; "
         "from cpa.testing.simulation.world import run; print(told(run(draw(21)), 10_000))"
     )
     outputs = {
@@ -113,6 +115,7 @@ def test_a_broken_run_is_made_small() -> None:
         scenario,
         "proof",
         lambda each: Violation("proof", "") if {"loss", "crashes"} <= each.faults else None,
+        ways,
     )
 
     assert small.faults == {"loss", "crashes"}
@@ -122,14 +125,22 @@ def test_a_broken_run_is_made_small() -> None:
 def test_another_promise_is_not_taken_for_the_broken_one() -> None:
     scenario = replace(draw(21), jobs=5)
 
-    assert shrink(scenario, "proof", lambda _: Violation("slots", "")) == scenario
+    assert shrink(scenario, "proof", lambda _: Violation("slots", ""), ways) == scenario
+
+
+def test_of_a_course_only_what_matters_is_left() -> None:
+    def broken(steps: Sequence[int]) -> Violation | None:
+        return Violation("sum", "") if {3, 17} <= set(steps) else None
+
+    assert fewest(range(40), "sum", broken) == [3, 17]
+    assert fewest(range(9), "sum", broken) == list(range(9))
 
 
 def test_a_campaign_in_which_nothing_happened_proves_nothing() -> None:
     assert Report(runs=100, wanted=100).empty.startswith("only 0 of 100 jobs")
-    report = Report(runs=100)
+    report = Report(runs=100, marks=frozenset(FAULTS))
     report.seen.update(set(FAULTS) - {"loss"})
-    assert report.empty == "these faults never struck: loss"
+    assert report.empty == "these never happened: loss"
 
 
 def test_a_trace_tells_when_and_what() -> None:

@@ -237,7 +237,8 @@ def replay(
     epilog="\b\nExamples:\n  cpa simulate                                100 runs, of seeds 0 to 99\n"
     "  cpa simulate --seed 4711 --runs 1           one of them again\n"
     "  cpa simulate --runs 50000 --workers 2       a long soak\n"
-    "  cpa simulate --only crashes,loss --agents 2 these faults alone\n\n"
+    "  cpa simulate --only crashes,loss --agents 2 these faults alone\n"
+    "  cpa simulate --core --runs 100000           the core alone, event by event\n\n"
     "Exit code 1 when a promise was broken (with the seed, the shortest trace and the command that shows it "
     "again), or when so little happened that nothing is proved."
 )
@@ -245,13 +246,22 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The first seed; each run has the next one.")] = 0,
     runs: Annotated[int, typer.Option(min=1, help="How many runs.")] = 100,
     workers: Annotated[int, typer.Option(min=1, help="Processes to run them in.")] = 1,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Begin no run after this time  [default: unlimited]")
+    ] = 0.0,
+    core: Annotated[
+        bool,
+        typer.Option("--core", help="The core alone: one job a run, and all events that could happen to it."),
+    ] = False,
     jobs_: Annotated[
         int, typer.Option("--jobs", min=0, help="Jobs in each run  [default: drawn, 1 to 5]")
     ] = 0,
     agents_: Annotated[
         int, typer.Option("--agents", min=0, help="Agents in each run  [default: drawn, 1 to 4]")
     ] = 0,
-    tasks: Annotated[int, typer.Option(min=0, help="Most tasks of a job  [default: drawn, 1 to 6]")] = 0,
+    tasks: Annotated[
+        int, typer.Option(min=0, help="Most tasks of a job  [default: drawn, 1 to 6; of the core 12]")
+    ] = 0,
     minutes: Annotated[
         float, typer.Option(min=0, help="Virtual minutes of trouble in each run  [default: drawn, 1 to 4]")
     ] = 0.0,
@@ -267,12 +277,13 @@ def simulate(
     """Check every promise in simulated trouble.
 
     Scheduler and agents are the real ones; time, network, disk, people and what goes wrong are simulated."""
-    from cpa.cli.simulation import simulate as simulate_now
+    from cpa.cli import simulation
 
-    answer = simulate_now(
+    wanted = simulation.Wanted(
         seed=seed,
         runs=runs,
         workers=workers,
+        seconds=seconds,
         jobs=jobs_,
         agents=agents_,
         tasks=tasks,
@@ -281,6 +292,7 @@ def simulate(
         without=without or (),
         only=only or (),
     )
+    answer = simulation.simulate_core(wanted) if core else simulation.simulate(wanted)
     dump(answer.facts) if as_json else typer.echo(answer.text)
     raise typer.Exit(OK if answer.well else NEGATIVE)
 

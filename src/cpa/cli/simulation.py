@@ -1,80 +1,116 @@
-"""`cpa simulate`: what many simulated lives of the scheduler showed."""
+"""`cpa simulate`: what many simulated lives of the scheduler, or of its core alone, showed."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cpa.cli.upkeep import Finding
 from cpa.errors import BadInput
-from cpa.testing.simulation.campaign import Failure, Report, campaign
+from cpa.testing.campaign import Failure, Report, campaign
+from cpa.testing.schedules import schedule
+from cpa.testing.schedules.schedule import MOST_TASKS, Schedule, drawn_faults
+from cpa.testing.schedules.tier import CORE
 from cpa.testing.simulation.scenario import FAULTS, Scenario, draw
+from cpa.testing.simulation.tier import SHELL
 
 NONE = "none"
 """Given as the only fault: a run in which nothing goes wrong."""
 
 
-def simulate(
-    *,
-    seed: int,
-    runs: int,
-    workers: int,
-    jobs: int,
-    agents: int,
-    tasks: int,
-    minutes: float,
-    sql: bool,
-    without: Sequence[str],
-    only: Sequence[str],
-) -> Finding:
-    """Live through seeds `seed` to `seed + runs - 1`; what is 0 is drawn. Raises `BadInput` for a fault that does
-    not exist."""
-    left_out, alone = _known(without), _known(only) if only else None
-    drawn = (
-        draw(seed + number, jobs=jobs, agents=agents, minutes=minutes, sql=sql) for number in range(runs)
-    )
-    scenarios = [_narrowed(scenario, left_out, alone, tasks) for scenario in drawn]
-    report = campaign(scenarios, workers=workers)
-    well = not report.failures and not report.empty
-    return Finding(well, _text(report), _facts(report))
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What was asked for; what is 0 is drawn, `seconds` are unlimited then."""
+
+    seed: int = 0
+    runs: int = 100
+    workers: int = 1
+    seconds: float = 0.0
+    tasks: int = 0
+    without: Sequence[str] = ()
+    only: Sequence[str] = ()
+    jobs: int = 0
+    agents: int = 0
+    minutes: float = 0.0
+    sql: bool = False
 
 
-def command_for(scenario: Scenario) -> str:
+def simulate(wanted: Wanted) -> Finding:
+    """Live through seeds `seed` to `seed + runs - 1` of the whole scheduler. Raises `BadInput` for a fault that
+    does not exist."""
+    left_out, alone = _known(wanted.without, FAULTS), _known(wanted.only, FAULTS) if wanted.only else None
+
+    def drawn(seed: int) -> Scenario:
+        scenario = draw(seed, jobs=wanted.jobs, agents=wanted.agents, minutes=wanted.minutes, sql=wanted.sql)
+        faults = scenario.faults if alone is None else alone
+        return replace(scenario, faults=faults - left_out, tasks=wanted.tasks or scenario.tasks)
+
+    seeds = range(wanted.seed, wanted.seed + wanted.runs)
+    report = campaign(map(drawn, seeds), SHELL, workers=wanted.workers, seconds=wanted.seconds)
+    return _finding(report, "runs", FAULTS)
+
+
+def simulate_core(wanted: Wanted) -> Finding:
+    """As `simulate`, of the core alone. Raises `BadInput` for what only the whole scheduler has."""
+    for name in ("jobs", "agents", "minutes", "sql"):
+        if getattr(wanted, name):
+            remedy = f"leave --{name} out, or leave --core out"
+            raise BadInput("the core alone has one job and nothing around it", field=name, remedy=remedy)
+    left_out = _known(wanted.without, schedule.FAULTS)
+    alone = _known(wanted.only, schedule.FAULTS) if wanted.only else None
+
+    def drawn(seed: int) -> Schedule:
+        faults = alone
+        if left_out:
+            faults = (drawn_faults(seed) if alone is None else alone) - left_out
+        return Schedule(seed=seed, faults=faults, tasks=wanted.tasks or MOST_TASKS)
+
+    seeds = range(wanted.seed, wanted.seed + wanted.runs)
+    report = campaign(map(drawn, seeds), CORE, workers=wanted.workers, seconds=wanted.seconds)
+    return _finding(report, "schedules", schedule.FAULTS)
+
+
+def command_for(scenario: Scenario | Schedule) -> str:
     """What to type to see this run again."""
-    parts = [f"cpa simulate --seed {scenario.seed} --jobs {scenario.jobs} --agents {scenario.agents}"]
-    parts += [f"--tasks {scenario.tasks} --minutes {scenario.minutes:g}"]
-    parts += [f"--only {','.join(sorted(scenario.faults)) or NONE}"]
-    return " ".join(parts + ["--sql"] * scenario.sql)
+    if isinstance(scenario, Schedule):
+        parts = [f"cpa simulate --core --seed {scenario.seed} --runs 1 --tasks {scenario.tasks}"]
+    else:
+        parts = [
+            f"cpa simulate --seed {scenario.seed} --runs 1 --jobs {scenario.jobs} --agents {scenario.agents}"
+        ]
+        parts += [f"--tasks {scenario.tasks} --minutes {scenario.minutes:g}"]
+    parts += [f"--only {','.join(sorted(scenario.faults or ())) or NONE}"]
+    return " ".join(parts + ["--sql"] * (isinstance(scenario, Scenario) and scenario.sql))
 
 
-def _narrowed(
-    scenario: Scenario, without: frozenset[str], only: frozenset[str] | None, tasks: int
-) -> Scenario:
-    faults = scenario.faults if only is None else only
-    return replace(scenario, faults=faults - without, tasks=tasks or scenario.tasks)
-
-
-def _known(names: Sequence[str]) -> frozenset[str]:
+def _known(names: Sequence[str], faults: Collection[str]) -> frozenset[str]:
     """Faults as typed, separated by commas."""
     found = frozenset(name.strip() for part in names for name in part.split(",") if name.strip()) - {NONE}
-    strange = sorted(found - set(FAULTS))
+    strange = sorted(found - set(faults))
     if strange:
-        known = ", ".join(FAULTS)
+        known = ", ".join(faults)
         raise BadInput("there is no such fault", field="fault", value=strange[0], remedy=f"there are {known}")
     return found
 
 
-def _text(report: Report) -> str:
+def _finding(report: Report, unit: str, faults: Collection[str]) -> Finding:
+    struck = Counter({name: count for name, count in report.seen.items() if name in faults})
+    well = not report.failures and not report.empty
+    return Finding(well, _text(report, unit, struck), _facts(report, struck))
+
+
+def _text(report: Report, unit: str, faults: Counter[str]) -> str:
     lines = [line for failure in report.failures for line in _failed(failure)]
     hours, seconds = report.virtual / 3600, max(report.elapsed, 0.001)
+    lines.append(f"{report.runs:,} {unit} in {seconds:.1f} s: {report.runs / seconds:,.1f} {unit}/s")
+    if hours:
+        lines[-1] += f"; {hours:.1f} virtual hours, {hours / seconds:.2f} of them a second"
     lines += [
-        f"{report.runs} runs, {hours:.1f} virtual hours in {seconds:.1f} s: "
-        f"{report.runs / seconds:.1f} runs/s, {hours / seconds:.2f} virtual hours/s",
-        f"jobs    {_counts(report.jobs)} of {report.wanted}",
+        f"jobs    {_counts(report.jobs)} of {report.wanted:,}",
         f"did     {_counts(report.did)}",
-        f"faults  {_counts(report.seen)}",
+        f"faults  {_counts(faults)}",
     ]
     if report.empty:
         lines.append(f"this proves nothing: {report.empty}")
@@ -83,12 +119,11 @@ def _text(report: Report) -> str:
 
 
 def _failed(failure: Failure) -> list[str]:
-    scenario = failure.scenario
     return [
-        f"seed {scenario.seed} breaks a promise: {failure.oracle}",
+        f"seed {failure.scenario.seed} breaks a promise: {failure.oracle}",
         *(f"  {line}" for line in failure.trace),
         f"  {failure.what}",
-        f"again: {command_for(scenario)}",
+        f"again: {command_for(failure.scenario)}",
         "",
     ]
 
@@ -97,14 +132,14 @@ def _counts(counter: Counter[str]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in sorted(counter.items())) or "none"
 
 
-def _facts(report: Report) -> dict[str, Any]:
+def _facts(report: Report, faults: Counter[str]) -> dict[str, Any]:
     return {
         "runs": report.runs,
         "virtual_hours": round(report.virtual / 3600, 3),
         "seconds": round(report.elapsed, 3),
         "jobs": dict(report.jobs),
         "did": dict(report.did),
-        "faults": dict(report.seen),
+        "faults": dict(faults),
         "empty": report.empty,
         "failures": [
             {

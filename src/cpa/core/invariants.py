@@ -6,7 +6,7 @@ commands a job keeps, and the outbox rows, are this set written down.
 
 from __future__ import annotations
 
-from cpa.core.job import SATISFIED, TERMINAL, Graph, JobState, JobStatus, TaskRun, TaskSpec, TaskStatus
+from cpa.core.job import SATISFIED, TERMINAL, JobState, JobStatus, TaskRun, TaskSpec, TaskStatus
 from cpa.core.people import needed
 from cpa.core.reopening import DONE_BY_PERSON, SKIPPED_BY_PERSON
 
@@ -46,39 +46,72 @@ def _key(run: TaskRun) -> str:
 def violations(job: JobState) -> list[str]:
     """Every rule that does not hold, in words; empty is good. O(tasks): for tests, simulation and replay."""
     head, spec = job.head, job.spec
-    runs = [job.task(index) for index in range(len(spec.tasks))]
-    busy = sum(_busy(run) for run in runs)
-    unsettled = sum(run.status is TaskStatus.IN_DOUBT for run in runs)
-    open_tasks = sum(run.status not in TERMINAL for run in runs)
-    waiting = [sum(runs[need].status not in SATISFIED for need in task.needs) for task in spec.tasks]
-    line = [index for _, index in sorted((run.line, run.index) for run in runs if run.line)]
-    settled = (head.ending is not None or not open_tasks) and not busy and not unsettled
+    counted = _Count(job)
+    busy, unsettled, open_tasks, line = counted.busy, counted.unsettled, counted.open, counted.line
+    running, stopping = head.status is JobStatus.RUNNING, head.ending is not None
+    settled = (stopping or not open_tasks) and not busy and not unsettled
     rules = {
         "busy is what holds a slot": head.busy == busy,
         "busy is at most max_parallel": busy <= spec.max_parallel,
         "unsettled is what is in doubt": head.unsettled == unsettled,
         "open is what is not terminal": not head.number or head.open == open_tasks,
-        "dependency counts are kept": job.waiting == waiting,
+        "dependency counts are kept": job.waiting == counted.waiting,
         "the line is kept": list(job.line) == line,
-        "only ready tasks stand in line": all(runs[index].status is TaskStatus.READY for index in line),
-        "slots do not stay empty": not line or busy == spec.max_parallel or head.ending is not None,
+        "only ready tasks stand in line": all(job.task(index).status is TaskStatus.READY for index in line),
+        "slots do not stay empty": not line or busy == spec.max_parallel or stopping,
         "commands are what is outstanding": _same_commands(job),
         "nothing runs before the job": head.status is not JobStatus.PENDING or not busy,
         "an ended job is settled": not head.status.ended or (not busy and not unsettled and not job.open),
-        "a settled run ends": head.status is not JobStatus.RUNNING or not settled,
+        "a settled run ends": not running or not settled,
         "a done job has every task done or skipped": head.status is not JobStatus.DONE or not open_tasks,
-        "a task moves only when nothing it needs is open": all(
-            run.status in (TaskStatus.WAITING, TaskStatus.CANCELLED)
-            or run.reason in (DONE_BY_PERSON, SKIPPED_BY_PERSON)
-            or not waiting[run.index]
-            for run in runs
-        ),
-        "what needs a yes has it": all(_allowed(spec.tasks[run.index], run) for run in runs),
-        "a free task is not left waiting": head.status is not JobStatus.RUNNING
-        or head.ending is not None
-        or all(run.status is not TaskStatus.WAITING or waiting[run.index] for run in runs),
+        "a task moves only when nothing it needs is open": not counted.early,
+        "what needs a yes has it": counted.allowed,
+        "a free task is not left waiting": not running or stopping or not counted.free,
     }
     return [rule for rule, holds in rules.items() if not holds]
+
+
+class _Count:
+    """What the rules need to know of the tasks, in one pass over them."""
+
+    __slots__ = ("allowed", "busy", "early", "free", "line", "open", "unsettled", "waiting")
+
+    def __init__(self, job: JobState) -> None:
+        self.busy = self.unsettled = self.open = 0
+        self.early = self.free = False
+        """A task moved before its time; one waits for nothing."""
+        self.allowed = True
+        self.waiting: list[int] = []
+        line: list[tuple[int, int]] = []
+        runs = [job.task(index) for index in range(len(job.spec.tasks))]
+        for spec, run in zip(job.spec.tasks, runs, strict=True):
+            status, needed = run.status, 0
+            for need in spec.needs:
+                needed += runs[need].status not in SATISFIED
+            self.waiting.append(needed)
+            if run.line:
+                line.append((run.line, run.index))
+            if status not in TERMINAL:
+                self.open += 1
+                self._open(spec, run, needed)
+            elif needed and status is not TaskStatus.CANCELLED and run.reason not in _BY_PERSON:
+                self.early = True
+        self.line = [index for _, index in sorted(line)]
+
+    def _open(self, spec: TaskSpec, run: TaskRun, needed: int) -> None:
+        status = run.status
+        self.unsettled += status is TaskStatus.IN_DOUBT
+        if status is TaskStatus.WAITING:
+            self.free |= not needed
+            return
+        self.early |= bool(needed)
+        if status in _TRIED:
+            self.busy += status is not TaskStatus.READY or not run.line
+            self.allowed &= _allowed(spec, run)
+
+
+_BY_PERSON = (DONE_BY_PERSON, SKIPPED_BY_PERSON)
+_TRIED = (TaskStatus.READY, TaskStatus.ASSIGNED, TaskStatus.RUNNING)
 
 
 def _same_commands(job: JobState) -> bool:
@@ -93,18 +126,11 @@ def _same_commands(job: JobState) -> bool:
 
 
 def rebuilt(job: JobState) -> JobState:
-    """The same job as it would be loaded from its rows."""
-    return JobState(job.head, Graph(job.spec), list(job.tasks.values()), list(job.open.values()))
-
-
-def _busy(run: TaskRun) -> bool:
-    assigned = run.status in (TaskStatus.ASSIGNED, TaskStatus.RUNNING)
-    return assigned or (run.status is TaskStatus.READY and not run.line)
+    """The same job as it would be loaded from its rows; what follows from the spec alone is shared."""
+    return JobState(job.head, job.graph, list(job.tasks.values()), list(job.open.values()))
 
 
 def _allowed(spec: TaskSpec, run: TaskRun) -> bool:
-    """Whether everybody said yes who must, once an agent is looked for."""
-    if run.status not in (TaskStatus.READY, TaskStatus.ASSIGNED, TaskStatus.RUNNING):
-        return True
+    """Whether everybody said yes who must, of a task an agent is looked for, or was found."""
     enough = not run.digest or len(set(run.approvals)) >= needed(spec)
     return (run.approved and enough) if spec.approval or run.digest else True

@@ -11,8 +11,8 @@ the effects that agents have.
     network, agents, lies        the other side
     people, troubles             those who ask and answer; what goes wrong by itself
     world                        all of it, once
-    campaign, shrinking          many runs; a failed one made small
+    tier                         many runs; a failed one made small
 
-The core has a simulation of its own in its tests, at the level of events: it is a hundred times faster and sees one
-job only.
+The core has a simulation of its own (`cpa.testing.schedules`), at the level of events: it is hundreds of times
+faster and sees one job only.
 """

@@ -18,8 +18,8 @@ from cpa.core.events import Event
 from cpa.core.lam_protocol import BaseMessage
 from cpa.ports.agents import Acknowledgement, Beat, Named
 from cpa.ports.engine import Outcome
+from cpa.testing.schedules.knowledge import Violation
 from cpa.testing.simulation.journal import Record
-from cpa.testing.simulation.oracles import Violation
 
 if TYPE_CHECKING:
     from cpa.testing.simulation.scheduler import Life

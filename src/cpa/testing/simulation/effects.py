@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from cpa.core.classes import EffectClass
 from cpa.ports.executor import ActionRequest
-from cpa.testing.simulation.oracles import Violation
+from cpa.testing.schedules.knowledge import Violation
 
 Place = tuple[str, str, int]
 """(job, task, run)"""

@@ -21,9 +21,9 @@ from cpa.core.commands import CancelAttempt, RequestTask
 from cpa.core.events import PERSONAL, AnyEvent, Event, JobStarted, JobSubmitted, LeaseLost
 from cpa.core.job import JobState, TaskStatus
 from cpa.core.replay import replay
+from cpa.testing.schedules.knowledge import Violation
 from cpa.testing.simulation.agents import LEASE
 from cpa.testing.simulation.journal import Record
-from cpa.testing.simulation.oracles import Violation
 
 if TYPE_CHECKING:
     from cpa.testing.simulation.world import World

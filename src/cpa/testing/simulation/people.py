@@ -17,10 +17,10 @@ from cpa.core.job import JobSpec, JobStatus, RetryPolicy, TaskSpec
 from cpa.core.people import ASK
 from cpa.errors import CPAError
 from cpa.ports.engine import Submission
+from cpa.testing.schedules.knowledge import Violation
 from cpa.testing.simulation.agents import ACTIONS, SETTLE, TENANT
 from cpa.testing.simulation.claims import check_shown, check_stored
 from cpa.testing.simulation.journal import Record
-from cpa.testing.simulation.oracles import Violation
 
 if TYPE_CHECKING:
     from cpa.testing.simulation.world import World

@@ -34,9 +34,9 @@ from cpa.ports.executor import ActionRequest
 from cpa.ports.repository import MessageRepository, StoredMessage
 from cpa.ports.steps import StepBatch, StepStore
 from cpa.ports.transport import Attempt
+from cpa.testing.schedules.knowledge import Violation
 from cpa.testing.simulation.agents import Hands
 from cpa.testing.simulation.network import SCHEDULER
-from cpa.testing.simulation.oracles import Violation
 from cpa.transport.inprocess import InProcessTransport
 
 if TYPE_CHECKING:

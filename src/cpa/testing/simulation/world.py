@@ -30,12 +30,13 @@ from cpa.ports.transport import Attempt
 from cpa.repository.agents import MemoryAgentStore
 from cpa.repository.database import Database
 from cpa.repository.steps import SqlSteps
+from cpa.testing.schedules.knowledge import Violation
 from cpa.testing.simulation.agents import TENANT, Process
 from cpa.testing.simulation.effects import Effects
 from cpa.testing.simulation.ending import check_books, check_end, check_leases, check_lost
 from cpa.testing.simulation.journal import Journal, Record
 from cpa.testing.simulation.network import SCHEDULER, Network
-from cpa.testing.simulation.oracles import Oracles, Violation
+from cpa.testing.simulation.oracles import Oracles
 from cpa.testing.simulation.people import Answers, Client
 from cpa.testing.simulation.scenario import Scenario
 from cpa.testing.simulation.scheduler import Crash, Life

@@ -146,5 +146,5 @@ def _ends(event: Event, command: RequestTask | CancelAttempt, keys: Collection[s
 def _decides(event: Event, index: int) -> bool:
     """Whether a person's word about this task is in it."""
     if isinstance(event, JobReopened):
-        return str(index) in event.fixes
+        return str(index) in {*event.fixes, *event.done, *map(str, event.skip)}
     return isinstance(event, QuestionAnswered) and event.yes and event.task == index
