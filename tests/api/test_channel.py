@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+import structlog
 from tests.api.conftest import Door, Served
 from tests.api.fakes import SystemClock
 from tests.api.test_agents import registered
@@ -21,7 +22,8 @@ from cpa.agents.signing import Signer
 from cpa.core.documents import MAX_BYTES
 from cpa.core.lam_protocol import BaseMessage
 from cpa.core.signatures import encoded
-from cpa.ports.agents import Acknowledgement, AgentRecord
+from cpa.orchestrator.directory import Answer
+from cpa.ports.agents import Acknowledgement, AgentRecord, Beat
 from cpa.ports.keys import Caller, Scope
 
 HELLO = {"hello": {"stream": "", "cursor": 0, "instance": "i1"}}
@@ -199,6 +201,8 @@ async def test_an_agent_that_listens_needs_no_channel(api: httpx2.AsyncClient, s
         ("{}", 4400),
         (b"{}", 4400),
         (json.dumps({"seq": 1, "message": {"text": "x" * MAX_BYTES}}), 4413),
+        ('{"seq": 1, "message": ' + "[" * 100_000 + "]" * 100_000 + "}", 4400),
+        ('{"beat": ' + '{"a":' * 60_000 + "1" + "}" * 60_000 + "}", 4400),
     ],
     ids=lambda value: str(value)[:20],
 )
@@ -264,6 +268,31 @@ async def test_what_was_begun_is_finished_when_the_channel_breaks(
     assert door.messages.taken == {}
     go_on.set()
     await until(lambda: len(door.messages.taken) == 1, "its end")
+
+
+async def test_an_agent_that_leaves_in_the_middle_of_an_answer_is_no_defect(
+    door: Door, api: httpx2.AsyncClient, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, take = asyncio.Event(), asyncio.Event(), door.services.agents.heartbeat
+
+    async def slowly(caller: Caller, id: str, beat: Beat) -> Answer:
+        begun.set()
+        await go_on.wait()
+        return await take(caller, id, beat)
+
+    monkeypatch.setattr(door.services.agents, "heartbeat", slowly)
+    told = await registered(api)
+    with structlog.testing.capture_logs() as logs:
+        async with dial(served, told["agent_id"], told["key"]) as socket:
+            await ask(socket, HELLO)
+            await socket.send(json.dumps({"beat": {"instance": "i1"}}))
+            await begun.wait()
+            socket.transport.abort()
+        for _ in range(100):  # the server, in this very loop, notices it
+            await asyncio.sleep(0)
+        go_on.set()
+        await until(lambda: ("rechner-größe", "its channel is closed") in door.receipts.troubles, "its end")
+    assert [line for line in logs if line["log_level"] == "error"] == []
 
 
 async def test_a_second_channel_takes_the_place_of_the_first(api: httpx2.AsyncClient, served: Served) -> None:

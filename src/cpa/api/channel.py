@@ -28,7 +28,7 @@ import msgspec
 import structlog
 from fastapi import APIRouter, WebSocket
 from pydantic import Field
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from cpa.api.agents import Heartbeat, beat_answer, beat_of
 from cpa.api.bodies import Body, decode, parsed
@@ -55,7 +55,9 @@ log = structlog.stdlib.get_logger("cpa.api")
 router = APIRouter()
 
 AT_ONCE = 64
-"""Messages of one agent that are worked on at the same time."""
+"""Messages of one agent that are worked on, or whose answers it has not taken, at the same time."""
+_LEFT = 1006
+"""The close code of a connection that broke."""
 
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -234,6 +236,8 @@ class _Channel:
 
     def _finished(self, work: asyncio.Task[None]) -> None:
         """A defect met while a message was worked on ends the channel, as any other does."""
+        # Only once it was answered: who speaks and does not listen is not listened to either.
+        self._room.release()
         self._works.discard(work)
         error = None if work.cancelled() else work.exception()
         if error is not None and not self._defect.done():
@@ -250,11 +254,11 @@ class _Channel:
             answer: dict[str, Any] = {"ack": seq, "effect": done.effect, "new": done.new}
         except CPAError as error:
             answer = {"ack": seq, "problem": error.problem()}
-        finally:
-            self._room.release()
         await self._send(answer)
 
     async def _receive(self, caller: Caller) -> Frame:
+        if self._socket.application_state is not WebSocketState.CONNECTED:
+            raise WebSocketDisconnect(_LEFT)  # an answer found nobody any more
         try:
             raw = await self._socket.receive_text()
         except KeyError:
@@ -267,9 +271,10 @@ class _Channel:
             raise TooLarge("a frame has at most 1 MiB", field="frame", remedy="pass files as artifacts")
         try:
             return _decode(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            why = "it is nested too deep" if isinstance(error, RecursionError) else error
             raise BadInput(
-                f"this is no frame: {error}", field="frame", remedy="send ack, beat, or seq and message"
+                f"this is no frame: {why}", field="frame", remedy="send ack, beat, or seq and message"
             ) from None
 
     async def _send(self, frame: dict[str, Any]) -> None:
