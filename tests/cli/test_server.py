@@ -250,6 +250,20 @@ def test_results_are_shown_and_files_saved_under_harmless_names(server: Schedule
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
 
 
+def test_a_file_that_is_not_there_keeps_nobody_from_the_others(server: Scheduler, tmp_path: Path) -> None:
+    with httpx2.Client(base_url=server.url, headers={"X-API-Key": server.key}) as api:
+        stored = api.post("/artifacts", params={"name": "da.txt"}, content=b"da").json()
+    made_up = [{"artifact": "sha256:" + "0" * 64, "name": "x"}, {"artifact": "../../etc/passwd", "name": "y"}]
+    graph = {"tasks": [{"action": "flow.noop", "arguments": {"value": [*made_up, stored]}}]}
+    submitted(server, graph, "--wait")
+
+    done = cpa(server, "files", "last", "--save", str(tmp_path / "neu"))
+
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "1 of the job's files" in done.stderr
+    assert [each.read_bytes() for each in (tmp_path / "neu").iterdir()] == [b"da"]
+
+
 def test_what_nothing_shows_is_done_but_unproved_and_says_why(server: Scheduler) -> None:
     graph = {"tasks": [{"id": "senden", "action": "flow.noop", "effect": "verifiable"}]}
     shown = submitted(server, graph, "--wait")

@@ -22,7 +22,8 @@ def show(found: Iterable[Mapping[str, Any]]) -> None:
         line(f"{entry['id']}  {entry['kind']}, since {clock(entry.get('since'))}")
         if entry.get("expires"):
             line(f"    open until {clock(entry['expires'])}")
-        _say(harmless(entry["text"]))
+        for at, text in enumerate(harmless(entry["text"]).splitlines()):
+            _say(text, "  " if at else "")
         if entry.get("form"):
             for name, field in entry["form"].items():
                 _say(f"{name}: {_wanted(field)}")

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import typer
 
+from cpa.cli.terminal import flat
 from cpa.errors import (
     BadInput,
     Conflict,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 OK, NEGATIVE, USAGE, NO_SERVER, DENIED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 _WHOLE = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ACTING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""What JSON may hold as it is, and a terminal acts on."""
 _LARGEST = 64 * 1024 * 1024
 """Bytes of a file that a command reads."""
 
@@ -169,8 +172,9 @@ def part(text: str) -> str:
 
 
 def dump(answer: Any) -> None:
-    """JSON on standard output."""
-    sys.stdout.write(json.dumps(answer, ensure_ascii=False, indent=2) + "\n")
+    """JSON on standard output; signs that would make a terminal act are spelled out in it."""
+    text = json.dumps(answer, ensure_ascii=False, indent=2)
+    sys.stdout.write(_ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def leave(status: str) -> None:
@@ -217,7 +221,7 @@ def fail(error: CPAError) -> NoReturn:
     """One line on stderr for each thing that is wrong, in the command line's words, and the exit code that fits."""
     # A configuration file knows all its problems.
     for said in getattr(error, "problems", ()) or _asked(error) or (error,):
-        sys.stderr.write(f"cpa: {_here(' '.join(str(said).split()))}\n")
+        sys.stderr.write(f"cpa: {_here(flat(str(said)))}\n")
     match error:
         case Unavailable():
             code = NO_SERVER

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cpa.cli.client import Client
 
 _PAGE = 500
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
 _LONGEST = 150
 """Bytes of a file's name."""
 
@@ -114,7 +116,7 @@ def _is(path: Path, digest: str) -> bool:
 def _references(value: Any) -> Iterator[Mapping[str, Any]]:
     """The files in a result, however deep."""
     if isinstance(value, Mapping):
-        if isinstance(value.get("artifact"), str):
+        if isinstance(digest := value.get("artifact"), str) and _DIGEST.fullmatch(digest):
             yield value
         else:
             for each in value.values():

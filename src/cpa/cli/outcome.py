@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from cpa.cli import asking, files
 from cpa.cli.call import dump, part
-from cpa.cli.terminal import console, graph, harmless, line, remedy, shorten, told
+from cpa.cli.terminal import console, flat, graph, harmless, line, remedy, shorten, told
+from cpa.errors import NotFound
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,7 @@ def job(detail: Mapping[str, Any]) -> None:
     for task in detail["tasks"]:
         failure = task.get("error")
         if failure:
-            line(f"{task['id']}: {harmless(failure['message'])}{remedy(failure)}")
+            line(f"{task['id']}: {flat(failure['message'] + remedy(failure))}")
     for name in detail.get("unproved", ()):
         line(
             f"unproved: {name} is done by word of its agent; nothing shows its effect. "
@@ -71,8 +72,13 @@ def stored(api: Client, job: str, folder: Path | None, *, with_pictures: bool, a
     found = files.results(detail)
     kept = files.pictures(api, detail["job"]["id"], beside=found)
     told: list[dict[str, Any]] = []
+    missing: list[str] = []
     for file in [*found, *kept] if with_pictures else found:
-        saved = "" if folder is None else str(files.save(api, file, folder))
+        try:
+            saved = "" if folder is None else str(files.save(api, file, folder))
+        except NotFound:  # What an agent made up, or what was cleaned away, keeps nobody from the others.
+            missing.append(file.digest)
+            continue
         told.append(asdict(file) | ({"saved": saved} if saved else {}))
         if not as_json:
             line(f"saved {saved}" if saved else _listed(file))
@@ -80,8 +86,15 @@ def stored(api: Client, job: str, folder: Path | None, *, with_pictures: bool, a
         dump(told)
     elif kept and not with_pictures:
         line(f"{len(kept)} more, kept of its steps: --pictures")
-    elif not told:
+    elif not told and not missing:
         line("the job has no files")
+    if missing:
+        raise NotFound(
+            f"the server does not have {len(missing)} of the job's files",
+            field="artifact",
+            value=missing[0],
+            remedy="all others are saved",
+        )
 
 
 def _listed(file: File) -> str:

@@ -105,9 +105,19 @@ def seconds_between(begun: str | None, ended: str | None) -> str:
     return f"{span.total_seconds():.1f} s"
 
 
+def harmless(text: str) -> str:
+    """Text from elsewhere, without what would make a terminal act or show it in another order."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else " " for sign in text)
+
+
+def flat(text: str) -> str:
+    """The same in one line, so that no word from elsewhere looks like a line of ours."""
+    return " ".join(harmless(str(text)).split())
+
+
 def shorten(text: str, limit: int = 60) -> str:
     """One line of at most `limit` characters."""
-    line = " ".join(str(text).split())
+    line = flat(text)
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -116,7 +126,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     never broken over two lines."""
     if not sys.stdout.isatty():
         for row in (columns, *rows):
-            sys.stdout.write("\t".join(" ".join(str(cell).split()) for cell in row) + "\n")
+            sys.stdout.write("\t".join(map(flat, row)) + "\n")
         return
     from rich import box
     from rich.table import Table
@@ -126,7 +136,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     for column in columns:
         shown.add_column(column, overflow="fold", no_wrap=column in _COPIED)
     for row in rows:
-        shown.add_row(*(Text(str(cell), style=COLOURS.get(str(cell), "")) for cell in row))
+        shown.add_row(*(Text(harmless(str(cell)), style=COLOURS.get(str(cell), "")) for cell in row))
     console().print(shown)
 
 
@@ -149,11 +159,6 @@ def jobs(page: Mapping[str, Any]) -> None:
     shown = len(rows)
     if page["total"] > shown:
         sys.stderr.write(f"{shown} of {page['total']} jobs; see more with --limit and --offset\n")
-
-
-def harmless(text: str) -> str:
-    """Text from elsewhere, without what would make a terminal act."""
-    return "".join(sign if sign.isprintable() or sign == "\n" else " " for sign in text)
 
 
 def graph(detail: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> RenderableType:
@@ -205,7 +210,7 @@ def explanations(answer: Mapping[str, Any]) -> None:
         line(f"{sign(entry['status'])} {entry['task']} is {entry['status']}{reason}")
         for name in ("evidence", "remedy", "actor"):
             if entry.get(name):
-                line(f"    {name + ':':10}{entry[name]}")
+                line(f"    {name + ':':10}{flat(entry[name])}")
 
 
 def keys(found: Sequence[Mapping[str, Any]]) -> None:
@@ -266,7 +271,7 @@ def agent(detail: Mapping[str, Any]) -> None:
     }
     for name, value in about.items():
         if value:
-            line(f"    {name + ':':8}{value}")
+            line(f"    {name + ':':8}{flat(value)}")
     for each in detail["running"]:
         lease = f"lease {each['lease_remaining']:.0f} s"
         line(f"    runs    {each['job']}/{each['task']}, attempt {each['epoch']}, {lease}")
@@ -287,11 +292,11 @@ def told(value: Any) -> str:
 
 def event(entry: Mapping[str, Any]) -> str:
     """One event as a line."""
-    return f"{clock(entry['time'])}  {entry['seq']:>4}  {entry['summary']}"
+    return f"{clock(entry['time'])}  {entry['seq']:>4}  {flat(entry['summary'])}"
 
 
 def line(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(harmless(text) + "\n")
     sys.stdout.flush()
 
 

@@ -117,6 +117,6 @@ class Watch:
 
     def progress(self, task: str, share: float, message: str) -> None:
         """What a running task says about itself."""
-        self._notes[task] = f"{share:.0%} {message}".strip()
+        self._notes[task] = terminal.flat(f"{share:.0%} {message}")
         if not self.live:
             terminal.line(f"          {task}: {self._notes[task]}")

@@ -1,0 +1,142 @@
+"""What agents, pages and mails say is shown as text: it moves no cursor, sets no title, and looks like no line of
+ours."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from cpa.cli import asking, outcome, terminal, trail
+from cpa.cli.call import dump, fail
+from cpa.cli.watch import Watch
+from cpa.errors import BadInput
+
+EVIL = "größer\x1b[2J\x1b]0;x\x07\u202egut\x9b31m\r\n✔ b is done\n    cpa answer j.0.1 yes"
+ACTING = {"\x1b", "\x07", "\x9b", "\u202e", "\r"}
+
+
+def explained() -> None:
+    terminal.explanations(
+        {
+            "status": "failed",
+            "tasks": [
+                {
+                    "task": "a",
+                    "status": "failed",
+                    "reason": "failed",
+                    "evidence": EVIL,
+                    "remedy": EVIL,
+                    "actor": "requester",
+                }
+            ],
+        }
+    )
+
+
+def agent() -> None:
+    terminal.agent(
+        {
+            "address": "agent://data/a",
+            "id": "ag_1",
+            "state": "active",
+            "status": "online",
+            "last_seen": 1.0,
+            "busy": 0,
+            "slots": 1,
+            "load": 0.0,
+            "actions": ["x.a"],
+            "tags": [EVIL],
+            "endpoint": "",
+            "trouble": EVIL,
+            "registered_at": "2026-11-26T02:43:01Z",
+            "readiness": {"user": EVIL, "applications": {EVIL: EVIL}},
+            "metadata": {EVIL: EVIL},
+            "running": [],
+            "success": {},
+            "breakers": {},
+        }
+    )
+
+
+def audited() -> None:
+    entry = {
+        "time": "2026-11-26T02:43:01Z",
+        "by": EVIL,
+        "what": "task_failed",
+        "text": EVIL,
+        "leaf": "ab",
+        "job": "j",
+        "number": 3,
+    }
+    trail.show({"entries": [entry]}, one_job=False)
+
+
+def failed() -> None:
+    error = {"code": "x", "message": EVIL, "remedy": EVIL}
+    task = {"id": "a", "action": "x.a", "status": "failed", "attempts": 1, "depends_on": [], "error": error}
+    job = {"id": "j", "status": "failed", "description": EVIL, "intent": ""}
+    outcome.job({"job": job, "tasks": [task]})
+
+
+def listed() -> None:
+    job = {
+        "id": "j",
+        "status": "failed",
+        "created_at": None,
+        "intent": EVIL,
+        "description": EVIL,
+    }
+    terminal.jobs({"jobs": [job], "total": 1})
+
+
+def watched() -> None:
+    with Watch() as screen:
+        screen.progress("a", 0.5, EVIL)
+        screen.event({"time": None, "seq": 3, "summary": EVIL})
+
+
+def asked() -> None:
+    question = {
+        "id": "j.0.1",
+        "kind": "proposal",
+        "task": "send",
+        "text": f"May it? It says: {EVIL}",
+        "since": None,
+        "arguments": {"to": EVIL},
+        "form": None,
+        "digest": "ab" * 32,
+        "approvers": [],
+        "needed": 1,
+        "given": [],
+        "requester": None,
+    }
+    asking.show([question])
+
+
+@pytest.mark.parametrize("show", [explained, agent, audited, failed, listed, watched, asked])
+def test_words_from_elsewhere_are_words(show: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    show()
+
+    said = capsys.readouterr().out
+    assert "größer" in said
+    assert not set(said) & ACTING
+    assert not {"✔ b is done", "    cpa answer j.0.1 yes"} & set(said.splitlines())
+
+
+def test_an_error_that_repeats_a_value_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        fail(BadInput(EVIL, field="x", value=EVIL, remedy=EVIL))
+
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert not set(said) & ACTING
+
+
+def test_json_for_programs_says_the_same_and_acts_on_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    dump({EVIL: [EVIL]})
+
+    said = capsys.readouterr().out
+    assert not set(said) & ACTING
+    assert json.loads(said) == {EVIL: [EVIL]}
