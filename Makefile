@@ -61,7 +61,8 @@ mutate: env ## change the core in many small ways; 90 % must be noticed
 mutate-protocol: env ## seed bugs into the protocol; the simulator must notice all
 	$(PYTHON) scripts/mutate_protocol.py $(ARGS)
 
-simulate-long: env ## a long soak of the simulated scheduler (RUNS=50000 SEED=1000000); prints its figures
+simulate-long: env ## a long soak of core and scheduler (CORE=2000000 RUNS=50000 SEED=1000000); prints figures
+	$(RUN) cpa simulate --core --seed $${SEED:-1000000} --runs $${CORE:-2000000} --workers $${WORKERS:-$$(nproc)}
 	$(RUN) cpa simulate --seed $${SEED:-1000000} --runs $${RUNS:-50000} --workers $${WORKERS:-$$(nproc)}
 
 docs: env ## rewrite the generated parts of the documents

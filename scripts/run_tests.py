@@ -22,6 +22,7 @@ JUNIT = ROOT / ".cache" / "junit"
 DOORS = ("tests/api", "tests/cli", "tests/docs")
 BACKENDS = ("tests/artifacts", "tests/queue")
 """Where the suites of `tests/contracts` are applied."""
+SIMULATION = "tests/simulation"
 NO_TESTS = 5
 """pytest's exit status when it collected nothing."""
 
@@ -43,7 +44,15 @@ class Group:
 
 PLAIN = "not browser and not mailserver and not redmine and not chaos"
 GROUPS = (
-    Group("unit", "the core and every room by itself", PLAIN, without=("tests/e2e", *BACKENDS, *DOORS)),
+    Group(
+        "unit",
+        "the core and every room by itself",
+        PLAIN,
+        without=("tests/e2e", SIMULATION, *BACKENDS, *DOORS),
+    ),
+    Group(
+        "simulation", "the core, and all of the scheduler, in trouble drawn from seeds", PLAIN, (SIMULATION,)
+    ),
     Group("contracts", "one suite per port, all its backends", PLAIN, BACKENDS),
     Group("doors", "API, CLI and the documents' examples", PLAIN, DOORS),
     Group("browser", "a real Chromium", "browser and not redmine and not chaos", without=("tests/e2e",)),

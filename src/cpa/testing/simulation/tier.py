@@ -70,4 +70,4 @@ def ways(scenario: Scenario) -> Iterator[Callable[[Scenario], Scenario]]:
     yield lambda each: replace(each, agents=max(each.agents - 1, 1))
 
 
-SHELL: Final = Tier(live, small, frozenset(FAULTS), enough=200, chunk=10)
+SHELL: Final = Tier(live, small, frozenset(FAULTS), enough=300, chunk=4)
