@@ -724,6 +724,22 @@ async def test_a_refusal_of_the_portal_ends_the_waiting_at_once(hand: Hand, port
     assert result.duration < TIMEOUT / 2
 
 
+async def test_a_refusal_names_what_there_was_to_choose_from(hand: Hand, portal: Portal) -> None:
+    many = "".join(f"<li><a href=#>Müller \n &quot;{number}&quot; AG</a></li>" for number in range(7))
+    await hand.ok("web.goto", url=portal.page(f"<ul>{many}</ul>"))
+    sign = {
+        "selector": "li:nth-child(2)",
+        "code": "ambiguous",
+        "message": "{names}",
+        "remedy": 'Say "{name}".',
+    }
+    error = await hand.fails("web.wait_for", text="nie", unless=[sign | {"names": "li a"}])
+    listed = ", ".join(f'"Müller {number} AG"' for number in range(5))
+    assert (error.message, error.remedy) == (f"{listed} …", 'Say "Müller 0 AG".')
+    none = await hand.fails("web.wait_for", text="nie", unless=[sign | {"names": "table"}])
+    assert (none.message, none.remedy) == ("-", 'Say "…".')
+
+
 # -- where it may go -----------------------------------------------------------------------------------------
 
 

@@ -120,6 +120,33 @@ def test_wrong_arguments_are_named(given: dict[str, Any], field: str, says: str)
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("text", "message", "again"),
+    [
+        (
+            "Hole die neueste Rechnung von Müller und schicke sie an a@x.example",
+            "Das Portal kennt mehrere Kunden dieses Namens.",
+            'Hole die neueste Rechnung von "{name}" aus dem Portal und schicke sie an a@x.example',
+        ),
+        (
+            "Get the latest invoice of Müller and mail it to a@x.example",
+            "The portal knows several customers of that name.",
+            'Get the latest invoice of "{name}" from the portal and mail it to a@x.example',
+        ),
+    ],
+)
+def test_an_ambiguous_customer_is_answered_with_the_sentence_to_write(
+    text: str, message: str, again: str
+) -> None:
+    sign = arguments(plan(text), "found")["unless"][1]
+    assert sign["message"] == message
+    assert sign["remedy"].endswith(f": {again}")
+    said = plan(again.replace("{name}", "Müller & Söhne KG"))
+    assert said.intent is not None
+    assert said.intent.values()["customer"] == "Müller & Söhne KG"
+    assert said.intent.values()["to"] == ["a@x.example"]
+
+
 def test_a_reply_to_what_was_asked_fills_the_request() -> None:
     made = plan("Get ACME's latest invoice and mail it", replies={"to": "to bob@x.example, please"})
     assert arguments(made, "send")["to"] == ["bob@x.example"]

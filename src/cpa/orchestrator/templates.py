@@ -2,20 +2,24 @@
 
 A template may leave tasks out by which arguments are there: `given: [project]`, `not_given: [project]`. Whoever
 depended on a task left out depends on what that one needed. A task's argument that is nothing but a reference to
-an argument nobody gave, and that has an empty default, is left out too. What a person wrote is escaped where it
+an argument nobody gave, and that has an empty default, is left out too. What a page's refusal means (`unless`)
+may be said in both languages, `{de: …, en: …}`; the request's is taken. What a person wrote is escaped where it
 stands inside a selector or an address, so a quotation mark in a name cannot end the selector.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from cpa.core import references
+from cpa.core.classes import Source
 from cpa.core.intents import Intent, IntentDefinition
 
 EMPTY: tuple[Any, ...] = (None, "", [])
+_ARGUMENT = re.compile(r"\{\{\s*arguments\.(\w+)\s*\}\}")
 
 
 def for_arguments(definition: IntentDefinition, intent: Intent) -> Any:
@@ -23,12 +27,12 @@ def for_arguments(definition: IntentDefinition, intent: Intent) -> Any:
     values = intent.values()
     there = {name for name, value in values.items() if value not in EMPTY}
     if not isinstance(definition.tasks, dict):
-        return [_task_for(task, values) for task in definition.tasks if _wanted(task, there)]
+        return [_task_for(task, values, intent) for task in definition.tasks if _wanted(task, there)]
     kept = {name: task for name, task in definition.tasks.items() if _wanted(task, there)}
     dropped = {name: task for name, task in definition.tasks.items() if name not in kept}
     out = {}
     for name, task in kept.items():
-        made = _task_for(task, values)
+        made = _task_for(task, values, intent)
         if "depends_on" in made:
             made["depends_on"] = list(dict.fromkeys(_needs(made["depends_on"], dropped)))
         out[name] = made
@@ -61,11 +65,29 @@ def _needs(names: Any, dropped: Mapping[str, Mapping[str, Any]]) -> Iterator[Any
             yield name
 
 
-def _task_for(task: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def _task_for(task: Mapping[str, Any], values: Mapping[str, Any], intent: Intent) -> dict[str, Any]:
     made = {key: value for key, value in task.items() if key not in ("given", "not_given")}
     given = made.get("arguments")
     if isinstance(given, Mapping):
         made["arguments"] = {key: value for key, value in given.items() if not _void(value, values)}
+        signs = made["arguments"].get("unless")
+        if isinstance(signs, list):
+            made["arguments"]["unless"] = [_said(sign, intent) for sign in signs]
+    return made
+
+
+def _said(sign: Any, intent: Intent) -> Any:
+    """What a page's refusal is told as: in the request's language where the template says it in both, and without
+    what an unconfirmed requester wrote."""
+    if not isinstance(sign, Mapping):
+        return sign
+    tainted = {name for name, value in intent.arguments.items() if value.source is Source.TAINTED}
+    made = {}
+    for key, value in sign.items():
+        both = isinstance(value, Mapping) and isinstance(value.get("en"), str)
+        text = value.get(intent.locale, value["en"]) if both else value
+        told = key in ("message", "remedy") and isinstance(text, str)
+        made[key] = _ARGUMENT.sub(lambda m: "…" if m[1] in tainted else m[0], text) if told else text
     return made
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
 
 _POLL_SECONDS = 0.06
+_MOST_NAMES, _LONGEST_NAME = 5, 80
 
 
 async def wait_for(step: Step) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def _condition(step: Step) -> tuple[str, Callable[[Page], Awaitable[bool]]]:
 def _refusals(step: Step) -> list[tuple[str, Mapping[str, Any]]]:
     given = step.arguments.get("unless") or []
     if not isinstance(given, list) or not all(isinstance(each, Mapping) for each in given):
-        raise bad_argument("unless", "a list of {selector, code, message, remedy} is needed")
+        raise bad_argument("unless", "a list of {selector, code, message, remedy, names} is needed")
     return [
         (parse(each.get("selector"), f"unless[{index}].selector"), each) for index, each in enumerate(given)
     ]
@@ -80,13 +81,27 @@ async def _check_refusals(
     for selector, each in refusals:
         if await any_visible(locate(page, selector)):
             shown = redact(await locate(page, selector).first.inner_text())[:300].strip()
+            names = await _names(page, each["names"], redact) if each.get("names") else []
             raise Trouble(
                 FailureClass.BUSINESS,
                 str(each.get("code", "refused")),
-                str(each.get("message") or f"The page says: {shown}"),
-                remedy=str(each.get("remedy", "")),
+                _naming(str(each.get("message") or f"The page says: {shown}"), names),
+                remedy=_naming(str(each.get("remedy", "")), names),
                 details={"selector": selector, "shown": shown, "url": page.url},
             )
+
+
+async def _names(page: Page, selector: object, redact: Callable[[str], str]) -> list[str]:
+    """What the page shows under this selector, each thing as one short line."""
+    shown = await locate(page, parse(selector, "unless.names")).all_inner_texts()
+    lines = (" ".join(redact(text).replace('"', "").split()) for text in shown)
+    return [line[:_LONGEST_NAME] for line in lines if line]
+
+
+def _naming(text: str, names: Sequence[str]) -> str:
+    """The text with the first name for {name} and some of them for {names}."""
+    some = ", ".join(f'"{name}"' for name in names[:_MOST_NAMES]) + (" …" if names[_MOST_NAMES:] else "")
+    return text.replace("{names}", some or "-").replace("{name}", names[0] if names else "…")
 
 
 async def any_visible(target: Locator) -> bool:
