@@ -187,6 +187,23 @@ def test_an_event_is_told_in_a_line() -> None:
     assert view.artifacts == []
 
 
+def test_why_a_task_failed_is_told_in_the_language_of_the_request() -> None:
+    row = Row(
+        events.TaskFailed(
+            time=START,
+            task=0,
+            epoch=1,
+            failure=FailureClass.BUSINESS,
+            code="secret_missing",
+            message="the secret 'tür' is not set",
+        )
+    )
+
+    told = "Task a failed, business secret_missing: "
+    assert event_view(row, ("a",)).summary == f"{told}the secret 'tür' is not set"
+    assert event_view(row, ("a",), "de").summary == f"{told}das Geheimnis „tür“ ist nicht gesetzt"
+
+
 def test_an_event_about_no_task_names_none() -> None:
     view = event_view(Row(events.JobStarted(time=START)), ("a",))
 

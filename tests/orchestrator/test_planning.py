@@ -120,6 +120,14 @@ def test_wrong_arguments_are_named(given: dict[str, Any], field: str, says: str)
     assert caught.value.remedy
 
 
+def test_the_plan_knows_in_which_language_failures_are_told() -> None:
+    graph = {"tasks": [{"action": "flow.noop"}]}
+    assert plan("Schreibe an anna@kunde.example: Bis morgen.").spec.locale == "de"
+    assert plan("Write to anna@kunde.example: See you.").spec.locale == ""
+    assert plan(task_graph=graph, context={"locale": "de_AT"}).spec.locale == "de"
+    assert plan(task_graph=graph).spec.locale == ""
+
+
 @pytest.mark.parametrize(
     ("text", "message", "again"),
     [

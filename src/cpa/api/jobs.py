@@ -202,7 +202,7 @@ async def list_events(
         found = await services.engine.events(tenant, job, after=after, limit=limit)
         snapshot = await services.engine.query(tenant, job)
     tasks = task_ids(snapshot.spec) if found else ()
-    events = [event_view(event, tasks) for event in found]
+    events = [event_view(event, tasks, snapshot.spec.locale) for event in found]
     last = events[-1].seq if events else min(after, snapshot.head.number)
     ended = snapshot.head.status.ended and last >= snapshot.head.number
     return view(EventList(events=events, last_seq=last, ended=ended))

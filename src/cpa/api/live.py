@@ -15,7 +15,9 @@ stream.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -29,7 +31,7 @@ from cpa.api.bodies import Body, decode
 from cpa.api.jobs import close_stream, known
 from cpa.api.problems import close_code, invalid, render
 from cpa.api.services import ApiServices, services_of
-from cpa.core.views import event_view, task_ids
+from cpa.core.views import EventView, event_view, task_ids
 from cpa.errors import BadInput, CPAError, Forbidden, InternalError, NotFound, Unauthorized
 from cpa.ports.engine import LiveUpdate, StoredEvent
 from cpa.ports.keys import Caller, Scope
@@ -46,6 +48,7 @@ RECHECK: Final = 0.5
 """Seconds between two looks at the key; with the cache of the keys below two seconds in all."""
 GOING_AWAY: Final = 1001
 _FARTHEST: Final = 2**53
+Told = Callable[[StoredEvent], EventView]
 
 
 class Greeting(Body):
@@ -113,14 +116,15 @@ class _Stream:
         if self._socket.client_state is WebSocketState.CONNECTING:
             await self._socket.accept()
         async with self._services.shutdown.patience(None):
-            await self._serve(caller, job, task_ids(snapshot.spec))
+            ids, locale = task_ids(snapshot.spec), snapshot.spec.locale
+            await self._serve(caller, job, partial(event_view, tasks=ids, locale=locale))
             return
         await self._close(GOING_AWAY, "the server is stopping; reconnect with last_seq")
 
-    async def _serve(self, caller: Caller, job: str, tasks: tuple[str, ...]) -> None:
+    async def _serve(self, caller: Caller, job: str, told: Told) -> None:
         """Until the run ends, the client leaves, or the key is revoked."""
         sides = [
-            asyncio.create_task(self._send_all(caller.tenant, job, tasks)),
+            asyncio.create_task(self._send_all(caller.tenant, job, told)),
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._recheck()),
         ]
@@ -133,11 +137,11 @@ class _Stream:
         for side in done:
             side.result()
 
-    async def _send_all(self, tenant: str, job: str, tasks: tuple[str, ...]) -> None:
+    async def _send_all(self, tenant: str, job: str, told: Told) -> None:
         stream = self._services.engine.follow(tenant, job, after=self._after)
         try:
             async for update in stream:
-                await self._send(_frame(update, tasks))
+                await self._send(_frame(update, told))
         finally:
             await close_stream(stream)
         head = (await self._services.engine.query(tenant, job)).head
@@ -199,9 +203,9 @@ def check_origin(socket: WebSocket, services: ApiServices) -> None:
     )
 
 
-def _frame(update: StoredEvent | LiveUpdate, tasks: tuple[str, ...]) -> dict[str, Any]:
+def _frame(update: StoredEvent | LiveUpdate, told: Told) -> dict[str, Any]:
     if isinstance(update, StoredEvent):
-        seen = event_view(update, tasks)
+        seen = told(update)
         # What an event is called is `event` here, because `type` already tells frames apart.
         fields = seen.model_dump(mode="json", exclude={"type"}, exclude_none=True)
         return {"type": "event", "event": seen.type, **fields}

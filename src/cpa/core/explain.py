@@ -11,6 +11,7 @@ from types import MappingProxyType
 import msgspec
 
 from cpa.core.commands import AskPerson, Command, StartTimer
+from cpa.core.failures import translated
 from cpa.core.job import SATISFIED, TERMINAL, JobStatus, Snapshot, TaskRun, TaskStatus
 from cpa.core.people import needed, said_yes
 from cpa.core.views import action_arguments, is_unproved, rfc3339
@@ -194,7 +195,7 @@ def _asked(snapshot: Snapshot, run: TaskRun, asked: AskPerson) -> Explanation:
     if asked.question == "proposal":
         reason, text = (
             Reason.PROPOSAL,
-            f"The agent would do it otherwise{_last_error(run)}; people must agree.",
+            f"The agent would do it otherwise{_last_error(snapshot, run)}; people must agree.",
         )
     else:
         reason, text = Reason.APPROVAL, "A person must allow this task before it is done."
@@ -203,7 +204,7 @@ def _asked(snapshot: Snapshot, run: TaskRun, asked: AskPerson) -> Explanation:
 
 
 def _held(scene: _Scene, run: TaskRun) -> Explanation:
-    snapshot, last = scene.snapshot, _last_error(run)
+    snapshot, last = scene.snapshot, _last_error(scene.snapshot, run)
     timer = scene.opened("retry", run)
     starts = run.since + timer.after if isinstance(timer, StartTimer) else 0
     if run.reason == "retry":
@@ -231,14 +232,17 @@ def _without_agent(snapshot: Snapshot, run: TaskRun, reason: Reason) -> Explanat
 
 def _in_doubt(snapshot: Snapshot, run: TaskRun) -> Explanation:
     if run.reason == "doubt":
-        text = f"It may or may not have happened{_last_error(run)}, and nobody but a person can tell."
+        text = (
+            f"It may or may not have happened{_last_error(snapshot, run)}, and nobody but a person can tell."
+        )
         remedy = "Look at the target, then answer: `cpa questions`."
         return _say(snapshot, run, Reason.QUESTION, text, remedy, Actor.REQUESTER)
     looks = f"looked {run.verified} times so far" if run.verified else "the first look is under way"
     if run.reason == "proving":
         text = f"The agent says it is done; the effect is being proved ({looks})."
         return _say(snapshot, run, Reason.PROVING, text, "Wait for the proof.")
-    text = f"The attempt ended without an answer{_last_error(run)}; its effect is being looked for ({looks})."
+    last = _last_error(snapshot, run)
+    text = f"The attempt ended without an answer{last}; its effect is being looked for ({looks})."
     return _say(snapshot, run, Reason.UNKNOWN_OUTCOME, text, "Wait for the outcome.")
 
 
@@ -252,9 +256,12 @@ def _at_work(snapshot: Snapshot, run: TaskRun) -> Explanation:
 
 
 def _failed(snapshot: Snapshot, run: TaskRun) -> Explanation:
-    error = run.error
-    text = f"{f'Attempt {run.epoch}' if run.agent else 'It'} failed{_last_error(run)}."
-    remedy = error.remedy if error is not None and error.remedy else "Mend the cause, then `cpa retry`."
+    if snapshot.spec.locale == "de":
+        who = f"Versuch {run.epoch}" if run.agent else "Die Aufgabe"
+        text = f"{who} ist gescheitert{_last_error(snapshot, run)}."
+    else:
+        text = f"{f'Attempt {run.epoch}' if run.agent else 'It'} failed{_last_error(snapshot, run)}."
+    remedy = _remedy(run, "Mend the cause, then `cpa retry`.")
     return _say(snapshot, run, Reason.FAILED, text, remedy, Actor.REQUESTER)
 
 
@@ -268,12 +275,12 @@ def _unproved(snapshot: Snapshot, run: TaskRun) -> Explanation:
     return _say(snapshot, run, Reason.UNPROVED, text, remedy, Actor.REQUESTER)
 
 
-def _last_error(run: TaskRun) -> str:
-    error = run.error
+def _last_error(snapshot: Snapshot, run: TaskRun) -> str:
+    error, locale = run.error, snapshot.spec.locale
     if error is None:
         return ""
-    message = f" ({error.message.rstrip('.')})" if error.message else ""
-    return f" with {error.failure.value} {error.code}{message}"
+    message = f" ({translated(error.message, locale).rstrip('.')})" if error.message else ""
+    return f" {'mit' if locale == 'de' else 'with'} {error.failure.value} {error.code}{message}"
 
 
 def _remedy(run: TaskRun, otherwise: str) -> str:
@@ -283,4 +290,6 @@ def _remedy(run: TaskRun, otherwise: str) -> str:
 def _say(
     snapshot: Snapshot, run: TaskRun, reason: Reason, evidence: str, remedy: str, actor: Actor = Actor.NOBODY
 ) -> Explanation:
+    locale = snapshot.spec.locale
+    evidence, remedy = translated(evidence, locale), translated(remedy, locale)
     return Explanation(snapshot.spec.tasks[run.index].id, run.status, reason, evidence, remedy, actor)

@@ -132,6 +132,8 @@ class JobSpec(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Name of the key it came with: may not allow its own tasks. Set by the door, never by the client."""
     answer: str = ""
     """What the requester is told at the end; its references to results are filled then (`core.answers`)."""
+    locale: str = ""
+    """`de` where failures are told in German; else they are told as they were put."""
 
 
 class TaskError(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -297,13 +297,14 @@ def compile(
     environment_wait: float = 3600.0,
     requester: str = "",
     answer: str = "",
+    locale: str = "",
 ) -> JobSpec:
     """The job the plan describes. Durations in seconds; `timeout` 0 is unlimited.
 
     Tasks keep the order of writing wherever dependencies allow: each comes after those it needs. `tainted` of
     a task names all of its arguments that can hold text from outside, references included. Exactly the tasks
     with `references` are to be filled at dispatch; the arguments of all others are final. `requester` is whom the
-    request came from, who may not allow its tasks.
+    request came from, who may not allow its tasks; `locale` the language in which they are told what failed.
     Raises what the checks of the graph raise, and `InvalidDocument` for an empty plan.
     """
     if not graph.tasks:
@@ -324,6 +325,7 @@ def compile(
         environment_wait=milliseconds(environment_wait),
         requester=requester,
         answer=answer,
+        locale="de" if locale == "de" else "",
     )
     try:
         msgspec.json.encode((intent, description, spec.context))

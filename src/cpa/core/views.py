@@ -18,6 +18,8 @@ from cpa.core.approval import shown
 from cpa.core.audit import Stored, entry
 from cpa.core.commands import AskPerson
 from cpa.core.display import displayed
+from cpa.core.events import TaskFailed
+from cpa.core.failures import translated
 from cpa.core.job import JobHead, JobSpec, JobStatus, Snapshot, TaskRun, TaskSpec, TaskStatus
 from cpa.core.people import needed, said_yes
 
@@ -208,9 +210,13 @@ def task_views(snapshot: Snapshot, *, offset: int = 0, limit: int | None = None)
     return [_task(spec, run) for run in snapshot.tasks[offset:end]]
 
 
-def event_view(stored: Stored, tasks: Sequence[str]) -> EventView:
-    """One event, told in a line. `tasks` are the ids of the plan's tasks, by index."""
-    told = entry(stored, tasks)
+def event_view(stored: Stored, tasks: Sequence[str], locale: str = "") -> EventView:
+    """One event, told in a line. `tasks` are the ids of the plan's tasks, by index; why one failed is told in the
+    language of the request, `locale`."""
+    told, summary = entry(stored, tasks), None
+    if isinstance(stored.event, TaskFailed):
+        message = stored.event.message
+        summary = f"{told.text.removesuffix(message)}{translated(message, locale)}"
     return EventView(
         seq=told.number,
         type=told.type,
@@ -218,7 +224,7 @@ def event_view(stored: Stored, tasks: Sequence[str]) -> EventView:
         task=told.task or None,
         agent=told.agent or None,
         epoch=told.epoch or None,
-        summary=told.text,
+        summary=told.text if summary is None else summary,
         leaf=told.leaf,
         artifacts=list(told.artifacts),
     )
@@ -318,15 +324,20 @@ def _task(spec: JobSpec, run: TaskRun) -> Task:
         since=moment(run.since) if run.since else None,
         reason=run.reason or None,
         result=run.result,
-        error=_failure(run),
+        error=_failure(spec, run),
     )
 
 
-def _failure(run: TaskRun) -> Failure | None:
+def _failure(spec: JobSpec, run: TaskRun) -> Failure | None:
     if run.error is None:
         return None
     error = run.error
-    return Failure(failure=error.failure.value, code=error.code, message=error.message, remedy=error.remedy)
+    return Failure(
+        failure=error.failure.value,
+        code=error.code,
+        message=translated(error.message, spec.locale),
+        remedy=translated(error.remedy, spec.locale),
+    )
 
 
 def _first_error(snapshot: Snapshot) -> Failure | None:
@@ -334,4 +345,4 @@ def _first_error(snapshot: Snapshot) -> Failure | None:
         return None
     failed = (run for run in snapshot.tasks if run.status is TaskStatus.FAILED and run.error is not None)
     first = min(failed, key=lambda run: (run.since, run.index), default=None)
-    return None if first is None else _failure(first)
+    return None if first is None else _failure(snapshot.spec, first)

@@ -208,6 +208,7 @@ class Planner:
             timeout=request.timeout or own,
             max_parallel=self.max_parallel,
             answer=answer,
+            locale=intent.locale if intent is not None else _context(request).locale or "",
             requester="" if self.approve_own else request.requester,
         )
         return Plan(

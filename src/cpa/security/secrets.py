@@ -65,9 +65,9 @@ class EnvironmentAndFileSecrets:
         return self._folder / name if tenant == _DEFAULT_TENANT else self._folder / tenant / name
 
     def _read(self, path: Path, name: str, variable: str) -> str:
-        places = f"the file {path} (mode 0600)"
+        remedy = f"set the file {path} (mode 0600)"
         if variable:
-            places = f"the environment variable {variable} or {places}"
+            remedy = f"set the environment variable {variable} or the file {path} (mode 0600)"
         try:
             # Non-blocking, so that a pipe left in the folder cannot hold up the caller.
             descriptor = os.open(
@@ -75,7 +75,7 @@ class EnvironmentAndFileSecrets:
             )
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(
-                f"the secret '{name}' is not set", field="secret", value=name, remedy=f"set {places}"
+                f"the secret '{name}' is not set", field="secret", value=name, remedy=remedy
             ) from None
         except OSError as error:
             raise Forbidden(

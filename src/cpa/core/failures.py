@@ -1,0 +1,210 @@
+"""What failed, and what to do about it, in the language of the request.
+
+A failure is stored as its executor put it, in English; that is what the trail holds. Who asked in German reads it
+in German: a sentence that stands here is shown as its translation, with what was filled in kept as it is. Any other, of
+an agent of one's own say, is shown as it was written."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+_LONGEST: Final = 2_000
+"""Characters of a sentence that is looked up."""
+
+GERMAN: Final[dict[str, str]] = {
+    # -- of the scheduler
+    "no answer in time": "keine Antwort in der erlaubten Zeit",
+    "looked for the effect and did not find it": "die Wirkung wurde gesucht und nicht gefunden",
+    "{by} says it did not happen": "{by} sagt, dass es nicht geschehen ist",
+    "{by} said no": "{by} hat Nein gesagt",
+    "not enough people said yes in time": "nicht genug Personen haben rechtzeitig Ja gesagt",
+    "{by} will not say": "{by} will dazu nichts sagen",
+    "nobody answered in time": "niemand hat rechtzeitig geantwortet",
+    "this is not the action that people said yes to": "das ist nicht die Aktion, zu der Ja gesagt wurde",
+    "retry the job: they are asked anew": "bitte den Auftrag wiederholen: es wird neu gefragt",
+    "it was done, but its result cannot be kept: {reason}": (
+        "es ist geschehen, aber das Ergebnis lässt sich nicht aufbewahren: {reason}"
+    ),
+    "Ask for less, or have large content stored as a file.": (
+        "Bitte weniger abfragen, oder große Inhalte als Datei ablegen lassen."
+    ),
+    "No executor performs `{action}`.": "Niemand führt `{action}` aus.",
+    "`{action}` was cut off after {seconds} s.": "`{action}` wurde nach {seconds} s abgebrochen.",
+    "Give the task a longer timeout, or look why its target is slow.": (
+        "Bitte der Aufgabe mehr Zeit geben, oder nachsehen, warum ihr Ziel langsam ist."
+    ),
+    "The executor of `{action}` failed with {kind}.": (
+        "Die Ausführung von `{action}` ist mit {kind} gescheitert."
+    ),
+    "This is a defect of the executor; its log holds the traceback.": (
+        "Das ist ein Fehler im Programm; näheres steht im Protokoll."
+    ),
+    "Agent {agent} says it is done; the effect was not found, or there is no place to look for it.": (
+        "{agent} meldet es als getan; die Wirkung wurde nicht gefunden, oder es gibt keinen Ort, an dem "
+        "man sie sehen könnte."
+    ),
+    "Look at the target; a mail is proved where mail.imap_url in cpa.yaml names the sender's mailbox.": (
+        "Bitte am Ziel nachsehen; eine Mail wird bewiesen, wo mail.imap_url in cpa.yaml das Postfach des "
+        "Absenders nennt."
+    ),
+    "Mend the cause, then `cpa retry`.": "Bitte die Ursache beheben, dann `cpa retry`.",
+    # -- secrets and arguments
+    "the secret '{name}' is not set": "das Geheimnis „{name}“ ist nicht gesetzt",
+    "set the file {path} (mode 0600)": "bitte in die Datei {path} schreiben (Rechte 0600)",
+    "set the environment variable {variable} or the file {path} (mode 0600)": (
+        "bitte in die Umgebungsvariable {variable} oder in die Datei {path} schreiben (Rechte 0600)"
+    ),
+    "the argument '{name}' of {action} comes from a mail, page, document or model": (
+        "das Argument „{name}“ von {action} stammt aus einer Mail, einer Seite, einem Dokument oder "
+        "einem Modell"
+    ),
+    "let the requester or the configuration name '{name}'": (
+        "„{name}“ muss die Bitte selbst oder die Konfiguration nennen"
+    ),
+    # -- files
+    "there is no file '{place}'": "die Datei „{place}“ gibt es nicht",
+    "check the path, or run the task first that makes the file": (
+        "bitte den Pfad prüfen, oder zuerst die Aufgabe ausführen, die die Datei erzeugt"
+    ),
+    "'{target}' exists and holds something else": "„{target}“ gibt es schon, mit anderem Inhalt",
+    "choose another target, or move the old file away first": (
+        "bitte ein anderes Ziel wählen, oder die alte Datei zuerst wegräumen"
+    ),
+    "'{place}' may not be touched: {reason}": "„{place}“ darf nicht angefasst werden: {reason}",
+    "give the user that runs the scheduler the right to it": (
+        "bitte dem Benutzer, unter dem CPA läuft, das Recht dazu geben"
+    ),
+    "'{path}' is outside the allowed folders ({allowed})": (
+        "„{path}“ liegt außerhalb der erlaubten Ordner ({allowed})"
+    ),
+    "use a path below one of them, or add the folder to the setting files": (
+        "bitte einen Pfad darunter verwenden, oder den Ordner in der Einstellung files ergänzen"
+    ),
+    "no folder is configured for files": "für Dateien ist kein Ordner eingestellt",
+    "name the folders in the setting files": "bitte die Ordner in der Einstellung files nennen",
+    "'{place}' cannot be written: {reason}": "„{place}“ lässt sich nicht schreiben: {reason}",
+    "make room on the disk": "bitte Platz auf dem Datenträger schaffen",
+    # -- mail
+    "the SMTP server {server}": "der SMTP-Server {server}",
+    "the IMAP server {server}": "der IMAP-Server {server}",
+    "no mail account '{name}' is configured": "das Mailkonto „{name}“ ist nicht eingerichtet",
+    "set smtp_url, imap_url and mail_from, or name one of the configured accounts": (
+        "bitte smtp_url, imap_url und mail_from setzen, oder eines der eingerichteten Konten nennen"
+    ),
+    "{where} cannot be reached: {reason}": "{where} ist nicht erreichbar: {reason}",
+    "{where} refused the user '{user}' ({code})": "{where} hat den Benutzer „{user}“ abgelehnt ({code})",
+    "{where} refused the user '{user}'": "{where} hat den Benutzer „{user}“ abgelehnt",
+    "check the user in smtp_url and the secret that holds the password": (
+        "bitte den Benutzer in smtp_url prüfen, und das Geheimnis mit dem Kennwort"
+    ),
+    "check the user in imap_url and the secret that holds the password": (
+        "bitte den Benutzer in imap_url prüfen, und das Geheimnis mit dem Kennwort"
+    ),
+    "{where} refused a recipient, so nothing was sent: {shown}": (
+        "{where} hat einen Empfänger abgelehnt, darum wurde nichts verschickt: {shown}"
+    ),
+    "correct or remove the address and retry the job": (
+        "bitte die Adresse berichtigen oder weglassen und den Auftrag wiederholen"
+    ),
+    "{where} refused {what}: {code} {reason}": "{where} hat {what} abgelehnt: {code} {reason}",
+    "the message": "die Nachricht",
+    "the sender {sender}": "den Absender {sender}",
+    "ask whoever runs the mail server why": "bitte beim Betreiber des Mailservers nach dem Grund fragen",
+    "send a smaller attachment, or a link to it": (
+        "bitte einen kleineren Anhang schicken, oder einen Link darauf"
+    ),
+    "no protected connection to {where}: {reason}": "keine geschützte Verbindung, {where}: {reason}",
+    "the connection to {where} broke: {reason}": "die Verbindung ist abgebrochen, {where}: {reason}",
+    "the attachments ({names}) have {size}, the limit is {limit}": (
+        "die Anhänge ({names}) haben {size}, erlaubt sind {limit}"
+    ),
+    "send a smaller file, or put it where the recipient can fetch it and mail the link": (
+        "bitte eine kleinere Datei schicken, oder sie zum Abholen ablegen und den Link schicken"
+    ),
+    "{where} has no folder '{folder}' for '{user}'": "{where} hat für „{user}“ keinen Ordner „{folder}“",
+    "check the name of the folder, in the server's own spelling": (
+        "bitte den Namen des Ordners prüfen, in der Schreibweise des Servers"
+    ),
+    # -- web and http
+    "no answer within {seconds} s": "keine Antwort innerhalb von {seconds} s",
+    "the connection broke: {reason}": "die Verbindung ist abgebrochen: {reason}",
+    "it is tried again; check whether the service runs": (
+        "es wird noch einmal versucht; bitte prüfen, ob der Dienst läuft"
+    ),
+    "{url} cannot be reached.": "{url} ist nicht erreichbar.",
+    "Check that the portal is up, and the address.": (
+        "Bitte prüfen, ob das Portal läuft und die Adresse stimmt."
+    ),
+    "{url} did not load in time.": "{url} wurde nicht rechtzeitig geladen.",
+    "{action} did not end in time.": "{action} wurde nicht rechtzeitig fertig.",
+    "{action} did not end in time after it was sent.": (
+        "{action} wurde nach dem Absenden nicht rechtzeitig fertig."
+    ),
+    "Not found on the page in time: {selector}": "Auf der Seite nicht rechtzeitig gefunden: {selector}",
+    "The nearest there is: {near}": "Am ähnlichsten ist: {near}",
+    "Look at the picture.": "Bitte das Bild ansehen.",
+    "The element is there, but hidden, disabled, covered or moving.": (
+        "Das Element ist da, aber verborgen, gesperrt, verdeckt oder in Bewegung."
+    ),
+    "Wait for it, or close what covers it.": "Bitte darauf warten, oder schließen, was es verdeckt.",
+    "The selector finds {count} elements where one is meant.": (
+        "Der Selektor findet {count} Elemente statt einem."
+    ),
+    "Make it more precise, or take one of them with `>> nth=0`.": (
+        "Bitte genauer fassen, oder mit `>> nth=0` eines davon nehmen."
+    ),
+    "The portal answered with an error ({status}).": (
+        "Das Portal hat mit einem Fehler geantwortet ({status})."
+    ),
+    "It is tried again; if it stays, ask the portal's operator.": (
+        "Es wird noch einmal versucht; bleibt es dabei, bitte den Betreiber des Portals fragen."
+    ),
+    "The portal refused the page ({status}).": "Das Portal hat die Seite verweigert ({status}).",
+    "The click started no download in time.": "Der Klick hat nicht rechtzeitig zu einem Download geführt.",
+    "The download did not start in time.": "Der Download hat nicht rechtzeitig begonnen.",
+    "The download did not finish in time.": "Der Download wurde nicht rechtzeitig fertig.",
+    "Give the task a longer timeout.": "Bitte der Aufgabe mehr Zeit geben.",
+    "Look at the picture for what the portal shows instead.": (
+        "Das Bild zeigt, was statt dessen auf dem Portal steht."
+    ),
+    "{host}:{port} leads to the non-public address {found}": (
+        "{host}:{port} führt zu der nicht öffentlichen Adresse {found}"
+    ),
+    "{host}:{port} is a local name": "{host}:{port} ist ein Name im lokalen Netz",
+    "if it is meant to be reached, add '{host}:{port}' to the setting allow_private": (
+        "soll sie erreichbar sein, bitte „{host}:{port}“ in der Einstellung allow_private ergänzen"
+    ),
+    "This job has no open page, and none that could be restored.": (
+        "Dieser Auftrag hat keine offene Seite, und keine, die sich wiederherstellen ließe."
+    ),
+    "Begin with web.goto; if the job had signed in, requeue it from that step.": (
+        "Bitte mit web.goto beginnen; war der Auftrag angemeldet, von diesem Schritt an wiederholen."
+    ),
+    "The browser or its page ended before the step was done.": (
+        "Der Browser oder seine Seite endete vor dem Schritt."
+    ),
+    "Look at the target whether it happened.": "Bitte am Ziel nachsehen, ob es geschehen ist.",
+}
+"""German for the sentences of the shipped executors and of the scheduler. `{name}` stands for what was filled in;
+the tests find every sentence in the code that says it."""
+
+_PLACE = re.compile(r"\\\{(\w+)\\\}")
+_PATTERNS: Final = tuple(
+    (re.compile(_PLACE.sub(r"(?P<\1>.+?)", re.escape(english)), re.DOTALL), german)
+    for english, german in GERMAN.items()
+)
+
+
+def translated(text: str, locale: str) -> str:
+    """A sentence about a failure in the language of the request, as far as it is known in it."""
+    return _german(text) if locale == "de" and len(text) <= _LONGEST else text
+
+
+@lru_cache(maxsize=1024)
+def _german(text: str) -> str:
+    for pattern, german in _PATTERNS:
+        if found := pattern.fullmatch(text):
+            return german.format(**{name: _german(value) for name, value in found.groupdict().items()})
+    return text

@@ -1,0 +1,118 @@
+"""Failures in the language of the request: nothing is translated that nobody says, nothing filled in is lost."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from string import Formatter
+
+import pytest
+from tests.core.situations import Story, task
+
+from cpa.core.classes import FailureClass
+from cpa.core.explain import explain
+from cpa.core.failures import GERMAN, translated
+from cpa.core.views import job_detail
+
+SOURCE = Path(__file__).parents[2] / "src" / "cpa"
+PLACE = re.compile(r"\{\w*\}")
+
+
+def sentences(node: ast.AST) -> Iterator[str]:
+    """What a piece of code may say, with {} for what is filled in."""
+    match node:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.JoinedStr(values=parts):
+            yield "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in parts)  # type: ignore[misc]
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            yield from (a + b for a in sentences(left) for b in sentences(right))
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from (*sentences(body), *sentences(orelse))
+
+
+def in_code() -> set[str]:
+    files = [file for file in SOURCE.rglob("*.py") if file.name != "failures.py"]
+    nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text("utf-8"))))
+    return {text for node in nodes for text in sentences(node)}
+
+
+def test_every_sentence_is_one_that_is_said() -> None:
+    said = in_code()
+    spoken = {PLACE.sub("{}", english) for english in GERMAN}
+    of_hosts = {f"{{}}:{{}} {text}" for text in said}
+    assert sorted(spoken - said - of_hosts) == []
+
+
+@pytest.mark.parametrize(("english", "german"), GERMAN.items())
+def test_a_translation_keeps_what_was_filled_in(english: str, german: str) -> None:
+    places = {name for _, name, _, _ in Formatter().parse(english) if name}
+    assert {name for _, name, _, _ in Formatter().parse(german) if name} == places
+    filled = {name: f"<{name} {{x}} 'Tür'\n>" for name in places}
+    assert translated(english.format(**filled), "de") == german.format(**filled)
+    assert translated(english.format(**filled), "en") == english.format(**filled)
+
+
+def test_what_was_filled_in_is_translated_where_it_is_a_sentence_itself() -> None:
+    said = "the SMTP server smtp://mail.example:25 cannot be reached: Connection refused"
+    assert translated(said, "de") == (
+        "der SMTP-Server smtp://mail.example:25 ist nicht erreichbar: Connection refused"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "The moon is full.", "{url}", "no answer in time" + " " * 3000])
+def test_what_is_not_known_stays(text: str) -> None:
+    assert translated(text, "de") == text
+
+
+def missing_secret(locale: str) -> Story:
+    story = Story(task("a"), task("b"), locale=locale)
+    story.deferred(1)
+    story.begun()
+    story.failed(
+        failure=FailureClass.BUSINESS,
+        code="secret_missing",
+        message="the secret 'tür' is not set",
+        remedy="set the file cpa-data/secrets/tür (mode 0600)",
+    )
+    return story
+
+
+def test_a_job_asked_for_in_german_tells_its_failure_in_german() -> None:
+    snapshot = missing_secret("de").job.snapshot()
+    shown, explained = job_detail(snapshot), explain(snapshot)[0]
+    message, remedy = (
+        "das Geheimnis „tür“ ist nicht gesetzt",
+        "bitte in die Datei cpa-data/secrets/tür schreiben",
+    )
+
+    for failure in (shown.job.error, shown.tasks[0].error):
+        assert failure is not None
+        assert (failure.code, failure.message) == ("secret_missing", message)
+        assert failure.remedy.startswith(remedy)
+    assert explained.evidence == f"Versuch 1 ist gescheitert mit business secret_missing ({message})."
+    assert explained.remedy.startswith(remedy)
+    assert snapshot.tasks[0].error is not None
+    assert snapshot.tasks[0].error.message == "the secret 'tür' is not set"  # as it is stored
+
+
+def test_a_job_asked_for_in_another_language_tells_it_as_it_is_stored() -> None:
+    snapshot = missing_secret("").job.snapshot()
+    shown = job_detail(snapshot).tasks[0].error
+
+    assert shown is not None
+    assert shown.message == "the secret 'tür' is not set"
+    assert explain(snapshot)[0].evidence.startswith(
+        "Attempt 1 failed with business secret_missing (the secret"
+    )
+
+
+def test_what_failed_before_it_was_begun_is_told_in_german_too() -> None:
+    story = Story(task("a", approval=True), locale="de")
+    story.answered(False)
+
+    found = explain(story.job.snapshot())[0]
+    assert found.evidence == "Die Aufgabe ist gescheitert mit policy approval_denied (Jörg hat Nein gesagt)."
+    assert found.remedy == "Bitte die Ursache beheben, dann `cpa retry`."
