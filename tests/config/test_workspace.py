@@ -57,6 +57,19 @@ def test_own_intents_replace_shipped_ones_of_the_same_name(tmp_path: Path) -> No
     assert [definition.name for definition in alone.definitions] == ["mail.send"]
 
 
+def test_what_is_not_understood_is_answered_with_own_examples_first(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "version: 1\nintents:\n  own.ping:\n    description: d\n    patterns: [{regex: ping}]\n"
+        '    examples: ["Ping the machine", "Bitte ein Ping für die Maschine"]\n    tasks: [{action: flow.noop}]\n'
+    )
+    router = load_workspace(write(tmp_path, "version: 1\nintents: [own.yaml]\n")).intents
+    assert 'For example: "Ping the machine"; "Send a mail' in router.route("asdf").question
+    assert (
+        "Zum Beispiel: „Bitte ein Ping für die Maschine“; „Schreibe"
+        in router.route("Kundenübersicht").question
+    )
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "says"),
     [

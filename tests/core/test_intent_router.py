@@ -82,6 +82,14 @@ def test_me_is_the_requester_when_the_channel_knows_an_address() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"), [("asdf", Reason.NOT_UNDERSTOOD), ("Rechnung", Reason.STATEMENT)]
+)
+def test_of_words_that_nobody_knows_nothing_is_said_but_that(text: str, reason: Reason) -> None:
+    answer = route(text)
+    assert (answer.reason, answer.detail) == (reason, text)
+
+
 def test_a_missing_argument_is_asked_for_in_the_language_of_the_request() -> None:
     answer = route("Hole die neueste Rechnung aus dem Portal.")
     assert (answer.name, answer.missing, answer.complete) == ("portal.invoice.download", ("customer",), False)

@@ -172,7 +172,10 @@ def graph(detail: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> 
     title = Text(f"{sign(head['status'])} {status}", style=f"bold {COLOURS.get(head['status'], '')}")
     title.append(f"  {head['id']}  ", style="default")
     title.append(shorten(head["description"] or head["intent"], 90), style="italic")
-    rows = Table.grid(padding=(0, 2))
+    rows = Table.grid(padding=(0, 2), expand=True)
+    for _ in range(3):
+        rows.add_column(no_wrap=True)
+    rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)  # a failure is told whole below
     depth: dict[str, int] = {}
     for task in detail["tasks"]:
         depth[task["id"]] = 1 + max((depth.get(need, 0) for need in task["depends_on"]), default=0)

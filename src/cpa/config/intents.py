@@ -93,12 +93,14 @@ def load_intents(path: Path) -> IntentFile:
 
 def router_of(sources: Sequence[IntentFile]) -> IntentRouter:
     """One router over several files. A later file's intent replaces an earlier one of the same name, and its
-    word groups are added to the earlier ones."""
+    word groups are added to the earlier ones. Its intents come first where some are shown as examples: what people
+    have written themselves is more likely meant than what CPA brings along."""
     definitions: dict[str, IntentDefinition] = {}
     words: dict[str, tuple[str, ...]] = {}
     verbs: dict[str, dict[Any, tuple[str, ...]]] = {}
     for source in sources:
-        definitions |= {definition.name: definition for definition in source.definitions}
+        own = {definition.name: definition for definition in source.definitions}
+        definitions = own | {name: known for name, known in definitions.items() if name not in own}
         for name, listed in source.vocabulary.words.items():
             words[name] = (*words.get(name, ()), *listed)
         for name, forms in source.vocabulary.verbs.items():

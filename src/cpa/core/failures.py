@@ -1,8 +1,8 @@
 """What failed, and what to do about it, in the language of the request.
 
 A failure is stored as its executor put it, in English; that is what the trail holds. Who asked in German reads it
-in German: a sentence that stands here is shown as its translation, with what was filled in kept as it is. Any other,
-of an agent of one's own say, is shown as it was written."""
+in German: a sentence that stands here is shown as its translation, and what was filled in is kept. Any other, of an
+agent of one's own say, is shown as it was written."""
 
 from __future__ import annotations
 

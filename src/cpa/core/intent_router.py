@@ -152,6 +152,11 @@ class IntentRouter:
         acting = [r for r in text.readings if r.verbs and r.mood is not Mood.ASIDE] or list(text.readings)
         if acting[0].mood is Mood.STATEMENT and (word := unknown_verb(acting[0])):
             return Reason.UNKNOWN_VERB, word
+        if acting[0].mood is Mood.STATEMENT and all(
+            m.token.kind != "word" or not m.tags for m in acting[0].marked
+        ):
+            # Nothing in it is known, so nothing can be said about what it is.
+            return Reason.NOT_UNDERSTOOD, _written(acting[0].sentence, text.utterance)
         return _MOOD_REASON.get(acting[0].mood, Reason.NO_REQUEST), _written(
             acting[0].sentence, text.utterance
         )

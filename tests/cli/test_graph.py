@@ -1,0 +1,34 @@
+"""What a job looks like on a narrow terminal."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from cpa.cli.terminal import graph
+
+
+def task(name: str, **more: Any) -> dict[str, Any]:
+    return {"id": name, "action": "web.wait_for", "status": "done", "depends_on": [], **more}
+
+
+def test_a_long_failure_keeps_its_line_and_the_names_stay_whole() -> None:
+    failure = {"code": "customer_ambiguous", "message": "Das Portal kennt mehrere Kunden dieses Namens."}
+    detail = {
+        "job": {"id": "01", "status": "failed", "description": "Hole die Rechnung", "intent": ""},
+        "tasks": [
+            task("anmelden"),
+            task("gefunden", status="failed", error=failure, depends_on=["anmelden"]),
+        ],
+    }
+    screen = io.StringIO()
+    Console(file=screen, width=60).print(graph(detail))
+    lines = [line.rstrip() for line in screen.getvalue().splitlines()]
+
+    assert len(lines) == 3
+    assert lines[1].split() == ["anmelden", "web.wait_for", "✔", "done"]
+    assert lines[2].split()[:4] == ["gefunden", "web.wait_for", "✘", "failed"]
+    assert "customer_am" in lines[2]
+    assert lines[2].endswith("…")
