@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-_LONGEST: Final = 2_000
+_LONGEST: Final = 1_000
 """Characters of a sentence that is looked up."""
 
 GERMAN: Final[dict[str, str]] = {
@@ -190,11 +190,7 @@ GERMAN: Final[dict[str, str]] = {
 """German for the sentences of the shipped executors and of the scheduler. `{name}` stands for what was filled in;
 the tests find every sentence in the code that says it."""
 
-_PLACE = re.compile(r"\\\{(\w+)\\\}")
-_PATTERNS: Final = tuple(
-    (re.compile(_PLACE.sub(r"(?P<\1>.+?)", re.escape(english)), re.DOTALL), german)
-    for english, german in GERMAN.items()
-)
+_PLACE: Final = re.compile(r"\\\{(\w+)\\\}")
 
 
 def translated(text: str, locale: str) -> str:
@@ -204,7 +200,16 @@ def translated(text: str, locale: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _german(text: str) -> str:
-    for pattern, german in _PATTERNS:
+    for pattern, german in _patterns():
         if found := pattern.fullmatch(text):
             return german.format(**{name: _german(value) for name, value in found.groupdict().items()})
     return text
+
+
+@lru_cache(maxsize=1)
+def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Not made before the first failure asks for them: that costs more than the start of a command should."""
+    return tuple(
+        (re.compile(_PLACE.sub(r"(?P<\1>.+?)", re.escape(english)), re.DOTALL), german)
+        for english, german in GERMAN.items()
+    )
