@@ -4,6 +4,7 @@ attempts    what an agent was asked for stays open until its answer, its lost le
             leases are lost than `environment_wait` has room for
 cancel      nothing is asked for any more once a cancel was taken
 done        a job is done when each of its tasks is done or skipped
+ended       a run that has ended changes only when the next one is opened, or the job discarded
 runs        what is satisfied stays as it is in the next run, unless a person says otherwise; no more runs than
             `max_retries` allows, but from the dead letters
 approval    arguments change by a person's word alone; a question of one run is not that of the next
@@ -52,22 +53,26 @@ class Conduct:
         """By task: leases lost in this run, where that means another try."""
         self._opened = 0
         """Runs after the first."""
-        self._discarded = False
+        self._discarded = self._ended = False
         self._kept: frozenset[int] = frozenset()
         """Tasks that stay as they are in this run."""
 
     def step(
         self,
-        before: Outbox,
+        closed: Collection[Command],
         events: Sequence[Event],
         head: JobHead,
         moved: Collection[TaskRun],
         after: Outbox,
     ) -> Iterator[Broken]:
-        """What these events broke; `moved` are the task runs as they left them."""
+        """What these events broke. `closed`: what was open before and is not `after`; `moved`: the task runs that are
+        not as they were."""
+        if self._ended and not isinstance(events[0], JobReopened | JobDiscarded):
+            yield "ended", f"{events[0]} counts after the end of the run"
+        self._ended = head.status.ended
         for event in events:
             yield from self._event(event)
-        yield from self._attempts(before, events, after)
+        yield from self._attempts(closed, events, after)
         yield from self._questions(head, after)
         for run in moved:
             yield from self._moved(events, run)
@@ -107,15 +112,17 @@ class Conduct:
             index for index, run in self._runs.items() if run.status in SATISFIED and index not in again
         )
 
-    def _attempts(self, before: Outbox, events: Sequence[Event], after: Outbox) -> Iterator[Broken]:
-        for key, (command, _) in before.items():
+    def _attempts(
+        self, closed: Collection[Command], events: Sequence[Event], after: Outbox
+    ) -> Iterator[Broken]:
+        for command in closed:
             if not isinstance(command, RequestTask | CancelAttempt):
                 continue
-            keys = (key, f"cancel:{command.task}:{command.epoch}")
-            if keys[0] in after or keys[1] in after:
+            keys = (command.key, f"cancel:{command.task}:{command.epoch}")
+            if keys[1] in after:
                 continue
             if not any(_ends(event, command, keys) for event in events):
-                yield "attempts", f"{key} is not open any more, and {command.agent} was not heard"
+                yield "attempts", f"{command.key} is open no more, and {command.agent} was not heard"
 
     def _questions(self, head: JobHead, after: Outbox) -> Iterator[Broken]:
         for key, (command, _) in after.items():

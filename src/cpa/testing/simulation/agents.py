@@ -26,7 +26,7 @@ from cpa.orchestrator.registration import Registration
 from cpa.ports.agents import Acknowledgement, AgentStatus, Beat, Named
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 from cpa.ports.keys import Caller, Scope
-from cpa.testing.simulation.claims import attempts_of, check_acknowledged, check_beat, check_restart
+from cpa.testing.simulation.claims import SETTLE, attempts_of, check_acknowledged, check_beat, check_restart
 from cpa.testing.simulation.lies import invented, pretend
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ ACTIONS = {
 }
 BEAT, LEASE = 5.0, 15.0
 """Seconds, as the scheduler says when an agent registers."""
-SETTLE = 60.0
-"""Seconds after which an effect that is not there will not come any more."""
 RESEND = 2.0
 """Seconds after which an answer that was not acknowledged is said again."""
 
@@ -52,15 +50,22 @@ class Hands(BaseExecutor):
 
     actions: ClassVar[tuple[str, ...]] = tuple(ACTIONS.values())
 
-    def __init__(self, world: World, name: str, awake: Callable[[], Awaitable[None]]) -> None:
-        """`awake` returns once the process goes on; of a dead one it never does."""
-        self._world, self._name, self._awake = world, name, awake
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        awake: Callable[[], Awaitable[None]],
+        deaf: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`awake` returns once the process goes on; of a dead one it never does. `deaf`: what never ends does not
+        stop either."""
+        self._world, self._name, self._awake, self._deaf = world, name, awake, deaf
         self.speed = 1.0
 
     async def execute(self, request: ActionRequest) -> ExecutionResult:
         world, chance = self._world, self._world.agent_chance
         if world.strikes("stuck_agents", chance, 0.3):
-            await self._sleep(100_000)
+            await self._stick()
         for fault, failure in _FAILURES.items():
             if world.strikes(fault, chance, 0.5):
                 return ExecutionResult.failed(failure, fault, "it would not work")
@@ -80,6 +85,18 @@ class Hands(BaseExecutor):
             return Verification(verdict=Verdict.ABSENT, evidence="it is not there")
         again = max(SETTLE - request.age, 1.0)
         return Verification(verdict=Verdict.UNKNOWN, evidence="not there yet", look_again=again)
+
+    async def _stick(self) -> None:
+        """Never end; in every other process, not even when told to stop, as long as it lives."""
+        told = False
+        while not told or (self._deaf() and self._world.faulty):
+            try:
+                await self._sleep(5.0 if told else 100_000)
+            except asyncio.CancelledError:
+                told = True
+                if not self._deaf():
+                    raise
+        raise asyncio.CancelledError
 
     async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -148,7 +165,7 @@ class Process:
         self.alive = True
         self.gone = False
         """It does not come back."""
-        self.hands = Hands(world, self.address, self.awake)
+        self.hands = Hands(world, self.address, self.awake, lambda: self.alive and self._lives % 2 == 0)
         self._going = asyncio.Event()
         self._going.set()
         self._rows: dict[str, _Row] = {}

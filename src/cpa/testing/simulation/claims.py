@@ -4,17 +4,17 @@ durable     what was acknowledged (a job, a message, a cancel, an answer) or sho
 leases      who is told to stop an attempt does not have it any more; what an agent named and names no more is
             given up; a new process has nothing of the one before it
 identity    nobody speaks, beats or registers for another
-proof       only who was asked to look is believed
+proof       only who was asked to look is believed, and absence once the settle time is over
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cpa.core.commands import CancelAttempt, RequestTask
-from cpa.core.events import Event
+from cpa.core.events import Event, LeaseLost, TaskFailed, TaskSucceeded, TaskVerified, TimerFired
 from cpa.core.lam_protocol import BaseMessage
 from cpa.ports.agents import Acknowledgement, Beat, Named
 from cpa.ports.engine import Outcome
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from cpa.testing.simulation.scheduler import Life
     from cpa.testing.simulation.world import World
 
+SETTLE: Final = 60.0
+"""Seconds after which an effect that is not there will not come any more."""
 _TENANT = "default"
 _SOON = 1.0
 """Seconds within which what is decided is stored, where the disk does what it should."""
@@ -77,6 +79,20 @@ def check_beat(
     if last is not None and last[:2] == (life, beat.instance) and (gone := last[2] - named):
         told = "it does not name it any more"
         loop.call_later(_SOON, _still_its_own, world, life, address, tuple(sorted(gone, key=str)), told)
+
+
+def check_absence(record: Record, event: TaskVerified) -> None:
+    """Somebody looked for an effect and did not find it. Raises `Violation`."""
+    ends = (TaskSucceeded, TaskFailed, LeaseLost)
+    times = [
+        each.time
+        for each, _ in record.events
+        if (isinstance(each, ends) and (each.task, each.epoch) == (event.task, event.epoch))
+        or (isinstance(each, TimerFired) and each.key.endswith(f":{event.task}:{event.epoch}"))
+    ]
+    if times and event.time - times[0] < SETTLE * 1000:
+        told = f"{event}, {event.time - times[0]} ms after the attempt, and it may still come"
+        raise Violation("proof", told)
 
 
 def check_restart(world: World, address: str, before: frozenset[Named], after: frozenset[Named]) -> None:

@@ -51,7 +51,8 @@ class Oracles:
             knowledge.run(run)
         self._due(job, rows)
         events = [event for event, _ in rows.events]
-        for oracle, told in conduct.step(before, events, head, rows.runs.values(), record.outbox):
+        closed = [command for key, (command, _) in before.items() if key not in record.outbox]
+        for oracle, told in conduct.step(closed, events, head, rows.runs.values(), record.outbox):
             raise Violation(oracle, f"{job}: {told}")
         commands = [command for command, _ in record.outbox.values()]
         broken = violations(JobState(head, graph, record.runs.values(), commands))

@@ -19,7 +19,7 @@ from uuid import UUID
 from structlog.testing import capture_logs
 
 from cpa.core.commands import Command
-from cpa.core.events import Event, LeaseLost
+from cpa.core.events import Event, LeaseLost, TaskVerified
 from cpa.core.job import JobStatus
 from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import CPAError, Unavailable
@@ -32,6 +32,7 @@ from cpa.repository.database import Database
 from cpa.repository.steps import SqlSteps
 from cpa.testing.schedules.knowledge import Violation
 from cpa.testing.simulation.agents import TENANT, Process
+from cpa.testing.simulation.claims import check_absence
 from cpa.testing.simulation.effects import Effects
 from cpa.testing.simulation.ending import check_books, check_end, check_leases, check_lost
 from cpa.testing.simulation.journal import Journal, Record
@@ -299,6 +300,8 @@ class World:
             self.trace("stored", record.head.id, type(event).__name__, *_told(event))
             if isinstance(event, LeaseLost):
                 check_lost(self, record, event)
+            elif isinstance(event, TaskVerified) and event.verdict == "absent" and self.oracles.clock:
+                check_absence(record, event)
         for key in record.outbox.keys() - before.keys():
             self._opened[record.head.id, key] = self.loop.time()
         self.oracles.step(before, record, rows)
