@@ -65,8 +65,8 @@ class Conduct:
         moved: Collection[TaskRun],
         after: Outbox,
     ) -> Iterator[Broken]:
-        """What these events broke. `closed`: what was open before and is not `after`; `moved`: the task runs that are
-        not as they were."""
+        """What these events broke. `closed`: what was open before and is not `after`; `moved`: the task runs that
+        are not as they were."""
         if self._ended and not isinstance(events[0], JobReopened | JobDiscarded):
             yield "ended", f"{events[0]} counts after the end of the run"
         self._ended = head.status.ended

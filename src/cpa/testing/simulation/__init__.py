@@ -6,9 +6,10 @@ SQLite, where that is asked for. Simulated are time, the network, what is durabl
 the effects that agents have.
 
     scenario                     what goes wrong, drawn from the seed
-    oracles, effects, ending     what must hold
+    oracles, conduct, effects, claims, circuits, ending
+                                 what must hold
     journal, scheduler           what is durable, and the process that is not
-    network, agents, lies        the other side
+    network, agents, hands, lies the other side
     people, troubles             those who ask and answer; what goes wrong by itself
     world                        all of it, once
     tier                         many runs; a failed one made small

@@ -8,25 +8,31 @@ there then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from cpa.agents.client import lost_in
 from cpa.agents.conversation import Conversations
 from cpa.agents.messages import Speaker
 from cpa.agents.outbox import Entry, Kept, Outbox
-from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.lam_protocol import BaseMessage, parse
 from cpa.errors import CPAError
 from cpa.executors.registry import ExecutorRegistry
 from cpa.orchestrator.registration import Registration
 from cpa.ports.agents import Acknowledgement, AgentStatus, Beat, Named
-from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
+from cpa.ports.executor import ActionRequest
 from cpa.ports.keys import Caller, Scope
-from cpa.testing.simulation.claims import SETTLE, attempts_of, check_acknowledged, check_beat, check_restart
+from cpa.testing.simulation.claims import (
+    attempts_of,
+    check_acknowledged,
+    check_beat,
+    check_restart,
+    impersonated,
+)
+from cpa.testing.simulation.hands import Hands
 from cpa.testing.simulation.lies import invented, pretend
 
 if TYPE_CHECKING:
@@ -34,80 +40,10 @@ if TYPE_CHECKING:
     from cpa.testing.simulation.world import World
 
 TENANT = "default"
-ACTIONS = {
-    EffectClass.IDEMPOTENT: "x.sim.set",
-    EffectClass.VERIFIABLE: "x.sim.post",
-    EffectClass.UNSAFE: "x.sim.press",
-}
 BEAT, LEASE = 5.0, 15.0
 """Seconds, as the scheduler says when an agent registers."""
 RESEND = 2.0
 """Seconds after which an answer that was not acknowledged is said again."""
-
-
-class Hands(BaseExecutor):
-    """Has effects, one for each attempt that comes so far."""
-
-    actions: ClassVar[tuple[str, ...]] = tuple(ACTIONS.values())
-
-    def __init__(
-        self,
-        world: World,
-        name: str,
-        awake: Callable[[], Awaitable[None]],
-        deaf: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """`awake` returns once the process goes on; of a dead one it never does. `deaf`: what never ends does not
-        stop either."""
-        self._world, self._name, self._awake, self._deaf = world, name, awake, deaf
-        self.speed = 1.0
-
-    async def execute(self, request: ActionRequest) -> ExecutionResult:
-        world, chance = self._world, self._world.agent_chance
-        if world.strikes("stuck_agents", chance, 0.3):
-            await self._stick()
-        for fault, failure in _FAILURES.items():
-            if world.strikes(fault, chance, 0.5):
-                return ExecutionResult.failed(failure, fault, "it would not work")
-        await self._sleep(chance.uniform(0.01, 3.0) * self.speed)
-        world.affect(request, self._name)
-        if world.strikes("unknown", chance, 0.5):
-            return ExecutionResult.failed(FailureClass.UNKNOWN_OUTCOME, "unknown", "the line went dead")
-        await self._sleep(chance.uniform(0.01, 3.0) * self.speed)
-        world.succeeded(request, self._name)
-        return ExecutionResult(success=True, result={"by": self._name})
-
-    async def verify(self, request: ActionRequest) -> Verification:
-        await self._sleep(self._world.agent_chance.uniform(0.01, 1.0))
-        if self._world.effects.happened(request):
-            return Verification(verdict=Verdict.HAPPENED, evidence="it is there", result={"by": "a look"})
-        if request.age >= SETTLE:
-            return Verification(verdict=Verdict.ABSENT, evidence="it is not there")
-        again = max(SETTLE - request.age, 1.0)
-        return Verification(verdict=Verdict.UNKNOWN, evidence="not there yet", look_again=again)
-
-    async def _stick(self) -> None:
-        """Never end; in every other process, not even when told to stop, as long as it lives."""
-        told = False
-        while not told or (self._deaf() and self._world.faulty):
-            try:
-                await self._sleep(5.0 if told else 100_000)
-            except asyncio.CancelledError:
-                told = True
-                if not self._deaf():
-                    raise
-        raise asyncio.CancelledError
-
-    async def _sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        await self._awake()
-
-
-_FAILURES = {
-    "technical": FailureClass.TECHNICAL,
-    "environment": FailureClass.ENVIRONMENT,
-    "business": FailureClass.BUSINESS,
-}
 
 
 @dataclass(slots=True)
@@ -330,6 +266,8 @@ class Process:
             before = attempts_of(scheduler, self.address)
             known = await self.world.agent_store.find(TENANT, self.name)
             told = (await scheduler.directory.register(wanted, self.caller)).agent
+            if known is not None and known.incarnation > wanted.incarnation:
+                impersonated(self.world, wanted.instance, "registers after it died")
             if known is None or known.instance != told.instance:
                 check_restart(self.world, self.address, before, attempts_of(scheduler, self.address))
             return told.id

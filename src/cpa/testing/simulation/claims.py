@@ -3,6 +3,7 @@
 durable     what was acknowledged (a job, a message, a cancel, an answer) or shown is stored
 leases      who is told to stop an attempt does not have it any more; what an agent named and names no more is
             given up; a new process has nothing of the one before it
+attempts    what is over is not handed out any more
 identity    nobody speaks, beats or registers for another
 proof       only who was asked to look is believed, and absence once the settle time is over
 """
@@ -10,9 +11,10 @@ proof       only who was asked to look is believed, and absence once the settle 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
+from cpa.agents.messages import is_look
 from cpa.core.commands import CancelAttempt, RequestTask
 from cpa.core.events import Event, LeaseLost, TaskFailed, TaskSucceeded, TaskVerified, TimerFired
 from cpa.core.lam_protocol import BaseMessage
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
 SETTLE: Final = 60.0
 """Seconds after which an effect that is not there will not come any more."""
 _TENANT = "default"
-_SOON = 1.0
+_SOON = 1.5
 """Seconds within which what is decided is stored, where the disk does what it should."""
+_KNOWN = 10.0
+"""Seconds after which a new life of the scheduler knows all attempts."""
 
 
 def check_acknowledged(world: World, message: BaseMessage, told: Acknowledgement) -> None:
@@ -45,6 +49,16 @@ def check_acknowledged(world: World, message: BaseMessage, told: Acknowledgement
     look = (about.job_id, about.task_id, about.epoch or 0, message.sender)
     if message.type == "confirm" and told.effect == "task_verified" and look not in world.looks:
         world.violated(Violation("proof", f"{message.sender} is believed, and was not asked to look: {look}"))
+
+
+def check_sent(world: World, address: str, message: BaseMessage) -> None:
+    """A message goes out to an agent."""
+    about, now = message.correlation, world.loop.time()
+    named = Named(about.job_id, about.task_id, about.epoch or 0)
+    asks = message.type in ("request", "assign") and not is_look(message)
+    over = now - world.closed.get(named, now) > _SOON and "disk" not in world.scenario.faults
+    if asks and over and address not in _holders(world.journal.jobs[_TENANT, about.job_id], named):
+        world.violated(Violation("attempts", f"{address} is still asked for {named}, which is over"))
 
 
 def check_stored(world: World, job: str, outcome: Outcome, what: Callable[[Event], bool]) -> None:
@@ -71,14 +85,24 @@ def check_beat(
         return
     last, named = world.last_beats.get(address), frozenset(beat.running)
     world.last_beats[address] = (life, beat.instance, named)
-    if {"disk", "slow_disk"} & world.scenario.faults:
-        return  # what is decided may be stored much later, or be lost
-    loop = asyncio.get_running_loop()
+    if "disk" in world.scenario.faults:
+        return  # what is decided may be lost
+    _check_told(world, life, address, named.difference(lost))
     if lost:
-        loop.call_later(_SOON, _still_its_own, world, life, address, lost, "it was told to stop it")
+        _look_later(world, life, address, lost, "it was told to stop it")
     if last is not None and last[:2] == (life, beat.instance) and (gone := last[2] - named):
-        told = "it does not name it any more"
-        loop.call_later(_SOON, _still_its_own, world, life, address, tuple(sorted(gone, key=str)), told)
+        _look_later(world, life, address, gone, "it does not name it any more")
+
+
+def _check_told(world: World, life: Life, address: str, kept: Collection[Named]) -> None:
+    """What an agent has nothing to do with any more it is told to stop, once all is known."""
+    now = world.loop.time()
+    for named in kept:
+        record = world.journal.jobs[_TENANT, named.job]
+        ended = now - world.closed.get(named, now)
+        if now - life.began > _KNOWN and ended > _SOON and address not in _holders(record, named):
+            told = f"{address} names {named}, which ended {ended:.0f} s ago, and is not told so"
+            world.violated(Violation("leases", told))
 
 
 def check_absence(record: Record, event: TaskVerified) -> None:
@@ -115,13 +139,29 @@ def impersonated(world: World, liar: str, what: str) -> None:
     world.violated(Violation("identity", f"{liar} {what}, and was believed"))
 
 
-def _still_its_own(world: World, life: Life, address: str, attempts: tuple[Named, ...], why: str) -> None:
+def _look_later(world: World, life: Life, address: str, attempts: Collection[Named], why: str) -> None:
+    loop, now = asyncio.get_running_loop(), world.clock.now_ms()
+    loop.call_later(_SOON, _still_its_own, world, life, address, attempts, why, now)
+
+
+def _still_its_own(
+    world: World, life: Life, address: str, attempts: Collection[Named], why: str, when: int
+) -> None:
+    """Since `when` these are not the agent's any more, and what decided that came before."""
     if world.life is not life or not life.up:
         return
-    for named in attempts:
-        record = world.journal.jobs.get((_TENANT, named.job))
-        if record is not None and address in _holders(record, named):
-            world.violated(Violation("leases", f"{address} still has {named}, and {why}"))
+    for named in sorted(attempts, key=str):
+        record = world.journal.jobs[_TENANT, named.job]
+        stopped = [
+            event
+            for event, _ in record.events
+            if isinstance(event, TaskFailed)
+            and event.code == "cancelled"
+            and event.time > when
+            and (record.spec.tasks[event.task].id, event.epoch) == (named.task, named.epoch)
+        ]
+        if address in _holders(record, named) or (stopped and world.oracles.clock):
+            world.violated(Violation("leases", f"{address} still had {named}, and {why}"))
 
 
 def _holders(record: Record, named: Named) -> set[str]:

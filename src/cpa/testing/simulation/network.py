@@ -44,6 +44,10 @@ class Network:
     def mend(self, source: str, target: str) -> None:
         self._cut.discard((source, target))
 
+    def open(self, source: str, target: str) -> bool:
+        """Whether anything gets onto its way in this direction."""
+        return (source, target) not in self._cut
+
     def send(self, source: str, target: str, arrive: Callable[[], None]) -> None:
         """`arrive` is called when the message does."""
         copies = 1

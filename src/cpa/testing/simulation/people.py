@@ -18,8 +18,9 @@ from cpa.core.people import ASK
 from cpa.errors import CPAError
 from cpa.ports.engine import Submission
 from cpa.testing.schedules.knowledge import Violation
-from cpa.testing.simulation.agents import ACTIONS, TENANT
+from cpa.testing.simulation.agents import TENANT
 from cpa.testing.simulation.claims import SETTLE, check_shown, check_stored
+from cpa.testing.simulation.hands import ACTIONS
 from cpa.testing.simulation.journal import Record
 
 if TYPE_CHECKING:

@@ -35,7 +35,8 @@ from cpa.ports.repository import MessageRepository, StoredMessage
 from cpa.ports.steps import StepBatch, StepStore
 from cpa.ports.transport import Attempt
 from cpa.testing.schedules.knowledge import Violation
-from cpa.testing.simulation.agents import Hands
+from cpa.testing.simulation.claims import check_sent
+from cpa.testing.simulation.hands import Hands
 from cpa.testing.simulation.network import SCHEDULER
 from cpa.transport.inprocess import InProcessTransport
 
@@ -146,8 +147,10 @@ class Post:
             process.hear(message, lambda: world.network.send(process.name, SCHEDULER, acknowledged))
 
         while not taken.is_set() and message in line:
-            receipts.left(agent, message)
-            world.network.send(SCHEDULER, process.name, arrived)
+            if world.network.open(SCHEDULER, process.name):
+                check_sent(world, agent.address, message)
+                receipts.left(agent, message)
+                world.network.send(SCHEDULER, process.name, arrived)
             try:
                 async with asyncio.timeout(RESEND):
                     await taken.wait()

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from structlog.testing import capture_logs
 
-from cpa.core.commands import Command
+from cpa.core.commands import CancelAttempt, Command, RequestTask
 from cpa.core.events import Event, LeaseLost, TaskVerified
 from cpa.core.job import JobStatus
 from cpa.core.lam_protocol import BaseMessage
@@ -32,6 +32,7 @@ from cpa.repository.database import Database
 from cpa.repository.steps import SqlSteps
 from cpa.testing.schedules.knowledge import Violation
 from cpa.testing.simulation.agents import TENANT, Process
+from cpa.testing.simulation.circuits import Circuits
 from cpa.testing.simulation.claims import check_absence
 from cpa.testing.simulation.effects import Effects
 from cpa.testing.simulation.ending import check_books, check_end, check_leases, check_lost
@@ -79,6 +80,7 @@ class World:
         self.network = Network(scenario, self.seen)
         self.journal = Journal()
         self.oracles = Oracles(clock="clock" not in scenario.faults)
+        self.circuits = Circuits()
         self.journal.on_step = self._step
         self._opened: dict[tuple[str, str], float] = {}
         self.effects = Effects()
@@ -95,6 +97,8 @@ class World:
         """As `vital`, of beats alone."""
         self.looks: set[tuple[str, str, int, str]] = set()
         """(job, task, epoch, agent): who was asked to look for which effect."""
+        self.closed: dict[Named, float] = {}
+        """When an attempt was answered, cancelled or given up last, durably."""
         self.last_beats: dict[str, tuple[Life, str, frozenset[Named]]] = {}
         """By agent: the life that took its last beat, the process it was of, and what it named."""
         self.named: dict[str, frozenset[tuple[str, str, int]]] = {}
@@ -297,11 +301,17 @@ class World:
     def _step(self, before: dict[str, tuple[Command, int]], record: Record, rows: JobRows) -> None:
         """One job's part of a commit."""
         for event, _ in rows.events:
+            if not {"disk", "slow_disk"} & self.scenario.faults:
+                self.circuits.event(self.life, self.loop.time(), record.head.id, event)
             self.trace("stored", record.head.id, type(event).__name__, *_told(event))
             if isinstance(event, LeaseLost):
                 check_lost(self, record, event)
             elif isinstance(event, TaskVerified) and event.verdict == "absent" and self.oracles.clock:
                 check_absence(record, event)
+        for key in before.keys() - record.outbox.keys():
+            if isinstance(command := before[key][0], RequestTask | CancelAttempt):
+                named = Named(record.head.id, record.spec.tasks[command.task].id, command.epoch)
+                self.closed[named] = self.loop.time()
         for key in record.outbox.keys() - before.keys():
             self._opened[record.head.id, key] = self.loop.time()
         self.oracles.step(before, record, rows)
