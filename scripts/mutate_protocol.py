@@ -34,7 +34,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -45,6 +45,8 @@ LONGEST = 60
 """Seconds after which one run counts as one that does not end."""
 FIRST = 10
 """Whole-shell runs of the first portion; each portion goes three times as far as the one before."""
+OFTEN = 0.4
+"""How often faults strike where some are asked for."""
 WORLDS_PER_RUN = 20
 """Worlds of the core that are lived through beside one whole-shell run."""
 
@@ -66,6 +68,9 @@ class Mutant:
     """Which promise."""
     sql: bool = False
     """Only runs on a real SQLite store can show it."""
+    faults: tuple[str, ...] = ()
+    """Faults that exist in each run besides those that are drawn, and strike often: without them it would take
+    long to see it."""
     equivalent: str = ""
     """Why nobody could see it; empty for all that count."""
 
@@ -96,7 +101,8 @@ class Outcome:
 
 def catalogue(path: Path = CATALOGUE) -> list[Mutant]:
     """All mutants; each fits its module. Raises `Wrong`."""
-    found = [Mutant(**entry) for entry in tomllib.loads(path.read_text("utf-8"))["mutant"]]
+    entries = tomllib.loads(path.read_text("utf-8"))["mutant"]
+    found = [Mutant(**entry | {"faults": tuple(entry.get("faults", ()))}) for entry in entries]
     if len({mutant.name for mutant in found}) < len(found):
         raise Wrong("two mutants have the same name")
     for mutant in found:
@@ -127,7 +133,7 @@ def outcome(mutant: Mutant | None, runs: int, worlds: int, pipe: int) -> Outcome
     """Live through seeds until a promise is broken. `pipe` is told when a run does not end."""
     if mutant is not None:
         sys.meta_path.insert(0, Finder(mutant))
-    core, sql = mutant is None or mutant.module.startswith("core."), mutant is not None and mutant.sql
+    core = mutant is None or mutant.module.startswith("core.")
     limits = [0, FIRST]
     while limits[-1] < runs:
         limits.append(min(limits[-1] * 3, runs))
@@ -139,17 +145,22 @@ def outcome(mutant: Mutant | None, runs: int, worlds: int, pipe: int) -> Outcome
                     return Outcome(found[0], seed, seed + 1, "worlds", found[1])
         for seed in range(done, limit):
             _watch(seed, "runs", pipe)
-            if found := _run(seed, sql=sql):
+            if found := _run(seed, mutant):
                 return Outcome(found[0], seed, seed + 1, "runs", found[1])
     return Outcome(runs=runs)
 
 
-def _run(seed: int, *, sql: bool) -> tuple[str, str] | None:
+def _run(seed: int, mutant: Mutant | None) -> tuple[str, str] | None:
     """The broken promise of a whole-shell run, and what was seen."""
     from cpa.testing.simulation.scenario import draw
     from cpa.testing.simulation.world import run
 
-    violation = run(draw(seed, sql=sql)).violation
+    scenario = draw(seed)
+    if mutant is not None:
+        faults = scenario.faults.union(mutant.faults)
+        strength = OFTEN if mutant.faults else scenario.strength
+        scenario = replace(scenario, faults=faults, strength=strength, sql=mutant.sql)
+    violation = run(scenario).violation
     return None if violation is None else (violation.oracle, violation.what)
 
 

@@ -255,6 +255,21 @@ def test_a_request_from_outside_makes_a_job_once_and_needs_a_key_that_may(tmp_pa
     live(tmp_path, story)
 
 
+def test_who_agrees_to_what_has_ended_is_told_that_it_is_over(tmp_path: Path) -> None:
+    """`duplicate` would mean that it was heard before: then the agent begins."""
+
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        job = await scheduler.submit(EffectClass.UNSAFE, tasks=2)
+        requests = [await agent.next("request", after=number) for number in range(2)]
+        first = next(request for request in requests if request.correlation.task_id == "t0")
+        await agent.say("failure", first, FAILURE)
+        assert (await scheduler.task(job)).status is T.FAILED
+        assert (await agent.say("agree", first)).effect == "not_expected"
+
+    live(tmp_path, story)
+
+
 def test_a_cancel_stops_the_job_it_names_for_who_may(tmp_path: Path) -> None:
     async def story(scheduler: SchedulerLife) -> None:
         agent, request = await asked(scheduler)

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from cpa.core.lam_payloads import (
     AgreePayload,
     CancelPayload,
@@ -192,11 +194,18 @@ class Messages:
         if isinstance(payload, InformPayload):
             return await self._inform(message, payload, caller, attempt, late(snapshot, attempt))
         if isinstance(payload, AgreePayload):
-            self._requests.agreed(attempt)
+            return await self._agree(message, payload, caller, attempt, late(snapshot, attempt))
+        return await self._fact(message, payload, caller, attempt)
+
+    async def _agree(
+        self, message: BaseMessage, payload: AgreePayload, caller: Caller, attempt: Attempt, late: str
+    ) -> Acknowledgement:
+        """The agent begins when this was heard, now or before: so it is never told so of what is over."""
+        self._requests.agreed(attempt)
         told = await self._fact(message, payload, caller, attempt)
         if told.effect == "task_started":
             self._requests.heard(attempt)
-        return told
+        return replace(told, effect=late) if late and told.effect == "duplicate" else told
 
     async def _bid(
         self, message: BaseMessage, payload: Payload, caller: Caller, attempt: Attempt

@@ -20,7 +20,7 @@ class Effects:
     done: dict[Place, list[tuple[str, int]]] = field(default_factory=dict)
     """Who did it, and in which epoch."""
     denied: set[tuple[str, str, int]] = field(default_factory=set)
-    """(job, task, epoch) of which a person said that it had not happened."""
+    """(job, task, epoch) of which a person said that it had not happened, or that somebody looked for in vain."""
     count: Counter[EffectClass] = field(default_factory=Counter)
 
     def add(self, request: ActionRequest, agent: str) -> None:
@@ -29,6 +29,9 @@ class Effects:
         before = self.done.setdefault(place, [])
         self.count[request.effect] += 1
         before.append((agent, request.epoch))
+        if (request.job, request.task, request.epoch) in self.denied:
+            told = f"{request.job}/{request.task} by {before[-1]}, and it is certain that it did not happen"
+            raise Violation("effects", told)
         if request.effect is EffectClass.IDEMPOTENT or len(before) == 1:
             return
         others = [each for each in before[:-1] if (request.job, request.task, each[1]) not in self.denied]

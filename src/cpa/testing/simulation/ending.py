@@ -1,5 +1,6 @@
 """What must hold while agents come and go, and at the end of a run: nothing is lost, nothing is kept for nobody.
 
+timers        what is due fires soon
 leases        what a silent agent had is given up within a lease and a few seconds, and nothing else is
 once          a request that was handed in again and again became one job
 liveness      every job that was accepted has ended
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 MARGIN = 3.0
 """Seconds beyond a lease within which it must be given up: two promised, one for the look itself."""
+LATE = 8.0
+"""Seconds within which a timer fires once it is due, or the scheduler is there again."""
 _encode = msgspec.json.encode
 _EVENT: msgspec.json.Decoder[Event] = msgspec.json.Decoder(AnyEvent)
 
@@ -54,6 +57,19 @@ def check_leases(world: World) -> None:
             if now - since > slack:
                 told = f"{command.key} of {attempt[0]} is open, {command.agent} gave no sign"
                 world.violated(Violation("leases", f"{told} for {now - since:.0f} s"))
+
+
+def check_timers(world: World) -> None:
+    """What is due comes soon."""
+    life = world.life
+    if life is None or not life.up or not world.oracles.clock or "disk" in world.scenario.faults:
+        return
+    now, up = world.clock.now_ms(), (world.loop.time() - life.began) * 1000
+    for record in world.journal.jobs.values():
+        for command, due in record.outbox.values():
+            if due and min(now - due, up) > LATE * 1000:
+                told = f"{command.key} of {record.head.id} was due {(now - due) / 1000:.0f} s ago"
+                world.violated(Violation("timers", told))
 
 
 def check_lost(world: World, record: Record, event: LeaseLost) -> None:

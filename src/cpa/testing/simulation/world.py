@@ -35,7 +35,7 @@ from cpa.testing.simulation.agents import TENANT, Process
 from cpa.testing.simulation.circuits import Circuits
 from cpa.testing.simulation.claims import check_absence
 from cpa.testing.simulation.effects import Effects
-from cpa.testing.simulation.ending import check_books, check_end, check_leases, check_lost
+from cpa.testing.simulation.ending import check_books, check_end, check_leases, check_lost, check_timers
 from cpa.testing.simulation.journal import Journal, Record
 from cpa.testing.simulation.network import SCHEDULER, Network
 from cpa.testing.simulation.oracles import Oracles
@@ -191,6 +191,7 @@ class World:
         while True:
             await asyncio.sleep(1)
             check_leases(self)
+            check_timers(self)
             check_books(self)
             self._sound()
 
@@ -306,8 +307,10 @@ class World:
             self.trace("stored", record.head.id, type(event).__name__, *_told(event))
             if isinstance(event, LeaseLost):
                 check_lost(self, record, event)
-            elif isinstance(event, TaskVerified) and event.verdict == "absent" and self.oracles.clock:
-                check_absence(record, event)
+            elif isinstance(event, TaskVerified) and event.verdict == "absent":
+                self.effects.denied.add((record.head.id, record.spec.tasks[event.task].id, event.epoch))
+                if self.oracles.clock:
+                    check_absence(record, event)
         for key in before.keys() - record.outbox.keys():
             if isinstance(command := before[key][0], RequestTask | CancelAttempt):
                 named = Named(record.head.id, record.spec.tasks[command.task].id, command.epoch)
