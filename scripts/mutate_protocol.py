@@ -1,6 +1,6 @@
 """Seed bugs into the protocol, one at a time, and see whether the simulator notices.
 
-    python scripts/mutate_protocol.py [--workers 2] [--only NAME] [--runs 1500] [--worlds 20000] [--json]
+    python scripts/mutate_protocol.py [--workers 2] [--only NAME] [--runs 1500] [--schedules 20000] [--json]
 
 The bugs stand in `scripts/protocol_mutants.toml`: each is a piece of a module's text that is there exactly once,
 what stands there instead, and the promise that this breaks. They are mistakes a person could make in leases and
@@ -8,7 +8,7 @@ epochs, inbox and outbox, recovery, the agents' side, approvals, timers: nothing
 would show.
 
 No test is run, only the simulator: whole-shell runs from seed 0 on (with a real SQLite store where the bug is in
-the store), and for the core its own worlds besides, in growing portions, until a promise is seen broken or the
+the store), and for the core its own schedules besides, in growing portions, until a promise is seen broken or the
 limit is reached. Each bug lives in a process of its own, forked from one that has loaded none of the project. A
 run that does not come to its end counts as seen. Output, one line each, then the sum:
 
@@ -47,8 +47,8 @@ FIRST = 10
 """Whole-shell runs of the first portion; each portion goes three times as far as the one before."""
 OFTEN = 0.4
 """How often faults strike where some are asked for."""
-WORLDS_PER_RUN = 20
-"""Worlds of the core that are lived through beside one whole-shell run."""
+PER_RUN = 20
+"""Schedules of the core that are lived through beside one whole-shell run."""
 
 
 class Wrong(Exception):
@@ -129,7 +129,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self.mutant.source(), str(self.mutant.path), "exec"), module.__dict__)
 
 
-def outcome(mutant: Mutant | None, runs: int, worlds: int, pipe: int) -> Outcome:
+def outcome(mutant: Mutant | None, runs: int, schedules: int, pipe: int) -> Outcome:
     """Live through seeds until a promise is broken. `pipe` is told when a run does not end."""
     if mutant is not None:
         sys.meta_path.insert(0, Finder(mutant))
@@ -139,10 +139,10 @@ def outcome(mutant: Mutant | None, runs: int, worlds: int, pipe: int) -> Outcome
         limits.append(min(limits[-1] * 3, runs))
     for done, limit in pairwise(limits):
         if core:
-            for seed in range(min(done * WORLDS_PER_RUN, worlds), min(limit * WORLDS_PER_RUN, worlds)):
-                _watch(seed, "worlds", pipe)
-                if found := _world(seed):
-                    return Outcome(found[0], seed, seed + 1, "worlds", found[1])
+            for seed in range(min(done * PER_RUN, schedules), min(limit * PER_RUN, schedules)):
+                _watch(seed, "schedules", pipe)
+                if found := _schedule(seed):
+                    return Outcome(found[0], seed, seed + 1, "schedules", found[1])
         for seed in range(done, limit):
             _watch(seed, "runs", pipe)
             if found := _run(seed, mutant):
@@ -164,7 +164,7 @@ def _run(seed: int, mutant: Mutant | None) -> tuple[str, str] | None:
     return None if violation is None else (violation.oracle, violation.what)
 
 
-def _world(seed: int) -> tuple[str, str] | None:
+def _schedule(seed: int) -> tuple[str, str] | None:
     """As `_run`, of the core alone."""
     from cpa.testing.schedules.schedule import Schedule
     from cpa.testing.schedules.tier import run
@@ -191,7 +191,7 @@ def _tell(pipe: int, found: Outcome) -> None:
 # -- in the parent -------------------------------------------------------------------------------------------
 
 
-def begin(mutant: Mutant | None, runs: int, worlds: int) -> tuple[int, int]:
+def begin(mutant: Mutant | None, runs: int, schedules: int) -> tuple[int, int]:
     """Try it in a child of its own: its number, and where it tells what it saw."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -202,7 +202,7 @@ def begin(mutant: Mutant | None, runs: int, worlds: int) -> tuple[int, int]:
             os.dup2(silence, 1)
             os.dup2(silence, 2)
             try:
-                found = outcome(mutant, runs, worlds, writing)
+                found = outcome(mutant, runs, schedules, writing)
             except BaseException as error:  # noqa: BLE001 - told
                 found = Outcome("escaped", what=repr(error))
             _tell(writing, found)
@@ -213,7 +213,7 @@ def begin(mutant: Mutant | None, runs: int, worlds: int) -> tuple[int, int]:
 
 
 def outcomes(
-    chosen: Sequence[Mutant | None], workers: int, runs: int, worlds: int
+    chosen: Sequence[Mutant | None], workers: int, runs: int, schedules: int
 ) -> Iterator[tuple[Mutant | None, Outcome]]:
     """Each mutant with what became of it, as they come; at most `workers` at the same time."""
     running: dict[int, tuple[Mutant | None, int]] = {}
@@ -221,7 +221,7 @@ def outcomes(
     while waiting or running:
         while waiting and len(running) < workers:
             mutant = waiting.pop()
-            child, reading = begin(mutant, runs, worlds)
+            child, reading = begin(mutant, runs, schedules)
             running[child] = (mutant, reading)
         child, _ = os.wait()
         mutant, reading = running.pop(child)
@@ -254,7 +254,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", action="append", help="mutants whose name or module has this in it")
     parser.add_argument("--runs", type=int, default=1_500, help="whole-shell runs a mutant may live through")
-    parser.add_argument("--worlds", type=int, default=20_000, help="the same of the core's worlds")
+    parser.add_argument("--schedules", type=int, default=20_000, help="the same of the core's schedules")
     parser.add_argument("--verbose", action="store_true", help="also what was seen")
     parser.add_argument("--json", action="store_true", help="only the sum, as JSON")
     options = parser.parse_args()
@@ -272,7 +272,7 @@ def main() -> int:
     if sound.oracle:
         raise SystemExit(f"the simulator complains without any mutant ({sound.what}): mend that first")
     began, counts, wrong = time.monotonic(), {"killed": 0, "survived": 0, "argued": 0}, False
-    for mutant, found in outcomes(chosen, options.workers, options.runs, options.worlds):
+    for mutant, found in outcomes(chosen, options.workers, options.runs, options.schedules):
         assert mutant is not None
         kind = "killed" if found.oracle else "argued" if mutant.equivalent else "survived"
         wrong |= bool(mutant.equivalent and found.oracle)

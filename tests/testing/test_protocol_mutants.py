@@ -46,7 +46,18 @@ def test_every_mutant_fits_the_source_and_can_be_compiled() -> None:
 def test_a_handful_is_killed() -> None:
     only = [part for name in QUICK for part in ("--only", name)]
     run = subprocess.run(
-        [sys.executable, str(SCRIPT), "--json", "--workers", "2", "--runs", "90", "--worlds", "900", *only],
+        [
+            sys.executable,
+            str(SCRIPT),
+            "--json",
+            "--workers",
+            "2",
+            "--runs",
+            "90",
+            "--schedules",
+            "900",
+            *only,
+        ],
         capture_output=True,
         text=True,
         timeout=600,

@@ -46,7 +46,10 @@ NARROWED = {
             )
         )
         | {"unknown"},
-    )
+    ),
+    "a commit failed, and while the process stopped a look for an effect was begun": replace(
+        draw(55), faults=draw(55).faults | {"disk"}, strength=0.4
+    ),
 }
 
 

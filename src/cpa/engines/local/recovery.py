@@ -81,9 +81,11 @@ class Recovery:
         await asyncio.sleep(RETRY_COMMIT)
         for key in keys:
             try:
-                self.revive(await self._engine.load(*key))
+                job = await self._engine.load(*key)
             except (NotFound, Unreadable):
                 continue  # it was never accepted, or is set aside
+            if self._stepper.starting:  # else the process stops, and the next one finds what is open
+                self.revive(job)
         for fact in facts:
             await self._engine.fact(*fact)
             self._told -= {_about(fact)}

@@ -114,16 +114,14 @@ class Watch:
         self._knowledge.event(self.outbox, event)
         for run in changes.tasks:
             self._knowledge.run(run)
-        opened, outbox, time = self.outbox, dict(self.outbox), event.time
-        for key in changes.closed:
-            outbox.pop(key, None)
+        outbox, time = self.outbox, event.time
+        closed = [outbox.pop(key)[0] for key in changes.closed if key in outbox]
         for command in decision.commands:
             outbox[command.key] = (command, time + command.after if command.after else 0)
             self.seen.commands[type(command).__name__] += 1
             if isinstance(command, RequestTask):
                 self._allowed(command)
-        self.outbox = outbox
-        for oracle, told in self._conduct.step(opened, (event,), head, changes.tasks, outbox):
+        for oracle, told in self._conduct.step(closed, (event,), head, changes.tasks, outbox):
             raise Violation(oracle, told)
         self.history.append(event)
         self.left.append(stored(decision))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from cpa.core.classes import FailureClass
 from cpa.core.events import AgentChosen, Event, TaskFailed, TaskSucceeded, TimerFired
-from cpa.testing.simulation.oracles import Violation
+from cpa.testing.schedules.knowledge import Violation
 
 if TYPE_CHECKING:
     from cpa.testing.simulation.scheduler import Life
