@@ -23,6 +23,8 @@ class Slow(BaseExecutor):
     def __init__(self) -> None:
         self.done: list[str] = []
         self.ended: list[str] = []
+        self.stuck: set[str] = set()
+        """Jobs of which it cannot let go."""
 
     async def execute(self, request: ActionRequest) -> ExecutionResult:
         await asyncio.sleep(10)
@@ -35,6 +37,8 @@ class Slow(BaseExecutor):
 
     async def job_ended(self, tenant: str, job: str) -> None:
         self.ended.append(job)
+        if job in self.stuck:
+            raise OSError("the browser does not close")
 
 
 class Stage:
@@ -144,3 +148,14 @@ def test_executors_hear_of_the_end_of_jobs_they_worked_for() -> None:
         stage.runtime.job_ended("default", "j")
 
     assert live(story).slow.ended == ["j"]
+
+
+def test_what_an_executor_cannot_let_go_of_ends_nobody_elses_work() -> None:
+    async def story(stage: Stage) -> None:
+        stage.slow.stuck.add("j")
+        stage.start("a")
+        stage.runtime.job_ended("default", "j")
+        await asyncio.sleep(11)
+
+    stage = live(story)
+    assert (stage.slow.ended, stage.slow.done) == (["j"], ["a"])

@@ -9,12 +9,15 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
+import structlog
+
 from cpa.agents.fence import Fence, Fenced
 from cpa.core.classes import FailureClass
 from cpa.executors.registry import ExecutorRegistry
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 from cpa.ports.transport import Answer
 
+log = structlog.stdlib.get_logger(__name__)
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
@@ -64,7 +67,7 @@ class AgentRuntime(Generic[K]):
     def job_ended(self, tenant: str, job: str) -> None:
         if (tenant, job) in self._kept:
             self._kept.discard((tenant, job))
-            self._group.create_task(self._executors.job_ended(tenant, job))
+            self._group.create_task(self._let_go(tenant, job))
 
     @property
     def running(self) -> int:
@@ -83,6 +86,13 @@ class AgentRuntime(Generic[K]):
         if task is not None:
             # Not at once: a task that is cancelled before its first step never takes it, and would not answer.
             task.get_loop().call_soon(task.cancel)
+
+    async def _let_go(self, tenant: str, job: str) -> None:
+        """What an executor cannot drop is a defect of its own, and must not end what others are doing."""
+        try:
+            await self._executors.job_ended(tenant, job)
+        except ExceptionGroup as group:
+            log.error("job_not_let_go", tenant=tenant, job=job, exc_info=group)
 
     async def _execute(self, attempt: K, request: ActionRequest, fence: Fence | None) -> None:
         key = (attempt, "execute")
