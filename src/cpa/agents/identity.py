@@ -64,6 +64,13 @@ def keep(folder: Path, identity: Identity) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(folder / FILE)
+    if os.name == "posix":
+        # The name too: the key in it is told once.
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def own_name(kind: str) -> str:
