@@ -256,6 +256,35 @@ async def test_the_reason_of_a_cancel_is_erased_too(
     assert "Jäger" not in dump(database)
 
 
+async def test_what_people_and_agents_put_in_place_of_the_plan_is_erased_too(
+    shell: Shell, jobs: SqlJobRepository, database: Database
+) -> None:
+    """Fixed and proposed arguments, the answer and the conditions with what the request named in them."""
+    first, second = plan("flow.noop", "flow.noop").tasks
+    when = 'tasks.t0.result.value == "Jäger"'
+    spec = plan(max_retries=0, answer="Frau Jäger hat sie")
+    spec = msgspec.structs.replace(spec, tasks=(first, msgspec.structs.replace(second, when=when)))
+    shell.submit(ME, "j", spec)
+    await shell.run(ME, "j", fail=("t0",))
+    fixes = {"0": {"value": "Frau Jäger"}}
+    await shell.give(
+        ME, "j", lambda now: facts.JobReopened(time=now, by="key_1", dead_letter=True, fixes=fixes)
+    )
+    await shell.give(ME, "j", lambda now: facts.JobStarted(time=now))
+    epoch = shell.load(ME, "j").task(0).epoch
+    here = {"task": 0, "epoch": epoch}
+    await shell.give(ME, "j", lambda now: facts.AgentChosen(time=now, agent="agent://test/eins", **here))  # type: ignore[arg-type]
+    arguments = {"value": "Herr Jäger"}
+    await shell.give(ME, "j", lambda now: facts.TaskProposed(time=now, arguments=arguments, **here))  # type: ignore[arg-type]
+    await shell.give(ME, "j", lambda now: facts.CancelRequested(time=now, by="key_1"))
+    assert (await jobs.get(ME, "j")).tasks[0].proposed is not None
+    assert "Jäger" in dump(database)
+
+    await jobs.erase(ME, "j")
+
+    assert "Jäger" not in dump(database)
+
+
 async def test_erased_bytes_are_gone_from_the_file(
     shell: Shell, jobs: SqlJobRepository, database: Database
 ) -> None:

@@ -285,8 +285,8 @@ def _erase(connection: sa.Connection, tenant: str, job: str) -> None:
         )
     here = {"tenant": tenant, "job": job}
     spec = read_spec(connection, tenant, job)
-    bare = tuple(msgspec.structs.replace(task, arguments={}) for task in spec.tasks)
-    empty = msgspec.structs.replace(spec, tasks=bare, description="", context={})
+    bare = tuple(msgspec.structs.replace(task, arguments={}, when="") for task in spec.tasks)
+    empty = msgspec.structs.replace(spec, tasks=bare, description="", context={}, answer="")
     connection.execute(_mine(sa.update(job_specs), job_specs, here).values(spec=_encode(empty)))
     connection.execute(_mine(sa.update(events), events, here).values(private=None))
     connection.execute(_mine(sa.delete(messages), messages, here))
@@ -294,9 +294,9 @@ def _erase(connection: sa.Connection, tenant: str, job: str) -> None:
     connection.execute(cleared.values(description="", head=_encode(msgspec.structs.replace(head, reason=""))))
     for run in read_runs(connection, tenant, job).values():
         error = run.error and msgspec.structs.replace(run.error, message="", remedy="")
-        body = _encode(msgspec.structs.replace(run, result=None, error=error))
+        bare_run = msgspec.structs.replace(run, result=None, error=error, arguments=None, proposed=None)
         update = _mine(sa.update(task_runs), task_runs, here).where(task_runs.c.idx == run.index)
-        connection.execute(update.values(body=body))
+        connection.execute(update.values(body=_encode(bare_run)))
 
 
 D = TypeVar("D", sa.Update, sa.Delete)
