@@ -107,13 +107,13 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
         stack.push_async_callback(artifacts.close)
         audit = AuditLog(SqlAuditRepository(database), clock)
         vault = EnvironmentAndFileSecrets(settings.data / "secrets")
-        executors = _executors(settings, workspace, artifacts, vault, audit)
+        guard = AddressGuard((*settings.allow_private, *workspace.allow_private))
+        executors = _executors(settings, workspace, artifacts, vault, guard, audit)
         stack.push_async_callback(executors.close)
 
         hands: dict[str, AgentRuntime[Attempt]] = {}
         chance = Chance()
         hasher, keys = _keys(settings, database, clock)
-        guard = AddressGuard((*settings.allow_private, *workspace.allow_private))
         wire = await stack.enter_async_context(
             open_wire(database, hands, clock, guard, hasher, heartbeat=settings.heartbeat_seconds)
         )
@@ -254,13 +254,13 @@ def _executors(
     workspace: Workspace,
     artifacts: ArtifactStore,
     vault: SecretsManager,
+    guard: AddressGuard,
     audit: AuditLog,
 ) -> ExecutorRegistry:
     async def trace_kept(tenant: str, job: str, trace: Artifact) -> None:
         await audit.log_action(tenant, "agent://builtin", "trace.kept", job, trace.as_reference())
 
     kinds = builtin.KINDS if settings.builtin_agent else ("flow",)
-    guard = AddressGuard((*settings.allow_private, *workspace.allow_private))
     return ExecutorRegistry(
         builtin.make(
             kinds,
