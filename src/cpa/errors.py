@@ -127,6 +127,12 @@ class InternalError(CPAError):
     code = "internal"
 
 
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What went wrong first, in a group of groups."""
+    found = group.exceptions[0]
+    return first_error(found) if isinstance(found, BaseExceptionGroup) else found
+
+
 def _tree(kind: type[CPAError]) -> list[type[CPAError]]:
     """All classes below, parents first."""
     below = kind.__subclasses__()

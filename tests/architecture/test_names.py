@@ -76,6 +76,16 @@ def test_importing_cpa_loads_no_library() -> None:
     assert set(loaded).isdisjoint({"pydantic", "msgspec", "sqlalchemy", "fastapi", "typer", "rich", "httpx2"})
 
 
+@pytest.mark.parametrize("module", ["cpa.cli.commands", "cpa.cli.rules", "cpa.cli.client"])
+def test_commands_that_need_no_store_load_none(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert set(loaded).isdisjoint({"sqlalchemy", "pysqlite3", "fastapi", "playwright"})
+
+
 def test_the_version_is_the_distribution_s() -> None:
     stated = re.search(
         r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE

@@ -30,7 +30,7 @@ from cpa.agents.identity import known
 from cpa.agents.session import Options, Session, ended_by_signals
 from cpa.artifacts.remote import RemoteArtifacts
 from cpa.core.classes import EffectClass
-from cpa.errors import BadInput, CPAError
+from cpa.errors import BadInput, CPAError, first_error
 from cpa.executors.registry import ExecutorRegistry
 from cpa.ports.agents import Readiness
 from cpa.ports.executor import ActionRequest, BaseExecutor
@@ -201,12 +201,6 @@ class Agent:
                 remedy="decorate a function with @agent.action, or add an executor",
             )
         return [*own, *self._others]
-
-
-def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What went wrong first, in a group."""
-    found = group.exceptions[0]
-    return first_error(found) if isinstance(found, BaseExceptionGroup) else found
 
 
 def _folder(name: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from urllib.parse import quote
@@ -57,6 +58,15 @@ Replies = Annotated[
     list[str] | None,
     typer.Option(metavar="ARGUMENT=WORDS", help="Reply to what is asked back, as in to=anna@kunde.example."),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An answer for people and for programs, and whether it is the good one."""
+
+    well: bool
+    text: str
+    facts: dict[str, Any]
 
 
 def replies(given: list[str] | None) -> dict[str, str]:

@@ -117,7 +117,8 @@ def demo(
 
     A browser fetches an invoice from a supplier portal, a mail server delivers it.
     """
-    from cpa.demo.story import run_agents, run_demo, serve_demo
+    from cpa.demo.story import run_demo, serve_demo
+    from cpa.demo.trial import run_agents
 
     if agents:
         raise typer.Exit(run_agents(folder=folder))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cpa.cli.upkeep import Finding
+from cpa.cli.call import Finding
 from cpa.config.explanation import explain_route
 from cpa.config.intents import check_file, load_intents, router_of
 from cpa.config.loading import ConfigError

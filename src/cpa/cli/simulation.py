@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cpa.cli.upkeep import Finding
+from cpa.cli.call import Finding
 from cpa.errors import BadInput
 from cpa.testing.campaign import Failure, Report, campaign
 from cpa.testing.schedules import schedule

@@ -10,19 +10,18 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import typer
 
-from cpa.cli.call import content
+from cpa.cli.call import Finding, content
 from cpa.core.events import AnyEvent, Event
 from cpa.core.job import JobHead, JobSpec, JobState, TaskRun
 from cpa.core.replay import replay as rerun
 from cpa.core.views import rfc3339
-from cpa.errors import BadInput, CPAError, InvalidDocument, NotFound
+from cpa.errors import BadInput, CPAError, InvalidDocument, NotFound, first_error
 from cpa.ports.keys import Scope, StoredKey
 from cpa.repository.database import Database, upgrade
 from cpa.repository.jobs import SqlJobRepository
@@ -35,15 +34,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TENANT = "default"
 DAY = 86_400_000
-
-
-@dataclass(frozen=True)
-class Finding:
-    """An answer for people and for programs, and whether it is the good one."""
-
-    well: bool
-    text: str
-    facts: dict[str, Any]
 
 
 class History(msgspec.Struct, frozen=True):
@@ -80,7 +70,7 @@ def serve(settings: Settings) -> None:
     try:
         run(serve_forever(settings, ready=ready))
     except* CPAError as group:
-        raise _first(group) from None
+        raise first_error(group) from None
 
 
 def migrate(settings: Settings) -> str:
@@ -89,11 +79,6 @@ def migrate(settings: Settings) -> str:
     if before == after:
         return f"the store is at revision {after} already"
     return f"the store went from revision {before or 'none'} to {after}"
-
-
-def _first(group: BaseExceptionGroup[CPAError]) -> CPAError:
-    found = group.exceptions[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else found
 
 
 # -- the store -----------------------------------------------------------------------------------------------

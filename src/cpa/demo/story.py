@@ -26,7 +26,7 @@ from cpa.demo.mailbox import Kind
 from cpa.demo.proof import Proof, fetch_latest_invoice, prove_delivery
 from cpa.demo.show import Progress
 from cpa.demo.stage import Ports, Stage, open_props, open_stage
-from cpa.errors import BadInput, CPAError, InternalError, Unavailable
+from cpa.errors import BadInput, CPAError, InternalError, Unavailable, first_error
 
 RECIPIENT = "billing@kunde.example"
 CUSTOMER = "ACME"
@@ -49,14 +49,6 @@ class _Told:
     pictures: int
 
 
-def run_agents(*, folder: Path = FOLDER, mail: Kind = "auto") -> int:
-    """Three agents in processes of their own do it, and two of them come to harm; exit code as `run_demo`."""
-    from cpa.demo.trial import tell as tell_agents
-
-    console = Console(highlight=False, soft_wrap=True)
-    return _run(tell_agents(console, folder=folder, mail=mail))
-
-
 def run_demo(
     *, language: str = "both", folder: Path = FOLDER, mail: Kind = "auto", keep_open: bool = False
 ) -> int:
@@ -66,7 +58,7 @@ def run_demo(
     stay until Ctrl-C.
     """
     console = Console(highlight=False, soft_wrap=True)
-    return _run(tell(console, language=language, folder=folder, mail=mail, keep_open=keep_open))
+    return run(tell(console, language=language, folder=folder, mail=mail, keep_open=keep_open))
 
 
 def serve_demo(
@@ -74,10 +66,10 @@ def serve_demo(
 ) -> int:
     """Only portal and mailbox, on fixed ports, until Ctrl-C: a playground for one's own automations."""
     console = Console(highlight=False, soft_wrap=True)
-    return _run(_serve_props(console, folder, mail, ports))
+    return run(_serve_props(console, folder, mail, ports))
 
 
-def _run(play: Coroutine[Any, Any, int]) -> int:
+def run(play: Coroutine[Any, Any, int]) -> int:
     """`asyncio.run`, with everything closed in order on SIGTERM and SIGHUP as on Ctrl-C."""
 
     async def guarded() -> int:
@@ -96,12 +88,7 @@ def _run(play: Coroutine[Any, Any, int]) -> int:
         expected, rest = group.split(CPAError)
         if expected is None or rest is not None:
             raise
-        raise _first(expected) from None
-
-
-def _first(group: BaseExceptionGroup[CPAError]) -> CPAError:
-    found = group.exceptions[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+        raise first_error(expected) from None
 
 
 async def tell(
@@ -302,4 +289,4 @@ async def _until_interrupted() -> None:
         task.uncancel()
 
 
-__all__ = ["RECIPIENT", "SENTENCES", "run_agents", "run_demo", "serve_demo", "tell"]
+__all__ = ["RECIPIENT", "SENTENCES", "run_demo", "serve_demo", "tell"]

@@ -23,7 +23,7 @@ from cpa.demo.crew import Member, check_signals, open_crew
 from cpa.demo.mailbox import Kind
 from cpa.demo.proof import Proof
 from cpa.demo.stage import open_stage
-from cpa.demo.story import SENTENCES, api_of, ask, prove, prove_trail, show_proofs, watch
+from cpa.demo.story import FOLDER, SENTENCES, api_of, ask, prove, prove_trail, run, show_proofs, watch
 from cpa.errors import Unavailable
 
 BEAT: Final = 1.0
@@ -46,6 +46,12 @@ class Held:
             await app(scope, receive, send)
 
         return held
+
+
+def run_agents(*, folder: Path = FOLDER, mail: Kind = "auto") -> int:
+    """Play it on this terminal; exit code 0 only when every proof holds. Everything lies in `folder`."""
+    console = Console(highlight=False, soft_wrap=True)
+    return run(tell(console, folder=folder, mail=mail))
 
 
 async def tell(console: Console, *, folder: Path, mail: Kind = "auto") -> int:
