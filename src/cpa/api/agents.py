@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import Header, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from cpa.api.bodies import Body, parsed, read, read_json
 from cpa.api.caller import Administrator, Agent, Fetcher, Newcomer, Reader
 from cpa.api.render import answer, body_schema, problems, view
-from cpa.api.route import DirectRoute
+from cpa.api.route import DirectRouter
 from cpa.api.services import Services
 from cpa.api.signed import sent, signed_once, spent
 from cpa.core.signatures import key_id
@@ -21,7 +21,7 @@ from cpa.orchestrator.directory import AgentDirectory, Answer
 from cpa.orchestrator.registration import Registration
 from cpa.ports.agents import AgentRecord, AgentState, AgentStatus, Beat, Named, Readiness
 
-router = APIRouter(prefix="/agents", tags=["agents"], route_class=DirectRoute)
+router = DirectRouter(prefix="/agents", tags=["agents"])
 _Short = Annotated[str, Field(max_length=200)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -14,12 +14,12 @@ from cpa.api.bodies import check_length, chunks
 from cpa.api.caller import Fetcher, Speaker
 from cpa.api.problems import WrongMediaType
 from cpa.api.render import answer, problems
-from cpa.api.route import DirectRoute
+from cpa.api.route import DirectRouter
 from cpa.api.services import Services
 from cpa.errors import BadInput
 from cpa.ports.artifacts import Artifact
 
-router = APIRouter(prefix="/artifacts", tags=["artifacts"], route_class=DirectRoute)
+router = DirectRouter(prefix="/artifacts", tags=["artifacts"])
 
 
 class ArtifactReference(BaseModel):

@@ -5,18 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
 from cpa.api.caller import Administrator, Reader
 from cpa.api.render import answer, problems
-from cpa.api.route import DirectRoute
+from cpa.api.route import DirectRouter
 from cpa.api.services import Services
 from cpa.api.times import milliseconds
 from cpa.core.audit import AuditEntry
 from cpa.core.views import Timestamp, rfc3339
 
-router = APIRouter(prefix="/audit", tags=["audit"], route_class=DirectRoute)
+router = DirectRouter(prefix="/audit", tags=["audit"])
 
 
 class Break(BaseModel):

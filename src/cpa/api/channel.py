@@ -26,13 +26,14 @@ from typing import Annotated, Any
 
 import msgspec
 import structlog
-from fastapi import APIRouter, WebSocket
+from fastapi import WebSocket
 from pydantic import Field
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from cpa.api.agents import Heartbeat, beat_answer, beat_of
 from cpa.api.bodies import Body, decode, parsed
 from cpa.api.live import GREETING, RECHECK, STALLED, check_origin, refuse
+from cpa.api.route import DirectRouter
 from cpa.api.services import ApiServices, services_of
 from cpa.core.documents import MAX_BYTES
 from cpa.core.lam_protocol import parse
@@ -52,7 +53,7 @@ from cpa.security.auth import require, require_tenant
 from cpa.transport.channel import Connection
 
 log = structlog.stdlib.get_logger("cpa.api")
-router = APIRouter()
+router = DirectRouter()
 
 AT_ONCE = 64
 """Messages of one agent that are worked on, or whose answers it has not taken, at the same time."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, Field, JsonValue
 
 from cpa.api.bodies import Body, read
 from cpa.api.caller import Reader, Submitter
 from cpa.api.jobs import Change, JobId, Limit, Offset, known
 from cpa.api.render import body_schema, problems, view
-from cpa.api.route import DirectRoute
+from cpa.api.route import DirectRouter
 from cpa.api.services import ApiServices, Services
 from cpa.core.documents import path
 from cpa.core.events import JobDiscarded, JobReopened
@@ -27,7 +27,7 @@ from cpa.errors import Conflict, InvalidDocument
 from cpa.ports.keys import Caller
 from cpa.ports.steps import Unreadable
 
-router = APIRouter(prefix="/dead-letters", tags=["dead letters"], route_class=DirectRoute)
+router = DirectRouter(prefix="/dead-letters", tags=["dead letters"])
 _PAGE = 1000
 
 

@@ -6,16 +6,16 @@ import asyncio
 from typing import Any, Final
 
 import structlog
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import BaseModel
 
 from cpa.api.render import answer
-from cpa.api.route import DirectRoute
+from cpa.api.route import DirectRouter
 from cpa.api.services import Condition, PartHealth, Probe, Services
 from cpa.errors import CPAError
 
 log = structlog.stdlib.get_logger("cpa.api")
-router = APIRouter(tags=["health"], route_class=DirectRoute)
+router = DirectRouter(tags=["health"])
 _PATIENCE: Final = 2.0
 """Seconds a part has to say how it is."""
 

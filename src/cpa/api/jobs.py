@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 from msgspec.structs import asdict
 from pydantic import BaseModel, Field
 
 from cpa.api.caller import Reader, Submitter
 from cpa.api.render import answer, problems, view
-from cpa.api.route import DirectRoute
+from cpa.api.route import DirectRouter
 from cpa.api.services import ApiServices, Services
 from cpa.core.explain import Actor, Reason, explain
 from cpa.core.job import JobHead, JobStatus, TaskStatus
@@ -32,7 +32,7 @@ from cpa.core.views import (
 from cpa.errors import NotFound
 from cpa.ports.engine import Outcome, StoredEvent
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=DirectRoute)
+router = DirectRouter(prefix="/jobs", tags=["jobs"])
 
 LONGEST_WAIT: Final = 300.0
 """Seconds one request may wait; ask again to wait longer."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from cpa.api.bodies import decode, read_json
 from cpa.api.caller import Speaker
 from cpa.api.render import answer, problems
-from cpa.api.route import DirectRoute
+from cpa.api.route import DirectRouter
 from cpa.api.services import Services
 from cpa.api.signed import sent
 from cpa.core.lam_protocol import parse
 from cpa.errors import InvalidDocument
 from cpa.security.auth import require_tenant
 
-router = APIRouter(prefix="/lam", tags=["lam"], route_class=DirectRoute)
+router = DirectRouter(prefix="/lam", tags=["lam"])
 
 
 class Acknowledged(BaseModel):

@@ -23,13 +23,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 import structlog
-from fastapi import APIRouter, WebSocket
+from fastapi import WebSocket
 from pydantic import BaseModel, Field, ValidationError
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from cpa.api.bodies import Body, decode
 from cpa.api.jobs import close_stream, known
 from cpa.api.problems import close_code, invalid, render
+from cpa.api.route import DirectRouter
 from cpa.api.services import ApiServices, services_of
 from cpa.core.views import EventView, event_view, task_ids
 from cpa.errors import BadInput, CPAError, Forbidden, InternalError, NotFound, Unauthorized
@@ -38,7 +39,7 @@ from cpa.ports.keys import Caller, Scope
 from cpa.security.auth import require
 
 log = structlog.stdlib.get_logger("cpa.api")
-router = APIRouter()
+router = DirectRouter()
 
 GREETING: Final = 5.0
 """Seconds a client without header has to say who it is."""

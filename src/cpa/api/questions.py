@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from cpa.api.answers import Answer, Answered, put, repeated
@@ -13,7 +13,7 @@ from cpa.api.bodies import read
 from cpa.api.caller import Reader, Submitter
 from cpa.api.jobs import known
 from cpa.api.render import body_schema, problems, view
-from cpa.api.route import DirectRoute
+from cpa.api.route import DirectRouter
 from cpa.api.services import ApiServices, Services
 from cpa.core.job import Snapshot
 from cpa.core.views import Question, questions
@@ -21,7 +21,7 @@ from cpa.core.views import question_id as named
 from cpa.errors import BadInput, NotFound
 from cpa.ports.steps import Unreadable
 
-router = APIRouter(prefix="/questions", tags=["questions"], route_class=DirectRoute)
+router = DirectRouter(prefix="/questions", tags=["questions"])
 
 QuestionId = Annotated[
     str, Path(description="As listed.", examples=["01930000-0000-7000-8000-000000000000.3.1"])

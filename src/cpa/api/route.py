@@ -1,21 +1,25 @@
-"""Routes that FastAPI documents and we call.
+"""Routes that FastAPI documents, Starlette finds and we call.
 
-FastAPI's solver walks the tree of dependencies anew for every request; for a small request that is most of the
-time it takes. The parameters of a route are known when it is made, so each gets its reader then: the caller first
-(nothing of a request is looked at before it is known who asks), then services, path, query and header. Errors of
-all query parameters are told together.
+FastAPI's solver walks the tree of dependencies anew for every request, and its included routers match each path
+twice; for a small request that is most of the time it takes. The parameters of a route are known when it is made,
+so each gets its reader then: the caller first (nothing of a request is looked at before it is known who asks), then
+services, path, query and header. Errors of all query parameters are told together.
+
+What FastAPI makes of a route to document it (a model of each answer, a tree of parameters) is made when the
+documentation is asked for.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, get_type_hints
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.params import Depends, Header, Query
-from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
+from starlette.routing import BaseRoute, Route, WebSocketRoute, compile_path
+from starlette.websockets import WebSocket
 
 from cpa.api.problems import Invalid
 from cpa.api.services import provide_services, services_of
@@ -25,24 +29,48 @@ _Identify = Callable[[Request, str | None], Awaitable[Any]]
 KEY_HEADER: Final = "x-api-key"
 
 
-class DirectRoute(APIRoute):
-    """A route whose function takes the request, services, the caller, path texts, query values and headers."""
+class DirectRouter(APIRouter):
+    """Routes whose functions take the request, services, the caller, path texts, query values and headers."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        call = _Call(self.endpoint, self.param_convertors)
-        return call.handle
+    def __init__(self, *, prefix: str = "", tags: Sequence[str] = ()) -> None:
+        super().__init__(prefix=prefix, tags=list(tags))
+        self._about: list[tuple[str, Callable[..., Any], dict[str, Any]]] = []
+
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **about: Any) -> None:
+        """What `get`, `post` and `delete` call."""
+        whole, methods = self.prefix + path, set(about["methods"])
+        route = Route(whole, _Call(endpoint, compile_path(whole)[2]).handle)
+        route.methods = methods  # Starlette would answer HEAD too, by doing all the work of GET.
+        self.routes.append(route)
+        self._about.append((path, endpoint, about))
+
+    def add_api_websocket_route(
+        self, path: str, endpoint: Callable[..., Awaitable[None]], name: str | None = None, **about: Any
+    ) -> None:
+        """What `websocket` calls. The function takes the socket and the texts of the path."""
+
+        async def session(socket: WebSocket) -> None:
+            await endpoint(socket, **socket.path_params)
+
+        self.routes.append(WebSocketRoute(self.prefix + path, session, name=name))
+
+    def documented(self) -> list[BaseRoute]:
+        """The same routes as FastAPI sees them."""
+        plain = APIRouter(prefix=self.prefix, tags=self.tags)
+        for path, endpoint, about in self._about:
+            plain.add_api_route(path, endpoint, **about)
+        return plain.routes
 
 
 class _Call:
-    def __init__(self, endpoint: Callable[..., Any], path: object) -> None:
+    def __init__(self, endpoint: Callable[..., Any], path: Mapping[str, object]) -> None:
         self._endpoint = endpoint
         self._callers: list[tuple[str, _Identify]] = []
         self._plain: list[tuple[str, _Read]] = []
         self._queries: list[tuple[str, TypeAdapter[Any], Any]] = []
-        names = path if isinstance(path, dict) else {}
         hints = get_type_hints(endpoint, include_extras=True)
         for name, parameter in inspect.signature(endpoint).parameters.items():
-            self._add(name, hints[name], parameter.default, in_path=name in names)
+            self._add(name, hints[name], parameter.default, in_path=name in path)
 
     def _add(self, name: str, hint: Any, default: Any, *, in_path: bool) -> None:
         marks = getattr(hint, "__metadata__", ())

@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any, Final, Self
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import Header, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field, JsonValue, model_validator
 
 from cpa.api.bodies import Body, read
 from cpa.api.caller import Submitter
 from cpa.api.problems import KeyReused, NotOffered
 from cpa.api.render import answer, body_schema, problems
-from cpa.api.route import DirectRoute
+from cpa.api.route import DirectRouter
 from cpa.api.services import ApiServices, Services
 from cpa.api.times import milliseconds
 from cpa.core.display import displayed
@@ -33,7 +33,7 @@ from cpa.ports.engine import Receipt, Submission
 from cpa.ports.keys import Caller
 from cpa.security.auth import require_tenant
 
-router = APIRouter(tags=["requests"], route_class=DirectRoute)
+router = DirectRouter(tags=["requests"])
 
 _LONGEST_TEXT: Final = 200_000
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?")
