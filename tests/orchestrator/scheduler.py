@@ -12,6 +12,7 @@ from uuid import uuid4
 from tests.api.fakes import small_planner
 from tests.orchestrator.fleet import TENANT, record
 
+from cpa.artifacts.folder import FolderArtifacts
 from cpa.bootstrap.system import Chance, job_ids
 from cpa.core.classes import EffectClass
 from cpa.core.job import JobSpec, TaskRun, TaskSpec
@@ -150,12 +151,13 @@ class SchedulerLife:
             self.registry, self.orchestrator.assignments, self.requests.discover, self.clock
         )
         self.offers = Offers()
+        self.artifacts = FolderArtifacts(Path(database.path).parent / "artifacts", 1_000_000)
 
     def start(self, steps: SqlSteps) -> LocalEngine:
         self.engine = LocalEngine(steps, self.orchestrator, self.clock, job_ids(Chance()))
         self.messages = Messages(
             *(self.engine, small_planner(), self.journal, self.registry, self.requests),
-            *(self.bids, self.offers, self.clock),
+            *(self.bids, self.offers, self.clock, self.artifacts),
         )
         return self.engine
 

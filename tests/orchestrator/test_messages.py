@@ -11,9 +11,11 @@ from tests.orchestrator.fleet import TENANT
 from tests.orchestrator.scheduler import FarAgent, SchedulerLife, caller, live, word
 
 from cpa.core.classes import EffectClass
+from cpa.core.events import TaskSucceeded, TaskVerified
 from cpa.core.job import JobStatus, TaskStatus
 from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import CPAError, Forbidden, InvalidDocument, NotFound
+from cpa.orchestrator.answers import in_order
 from cpa.ports.keys import Scope
 
 T = TaskStatus
@@ -348,5 +350,76 @@ def test_what_is_said_of_an_attempt_keeps_its_lease(tmp_path: Path) -> None:
         assert (await scheduler.task(request.correlation.job_id)).epoch == 1
         await asyncio.sleep(20)
         assert (await scheduler.task(request.correlation.job_id)).epoch > 1
+
+    live(tmp_path, story)
+
+
+GONE = "sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [
+        ({"file": "rechnung.pdf"}, "file is of the wrong type"),
+        ({"file": {"artifact": "../../etc/passwd"}}, "file is of the wrong type"),
+        ({"file": {"artifact": GONE, "name": "x"}}, f"there is no file {GONE}"),
+        ({"url": "u", "more": [{"artifact": GONE}]}, f"there is no file {GONE}"),
+        ({"text": "x" * 300_000}, "262144"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_result_that_breaks_its_form_fails_its_task_and_says_so(
+    tmp_path: Path, result: dict[str, Any], why: str
+) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins", "web.download")
+        await scheduler.submit(action="web.download")
+        request = await agent.next("request")
+        said = word("done", agent.address, request, {"result": result})
+        assert (await scheduler.handle(said, caller(agent.address))).effect == "task_failed"
+        run = await scheduler.task(request.correlation.job_id)
+        assert run.status is T.FAILED
+        assert run.result is None
+        assert run.error is not None
+        assert run.error.code == "result_invalid"
+        assert why in run.error.message
+        assert (await scheduler.handle(said, caller(agent.address))).effect == "duplicate"
+
+    live(tmp_path, story)
+
+
+def test_files_that_are_there_are_taken_and_pictures_that_are_not_left_out(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins", "web.download")
+        kept = await scheduler.artifacts.put(TENANT, "größe".encode(), name="größe.txt")
+        other = await scheduler.artifacts.put("andere", b"x")
+        await scheduler.submit(action="web.download")
+        request = await agent.next("request")
+        payload = {"result": {"file": kept.as_reference()}, "artifacts": [kept.digest, GONE, other.digest]}
+        said = word("done", agent.address, request, payload)
+        assert (await scheduler.handle(said, caller(agent.address))).effect == "task_succeeded"
+        job = request.correlation.job_id
+        assert (await scheduler.task(job)).result == {"file": kept.as_reference()}
+        (event,) = [
+            each.event
+            for each in await scheduler.engine.events(TENANT, job, after=0, limit=100)
+            if isinstance(each.event, TaskSucceeded)
+        ]
+        assert event.artifacts == (kept.digest,)
+
+    live(tmp_path, story)
+
+
+def test_a_found_effect_stands_without_a_result_that_breaks_its_form(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        event = TaskVerified(time=0, task=0, epoch=1, verdict="happened", evidence="da", result={"file": 7})
+
+        async def there(digest: str) -> bool:
+            return True
+
+        told = await in_order(event, "web.download", there)
+        assert isinstance(told, TaskVerified)
+        assert (told.verdict, told.result) == ("happened", None)
+        assert "file is of the wrong type" in told.evidence
 
     live(tmp_path, story)

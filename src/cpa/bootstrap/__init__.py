@@ -138,7 +138,8 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
             engine=engine,
             planner=planner,
             messages=Messages(
-                engine, planner, wire.journal, agents, wire.requests, wire.bids, directory, clock
+                *(engine, planner, wire.journal, agents, wire.requests, wire.bids, directory, clock),
+                artifacts,
             ),
             channels=wire.channels,
             database=database,

@@ -89,7 +89,7 @@ def storable(event: Event) -> Event:
     except (InvalidDocument, TooLarge) as error:
         if not isinstance(event, _FACTS):
             raise
-        return _instead(event, error)
+        return instead(event, error.message)
     if isinstance(event, TaskFailed):
         changed["code"] = mended(event.code)
     if isinstance(event, TaskFailed | TaskSucceeded):
@@ -102,12 +102,13 @@ def mended(text: str) -> str:
     return _halves("\ufffd", text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + " …")
 
 
-def _instead(event: Event, error: InvalidDocument | TooLarge) -> Event:
+def instead(event: Event, why: str) -> Event:
+    """What takes the place of a success, a found effect or a proposal whose value cannot be taken."""
     if isinstance(event, TaskVerified):
-        evidence = f"{mended(event.evidence)} (its result cannot be kept: {error.message})"
+        evidence = f"{mended(event.evidence)} (its result cannot be kept: {why})"
         return replace(event, result=None, evidence=evidence)
     if isinstance(event, TaskProposed):
-        reason = f"its proposal cannot be kept: {error.message}"
+        reason = f"its proposal cannot be kept: {why}"
         return TaskRefused(time=event.time, task=event.task, epoch=event.epoch, reason=reason)
     assert isinstance(event, TaskSucceeded)
     return TaskFailed(
@@ -116,7 +117,7 @@ def _instead(event: Event, error: InvalidDocument | TooLarge) -> Event:
         epoch=event.epoch,
         failure=FailureClass.BUSINESS,
         code="result_invalid",
-        message=f"it was done, but its result cannot be kept: {error.message}",
+        message=f"it was done, but its result cannot be kept: {why}",
         remedy="Ask for less, or have large content stored as a file.",
         artifacts=event.artifacts,
         duration=event.duration,

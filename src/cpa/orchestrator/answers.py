@@ -12,6 +12,10 @@ inform            progress; no event
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
+from msgspec.structs import replace
+
 from cpa.core.events import (
     Event,
     TaskFailed,
@@ -35,7 +39,8 @@ from cpa.core.lam_payloads import (
     RefusePayload,
 )
 from cpa.core.lam_protocol import BaseMessage
-from cpa.core.storing import LONGEST_WAIT, milliseconds
+from cpa.core.results import MAX_FILES, files, mistake
+from cpa.core.storing import LONGEST_WAIT, instead, milliseconds, storable
 from cpa.errors import Forbidden, InvalidDocument, NotFound
 from cpa.orchestrator.wording import message_id
 from cpa.ports.executor import Verdict
@@ -53,6 +58,8 @@ ABOUT_ATTEMPTS = (
     RefusePayload,
 )
 _VERDICTS = tuple(verdict.value for verdict in Verdict)
+There = Callable[[str], Awaitable[bool]]
+"""Whether there is a file of this digest."""
 _HELD_BY_AGENT = (TaskStatus.ASSIGNED, TaskStatus.RUNNING, TaskStatus.IN_DOUBT)
 
 
@@ -131,6 +138,31 @@ def event_of(payload: Payload, attempt: Attempt) -> Event:
             return _verified(payload, task, epoch)
         case _:
             raise TypeError(f"{type(payload).__name__} is no event of an attempt")
+
+
+async def in_order(event: Event, action: str, there: There) -> Event:
+    """The event, once what it says can become a fact: with texts that can be stored, a result of the action's form,
+    and files that are stored. Else what takes its place: a success fails, a found effect stands without its result;
+    pictures that nobody has are left out."""
+    event = storable(event)
+    if isinstance(event, TaskSucceeded | TaskVerified) and event.result:
+        wrong = mistake(action, event.result)
+        missing = "" if wrong else await _first_missing(files(event.result), there)
+        if missing:
+            wrong = f"there is no file {missing}"
+        if wrong:
+            event = instead(event, wrong)
+    if isinstance(event, TaskSucceeded | TaskFailed) and event.artifacts:
+        kept = tuple([each for each in dict.fromkeys(event.artifacts[:MAX_FILES]) if await there(each)])
+        event = replace(event, artifacts=kept)
+    return event
+
+
+async def _first_missing(digests: tuple[str, ...], there: There) -> str:
+    for digest in digests:
+        if not await there(digest):
+            return digest
+    return ""
 
 
 def _proposed(payload: ProposePayload, task: int, epoch: int) -> Event:

@@ -17,6 +17,14 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from cpa.core.events import (
+    TaskFailed,
+    TaskProposed,
+    TaskRefused,
+    TaskStarted,
+    TaskSucceeded,
+    TaskVerified,
+)
 from cpa.core.lam_payloads import (
     AgreePayload,
     CancelPayload,
@@ -29,7 +37,7 @@ from cpa.core.lam_payloads import (
     RequestPayload,
 )
 from cpa.core.lam_protocol import BaseMessage
-from cpa.errors import BadInput, Forbidden, InvalidDocument
+from cpa.errors import BadInput, Forbidden, InvalidDocument, NotFound
 from cpa.orchestrator.agent_registry import AgentRegistry
 from cpa.orchestrator.answers import (
     ABOUT_ATTEMPTS,
@@ -37,6 +45,7 @@ from cpa.orchestrator.answers import (
     declines,
     event_of,
     for_bids,
+    in_order,
     late,
     task_index,
 )
@@ -45,21 +54,21 @@ from cpa.orchestrator.log import MessageLog, stored
 from cpa.orchestrator.planning import Planner, PlanRequest
 from cpa.orchestrator.requests import Requests
 from cpa.ports.agents import Acknowledgement, AgentRecord, AgentState, named_in
+from cpa.ports.artifacts import ArtifactStore
 from cpa.ports.clock import Clock
 from cpa.ports.engine import Engine, LiveUpdate, Submission
 from cpa.ports.keys import Caller, Scope
 from cpa.ports.transport import Attempt
 
 EFFECTS = {
-    "agree": "task_started",
-    "refuse": "task_refused",
-    "not_understood": "task_refused",
-    "propose": "task_proposed",
-    "confirm": "task_verified",
-    "done": "task_succeeded",
-    "failure": "task_failed",
+    TaskStarted: "task_started",
+    TaskRefused: "task_refused",
+    TaskProposed: "task_proposed",
+    TaskVerified: "task_verified",
+    TaskSucceeded: "task_succeeded",
+    TaskFailed: "task_failed",
 }
-"""What a word about an attempt does, when it does anything."""
+"""What a word about an attempt does, when it does anything: not always what it said."""
 
 
 class Offers(Protocol):
@@ -81,7 +90,9 @@ class Messages:
         bids: Bids,
         offers: Offers,
         clock: Clock,
+        artifacts: ArtifactStore | None = None,
     ) -> None:
+        """`artifacts` is where the files that agents name must be; without one they are not looked for."""
         self._engine = engine
         self._planner = planner
         self._journal = journal
@@ -90,6 +101,7 @@ class Messages:
         self._bids = bids
         self._offers = offers
         self._clock = clock
+        self._artifacts = artifacts
 
     async def handle(self, message: BaseMessage, caller: Caller) -> Acknowledgement:
         _check_sender(message, caller)
@@ -178,6 +190,7 @@ class Messages:
         named, about = named_in(message), message.correlation
         snapshot = await self._engine.query(caller.tenant, named.job)
         attempt = Attempt(caller.tenant, named.job, task_index(snapshot, named.task), named.epoch)
+        action = snapshot.spec.tasks[attempt.task].action
         if for_bids(message, attempt):
             return await self._bid(message, payload, caller, attempt)
         if isinstance(payload, OfferPayload):
@@ -187,7 +200,7 @@ class Messages:
             if self._requests.will_not_look(attempt, message.sender, about.in_reply_to, reason):
                 return await self._note(message, caller, "task_verified")
         if isinstance(payload, ConfirmPayload):
-            return await self._confirm(message, payload, caller, attempt)
+            return await self._confirm(message, payload, caller, attempt, action)
         check_holder(snapshot, attempt, message.sender)
         if isinstance(payload, NotUnderstoodPayload) and not declines(message, attempt):
             return await self._note(message, caller, "noted")
@@ -195,7 +208,7 @@ class Messages:
             return await self._inform(message, payload, caller, attempt, late(snapshot, attempt))
         if isinstance(payload, AgreePayload):
             return await self._agree(message, payload, caller, attempt, late(snapshot, attempt))
-        return await self._fact(message, payload, caller, attempt)
+        return await self._fact(message, payload, caller, attempt, action)
 
     async def _agree(
         self, message: BaseMessage, payload: AgreePayload, caller: Caller, attempt: Attempt, late: str
@@ -234,22 +247,26 @@ class Messages:
         return told
 
     async def _confirm(
-        self, message: BaseMessage, payload: ConfirmPayload, caller: Caller, attempt: Attempt
+        self, message: BaseMessage, payload: ConfirmPayload, caller: Caller, attempt: Attempt, action: str
     ) -> Acknowledgement:
         if not self._requests.looks(attempt, message.sender):
             return await self._note(message, caller, "not_asked")
-        told = await self._fact(message, payload, caller, attempt)
+        told = await self._fact(message, payload, caller, attempt, action)
         self._requests.looked(attempt)
         return told
 
     async def _fact(
-        self, message: BaseMessage, payload: Payload, caller: Caller, attempt: Attempt
+        self, message: BaseMessage, payload: Payload, caller: Caller, attempt: Attempt, action: str = ""
     ) -> Acknowledgement:
         """What is said of an attempt becomes an event of its job."""
-        event = event_of(payload, attempt)
+
+        async def there(digest: str) -> bool:
+            return await self._has(caller.tenant, digest)
+
+        event = await in_order(event_of(payload, attempt), action, there)
         key = (message.sender, str(message.id))
         outcome = await self._engine.send(caller.tenant, attempt.job, event, message=key, nonce=caller.nonce)
-        effect = outcome.reason or EFFECTS[message.type]
+        effect = outcome.reason or EFFECTS[type(event)]
         return _told(message, outcome.reason != "duplicate", effect, attempt.job)
 
     # -- inside --------------------------------------------------------------------------------------------
@@ -259,6 +276,15 @@ class Messages:
         key = (message.sender, str(message.id))
         new = await self._engine.remember(caller.tenant, message=key, nonce=caller.nonce)
         return _told(message, new, effect if new else "duplicate", message.correlation.job_id)
+
+    async def _has(self, tenant: str, digest: str) -> bool:
+        if self._artifacts is None:
+            return True
+        try:
+            await self._artifacts.stat(tenant, digest)
+        except NotFound:
+            return False
+        return True
 
     def _quarantined(self, sender: str, tenant: str) -> bool:
         agent = self._agents.get(sender, tenant)
