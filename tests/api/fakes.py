@@ -69,12 +69,17 @@ class MemoryTokens:
             raise Conflict("this token exists")
         self.kept[token.tenant, token.id] = token
 
-    async def spend(self, digest: bytes, name: str, now: int) -> StoredToken | None:
-        for key, token in self.kept.items():
+    async def find(self, digest: bytes, name: str, now: int) -> StoredToken | None:
+        for token in self.kept.values():
             if token.hash == digest and token.active(now) and token.name in ("", name):
-                self.kept[key] = replace(token, uses=token.uses - 1)
                 return token
         return None
+
+    async def spend(self, digest: bytes, name: str, now: int) -> StoredToken | None:
+        token = await self.find(digest, name, now)
+        if token is not None:
+            self.kept[token.tenant, token.id] = replace(token, uses=token.uses - 1)
+        return token
 
     async def list(self, tenant: str) -> tuple[StoredToken, ...]:
         return tuple(token for token in self.kept.values() if token.tenant == tenant)

@@ -115,6 +115,39 @@ async def test_what_is_wrong_with_a_registration_costs_no_use_of_a_token(door: D
         await registered(stranger)
 
 
+async def test_a_name_that_is_taken_costs_no_use_of_a_token(door: Door, api: httpx2.AsyncClient) -> None:
+    await registered(api)
+    token = await door.token()
+    async with door.client(**{"X-Enrolment-Token": token}) as stranger:
+        problem(await stranger.post("/agents/register", json=ABOUT), 409, "conflict", "name")
+        await registered(stranger, name="zwei")
+        third = await stranger.post("/agents/register", json=ABOUT | {"name": "drei"})
+        problem(third, 401, "unauthorized", "X-Enrolment-Token")
+
+
+async def test_a_name_in_other_capitals_is_the_same_name(door: Door, api: httpx2.AsyncClient) -> None:
+    await registered(api)
+    other = ABOUT | {"name": ABOUT["name"].upper()}
+    problem(await api.post("/agents/register", json=other), 409, "conflict", "name")
+    key = await door.key(Scope.AGENT, name=f"agent://web/{other['name']}")
+    async with door.client(key) as own:
+        problem(await own.post("/agents/register", json=other), 409, "conflict", "name")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["r\u0435\u0441-1", "\uff52echner", "\U0001d42bechner", "rechner-\u0661", "\u03b1rechner", "\ufb01rma"],
+)
+async def test_a_name_that_looks_like_another_is_refused(api: httpx2.AsyncClient, name: str) -> None:
+    wrong = await api.post("/agents/register", json=ABOUT | {"name": name})
+    assert "could be taken for another" in problem(wrong, 422, "invalid_document", "name")["detail"]
+
+
+@pytest.mark.parametrize("name", ["größe-ß", "бухгалтерия-1", "経理ロボット2", "λογιστής", "browser-1@büro"])
+async def test_a_name_is_written_in_any_one_alphabet(api: httpx2.AsyncClient, name: str) -> None:
+    await registered(api, name=name)
+
+
 async def test_a_key_of_another_kind_or_agent_registers_nobody(door: Door) -> None:
     for scopes, name in (((Scope.SUBMIT,), ADDRESS), ((Scope.READ,), "anna")):
         async with door.client(await door.key(*scopes, name=name)) as caller:

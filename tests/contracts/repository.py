@@ -186,6 +186,16 @@ class TokenStoreContract:
         assert await tokens.spend(token.hash, "größe", 5) is None
         assert await tokens.list(ME) == (replace(token, uses=0),)
 
+    async def test_looking_for_a_token_uses_nothing(self, tokens: TokenStore) -> None:
+        token = self.token(uses=1, name="größe", expires=9)
+        await tokens.add(token)
+        assert await tokens.find(token.hash, "größe", 8) == token
+        assert await tokens.find(token.hash, "anders", 8) is None
+        assert await tokens.find(token.hash, "größe", 9) is None
+        assert await tokens.find(b"?" * 32, "größe", 8) is None
+        assert await tokens.spend(token.hash, "größe", 8) == token
+        assert await tokens.find(token.hash, "größe", 8) is None
+
     async def test_of_many_at_once_only_so_many_get_a_use(self, tokens: TokenStore) -> None:
         token = self.token(uses=3)
         await tokens.add(token)

@@ -240,9 +240,10 @@ class AgentDirectory:
 
     async def _come(self, wanted: Registration, caller: Caller | None, token: str) -> Registered:
         """A new agent, which gets a key."""
-        tenant = caller.tenant if caller is not None else await self._keys.enrol(token, wanted.name)
-        if await self._store.find(tenant, wanted.name) is not None:
-            raise taken(wanted.name)
+        tenant = caller.tenant if caller is not None else await self._keys.tenant(token, wanted.name)
+        await self._check_free(tenant, wanted.name)
+        if caller is None:  # Only now: a name that is taken must not use up the token.
+            await self._keys.enrol(token, wanted.name)
         key, key_id = await self._keys.make(tenant, wanted.address)
         record = self._record(tenant, self._new_id(), wanted, key_id)
         await self._store.put(record)
@@ -263,6 +264,7 @@ class AgentDirectory:
         agent = self._agents.get(address, caller.tenant)
         withheld: tuple[str, ...] = ()
         if agent is None or agent.record is None:
+            await self._check_free(caller.tenant, wanted.name)
             record = self._record(caller.tenant, self._new_id(), wanted, caller.key)
             await self._store.put(record)
             await self._added(record, caller.name)
@@ -271,6 +273,16 @@ class AgentDirectory:
         callback = self._keys.callback(caller.tenant, record.id)
         new = agent is None
         return Registered(agent=record, new=new, key=None, callback_key=callback, withheld=withheld)
+
+    async def _check_free(self, tenant: str, name: str) -> None:
+        """`Conflict` for a name that another agent has, or one that only differs in capitals."""
+        folded = name.casefold()
+        for agent in self._by_id.values():
+            known = agent.record
+            if known is not None and known.tenant == tenant and known.name.casefold() == folded:
+                raise taken(known.name)
+        if await self._store.find(tenant, name) is not None:
+            raise taken(name)
 
     async def _renewed(
         self, agent: Agent, known: AgentRecord, wanted: Registration, caller: Caller, token: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,6 +19,8 @@ RESERVED: Final = frozenset(("scheduler", "user", "builtin", "channel"))
 _NAME = re.compile(r"\w[\w.@+~-]{0,99}")
 _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _MOST = 500
+_ALIKE = frozenset(("LATIN", "CYRILLIC", "GREEK", "COPTIC", "ARMENIAN", "CHEROKEE"))
+"""Alphabets with letters that look the same."""
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +56,13 @@ def _check_name(wanted: Registration) -> None:
             value=wanted.name,
             remedy="use up to 100 letters, digits and . @ + ~ - _, beginning with a letter or digit",
         )
+    if _deceives(wanted.name):
+        raise InvalidDocument(
+            "this name could be taken for another",
+            field="name",
+            value=wanted.name,
+            remedy="use the letters of one alphabet, in their usual form, and the digits 0 to 9",
+        )
     if not _TYPE.fullmatch(wanted.type) or wanted.type.lower() in RESERVED:
         raise InvalidDocument(
             "this is no type of agent",
@@ -61,6 +71,17 @@ def _check_name(wanted: Registration) -> None:
             remedy="use DESKTOP_RPA, EMAIL, WEB, DATA or a word of your own; "
             f"taken are {', '.join(sorted(RESERVED))}",
         )
+
+
+def _deceives(name: str) -> bool:
+    """Whether it is written in signs that look like others: of several alphabets that share shapes, in another form
+    of a letter, or with other digits."""
+    if unicodedata.normalize("NFKC", name) != name:
+        return True
+    if any(sign.isnumeric() and not (sign.isascii() or sign.isalpha()) for sign in name):
+        return True
+    alphabets = {unicodedata.name(sign, "").partition(" ")[0] for sign in name if sign.isalpha()}
+    return len(alphabets & _ALIKE) > 1
 
 
 def capabilities(given: Sequence[str], catalogue: ActionCatalogue) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -163,6 +163,10 @@ class AgentStore(Protocol):
 class AgentKeys(Protocol):
     """Credentials of agents."""
 
+    async def tenant(self, token: str, name: str) -> str:
+        """The tenant that an agent of this name would enter with the token. Uses nothing; raises as `enrol`."""
+        ...
+
     async def enrol(self, token: str, name: str) -> str:
         """Use an enrolment token once for an agent of this name; gives its tenant. `Unauthorized` when it is not
         accepted."""

@@ -35,6 +35,10 @@ class TokenStore(Protocol):
         """Durable on return. `Conflict` when (tenant, id) or the hash is taken."""
         ...
 
+    async def find(self, digest: bytes, name: str, now: int) -> StoredToken | None:
+        """The token that `spend` would use now; nothing is used."""
+        ...
+
     async def spend(self, digest: bytes, name: str, now: int) -> StoredToken | None:
         """Use the token of this hash once for an agent of this name, durably, and give it as it was before; None,
         and nothing used, when there is none that is active and for that name. Of two at once one gets the last

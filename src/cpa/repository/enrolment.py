@@ -34,14 +34,15 @@ class SqlTokenStore:
                 remedy="make another one",
             )
 
+    async def find(self, digest: bytes, name: str, now: int) -> StoredToken | None:
+        return await self._database.read(lambda connection: _usable(connection, digest, name, now))
+
     async def spend(self, digest: bytes, name: str, now: int) -> StoredToken | None:
         def work(connection: sa.Connection) -> StoredToken | None:
-            row = connection.execute(_SELECT.where(enrolment_tokens.c.hash == digest)).first()
-            token = None if row is None else _token(row)
-            if token is None or not token.active(now) or token.name not in ("", name):
-                return None
-            where = enrolment_tokens.c.hash == digest
-            connection.execute(sa.update(enrolment_tokens).where(where).values(uses=token.uses - 1))
+            token = _usable(connection, digest, name, now)
+            if token is not None:
+                where = enrolment_tokens.c.hash == digest
+                connection.execute(sa.update(enrolment_tokens).where(where).values(uses=token.uses - 1))
             return token
 
         return await self._database.write(work)
@@ -55,6 +56,12 @@ class SqlTokenStore:
         known = (enrolment_tokens.c.tenant == tenant, enrolment_tokens.c.id == id)
         statement = sa.update(enrolment_tokens).where(*known, enrolment_tokens.c.revoked == 0)
         return bool(await self._database.write(lambda c: c.execute(statement.values(revoked=now)).rowcount))
+
+
+def _usable(connection: sa.Connection, digest: bytes, name: str, now: int) -> StoredToken | None:
+    row = connection.execute(_SELECT.where(enrolment_tokens.c.hash == digest)).first()
+    token = None if row is None else _token(row)
+    return token if token is not None and token.active(now) and token.name in ("", name) else None
 
 
 def _token(row: Sequence[Any]) -> StoredToken:

@@ -6,14 +6,10 @@ endpoint follows from the server's own secret: it is stored nowhere, and told ag
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from cpa.ports.clock import Clock
 from cpa.ports.keys import KeyStore, Scope
 from cpa.security.auth import Authenticator, Hasher, issue
-
-Enrol = Callable[[str, str], Awaitable[str]]
-"""(token, name of the agent) → the token's tenant; uses the token once. `Unauthorized` when it is not accepted."""
+from cpa.security.enrolment import Enrolment
 
 
 def callback_key(hasher: Hasher, tenant: str, agent: str) -> str:
@@ -29,7 +25,7 @@ class AgentCredentials:
         store: KeyStore,
         hasher: Hasher,
         clock: Clock,
-        enrol: Enrol,
+        enrolment: Enrolment,
         keys: Authenticator | None = None,
     ) -> None:
         """`keys` is who recognises callers in this process: what is revoked here is dead there at once."""
@@ -37,10 +33,13 @@ class AgentCredentials:
         self._hasher = hasher
         self._clock = clock
         self._keys = keys
-        self._enrol = enrol
+        self._enrolment = enrolment
+
+    async def tenant(self, token: str, name: str) -> str:
+        return await self._enrolment.tenant(token, name)
 
     async def enrol(self, token: str, name: str) -> str:
-        return await self._enrol(token, name)
+        return await self._enrolment.use(token, name)
 
     async def make(self, tenant: str, address: str) -> tuple[str, str]:
         key, stored = issue(

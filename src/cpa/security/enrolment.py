@@ -5,10 +5,14 @@ A token looks like an API key and is kept like one, as a keyed hash. It opens no
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from cpa.errors import Unauthorized
 from cpa.ports.clock import Clock
 from cpa.ports.enrolment import StoredToken, TokenStore
 from cpa.security.auth import Hasher, generate_key, well_formed
+
+_Ask = Callable[[bytes, str, int], Awaitable[StoredToken | None]]
 
 
 def issue_token(
@@ -30,20 +34,27 @@ def issue_token(
 
 
 class Enrolment:
-    """Uses tokens: `credentials.Enrol`."""
+    """Uses tokens."""
 
     def __init__(self, store: TokenStore, hasher: Hasher, clock: Clock) -> None:
         self._store, self._hasher, self._clock = store, hasher, clock
 
-    async def __call__(self, token: str, name: str) -> str:
+    async def tenant(self, token: str, name: str) -> str:
+        """The tenant that an agent of this name would enter with the token, which is not used. Raises as `use`."""
+        return await self._ask(self._store.find, token, name)
+
+    async def use(self, token: str, name: str) -> str:
         """The tenant of the token, which is used once for an agent of this name. Raises `Unauthorized`, which tells
         nobody why a token is not accepted."""
+        return await self._ask(self._store.spend, token, name)
+
+    async def _ask(self, ask: _Ask, token: str, name: str) -> str:
         digest = self._hasher.hash(token)
-        spent = await self._store.spend(digest, name, self._clock.now_ms()) if well_formed(token) else None
-        if spent is None:
+        found = await ask(digest, name, self._clock.now_ms()) if well_formed(token) else None
+        if found is None:
             raise Unauthorized(
                 "this enrolment token is not accepted",
                 field="X-Enrolment-Token",
                 remedy="ask an admin for a new one (`cpa agents token`), or register with an admin's key",
             )
-        return spent.tenant
+        return found.tenant

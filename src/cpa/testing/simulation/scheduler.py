@@ -334,6 +334,9 @@ class _Watched:
 class _Keys:
     """`orchestrator.directory.AgentKeys`: every agent has its own key already."""
 
+    async def tenant(self, token: str, name: str) -> str:
+        raise Unavailable("nobody enrols here", remedy="come with a key")
+
     async def enrol(self, token: str, name: str) -> str:
         raise Unavailable("nobody enrols here", remedy="come with a key")
 
