@@ -6,10 +6,11 @@ SQLite, where that is asked for. Simulated are time, the network, what is durabl
 the effects that agents have.
 
     scenario                     what goes wrong, drawn from the seed
-    oracles, conduct, effects, claims, circuits, ending
+    oracles, effects, claims, circuits, ending
                                  what must hold
     journal, scheduler           what is durable, and the process that is not
-    network, agents, hands, lies the other side
+    network, agents, hands       the other side
+    lies, proposals              what it says instead of what is true, or of doing what it was asked for
     people, troubles             those who ask and answer; what goes wrong by itself
     world                        all of it, once
     tier                         many runs; a failed one made small

@@ -34,6 +34,7 @@ from cpa.testing.simulation.claims import (
 )
 from cpa.testing.simulation.hands import Hands
 from cpa.testing.simulation.lies import invented, pretend
+from cpa.testing.simulation.proposals import Proposals
 
 if TYPE_CHECKING:
     from cpa.testing.simulation.scheduler import Life
@@ -105,6 +106,7 @@ class Process:
         self._going = asyncio.Event()
         self._going.set()
         self._rows: dict[str, _Row] = {}
+        self._proposals = Proposals(world, self)
         self._outbox = Memory(self._rows, "")
         self._lives = 0
         self.caller = Caller(
@@ -173,7 +175,7 @@ class Process:
                 await self._outbox.delivered(str(message.id))
             await self._register(life)
             conversations = Conversations(
-                Speaker(self.address, self._new_id, world.clock.now_ms),
+                Speaker(self.address, self.new_id, world.clock.now_ms),
                 self._outbox,
                 ExecutorRegistry([self.hands]),
                 world.clock,
@@ -245,7 +247,7 @@ class Process:
             if world.strikes("liars", chance):
                 if self._group is not None:
                     self._group.create_task(pretend(world, self))
-                lie = invented(world, self.address, self._new_id())
+                lie = invented(world, self.address, self.new_id())
                 if lie is not None:
                     world.trace("lies", self.name, lie.type, lie.correlation.job_id, lie.correlation.epoch)
                     world.lies.add(lie.id)
@@ -295,7 +297,11 @@ class Process:
         self, conversations: Conversations, message: BaseMessage, acknowledge: Callable[[], None]
     ) -> None:
         await self.awake()
-        await conversations.hear(message)
+        rather = self._proposals.instead_of(message, (row.named for row in self._rows.values()))
+        if rather is None:
+            await conversations.hear(message)
+        else:
+            self.say(rather)
         acknowledge()
 
     def say(self, message: BaseMessage, *, lasting: bool = True) -> None:
@@ -348,5 +354,5 @@ class Process:
     def _refuses(self, request: ActionRequest) -> str:
         return "no display" if self.world.strikes("refusals", self.world.agent_chance, 0.5) else ""
 
-    def _new_id(self) -> UUID:
+    def new_id(self) -> UUID:
         return UUID(bytes=self.world.random_bytes(16), version=4)

@@ -6,6 +6,8 @@ leases      who is told to stop an attempt does not have it any more; what an ag
 attempts    what is over is not handed out any more
 identity    nobody speaks, beats or registers for another
 proof       only who was asked to look is believed, and absence once the settle time is over
+approval    what goes out is what was planned, or what people allowed instead
+barred      an agent that drains or is in quarantine is given nothing new
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from cpa.core.events import Event, LeaseLost, TaskFailed, TaskSucceeded, TaskVer
 from cpa.core.lam_protocol import BaseMessage
 from cpa.ports.agents import Acknowledgement, Beat, Named
 from cpa.ports.engine import Outcome
+from cpa.ports.executor import ActionRequest
+from cpa.ports.transport import Attempt
 from cpa.testing.schedules.knowledge import Violation
 from cpa.testing.simulation.journal import Record
 
@@ -59,6 +63,23 @@ def check_sent(world: World, address: str, message: BaseMessage) -> None:
     over = now - world.closed.get(named, now) > _SOON and "disk" not in world.scenario.faults
     if asks and over and address not in _holders(world.journal.jobs[_TENANT, about.job_id], named):
         world.violated(Violation("attempts", f"{address} is still asked for {named}, which is over"))
+
+
+def check_request(world: World, record: Record, attempt: Attempt, request: ActionRequest, agent: str) -> None:
+    """A task goes out to an agent."""
+    run, spec = record.runs[attempt.task], record.spec.tasks[attempt.task]
+    wanted = spec.arguments if run.arguments is None else run.arguments
+    if dict(request.arguments) != dict(wanted):
+        told = f"{attempt} goes out with {request.arguments}, and {wanted} is what was planned or allowed"
+        world.violated(Violation("approval", told))
+    command, _ = record.outbox[f"request:{attempt.task}:{attempt.epoch}"]
+    slow = {"disk", "slow_disk"} & world.scenario.faults
+    since = world.barred.get(agent, float("inf"))
+    if world.requested(record.head.id, command) > since + (30 if slow else _SOON):
+        told = (
+            f"{agent} is given {attempt}, {world.loop.time() - since:.1f} s after it was taken out of service"
+        )
+        world.violated(Violation("barred", told))
 
 
 def check_stored(world: World, job: str, outcome: Outcome, what: Callable[[Event], bool]) -> None:

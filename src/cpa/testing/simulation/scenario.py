@@ -39,9 +39,13 @@ FAULTS: Final[dict[str, str]] = {
     "no": "people say no",
     "retries": "people take up jobs that failed",
     "deadlines": "jobs and runs have little time",
+    "proposals": "agents would rather do it otherwise, or later",
+    "operators": "agents are drained or put in quarantine, and taken back",
     "builtin": "the scheduler's own part does tasks too",
 }
 """Every fault there is, in words."""
+LATER: Final = frozenset(("proposals", "operators"))
+"""Those that came when seeds had been kept already: drawn apart, so that the others stay what they were."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,9 @@ def draw(seed: int, *, jobs: int = 0, agents: int = 0, minutes: float = 0.0, sql
     """The scenario of a seed; what is given is not drawn."""
     chance = random.Random(f"{seed}:scenario")  # noqa: S311
     share = chance.choice((0.15, 0.3, 0.5))
-    faults = frozenset(fault for fault in FAULTS if chance.random() < share)
+    faults = {fault for fault in FAULTS if fault not in LATER and chance.random() < share}
+    apart = random.Random(f"{seed}:later")  # noqa: S311
+    faults |= {fault for fault in sorted(LATER) if apart.random() < share}
     drawn_jobs, drawn_agents = chance.choice((1, 2, 3, 5)), chance.choice((1, 2, 3, 4))
     tasks = chance.choice((1, 2, 4, 6))
     drawn_minutes = chance.choice((1.0, 2.0, 4.0))
@@ -83,7 +89,7 @@ def draw(seed: int, *, jobs: int = 0, agents: int = 0, minutes: float = 0.0, sql
         agents=agents or drawn_agents,
         tasks=tasks,
         minutes=minutes or drawn_minutes,
-        faults=faults,
+        faults=frozenset(faults),
         strength=chance.choice((0.05, 0.15, 0.4)),
         sql=sql,
     )

@@ -35,7 +35,7 @@ from cpa.ports.repository import MessageRepository, StoredMessage
 from cpa.ports.steps import StepBatch, StepStore
 from cpa.ports.transport import Attempt
 from cpa.testing.schedules.knowledge import Violation
-from cpa.testing.simulation.claims import check_sent
+from cpa.testing.simulation.claims import check_request, check_sent
 from cpa.testing.simulation.hands import Hands
 from cpa.testing.simulation.network import SCHEDULER
 from cpa.transport.inprocess import InProcessTransport
@@ -309,6 +309,8 @@ class _Watched:
         key = f"request:{attempt.task}:{attempt.epoch}"
         if record is None or key not in record.outbox:
             world.violated(Violation("durable", f"{attempt} goes out, and its request is not stored"))
+        else:
+            check_request(world, record, attempt, request, agent)
         world.trace("request", attempt.job, request.task, attempt.epoch, agent)
         world.sent.setdefault(attempt, asyncio.get_running_loop().time())
         self._life.requests.send(agent, attempt, request, won=won, again=again)

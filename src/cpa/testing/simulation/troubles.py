@@ -6,12 +6,18 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
+from cpa.errors import CPAError
+from cpa.ports.agents import AgentState
+from cpa.ports.keys import Caller, Scope
+from cpa.testing.simulation.agents import TENANT, Process
 from cpa.testing.simulation.network import SCHEDULER
 
 if TYPE_CHECKING:
     from cpa.testing.simulation.world import World
 
 
+OPERATOR = Caller(tenant=TENANT, key="key_operator", name="Ida", scopes=frozenset((Scope.ADMIN,)))
+"""Who looks after the agents."""
 _MOST_SKEW = 600_000
 """Milliseconds: a clock that is set back makes timers late by as much."""
 
@@ -38,6 +44,7 @@ class Troubles:
             "pauses": self._pauses,
             "mute": self._mute,
             "partitions": self._partitions,
+            "operators": self._operators,
         }
         yield from (work() for fault, work in everything.items() if fault in faults)
 
@@ -127,6 +134,29 @@ class Troubles:
             await asyncio.sleep(self._chance.choice((3, 12, 30, 90)))
             for way in ways:
                 network.mend(*way)
+
+    async def _operators(self) -> None:
+        while await self._wait("operators", 40):
+            process = self._chance.choice(self._world.processes)
+            state = self._chance.choice((AgentState.DRAINING, AgentState.QUARANTINED))
+            seconds = self._chance.choice((3, 20, 90))
+            if process.id:
+                await self._change(process, state)
+                self._world.barred[process.address] = self._world.loop.time()
+                await asyncio.sleep(seconds)
+                del self._world.barred[process.address]
+                await self._change(process, AgentState.ACTIVE)
+
+    async def _change(self, process: Process, state: AgentState) -> None:
+        """Until it is done."""
+        while True:
+            try:
+                await self._world.inside(lambda life: life.directory.change(OPERATOR, process.id, state))
+            except CPAError:
+                await asyncio.sleep(1)
+            else:
+                self._world.trace("is", state.value, process.name)
+                return
 
     async def _wait(self, fault: str, mean: float) -> bool:
         """Until it strikes; False when there are no faults any more."""

@@ -101,6 +101,8 @@ class World:
         """When an attempt was answered, cancelled or given up last, durably."""
         self.last_beats: dict[str, tuple[Life, str, frozenset[Named]]] = {}
         """By agent: the life that took its last beat, the process it was of, and what it named."""
+        self.barred: dict[str, float] = {}
+        """By agent: since when it is to be given nothing new."""
         self.named: dict[str, frozenset[tuple[str, str, int]]] = {}
         """What the last beat of each agent that came through named."""
         self.lines: deque[tuple[float, tuple[object, ...]]] = deque(maxlen=_KEPT)
@@ -139,7 +141,7 @@ class World:
                 self._troubles.heal()
                 await self._until(self._settled, HEALED)
                 await self._until(lambda: False, 40.0)
-                self._check()
+                check_end(self)
                 for work in works:
                     work.cancel()
                 scheduler.cancel()
@@ -199,9 +201,6 @@ class World:
         if any(not client.job for client in self.clients):
             return False
         return all(record.head.status.ended for record in self.journal.jobs.values())
-
-    def _check(self) -> None:
-        check_end(self)
 
     # -- what parts of the world ask for -------------------------------------------------------------------
 
