@@ -108,6 +108,16 @@ def test_an_unknown_command_is_a_usage_error(tmp_path: Path) -> None:
     assert cpa("frobnicate", cwd=tmp_path).returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("jbos", "'jobs'"), ("statsu", "'cpa job last'"), ("stop", "'cpa cancel'")]
+)
+def test_an_unknown_command_says_which_was_meant(typed: str, meant: str, tmp_path: Path) -> None:
+    done = cpa(typed, cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert f"No such command '{typed}'. Did you mean {meant}?" in done.stderr
+
+
 def test_no_server_names_the_address_and_the_remedy(tmp_path: Path, free_port: int) -> None:
     done = cpa("jobs", cwd=tmp_path, CPA_URL=f"http://127.0.0.1:{free_port}")
 
@@ -249,7 +259,7 @@ def test_intents_are_listed_with_an_example_in_each_language(tmp_path: Path) -> 
     listed = json.loads(cpa("intents", "list", "--json", cwd=tmp_path / "mine").stdout)["intents"]
 
     assert done.returncode == 0
-    assert [each["name"] for each in listed][-1] == "portal.customers"
+    assert [each["name"] for each in listed][0] == "portal.customers"
     assert all(set(each["examples"]) == {"de", "en"} and each["description"] for each in listed)
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     assert "  de     Zeige mir bitte alle Kunden im Portal\n" in done.stdout

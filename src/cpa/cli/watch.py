@@ -100,7 +100,8 @@ class Watch:
             self._shown.update(terminal.graph(detail, self._notes), refresh=True)
 
     def event(self, entry: Mapping[str, Any]) -> None:
-        if not self.live:
+        """A line for each, but for who was given a task: the line after that says what came of it."""
+        if not self.live and entry.get("event") != "agent_chosen":
             terminal.line(terminal.event(entry))
 
     def asked(self, detail: Mapping[str, Any]) -> None:
@@ -117,6 +118,7 @@ class Watch:
 
     def progress(self, task: str, share: float, message: str) -> None:
         """What a running task says about itself."""
-        self._notes[task] = terminal.flat(f"{share:.0%} {message}")
-        if not self.live:
-            terminal.line(f"          {task}: {self._notes[task]}")
+        note, before = terminal.flat(f"{share:.0%} {message}"), self._notes.get(task)
+        self._notes[task] = note
+        if not self.live and note != before:
+            terminal.line(f"          {task}: {note}")
