@@ -259,7 +259,7 @@ def test_intents_are_listed_with_an_example_in_each_language(tmp_path: Path) -> 
     listed = json.loads(cpa("intents", "list", "--json", cwd=tmp_path / "mine").stdout)["intents"]
 
     assert done.returncode == 0
-    assert [each["name"] for each in listed][0] == "portal.customers"
+    assert listed[0]["name"] == "portal.customers"
     assert all(set(each["examples"]) == {"de", "en"} and each["description"] for each in listed)
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     assert "  de     Zeige mir bitte alle Kunden im Portal\n" in done.stdout
