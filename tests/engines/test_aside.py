@@ -139,7 +139,7 @@ async def test_a_new_job_that_the_store_refuses_was_never_accepted(tmp_path: Pat
 async def test_a_step_that_cannot_be_made_sets_its_job_aside(tmp_path: Path) -> None:
     async with life(tmp_path, Counter()) as (engine, _, _):
         odd = (await engine.submit(Submission(tenant=TENANT, spec=ASKS))).job
-        (await engine.load(TENANT, odd)).open = None  # type: ignore[assignment]
+        (await engine.jobs.load(TENANT, odd)).open = None  # type: ignore[assignment]
 
         with pytest.raises(Unreadable, match="unforeseen"):
             await engine.send(TENANT, odd, QuestionAnswered(time=0, task=0, epoch=0, yes=True, by="anna"))
@@ -152,7 +152,7 @@ async def test_a_job_that_cannot_be_started_keeps_its_place_in_line(tmp_path: Pa
     async with life(tmp_path, Counter()) as (engine, _, _):
         later = Submission(tenant=TENANT, spec=ONE, not_before=SystemClock().now_ms() + 400)
         odd = (await engine.submit(later)).job
-        (await engine.load(TENANT, odd)).waiting = None  # type: ignore[assignment]
+        (await engine.jobs.load(TENANT, odd)).waiting = None  # type: ignore[assignment]
         await aside(engine)
     async with life(tmp_path, Counter()) as (engine, _, _):
         assert (await engine.wait(TENANT, odd, 20)).status is JobStatus.DONE

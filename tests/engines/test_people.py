@@ -88,7 +88,7 @@ async def test_another_action_than_was_allowed_keeps_no_agent_busy(tmp_path: Pat
     spec = TaskSpec(id="a", action="flow.noop", approval=True, approvals=1)
     async with life(tmp_path, Counter(), slots=1) as (engine, _, agents):
         job = await submitted(engine, JobSpec((spec,)))
-        state = await engine.load(TENANT, job)
+        state = await engine.jobs.load(TENANT, job)
         state.tasks[0] = replace(state.tasks[0], digest="00")
         state.open["ask:0:0"] = replace(state.open["ask:0:0"], digest="00")
         assert (await answered(engine, job, "anna")).changed

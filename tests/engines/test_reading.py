@@ -23,7 +23,7 @@ async def test_a_step_is_seen_once_it_is_durable(tmp_path: Path) -> None:
         job = (await engine.submit(Submission(tenant=TENANT, spec=ASKS))).job
         steps.hold = threading.Event()
         cancelled = asyncio.create_task(engine.cancel(TENANT, job, by="anna"))
-        while (await engine.load(TENANT, job)).head.status is not JobStatus.CANCELLED:
+        while (await engine.jobs.load(TENANT, job)).head.status is not JobStatus.CANCELLED:
             await asyncio.sleep(0)
 
         seen = asyncio.create_task(engine.query(TENANT, job))
@@ -43,7 +43,7 @@ async def test_what_could_not_be_stored_is_never_seen(tmp_path: Path) -> None:
         job = (await engine.submit(Submission(tenant=TENANT, spec=ASKS))).job
         steps.full = True
         cancelled = asyncio.create_task(engine.cancel(TENANT, job, by="anna"))
-        while (await engine.load(TENANT, job)).head.status is not JobStatus.CANCELLED:
+        while (await engine.jobs.load(TENANT, job)).head.status is not JobStatus.CANCELLED:
             await asyncio.sleep(0)
 
         seen = await engine.query(TENANT, job)

@@ -1,26 +1,23 @@
 """The engine of one process: `ports.engine.Engine` on a `StepStore`.
 
-Everything that changes a job goes through the `Stepper`; this file finds the job (in memory or in the store),
-gives it the event, and waits until the step is durable where somebody waits. Reading threads serve loads and
-lists. Jobs nobody touches are not in memory.
+Everything that changes a job goes through the `Stepper`; this file finds the job (`Jobs`), gives it the event, and
+waits until the step is durable where somebody waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
-from cpa.core.events import AgentChosen, CancelRequested, Event, JobDiscarded, JobReopened
+from cpa.core.events import CancelRequested, Event, JobDiscarded, JobReopened
 from cpa.core.job import Decision, JobHead, JobState, JobStatus, Snapshot
 from cpa.core.reopening import with_pages
-from cpa.engines.local.aside import rebuilt
-from cpa.engines.local.group import Key
 from cpa.engines.local.inbox import Inbox, repeated
+from cpa.engines.local.jobs import Jobs
 from cpa.engines.local.line import Line
 from cpa.engines.local.loops import lasting
 from cpa.engines.local.recovery import Recovery
@@ -28,12 +25,12 @@ from cpa.engines.local.reopening import check_whole, not_reopened
 from cpa.engines.local.stepper import Stepper
 from cpa.engines.local.timers import Timers
 from cpa.engines.local.watchers import Watchers
-from cpa.errors import BadInput, CPAError, NotFound, Unavailable
+from cpa.errors import BadInput, CPAError, Unavailable
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
 from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Receipt, StoredEvent, Submission
 from cpa.ports.nonces import Nonce
-from cpa.ports.steps import StepBatch, StepStore, Unreadable
+from cpa.ports.steps import StepBatch, StepStore
 from cpa.ports.transport import Attempt
 
 T = TypeVar("T")
@@ -64,13 +61,13 @@ class LocalEngine:
         self._orchestrator = orchestrator
         self._new_id = new_id
         self._stepper = Stepper(store, orchestrator, clock, chance, keep=keep)
-        self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-load")
-        self._loading: dict[Key, asyncio.Future[JobState]] = {}
-        self._inbox = Inbox(store, self.read)
+        self.jobs = Jobs(store, self._stepper, orchestrator)
+        """Where jobs are found; for reading, whoever changes one goes through the methods here."""
+        self._inbox = Inbox(store, self.jobs.read)
         self._watchers = Watchers()
-        self._line = Line(self, self._stepper, max_running)
-        self._timers = Timers(self, self._stepper)
-        self._recovery = Recovery(self, self._stepper, orchestrator)
+        self._line = Line(self.jobs, self._stepper, max_running, self._spawn)
+        self._timers = Timers(self.jobs, self._stepper)
+        self._recovery = Recovery(self.jobs, self._stepper, orchestrator, self._spawn, self._rouse)
         self._draining = False
         self._group = asyncio.TaskGroup()
         self._committer: asyncio.Task[None] | None = None
@@ -105,7 +102,7 @@ class LocalEngine:
         try:
             await self._group.__aexit__(None, None, None)
         finally:
-            self._readers.shutdown()  # whoever closes the store next must find no thread inside it
+            self.jobs.close()
 
     # -- port: changing ------------------------------------------------------------------------------------
 
@@ -116,7 +113,7 @@ class LocalEngine:
         return await self._received(self._submit(submission), submission.tenant)
 
     async def recall(self, tenant: str, sender: str, dedupe: str, body_digest: str) -> Receipt | None:
-        known = await self.read(self._store.accepted, tenant, sender, dedupe)
+        known = await self.jobs.read(self._store.accepted, tenant, sender, dedupe)
         return None if known is None else repeated(dedupe, body_digest, *known)
 
     async def submit_many(self, submissions: Sequence[Submission]) -> list[Receipt]:
@@ -132,7 +129,7 @@ class LocalEngine:
         # One promise for all: they enter the same commit.
         receipts = [self._submit(submission) for submission in submissions]
         keys = [(each.tenant, receipt.job) for each, receipt in zip(submissions, receipts, strict=True)]
-        return await self._durable(receipts, keys)
+        return await self.jobs.durable(receipts, keys)
 
     async def send(
         self,
@@ -148,7 +145,7 @@ class LocalEngine:
                 return await self._send(tenant, job, event, nonce=nonce)
             async with self._inbox.once(tenant, *message) as known:
                 if known is not None:
-                    outcome = Outcome(False, (await self.load(tenant, job)).head.number, "duplicate")
+                    outcome = Outcome(False, (await self.jobs.load(tenant, job)).head.number, "duplicate")
                     return await self._repeat(outcome, tenant, nonce)
                 return await self._send(tenant, job, event, message, nonce)
 
@@ -162,14 +159,14 @@ class LocalEngine:
                 if known is None:
                     self._stepper.accept(tenant, *message, "")
                     self._spend(tenant, nonce)
-                    return await self._durable(True)
+                    return await self.jobs.durable(True)
                 return await self._repeat(False, tenant, nonce)
 
     async def _repeat(self, answer: T, tenant: str, nonce: Nonce | None) -> T:
         """The answer to what changes nothing: but a signature counts once, whatever it is worth."""
         if nonce is not None:
             self._spend(tenant, nonce)
-            await self._durable(None)
+            await self.jobs.durable(None)
         return answer
 
     def _spend(self, tenant: str, nonce: Nonce | None) -> None:
@@ -184,7 +181,7 @@ class LocalEngine:
         message: tuple[str, str] | None = None,
         nonce: Nonce | None = None,
     ) -> Outcome:
-        state = await self.load(tenant, job)
+        state = await self.jobs.load(tenant, job)
         if type(event) is JobDiscarded and state.head.status.ended:
             # Ended jobs are nobody's: two who step one at the same moment must have the same copy.
             state = self._stepper.adopt_ended(state)
@@ -196,13 +193,13 @@ class LocalEngine:
         elif decision.changes is None and nonce is None:
             return Outcome(False, state.head.number, decision.reason)
         outcome = Outcome(decision.changes is not None, state.head.number, decision.reason)
-        return await self._durable(outcome, [(tenant, job)])
+        return await self.jobs.durable(outcome, [(tenant, job)])
 
     def show(self, tenant: str, job: str, update: LiveUpdate) -> None:
         self._watchers.live((tenant, job), update)
 
     async def cancel(self, tenant: str, job: str, *, by: str, reason: str = "") -> Outcome:
-        state = await self.load(tenant, job)
+        state = await self.jobs.load(tenant, job)
         pending = state.head.status is JobStatus.PENDING
         decision = self._stepper.step(state, CancelRequested(time=0, by=by, reason=reason))
         self._stepper.aside.check((tenant, job))
@@ -210,7 +207,7 @@ class LocalEngine:
             return Outcome(False, state.head.number, decision.reason)
         if pending:
             self._stepper.dequeue(state)
-        return await self._durable(Outcome(True, state.head.number), [(tenant, job)])
+        return await self.jobs.durable(Outcome(True, state.head.number), [(tenant, job)])
 
     async def retry(self, tenant: str, job: str, *, by: str) -> Outcome:
         return await self.reopen(tenant, job, JobReopened(time=0, by=by))
@@ -218,23 +215,23 @@ class LocalEngine:
     async def reopen(self, tenant: str, job: str, event: JobReopened) -> Outcome:
         """Open the next run and put it into the line; its browser tasks get their page again."""
         self._stepper.recent.pop((tenant, job), None)
-        state = await self.load(tenant, job)
+        state = await self.jobs.load(tenant, job)
         if state.head.status.ended:
-            check_whole(state, (await self.read(self._store.events, tenant, job, 0, 1))[0].event)
+            check_whole(state, (await self.jobs.read(self._store.events, tenant, job, 0, 1))[0].event)
             state = self._stepper.adopt_ended(state)
         decision = self._stepper.step(state, with_pages(state, event))
         self._stepper.aside.check((tenant, job))
         if decision.changes is None:
             raise not_reopened(state, decision.reason)
         self._stepper.enqueue(state)
-        return await self._durable(Outcome(True, state.head.number), [(tenant, job)])
+        return await self.jobs.durable(Outcome(True, state.head.number), [(tenant, job)])
 
     async def drain(self, timeout: float) -> None:
         self._draining = True
         self._stepper.starting = False
         self._line.stop()
         await self._orchestrator.idle(timeout)
-        await self._durable(None)
+        await self.jobs.durable(None)
 
     # -- port: reading -------------------------------------------------------------------------------------
 
@@ -242,7 +239,7 @@ class LocalEngine:
         return await self._settled(tenant, job, JobState.snapshot)
 
     async def wait(self, tenant: str, job: str, timeout: float) -> JobHead:
-        head = (await self.load(tenant, job)).head
+        head = (await self.jobs.load(tenant, job)).head
         if head.status.ended and (tenant, job) not in self._stepper.jobs:
             return head
         # In memory a job may have ended a moment before its end is durable: that is waited for.
@@ -253,14 +250,14 @@ class LocalEngine:
     async def list(
         self, tenant: str, *, status: JobStatus | None = None, limit: int = 50, offset: int = 0
     ) -> JobPage:
-        jobs, total = await self.read(self._store.page, tenant, status, limit, offset)
+        jobs, total = await self.jobs.read(self._store.page, tenant, status, limit, offset)
         return JobPage(tuple(jobs), total)
 
     async def events(
         self, tenant: str, job: str, *, after: int = 0, limit: int = 1000
     ) -> tuple[StoredEvent, ...]:
-        await self.load(tenant, job)
-        return await self.read(self._store.events, tenant, job, after, limit)
+        await self.jobs.load(tenant, job)
+        return await self.jobs.read(self._store.events, tenant, job, after, limit)
 
     async def follow(
         self, tenant: str, job: str, *, after: int = 0
@@ -268,8 +265,8 @@ class LocalEngine:
         with self._watchers.follow((tenant, job)) as follower:
             while True:
                 follower.clear()
-                state = await self.load(tenant, job)
-                for stored in await self.read(self._store.events, tenant, job, after, 1000):
+                state = await self.jobs.load(tenant, job)
+                for stored in await self.jobs.read(self._store.events, tenant, job, after, 1000):
                     after = stored.number
                     yield stored
                 for update in follower.take():
@@ -288,70 +285,6 @@ class LocalEngine:
     def aside(self) -> int:
         """How many jobs are set aside, because they cannot be gone on with."""
         return len(self._stepper.aside)
-
-    # -- for the loops beside it ---------------------------------------------------------------------------
-
-    async def read(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Run a blocking read of the store in the reading thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
-
-    async def load(self, tenant: str, job: str) -> JobState:
-        """The job from memory, or from the store; an ended one stays there. `Unreadable` if it is set aside."""
-        key = (tenant, job)
-        while True:
-            self._stepper.aside.check(key)
-            known = self._stepper.jobs.get(key) or self._stepper.recent.get(key)
-            if known is not None:
-                return known
-            loading = self._loading.get(key)
-            if loading is None:
-                break
-            await asyncio.wait([loading])
-        future = self._loading[key] = asyncio.get_running_loop().create_future()
-        try:
-            stored = await self.read(self._store.load, tenant, job)
-            return self._stepper.adopt(rebuilt(stored))
-        except Unreadable as error:
-            raise self._stepper.aside.put(key, error) from error
-        finally:
-            del self._loading[key]
-            future.cancel()
-
-    async def found(self, tenant: str, job: str) -> JobState | None:
-        """As `load`, for those who go through many jobs: None for one that cannot be gone on with."""
-        try:
-            return await self.load(tenant, job)
-        except NotFound:
-            lost = Unreadable(f"of job {job} nothing is stored but that it has something to do")
-            self._stepper.aside.put((tenant, job), lost)
-        except Unreadable:
-            pass  # the log and the health say it
-        return None
-
-    async def fact(self, tenant: str, job: str, event: Event) -> None:
-        """Give a fact to a job that may not be in memory, if it is still there; nobody waits for it."""
-        try:
-            state = await self.load(tenant, job)
-        except (NotFound, Unreadable):  # it was never accepted, was deleted, or is set aside
-            if isinstance(event, AgentChosen):
-                self._orchestrator.withdrawn(tenant, job, event)
-        else:
-            self._stepper.step(state, event, fact=True)
-
-    async def flush(self) -> None:
-        """Return once everything stepped so far is durable, or known not to be."""
-        try:
-            await self._durable(None)
-        except CPAError:
-            return  # those who acted were told; the jobs are as the store has them
-
-    def rouse(self) -> None:
-        """Look at the line and the timers again."""
-        self._line.wake()
-        self._timers.earlier(1)
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._group.create_task(work)
 
     # -- inside --------------------------------------------------------------------------------------------
 
@@ -379,36 +312,38 @@ class LocalEngine:
                 return await self._received(self._submit(submission), tenant)
 
     async def _received(self, receipt: Receipt, tenant: str) -> Receipt:
-        return await self._durable(receipt, [(tenant, receipt.job)])
+        return await self.jobs.durable(receipt, [(tenant, receipt.job)])
 
     async def _settled(self, tenant: str, job: str, look: Callable[[JobState], T]) -> T:
         """What is to be seen of the job, once that is durable: nobody is shown what a crash could undo."""
-        state = await self.load(tenant, job)
+        state = await self.jobs.load(tenant, job)
         seen = look(state)
         if not self._stepper.pending((tenant, job)):
             return seen
         try:
-            return await self._durable(seen, [(tenant, job)])
+            return await self.jobs.durable(seen, [(tenant, job)])
         except CPAError:
-            return look(rebuilt(await self.read(self._store.load, tenant, job)))
-
-    async def _durable(self, value: T, keys: Collection[Key] = ()) -> T:
-        """The value, once all steps so far are durable; `keys` are the jobs whose steps it rests on."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._stepper.promise(future, value, keys)
-        return await future
+            return look(await self.jobs.stored(tenant, job))
 
     def _committed(self, batch: StepBatch) -> None:
         self._watchers.committed(batch)
         for _, not_before, _ in filter(None, batch.queue.values()):
             self._line.wake(not_before)
 
+    def _rouse(self) -> None:
+        """Look at the line and the timers again."""
+        self._line.wake()
+        self._timers.earlier(1)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._group.create_task(work)
+
     def _report(self, tenant: str, job: str, event: Event) -> None:
         state = self._stepper.jobs.get((tenant, job))
         if state is not None:
             self._stepper.step(state, event, fact=True)
         elif not self._draining:
-            self._group.create_task(self.fact(tenant, job, event))
+            self._spawn(self.jobs.fact(tenant, job, event))
 
     def _progress(self, attempt: Attempt, task: str, share: float, message: str) -> None:
         self.show(attempt.tenant, attempt.job, LiveUpdate(attempt.job, task, attempt.epoch, share, message))

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from cpa.core.events import JobStarted
 from cpa.engines.local.group import Key
+from cpa.engines.local.jobs import Jobs
+from cpa.engines.local.loops import Spawn
 from cpa.engines.local.stepper import GLANCE, Stepper
 from cpa.ports.engine import Submission
-
-if TYPE_CHECKING:
-    from cpa.engines.local.engine import LocalEngine
 
 _PAGE = 500
 
 
 class Line:
-    def __init__(self, engine: LocalEngine, stepper: Stepper, max_running: int) -> None:
-        self._engine = engine
+    def __init__(self, jobs: Jobs, stepper: Stepper, max_running: int, spawn: Spawn) -> None:
+        self._jobs = jobs
         self._stepper = stepper
         self._max_running = max_running
+        self._spawn = spawn
         self._someone = True
         """Whether a job may be in the line that could start now."""
         self._later = 0
@@ -53,8 +52,8 @@ class Line:
 
     async def open(self) -> None:
         """Learn who stands in the line before anybody is let in: if nobody does, a new job need not queue."""
-        self._someone = bool(await self._engine.read(self._stepper.store.line, 1))
-        self._later = await self._engine.read(self._stepper.store.next_start)
+        self._someone = bool(await self._jobs.read(self._stepper.store.line, 1))
+        self._later = await self._jobs.read(self._stepper.store.next_start)
 
     async def run(self) -> None:
         while True:
@@ -66,11 +65,11 @@ class Line:
     async def _start_some(self) -> None:
         room = min(self._max_running - self._stepper.busy, _PAGE)
         self._someone = False
-        rows = await self._engine.read(self._stepper.store.line, room + len(self._claimed))
+        rows = await self._jobs.read(self._stepper.store.line, room + len(self._claimed))
         fresh = [row for row in rows if tuple(row) not in self._claimed]
         claimed: list[Key] = []
         for tenant, name in fresh[:room]:
-            job = await self._engine.found(tenant, name)
+            job = await self._jobs.found(tenant, name)
             self._claimed.add((tenant, name))
             if job is not None:
                 claimed.append((tenant, name))
@@ -80,12 +79,12 @@ class Line:
         if fresh:
             self._someone = True
             # What was claimed is no row any more once this is durable (or is one again if it could not be).
-            self._engine.spawn(self._forget(claimed))
+            self._spawn(self._forget(claimed))
         elif len(rows) == room + len(self._claimed):
             self._someone = True
 
     async def _forget(self, claimed: list[Key]) -> None:
-        await self._engine.flush()
+        await self._jobs.flush()
         self._claimed.difference_update(claimed)
         self._news.set()
 
@@ -100,6 +99,6 @@ class Line:
                 pass
         if self._later and self._later <= self._stepper.now():
             self._stepper.ripen()
-            await self._engine.flush()
+            await self._jobs.flush()
             self._someone = True
-            self._later = await self._engine.read(self._stepper.store.next_start)
+            self._later = await self._jobs.read(self._stepper.store.next_start)

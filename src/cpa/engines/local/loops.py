@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import structlog
 
 from cpa.errors import CPAError
 
 _log = structlog.get_logger(__name__)
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+"""Begins work that the engine waits for at its end."""
 _PAUSE = 2.0
 """Seconds after which the store is read again."""
 

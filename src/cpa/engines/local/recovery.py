@@ -8,21 +8,20 @@ that is a process of its own is with that agent still: it is asked for again, by
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from cpa.core.commands import CancelAttempt, DispatchTask, RequestTask
 from cpa.core.events import Event, LeaseLost, TaskFailed, TaskRefused, TaskSucceeded
 from cpa.core.job import JobState
 from cpa.engines.local.group import Key
+from cpa.engines.local.jobs import Jobs
+from cpa.engines.local.loops import Spawn
 from cpa.engines.local.stepper import Stepper
 from cpa.engines.local.writer import RETRY_COMMIT
 from cpa.errors import NotFound
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.steps import Unreadable
 from cpa.ports.transport import Attempt
-
-if TYPE_CHECKING:
-    from cpa.engines.local.engine import LocalEngine
 
 Fact = tuple[str, str, Event]
 """Tenant, job, and what a part of this process found."""
@@ -32,24 +31,33 @@ _PAGE = 200
 
 
 class Recovery:
-    def __init__(self, engine: LocalEngine, stepper: Stepper, orchestrator: Orchestrator) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        jobs: Jobs,
+        stepper: Stepper,
+        orchestrator: Orchestrator,
+        spawn: Spawn,
+        rouse: Callable[[], None],
+    ) -> None:
+        """`rouse` has line and timers look again."""
+        self._jobs = jobs
         self._stepper = stepper
         self._orchestrator = orchestrator
+        self._spawn, self._rouse = spawn, rouse
         self._after: Key = ("", "")
         self._told: set[Attempt] = set()
         """Attempts of which the end is known and not stored yet."""
 
     async def run(self) -> None:
         """Go once through all jobs that had something open when the process began."""
-        while page := await self._engine.read(self._stepper.store.open_jobs, _KINDS, self._after, _PAGE):
+        while page := await self._jobs.read(self._stepper.store.open_jobs, _KINDS, self._after, _PAGE):
             for tenant, name in page:
                 # Also what is in memory by now: somebody may have asked for it before its turn came.
-                job = await self._engine.found(tenant, name)
+                job = await self._jobs.found(tenant, name)
                 if job is not None:
                     self.revive(job)
             self._after = page[-1]
-            await self._engine.flush()
+            await self._jobs.flush()
         self._orchestrator.recovered()
 
     def revive(self, job: JobState) -> None:
@@ -75,21 +83,21 @@ class Recovery:
     def lost(self, keys: list[Key], facts: list[Fact]) -> None:
         """A commit failed: these jobs are as the store has them; what agents said is given again."""
         self._told.update(filter(None, map(_about, facts)))
-        self._engine.spawn(self._again(keys, facts))
+        self._spawn(self._again(keys, facts))
 
     async def _again(self, keys: list[Key], facts: list[Fact]) -> None:
         await asyncio.sleep(RETRY_COMMIT)
         for key in keys:
             try:
-                job = await self._engine.load(*key)
+                job = await self._jobs.load(*key)
             except (NotFound, Unreadable):
                 continue  # it was never accepted, or is set aside
             if self._stepper.starting:  # else the process stops, and the next one finds what is open
                 self.revive(job)
         for fact in facts:
-            await self._engine.fact(*fact)
+            await self._jobs.fact(*fact)
             self._told -= {_about(fact)}
-        self._engine.rouse()
+        self._rouse()
 
 
 def _attempt(job: JobState, command: RequestTask) -> Attempt:

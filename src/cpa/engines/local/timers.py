@@ -7,21 +7,18 @@ waiting costs nothing, and a hundred thousand timers cost no memory.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from cpa.core.events import TimerFired
+from cpa.engines.local.jobs import Jobs
 from cpa.engines.local.stepper import GLANCE, Stepper
-
-if TYPE_CHECKING:
-    from cpa.engines.local.engine import LocalEngine
 
 _PAGE = 500
 _PAUSE = 200
 
 
 class Timers:
-    def __init__(self, engine: LocalEngine, stepper: Stepper) -> None:
-        self._engine = engine
+    def __init__(self, jobs: Jobs, stepper: Stepper) -> None:
+        self._jobs = jobs
         self._stepper = stepper
         self._next = 0
         """When to look next; 0 is not known, look into the store."""
@@ -45,22 +42,22 @@ class Timers:
         self._next = 0
         while True:
             now = self._stepper.now()
-            rows = await self._engine.read(self._stepper.store.due, now, _PAGE + self._passed)
+            rows = await self._jobs.read(self._stepper.store.due, now, _PAGE + self._passed)
             left = [row for row in rows if (row.tenant, row.job) not in self._stepper.aside]
             self._passed = len(rows) - len(left)
             if not left:
                 break
             fired = 0
             for row in left:
-                job = await self._engine.found(row.tenant, row.job)
+                job = await self._jobs.found(row.tenant, row.job)
                 if job is not None:
                     fired += self._stepper.step(job, TimerFired(time=0, key=row.key)).changes is not None
-            await self._engine.flush()
-            if not fired or self._engine.trouble:
+            await self._jobs.flush()
+            if not fired or self._stepper.trouble:
                 # Nothing moved: the rows will be right once what is under way is stored.
                 self.earlier(self._stepper.now() + _PAUSE)
                 return
-        stored = await self._engine.read(self._stepper.store.next_due, now if self._passed else 0)
+        stored = await self._jobs.read(self._stepper.store.next_due, now if self._passed else 0)
         if stored:
             self.earlier(stored)
 
