@@ -21,7 +21,11 @@ from tests.engines.world import life
 TENANT = "default"
 ONE = JobSpec((TaskSpec(id="a", action="flow.noop"),))
 ASKS = JobSpec((TaskSpec(id="a", action="flow.noop", approval=True),))
-EXPIRES = JobSpec((TaskSpec(id="a", action="flow.noop", approval=True, approvals=1, approval_expires=1),))
+EXPIRES = JobSpec(
+    (TaskSpec(id="a", action="flow.noop", approval=True, approvals=1, approval_expires=600_000),)
+)
+DUE = "UPDATE outbox SET due = 1 WHERE due > 0"
+"""Brings timers to their time between two lives."""
 WHOLE = Submission(tenant=TENANT, spec=ONE)
 
 
@@ -63,8 +67,7 @@ async def aside(engine: LocalEngine) -> None:
 async def test_a_damaged_row_ends_nothing_but_its_job(tmp_path: Path, statement: str) -> None:
     async with life(tmp_path, Counter()) as (engine, _, _):
         job = (await engine.submit(Submission(tenant=TENANT, spec=EXPIRES))).job
-    altered(tmp_path, statement)
-    await asyncio.sleep(0.01)  # its timer is due
+    altered(tmp_path, DUE, statement)
 
     async with life(tmp_path, Counter()) as (engine, _, _):
         await works(engine)
