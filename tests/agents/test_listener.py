@@ -111,6 +111,36 @@ async def test_before_it_is_registered_nobody_is_let_in() -> None:
         assert (await client.get("/health")).json() == {"status": "starting"}
 
 
+@pytest.mark.parametrize(
+    ("called", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("127.0.0.1:80", 200),
+        ("[::1]:80", 200),
+        ("localhost:1234", 200),
+        ("Agent-1.example:80", 200),
+        ("rebound.example", 403),
+        ("127.0.0.1.rebound.example", 403),
+        ("agent-1.example.evil.example", 403),
+        ("[::1", 403),
+        ("", 403),
+    ],
+)
+async def test_a_name_that_was_made_to_lead_here_learns_nothing(called: str, status: int) -> None:
+    bound = bound_to("127.0.0.1:0")
+    url = url_of(bound)
+    door = Door(lambda: {"status": "starting"}, "https://agent-1.example")
+    async with (
+        listening(door.app(), bound),
+        httpx2.AsyncClient(base_url=url, trust_env=False, headers={"Host": called}) as client,
+    ):
+        told = await client.get("/health")
+        assert told.status_code == status
+        assert ("starting" in told.text) is (status == 200)
+        assert (await client.post("/tasks", content=b"{}")).status_code == (503 if status == 200 else 403)
+        assert (await client.delete("/tasks/x")).status_code == (503 if status == 200 else 403)
+
+
 @pytest.mark.parametrize("address", ["", "8000", "localhost", "127.0.0.1:x", "127.0.0.1:70000", ":1"])
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(BadInput):

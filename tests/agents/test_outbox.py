@@ -146,7 +146,9 @@ async def test_two_processes_cannot_share_it(outbox: Outbox, path: Path, clock: 
 async def test_only_the_owner_can_read_it(outbox: Outbox, path: Path) -> None:
     await outbox.take(entry("m1"))
 
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    beside = sorted(each.name for each in path.parent.iterdir())
+    assert f"{path.name}-wal" in beside
+    assert {stat.S_IMODE((path.parent / name).stat().st_mode) for name in beside} == {0o600}
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 

@@ -5,7 +5,8 @@
     GET    /health      how the agent stands; for everybody
 
 The scheduler shows `X-CPA-Key`, which the agent learned when it registered: nobody else on the host can hand it
-tasks.
+tasks. Called by a name that is not the agent's it answers nothing: a page whose name was made to lead to this
+machine (DNS rebinding) is, for a browser, the same site as the agent.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
@@ -28,7 +30,7 @@ from starlette.routing import Route
 from cpa.agents.conversation import Conversations
 from cpa.core.documents import MAX_BYTES
 from cpa.core.lam_protocol import parse
-from cpa.errors import BadInput, CPAError, NotFound, TooLarge, Unauthorized, Unavailable
+from cpa.errors import BadInput, CPAError, Forbidden, NotFound, TooLarge, Unauthorized, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +41,10 @@ _ENDING = 2
 class Door:
     """What the listener needs of the agent; closed until `open`."""
 
-    def __init__(self, health: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, health: Callable[[], Mapping[str, Any]], endpoint: str = "") -> None:
+        """`endpoint` is how the agent is called, where that is not by an address."""
         self._health = health
+        self._name = (urlsplit(endpoint).hostname or "").lower()
         self._conversations: Conversations | None = None
         self._key = ""
 
@@ -70,10 +74,27 @@ class Door:
             raise NotFound("nothing is done for this request", field="id", value=request.path_params["id"])
         return JSONResponse({}, 202)
 
-    async def _tell(self, _: Request) -> Response:
+    async def _tell(self, request: Request) -> Response:
+        self._check_name(request)
         return JSONResponse(dict(self._health()))
 
+    def _check_name(self, request: Request) -> None:
+        """Raises `Forbidden` for a request to another name. An address is nobody's name."""
+        called = request.headers.get("host", "")
+        try:
+            name = (urlsplit(f"//{called}").hostname or "").lower()
+        except ValueError:
+            name = ""
+        if not name or (name not in (self._name, "localhost") and not _is_address(name)):
+            raise Forbidden(
+                "this agent does not answer to that name",
+                field="Host",
+                value=called,
+                remedy="call it as it is registered; --endpoint says by which name that is",
+            )
+
     def _admit(self, request: Request) -> Conversations:
+        self._check_name(request)
         shown = request.headers.get(KEY, "").encode()
         if self._conversations is None:
             raise Unavailable("the agent has not registered yet", remedy="try again in a moment")
@@ -84,6 +105,14 @@ class Door:
                 remedy="it shows the key that the agent was told when it registered",
             )
         return self._conversations
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 async def _body(request: Request) -> bytes:

@@ -12,6 +12,7 @@ connection to one file, held exclusively, two processes of the same agent exclud
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -199,6 +200,9 @@ def _connect(path: Path, now: int) -> tuple[Any, int]:
     """The connection, and this life's incarnation."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Made before SQLite makes it: what it puts beside it has the same rights.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        path.chmod(0o600)
         connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
@@ -220,7 +224,6 @@ def _connect(path: Path, now: int) -> tuple[Any, int]:
         raise _unavailable(path, error) from error
     except (OSError, sqlite3.DatabaseError) as error:
         raise _unavailable(path, error) from error
-    path.chmod(0o600)
     return connection, incarnation
 
 

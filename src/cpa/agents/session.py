@@ -122,7 +122,7 @@ class Session:
         options = self._options
         outbox = await Outbox.open(options.data / "outbox.db", self.life, self._clock)
         try:
-            door = Door(self._health)
+            door = Door(self._health, options.endpoint)
             async with SchedulerClient(options.url) as client, self._listening(door) as endpoint:
                 said = await self._register(client, outbox, endpoint)
                 if said is None:
