@@ -16,7 +16,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "cryptography": ("agents.signing", "security.signatures"),
     "fastapi": ("api", "demo"),
     "httpx2": (
-        *("agents.client", "artifacts.remote", "cli.client", "executors.http", "transport.http"),
+        *("agents.client", "artifacts.remote", "cli.client", "executors.http", "transport.postbox"),
         *("demo", "testing"),
     ),
     "idna": ("security", "executors.mail.message"),
@@ -35,7 +35,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "structlog": ("",),
     "typer": ("cli",),
     "uvicorn": ("bootstrap", "api", "agents.listener", "demo", "testing"),
-    "uvloop": ("bootstrap",),
+    "uvloop": ("agents.loop",),
     "websockets": ("agents.channel", "cli.client"),
     "yaml": ("config",),
 }

@@ -108,6 +108,20 @@ class DeliveryContract:
             assert kinds[-1] == "taken"
         assert line.told.refusals == []
 
+    async def test_the_order_within_a_conversation_is_kept_among_many(self, line: Line) -> None:
+        agent = line.agent("eins")
+        sent = [message(number, f"c{number % 7}") for number in range(70)]
+        for each in sent:
+            line.delivery.deliver(agent, each)
+        await line.appear(agent)
+        await until(lambda: len(line.told.of("taken")) == 70, "the delivery")
+        for conversation in range(7):
+            mine = [each for each in sent if each.correlation.conversation_id == f"c{conversation}"]
+            assert [each for each in line.got(agent) if each in mine] == mine
+            assert [id for id in line.told.of("taken") if id in {each.id for each in mine}] == [
+                each.id for each in mine
+            ]
+
     async def test_the_same_while_it_is_on_its_way_is_the_same(self, line: Line) -> None:
         agent = line.agent("eins")
         for _ in range(3):

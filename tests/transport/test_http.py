@@ -10,10 +10,11 @@ import socketserver
 import struct
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import pytest
 import uvloop
@@ -27,7 +28,7 @@ from cpa.core.lam_protocol import BaseMessage, parse
 from cpa.demo.serving import serve
 from cpa.ports.agents import AgentRecord
 from cpa.security.addresses import AddressGuard
-from cpa.transport.http import HttpDelivery
+from cpa.transport.http import AT_ONCE, HttpDelivery
 
 
 @dataclass(eq=False)
@@ -39,7 +40,12 @@ class Endpoint:
     url: str = ""
     told: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
     answer: Callable[[Request], Response] | None = None
+    answer_to: Callable[[bytes], Response] | None = None
+    before: Callable[[Request], Awaitable[None]] | None = None
     hanging: asyncio.Event | None = None
+    tries: int = 0
+    callers: set[tuple[str, int]] = field(default_factory=set)
+    """Far ends of the connections that were made."""
 
     @property
     def got(self) -> list[BaseMessage]:
@@ -47,7 +53,14 @@ class Endpoint:
         return [parse(body) for method, _, _, body in self.told if method == "POST"]
 
     async def take(self, request: Request) -> Response:
+        self.tries += 1
+        if request.client is not None:
+            self.callers.add(tuple(request.client))
         body = await request.body()
+        if self.before is not None:
+            await self.before(request)
+        if self.answer_to is not None:
+            return self.answer_to(body)
         if self.hanging is not None:
             await self.hanging.wait()
         if self.answer is None and self.status >= 500:
@@ -213,6 +226,82 @@ async def test_an_agent_that_hangs_holds_up_nobody_and_is_left_at_the_end() -> N
             await until(lambda: told.of("taken", "zwei"), "the other's delivery")
             assert told.of("taken", "eins") == []
         hanging.hanging.set()
+
+
+async def test_conversations_go_side_by_side_and_each_in_its_order() -> None:
+    open_now: list[UUID] = []
+    most: list[int] = []
+    let = asyncio.Event()
+
+    async def hold(request: Request) -> None:
+        id = parse(await request.body()).id
+        open_now.append(id)
+        most.append(len(open_now))
+        await let.wait()
+        open_now.remove(id)
+
+    end = Endpoint(before=hold)
+    async with posting(end) as (delivery, told, _):
+        agent = listed("eins", end.url)
+        for conversation in range(2 * AT_ONCE):
+            for number in range(2):
+                delivery.deliver(agent, message(number, f"c{conversation}"))
+        await until(lambda: len(open_now) == AT_ONCE, "as many at once as may be")
+        assert set(open_now) <= {message(0, f"c{n}").id for n in range(2 * AT_ONCE)}
+        let.set()
+        await until(lambda: len(told.of("taken")) == 4 * AT_ONCE, "the delivery")
+        assert max(most) == AT_ONCE
+        for conversation in range(2 * AT_ONCE):
+            mine = [message(number, f"c{conversation}") for number in range(2)]
+            assert [each for each in end.got if each in mine] == mine
+
+
+async def test_connections_are_used_again() -> None:
+    async with posting() as (delivery, told, end):
+        agent = listed("eins", end.url)
+        sent: list[UUID] = []
+        for batch in range(5):
+            for each in (message(number, f"{batch}/{number}") for number in range(AT_ONCE)):
+                delivery.deliver(agent, each)
+                sent.append(each.id)
+            await until(lambda: len(told.of("taken")) == len(sent), "the delivery")
+        assert len(end.callers) <= AT_ONCE
+
+
+async def test_an_agent_in_trouble_is_tried_with_one_message_at_a_time() -> None:
+    end = Endpoint(status=503)
+    async with posting(end) as (delivery, told, _):
+        agent = listed("eins", end.url)
+        delivery.deliver(agent, message(1, "first"))
+        await until(lambda: end.tries, "the first try")
+        for number in range(3 * AT_ONCE):
+            delivery.deliver(agent, message(number, f"c{number}"))
+        before = end.tries
+        await until(lambda: end.tries >= before + 3, "three more tries")
+        assert len(set(told.of("left"))) <= end.tries < AT_ONCE
+        end.status = 202
+        await until(lambda: len(told.of("taken")) == 3 * AT_ONCE + 1, "the delivery")
+
+
+async def test_one_that_is_answered_badly_holds_up_no_other_conversation() -> None:
+    bad = message(1, "bad").id
+
+    def answer(body: bytes) -> Response:
+        return Response(status_code=500 if parse(body).id == bad else 202)
+
+    end = Endpoint()
+    end.answer_to = answer
+    async with posting(end) as (delivery, told, _):
+        agent = listed("eins", end.url)
+        delivery.deliver(agent, message(1, "bad"))
+        delivery.deliver(agent, message(2, "bad"))
+        for number in range(5):
+            delivery.deliver(agent, message(number, f"good{number}"))
+        await until(lambda: len(told.of("taken")) == 5, "the delivery of the others")
+        assert {message(1, "bad").id, message(2, "bad").id}.isdisjoint(told.of("taken"))
+        delivery.drop(agent, "bad")
+        delivery.deliver(agent, message(3, "bad"))
+        await until(lambda: message(3, "bad").id in told.of("taken"), "what came after it")
 
 
 async def test_a_cancel_that_is_no_message_there_is_a_delete() -> None:

@@ -34,7 +34,7 @@ class Receipts(Protocol):
 
 
 class Delivery(Protocol):
-    """At least once, in order per agent, until it is taken or dropped. No agent waits for another.
+    """At least once, in order within a conversation, until it is taken or dropped. No agent waits for another.
 
     Delivering is no retry of a task: the same message keeps its id, and the agent knows it again. Nothing here is
     durable: what is open stands in the outbox and is handed in again after a restart or a new channel.
