@@ -23,7 +23,7 @@ from cpa.core.machine import decide
 from cpa.core.replay import opened
 from cpa.core.views import questions
 from cpa.errors import Conflict, NotFound, Unavailable
-from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Receipt, StoredEvent, Submission
+from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Place, Receipt, StoredEvent, Submission
 from cpa.ports.nonces import Nonce, replayed
 
 AGENT = "agent://fake/hands"
@@ -106,6 +106,9 @@ class FakeEngine:
 
     async def query(self, tenant: str, job: str) -> Snapshot:
         return self._job(tenant, job).state.snapshot()
+
+    async def place(self, tenant: str, job: str, task: str) -> Place | None:
+        return Place.of(self._job(tenant, job).state, task)
 
     async def wait(self, tenant: str, job: str, timeout: float) -> JobHead:
         found = self._job(tenant, job)

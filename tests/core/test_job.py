@@ -36,6 +36,7 @@ def test_a_graph_knows_who_waits_for_whom_and_its_conditions() -> None:
     assert graph.dependents == [[1, 2], [2], []]
     assert list(graph.conditions) == [2]
     assert graph.conditions[2].text == "tasks.a.result.x == 1"
+    assert [graph.place(id) for id in ("a", "b", "c", "d")] == [0, 1, 2, None]
 
 
 def test_a_job_rebuilt_from_its_rows_is_the_job() -> None:

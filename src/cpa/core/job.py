@@ -264,7 +264,7 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
 class Graph:
     """What follows from a spec alone and is computed once: who depends on whom, and the parsed conditions."""
 
-    __slots__ = ("conditions", "dependents", "needs", "spec")
+    __slots__ = ("_places", "conditions", "dependents", "needs", "spec")
 
     def __init__(self, spec: JobSpec) -> None:
         self.spec = spec
@@ -274,9 +274,17 @@ class Graph:
             for need in task.needs:
                 dependents[need].append(index)
         self.dependents = dependents
+        self._places: dict[str, int] = {}
         self.conditions: dict[int, Condition] = {
             index: parse(task.when) for index, task in enumerate(spec.tasks) if task.when
         }
+
+    def place(self, task: str) -> int | None:
+        """Where the task of this id stands in the spec."""
+        # Only who speaks of tasks by their ids asks, and then again and again.
+        if not self._places:
+            self._places = {task.id: index for index, task in enumerate(self.spec.tasks)}
+        return self._places.get(task)
 
 
 class JobState:

@@ -43,6 +43,7 @@ from cpa.core.results import MAX_FILES, files, mistake
 from cpa.core.storing import LONGEST_WAIT, instead, milliseconds, storable
 from cpa.errors import Forbidden, InvalidDocument, NotFound
 from cpa.orchestrator.wording import message_id
+from cpa.ports.engine import Place
 from cpa.ports.executor import Verdict
 from cpa.ports.transport import Attempt
 
@@ -63,12 +64,9 @@ There = Callable[[str], Awaitable[bool]]
 _HELD_BY_AGENT = (TaskStatus.ASSIGNED, TaskStatus.RUNNING, TaskStatus.IN_DOUBT)
 
 
-def task_index(snapshot: Snapshot, task: str) -> int:
-    """Where the job has the task of this id. `NotFound` naming some it has."""
-    for index, spec in enumerate(snapshot.spec.tasks):
-        if spec.id == task:
-            return index
-    raise NotFound(
+def no_such_task(snapshot: Snapshot, task: str) -> NotFound:
+    """The job has no task of this id; it names some it has."""
+    return NotFound(
         f"the job has no task {task!r}",
         field="correlation.taskId",
         value=task,
@@ -76,9 +74,9 @@ def task_index(snapshot: Snapshot, task: str) -> int:
     )
 
 
-def check_holder(snapshot: Snapshot, attempt: Attempt, sender: str) -> None:
+def check_holder(place: Place, attempt: Attempt, sender: str) -> None:
     """Only who holds an attempt may answer it. Who held an older one is not known any more: the core says so."""
-    run = snapshot.tasks[attempt.task]
+    run = place.run
     held = run.status in _HELD_BY_AGENT and attempt.epoch >= run.epoch
     if held and run.agent != sender:
         raise Forbidden(
@@ -89,10 +87,10 @@ def check_holder(snapshot: Snapshot, attempt: Attempt, sender: str) -> None:
         )
 
 
-def late(snapshot: Snapshot, attempt: Attempt) -> str:
+def late(place: Place, attempt: Attempt) -> str:
     """Why progress of the attempt is of no interest, in the core's words; empty when it is under way."""
-    run = snapshot.tasks[attempt.task]
-    if snapshot.head.status.ended:
+    run = place.run
+    if place.ended:
         return "ended"
     if attempt.epoch < run.epoch:
         return "stale_epoch"

@@ -47,7 +47,7 @@ from cpa.orchestrator.answers import (
     for_bids,
     in_order,
     late,
-    task_index,
+    no_such_task,
 )
 from cpa.orchestrator.bids import Bids
 from cpa.orchestrator.log import MessageLog, stored
@@ -188,9 +188,10 @@ class Messages:
 
     async def _about_attempt(self, message: BaseMessage, payload: Payload, caller: Caller) -> Acknowledgement:
         named, about = named_in(message), message.correlation
-        snapshot = await self._engine.query(caller.tenant, named.job)
-        attempt = Attempt(caller.tenant, named.job, task_index(snapshot, named.task), named.epoch)
-        action = snapshot.spec.tasks[attempt.task].action
+        place = await self._engine.place(caller.tenant, named.job, named.task)
+        if place is None:
+            raise no_such_task(await self._engine.query(caller.tenant, named.job), named.task)
+        attempt = Attempt(caller.tenant, named.job, place.index, named.epoch)
         if for_bids(message, attempt):
             return await self._bid(message, payload, caller, attempt)
         if isinstance(payload, OfferPayload):
@@ -200,15 +201,15 @@ class Messages:
             if self._requests.will_not_look(attempt, message.sender, about.in_reply_to, reason):
                 return await self._note(message, caller, "task_verified")
         if isinstance(payload, ConfirmPayload):
-            return await self._confirm(message, payload, caller, attempt, action)
-        check_holder(snapshot, attempt, message.sender)
+            return await self._confirm(message, payload, caller, attempt, place.action)
+        check_holder(place, attempt, message.sender)
         if isinstance(payload, NotUnderstoodPayload) and not declines(message, attempt):
             return await self._note(message, caller, "noted")
         if isinstance(payload, InformPayload):
-            return await self._inform(message, payload, caller, attempt, late(snapshot, attempt))
+            return await self._inform(message, payload, caller, attempt, late(place, attempt))
         if isinstance(payload, AgreePayload):
-            return await self._agree(message, payload, caller, attempt, late(snapshot, attempt))
-        return await self._fact(message, payload, caller, attempt, action)
+            return await self._agree(message, payload, caller, attempt, late(place, attempt))
+        return await self._fact(message, payload, caller, attempt, place.action)
 
     async def _agree(
         self, message: BaseMessage, payload: AgreePayload, caller: Caller, attempt: Attempt, late: str

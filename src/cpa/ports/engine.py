@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 
 from cpa.core.events import Event, JobReopened
-from cpa.core.job import JobHead, JobSpec, JobStatus, Snapshot
+from cpa.core.job import JobHead, JobSpec, JobState, JobStatus, Snapshot, TaskRun
 from cpa.ports.nonces import Nonce
 
 
@@ -58,6 +58,25 @@ class Outcome(msgspec.Struct, frozen=True):
     """The job's last event number."""
     reason: str = ""
     """Why nothing changed: `stale_epoch`, `duplicate`, `ended`, `no_such_task`, `not_open` …"""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """One task of a job."""
+
+    index: int
+    """Where the spec has it."""
+    action: str
+    run: TaskRun
+    ended: bool
+    """Whether the job's run has ended."""
+
+    @classmethod
+    def of(cls, job: JobState, task: str) -> Place | None:
+        """The job's task of this id; None when it has none."""
+        index = job.graph.place(task)
+        if index is None:
+            return None
+        return cls(index, job.spec.tasks[index].action, job.task(index), job.head.status.ended)
 
 
 class JobPage(msgspec.Struct, frozen=True):
@@ -129,6 +148,10 @@ class Engine(Protocol):
         ...
 
     async def query(self, tenant: str, job: str) -> Snapshot: ...
+
+    async def place(self, tenant: str, job: str, task: str) -> Place | None:
+        """As `query`, of one task by its id, at a cost that does not grow with the job; None when it has none."""
+        ...
 
     async def wait(self, tenant: str, job: str, timeout: float) -> JobHead:
         """The head at the end of the current run, or after `timeout` seconds, whichever is first."""

@@ -28,7 +28,7 @@ from cpa.engines.local.watchers import Watchers
 from cpa.errors import BadInput, CPAError, Unavailable
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
-from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Receipt, StoredEvent, Submission
+from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Place, Receipt, StoredEvent, Submission
 from cpa.ports.nonces import Nonce
 from cpa.ports.steps import StepBatch, StepStore
 from cpa.ports.transport import Attempt
@@ -237,6 +237,9 @@ class LocalEngine:
 
     async def query(self, tenant: str, job: str) -> Snapshot:
         return await self._settled(tenant, job, JobState.snapshot)
+
+    async def place(self, tenant: str, job: str, task: str) -> Place | None:
+        return await self._settled(tenant, job, lambda state: Place.of(state, task))
 
     async def wait(self, tenant: str, job: str, timeout: float) -> JobHead:
         head = (await self.jobs.load(tenant, job)).head
