@@ -38,7 +38,8 @@ from typing import Any
 import msgspec
 from pysqlite3 import dbapi2 as sqlite
 
-from cpa.bootstrap import open_engine, run, tune
+from cpa.agents.loop import run
+from cpa.bootstrap import open_engine, tune
 from cpa.core.job import JobHead, JobSpec, JobStatus, TaskSpec
 from cpa.ports.engine import Engine, Submission
 from cpa.settings import Settings

@@ -77,7 +77,8 @@ def require(holds: bool, otherwise: str) -> None:
 def cpa(folder: Path, workload: str, jobs: int) -> float:
     import engine
 
-    from cpa.bootstrap import open_engine, run, tune
+    from cpa.agents.loop import run
+    from cpa.bootstrap import open_engine, tune
     from cpa.settings import Settings
 
     spec = {"w1": engine.chain(3), "w2": engine.fan(WIDTH), "w3": engine.chain(1)}[workload]

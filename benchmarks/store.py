@@ -33,7 +33,8 @@ from engine import TENANT, Figure, Served, chain, machine, memory, require
 from fill import fill
 from pysqlite3 import dbapi2 as sqlite
 
-from cpa.bootstrap import open_engine, run, tune
+from cpa.agents.loop import run
+from cpa.bootstrap import open_engine, tune
 from cpa.core.job import JobStatus
 from cpa.ports.engine import Submission
 from cpa.settings import Settings

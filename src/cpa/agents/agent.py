@@ -16,7 +16,6 @@ docs/EXECUTOR_GUIDE.md goes on from here.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
@@ -27,6 +26,7 @@ from typing import Any, TypeVar
 
 from cpa.agents.functions import Function, FunctionExecutor, Look
 from cpa.agents.identity import known
+from cpa.agents.loop import run
 from cpa.agents.session import Options, Session, ended_by_signals
 from cpa.artifacts.remote import RemoteArtifacts
 from cpa.core.classes import EffectClass
@@ -163,7 +163,7 @@ class Agent:
         scheduler does not want this agent, or something it needs is missing."""
         configure(os.environ.get("CPA_LOG_LEVEL", "INFO"))
         try:
-            asyncio.run(self.serve())
+            run(self.serve())
         except CPAError as error:
             sys.exit(f"{self._options.name}: {error}")
 

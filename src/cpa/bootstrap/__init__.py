@@ -7,14 +7,13 @@ import asyncio
 import gc
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -64,7 +63,6 @@ from cpa.telemetry.logs import configure
 from cpa.transport.channel import ChannelDelivery
 
 log = structlog.stdlib.get_logger("cpa.bootstrap")
-T = TypeVar("T")
 TENANT = "default"
 SWITCH_INTERVAL = 0.0005
 """Seconds a thread may keep the interpreter from another that wants it. The store's writer asks for it a few times
@@ -287,20 +285,6 @@ def tune() -> None:
     gc.enable()
     gc.set_threshold(50_000, 20, 100)
     sys.setswitchinterval(SWITCH_INTERVAL)
-
-
-def run(main: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run` for a server: on uvloop where that is installed (extra `fast`)."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(main)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if find_spec("uvloop") is None:
-        return None
-    import uvloop
-
-    return uvloop.new_event_loop
 
 
 def services_of(scheduler: Scheduler) -> ApiServices:

@@ -89,8 +89,9 @@ def agent(
     sign: Annotated[bool, typer.Option("--sign", help="Sign all it says, with a key of its own.")] = False,
 ) -> None:
     """Run an agent in a process of its own. It registers with a scheduler, takes tasks, and answers for them."""
-    import asyncio
     import os
+
+    from cpa.agents.loop import run
 
     here = settings(workspace=workspace)
     kinds, file = _chosen([words(each) for each in what])
@@ -108,7 +109,7 @@ def agent(
         data=data,
         sign=sign,
     )
-    asyncio.run(_serve(kinds, made, settings(data=made.data, workspace=workspace)))
+    run(_serve(kinds, made, settings(data=made.data, workspace=workspace)))
 
 
 def _chosen(what: Sequence[str]) -> tuple[tuple[Kind, ...], Path | None]:

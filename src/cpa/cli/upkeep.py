@@ -54,7 +54,7 @@ def serve(settings: Settings) -> None:
     # What is made until requests are answered lives as long as the process, so the collector would look through it
     # again and again, finding next to nothing: a tenth of the start. `tune` switches it on again.
     gc.disable()
-    from cpa.bootstrap import run
+    from cpa.agents.loop import run
     from cpa.bootstrap import serve as serve_forever
 
     def ready(scheduler: Scheduler, url: str) -> None:
