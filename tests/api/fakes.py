@@ -105,6 +105,7 @@ class FakeTrail:
             AuditRow(
                 event.job,
                 event.number,
+                kind(event.event),
                 event.event,
                 event.leaf,
                 event.body,
@@ -125,7 +126,7 @@ class FakeTrail:
             row
             for row in reversed(self._rows(tenant))
             if (below is None or row.place < below)
-            and row.event.time >= which.since
+            and row.place[0] >= which.since
             and which.job in ("", row.job)
             and which.task in (-1, getattr(row.event, "task", -1))
             and which.actor in ("", getattr(row.event, "agent", ""), getattr(row.event, "by", ""))
@@ -141,8 +142,8 @@ class FakeTrail:
                 row.job,
                 row.number,
                 row.place[2],
-                kind(row.event),
-                row.event.time,
+                row.type,
+                row.place[0],
                 row.body,
                 seal(row.event, b"salt of the fake engine").private,
                 bytes.fromhex(row.leaf),

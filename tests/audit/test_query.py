@@ -8,7 +8,7 @@ from cpa.audit.log import AuditLog
 from cpa.audit.query import AuditPage, AuditQuery
 from cpa.core import events as facts
 from cpa.core.audit import seal
-from cpa.errors import BadInput, NotFound
+from cpa.errors import BadInput, InternalError, NotFound
 from cpa.repository.database import Database
 from cpa.repository.jobs import SqlJobRepository
 
@@ -245,3 +245,27 @@ async def test_pages_of_the_walk_join(
     monkeypatch.setattr("cpa.repository.jobs.MAX_PAGE", 3)
     assert await query.verify_leaves(ME) == whole
     assert whole.jobs == 8
+
+
+@pytest.mark.parametrize("bytes_", [b"", b'{"event":"task_', b'{"event":"unheard_of","time":1}', b"\xff\x00"])
+async def test_a_damaged_fact_is_shown_as_such_among_the_others(
+    shell: Shell, log: AuditLog, query: AuditQuery, database: Database, bytes_: bytes
+) -> None:
+    await two_jobs(shell, log)
+    before = (await everything(query)).entries
+    await database.write(
+        lambda c: c.execute(
+            sa.text("UPDATE events SET body = :body WHERE job = 'a' AND number = 3"), {"body": bytes_}
+        )
+    )
+    after = (await everything(query)).entries
+    changed = [new for new, old in zip(after, before, strict=True) if new != old]
+    assert [(entry.job, entry.number, entry.text.split(";")[0]) for entry in changed] == [
+        ("a", 3, "Event 3 of this job is damaged and cannot be read")
+    ]
+    assert (await query.list(ME, job="a", task="t1")).entries
+    assert {e.job for e in (await query.list(ME, actor="agent://web/zwei")).entries} == {"b"}
+    assert not (await query.verify_leaves(ME)).sound
+    repository = SqlJobRepository(database)
+    with pytest.raises(InternalError, match="event 3 of job a is damaged"):
+        await repository.events(ME, "a")

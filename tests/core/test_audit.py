@@ -13,7 +13,7 @@ from cpa.core import events as facts
 from cpa.core.audit import UPCASTS, ActionLogged, entry, erased, kind, seal, unseal, verify
 from cpa.core.classes import FailureClass
 from cpa.core.job import SCHEMA
-from cpa.errors import InternalError, InvalidDocument, Unavailable
+from cpa.errors import InternalError, Unavailable
 from cpa.ports.engine import StoredEvent
 
 SALT = bytes(range(16))
@@ -171,7 +171,7 @@ def test_a_leaf_over_bytes_that_are_no_event_does_not_verify_a_private_part() ->
     ],
 )
 def test_bytes_that_are_no_event_are_refused_with_a_remedy(body: bytes, private: bytes | None) -> None:
-    with pytest.raises(InvalidDocument, match="cannot be read") as caught:
+    with pytest.raises(InternalError, match="cannot be read") as caught:
         unseal(body, private)
     assert caught.value.remedy
 
@@ -271,3 +271,18 @@ def test_one_task_is_not_told_as_several() -> None:
     one = facts.JobSubmitted(time=T, tenant="acme", job="j1", spec="ab", tasks=1)
     assert entry(stored(one)).text == "Job accepted with 1 task."
     assert entry(stored(PLAIN[0])).text == "Job accepted with 2 tasks."
+
+
+def test_a_reopening_tells_what_was_changed() -> None:
+    tasks = ("login", "pay", "mail")
+    plain = facts.JobReopened(time=T, by="anna")
+    dead = facts.JobReopened(time=T, by="anna", dead_letter=True, skip=(2,), restart=(0, 7))
+    hand = facts.JobReopened(time=T, by="anna", fixes={"2": {"to": "x"}, "1": {}}, done={"0": {}})
+    assert entry(stored(plain), tasks).text == "anna opened the next run."
+    assert entry(stored(dead), tasks).text == (
+        "anna opened the next run from the dead letters; left out: mail; done again: login, 7."
+    )
+    assert entry(stored(hand), tasks).text == (
+        "anna opened the next run; with other arguments: pay, mail; done by hand: login."
+    )
+    assert entry(stored(hand, with_private=False), tasks).text == "anna opened the next run."

@@ -9,6 +9,7 @@ import msgspec
 from cpa.core.audit import AuditEntry, entry, kind, unseal, verify
 from cpa.core.events import JobSubmitted
 from cpa.errors import BadInput, CPAError, NotFound
+from cpa.ports.engine import StoredEvent
 from cpa.ports.repository import AuditFilter, AuditRepository, AuditRow, LeafRow
 
 _NEW = 1
@@ -202,7 +203,19 @@ def _unsound(row: LeafRow, tenant: str) -> Broken | None:
 
 
 def _entry(row: AuditRow, tasks: tuple[str, ...]) -> AuditEntry:
-    return entry(row, tasks, erased=row.erased)
+    if row.event is None:
+        time, _, seq = row.place
+        which = f"Event {row.number} of this job" if row.job else f"Entry {seq}"
+        return AuditEntry(
+            time=time,
+            type=row.type,
+            text=f"{which} is damaged and cannot be read; `cpa audit --verify` checks the whole trail.",
+            leaf=row.leaf,
+            job=row.job,
+            number=row.number,
+        )
+    read = StoredEvent(row.job, row.number, row.event, row.leaf, row.body)
+    return entry(read, tasks, erased=row.erased)
 
 
 def _cursor(place: tuple[int, int, int] | None) -> str:

@@ -49,7 +49,7 @@ from cpa.core.events import (
     TimerFired,
 )
 from cpa.core.job import SCHEMA
-from cpa.errors import InternalError, InvalidDocument, Unavailable
+from cpa.errors import InternalError, Unavailable
 
 MIN_SALT = 16
 """Bytes a salt must at least have."""
@@ -136,7 +136,7 @@ def _seal_personal(event: Event, values: dict[str, Any], salt: bytes) -> Sealed:
 def unseal(body: bytes, private: bytes | None = None) -> Event:
     """The event again. Without its private part (erased) the personal fields have their defaults.
 
-    Raises `InvalidDocument` for bytes that are no stored event, `Unavailable` for one written by newer code.
+    Raises `InternalError` for bytes that are no stored event, `Unavailable` for one written by newer code.
     """
     try:
         # A quote inside a JSON string is escaped, so these bytes can only be a real key.
@@ -147,7 +147,7 @@ def unseal(body: bytes, private: bytes | None = None) -> Event:
             return event
         return msgspec.structs.replace(event, **_decode_private.decode(private).values)
     except (msgspec.MsgspecError, TypeError) as error:
-        raise InvalidDocument(
+        raise InternalError(
             f"a stored event cannot be read: {error}",
             field="body",
             value=body.decode(errors="replace"),
@@ -237,12 +237,12 @@ def entry(stored: Stored, tasks: Sequence[str] = (), *, erased: bool = False) ->
     """The entry of one stored event. `tasks` are the ids of the plan's tasks, by index."""
     event = stored.event
     index = getattr(event, "task", -1)
-    task = "" if index < 0 else tasks[index] if index < len(tasks) else str(index)
+    task = "" if index < 0 else _name(index, tasks)
     logged = event if isinstance(event, ActionLogged) else None
     return AuditEntry(
         time=event.time,
         type=kind(event),
-        text=_sentence(event, task),
+        text=_sentence(event, task, tasks),
         leaf=stored.leaf,
         job=stored.job,
         number=stored.number,
@@ -268,8 +268,31 @@ def kind(event: Event) -> str:
     return str(event.__struct_config__.tag)
 
 
-def _sentence(event: Event, task: str) -> str:
+def _sentence(event: Event, task: str, tasks: Sequence[str]) -> str:
+    if isinstance(event, JobReopened):
+        return _reopened(event, tasks)
     return _SENTENCES[type(event)](event, task)
+
+
+def _name(index: int, tasks: Sequence[str]) -> str:
+    return tasks[index] if index < len(tasks) else str(index)
+
+
+def _reopened(event: JobReopened, tasks: Sequence[str]) -> str:
+    """Who opened the next run, and what they changed. What was personal in it may be erased, its tasks too."""
+    parts = {
+        "with other arguments": sorted(map(int, event.fixes)),
+        "left out": event.skip,
+        "done by hand": sorted(map(int, event.done)),
+        "done again": event.restart,
+    }
+    named = [
+        f"{words}: {', '.join(_name(index, tasks) for index in indices)}"
+        for words, indices in parts.items()
+        if indices
+    ]
+    where = " from the dead letters" if event.dead_letter else ""
+    return f"{event.by} opened the next run{where}{'; ' if named else ''}{'; '.join(named)}."
 
 
 def _with(words: str, reason: str) -> str:
@@ -294,9 +317,6 @@ _SENTENCES: dict[type[Event], Callable[[Any, str], str]] = {
     TaskProposed: lambda e, task: _with(f"Agent proposed to do task {task} otherwise or later", e.reason),
     TimerFired: lambda e, _: f"Timer {e.key} fired.",
     CancelRequested: lambda e, _: _with(f"{e.by} asked to cancel the job", e.reason),
-    JobReopened: lambda e, _: (
-        f"{e.by} opened the next run{' from the dead letters' if e.dead_letter else ''}."
-    ),
     JobDiscarded: lambda e, _: _with(f"{e.by} discarded the job", e.note),
     ActionLogged: lambda e, _: f"{e.actor}: {e.action}{f' {e.subject}' if e.subject else ''}.",
 }

@@ -157,7 +157,10 @@ class AuditRow(msgspec.Struct, frozen=True):
 
     job: str
     number: int
-    event: Event
+    type: str
+    """Of the event, as the row says."""
+    event: Event | None
+    """None when its bytes are damaged."""
     leaf: str
     body: bytes
     erased: bool

@@ -198,11 +198,18 @@ def _says(body: sa.ColumnElement[Any], value: str | int, *fields: str) -> sa.Col
     """Whether one of the fields has the value. Looking for its bytes first spares parsing most bodies."""
     near = sa.func.instr(body, sa.literal(msgspec.json.encode(value), sa.LargeBinary)) > 0
     text = sa.cast(body, sa.Text)
-    return sa.and_(near, sa.or_(*(sa.func.json_extract(text, f"$.{name}") == value for name in fields)))
+    # Damaged bytes say nothing; to look into them would be an error.
+    sound = sa.func.json_valid(text) == 1
+    said = sa.or_(*(sa.func.json_extract(text, f"$.{name}") == value for name in fields))
+    return sa.case((sa.and_(near, sound), said), else_=sa.false())
 
 
 def _row(row: Any, source: int) -> AuditRow:
-    event: Event = unseal(row.body, row.private)
+    event: Event | None
+    try:
+        event = unseal(row.body, row.private)
+    except InternalError:
+        event = None  # the rest of the trail can be read all the same
     place = (row.time, source, row.seq)
     gone = erased(row.body, row.private)
-    return AuditRow(row.job, row.number, event, row.leaf.hex(), row.body, gone, place)
+    return AuditRow(row.job, row.number, row.type, event, row.leaf.hex(), row.body, gone, place)

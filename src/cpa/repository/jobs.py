@@ -12,13 +12,13 @@ from typing import Any, Final, TypeVar
 import msgspec
 import sqlalchemy as sa
 
-from cpa.core.audit import unseal
 from cpa.core.commands import AnyCommand, Command
 from cpa.core.job import ENDED, SCHEMA, JobHead, JobSpec, JobStatus, Snapshot, TaskRun, TaskStatus
 from cpa.errors import BadInput, Conflict, InternalError, NotFound, Unavailable
 from cpa.ports.engine import JobPage, StoredEvent
 from cpa.ports.repository import MAX_PAGE, OpenCommand
 from cpa.repository.database import Database
+from cpa.repository.events import stored_event
 from cpa.repository.tables import events, job_counts, job_specs, jobs, messages, outbox, queue, task_runs
 
 S = TypeVar("S")
@@ -156,10 +156,7 @@ class SqlJobRepository:
             rows = c.execute(query.order_by(events.c.number).limit(size)).all()
             if not rows:
                 read_head(c, tenant, job)
-            return tuple(
-                StoredEvent(job, n, unseal(body, private), leaf.hex(), body)
-                for n, body, private, leaf in rows
-            )
+            return tuple(stored_event(job, *row) for row in rows)
 
         return await self._database.read(work)
 

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from cpa.core.audit import unseal
 from cpa.core.commands import AnyCommand, Command
 from cpa.core.events import Event
 from cpa.core.job import JobHead, JobSpec, JobStatus, TaskRun, is_dead
@@ -25,6 +24,7 @@ from cpa.ports.engine import StoredEvent
 from cpa.ports.nonces import Replayed
 from cpa.ports.steps import DueCommand, JobRows, StepBatch, StoredJob, Unreadable
 from cpa.repository.database import Database, trouble
+from cpa.repository.events import stored_event
 
 _encode = msgspec.json.Encoder().encode
 _HEAD = msgspec.json.Decoder(JobHead)
@@ -222,10 +222,7 @@ class SqlSteps:
             "ORDER BY number LIMIT ?",
             (tenant, job, after, limit),
         )
-        return tuple(
-            StoredEvent(job, number, unseal(body, private), leaf.hex(), body)
-            for number, body, private, leaf in rows
-        )
+        return tuple(stored_event(job, *row) for row in rows)
 
     def due(self, now: int, limit: int) -> list[DueCommand]:
         """Timers whose time has come, earliest first."""
