@@ -12,8 +12,8 @@ from cpa.bootstrap import SystemClock
 from cpa.core.events import QuestionAnswered
 from cpa.core.job import LOGIC, JobSpec, JobStatus, TaskSpec
 from cpa.engines.local.engine import LocalEngine
-from cpa.errors import CPAError
-from cpa.ports.engine import Submission
+from cpa.errors import CPAError, Unavailable
+from cpa.ports.engine import Outcome, Receipt, Submission
 from cpa.ports.steps import Unreadable
 from cpa.repository.database import Database
 from tests.engines.world import life
@@ -127,6 +127,42 @@ async def test_what_the_store_refuses_of_one_job_is_written_of_the_others(tmp_pa
         assert (await engine.query(TENANT, odd)).head == before, "it stands where it stood"
         assert (await engine.send(TENANT, odd, yes)).changed
         assert (await engine.wait(TENANT, odd, 20)).status is JobStatus.DONE
+
+
+async def test_a_disk_that_is_full_meanwhile_keeps_what_was_written_before(tmp_path: Path) -> None:
+    async with life(tmp_path, Counter()) as (engine, steps, _):
+        odd = (await engine.submit(Submission(tenant=TENANT, spec=ASKS))).job
+        steps.refused, steps.room = {odd}, 1
+        yes = QuestionAnswered(time=0, task=0, epoch=0, yes=True, by="anna")
+
+        told = await asyncio.gather(
+            *(engine.submit(WHOLE) for _ in range(9)),
+            engine.send(TENANT, odd, yes),
+            return_exceptions=True,
+        )
+        receipts = [each for each in told if isinstance(each, Receipt)]
+        assert receipts
+        assert all(isinstance(each, Receipt | Unavailable) for each in told), told
+        assert isinstance(told[-1], Unavailable)
+        steps.refused, steps.room = set(), -1
+
+        for receipt in receipts:
+            assert (await engine.wait(TENANT, receipt.job, 20)).status is JobStatus.DONE
+        assert (await engine.list(TENANT)).total == len(receipts) + 1, "what was refused is nowhere"
+        assert engine.aside == 0
+        async with asyncio.timeout(20):
+            while isinstance(await asked(engine, odd, yes), Unavailable):
+                await asyncio.sleep(0.05)
+        assert (await engine.wait(TENANT, odd, 20)).status is JobStatus.DONE
+        await works(engine)
+
+
+async def asked(engine: LocalEngine, job: str, event: QuestionAnswered) -> Outcome | Unavailable:
+    """What comes of it; the store may not write yet."""
+    try:
+        return await engine.send(TENANT, job, event)
+    except Unavailable as error:
+        return error
 
 
 async def test_a_new_job_that_the_store_refuses_was_never_accepted(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ class CrashingSteps(SqlSteps):
         self.commits = 0
         self.full = False
         """While true the disk is full."""
+        self.room = -1
+        """Commits that still fit on the disk; negative is no end."""
         self.refused: set[str] = set()
         """Jobs of which nothing can be written."""
         self.hold: threading.Event | None = None
@@ -52,6 +54,9 @@ class CrashingSteps(SqlSteps):
             raise Unavailable("the disk is full", remedy="free some space")
         if any(name in self.refused for _, name in batch.jobs):
             raise OverflowError("Python int too large to convert to SQLite INTEGER")
+        if not self.room:
+            raise Unavailable("the disk is full", remedy="free some space")
+        self.room -= 1
         self.commits += 1
         if self._at and self.commits > self._at:
             raise Crash

@@ -45,6 +45,27 @@ class Group:
         if not rest.empty:
             yield None, rest
 
+    def parted(self, keys: Collection[Key]) -> tuple[Group, Group]:
+        """What is of these jobs alone, and the rest. The parts of the batch that nobody reads once it is written
+        stay with the rest."""
+        mine, rest = Group(), Group()
+        for key, rows in self.batch.jobs.items():
+            (mine if key in keys else rest).batch.jobs[key] = rows
+        for key, place in self.batch.queue.items():
+            (mine if key in keys else rest).batch.queue[key] = place
+        for key, job in self.touched.items():
+            (mine if key in keys else rest).touched[key] = job
+        for command in self.commands:
+            (mine if _key(command[0]) in keys else rest).commands.append(command)
+        for closed in self.closed:
+            (mine if _key(closed[0]) in keys else rest).closed.append(closed)
+        for fact in self.facts:
+            (mine if fact[:2] in keys else rest).facts.append(fact)
+        for promise in self.promised:
+            alone = promise[2] and all(key in keys for key in promise[2])
+            (mine if alone else rest).promised.append(promise)
+        return mine, rest
+
     def drop(self, key: Key, error: BaseException) -> list[Event]:
         """Take a job out, and tell those who wait for it. Its events, which never were."""
         batch = self.batch
@@ -53,13 +74,17 @@ class Group:
         batch.queue.pop(key, None)
         batch.specs = [row for row in batch.specs if row[:2] != key]
         batch.inbox = [row for row in batch.inbox if (row[0], row[3]) != key]
-        self.commands = [pair for pair in self.commands if (pair[0].head.tenant, pair[0].head.id) != key]
-        self.closed = [each for each in self.closed if (each[0].head.tenant, each[0].head.id) != key]
+        self.commands = [pair for pair in self.commands if _key(pair[0]) != key]
+        self.closed = [each for each in self.closed if _key(each[0]) != key]
         self.facts = [fact for fact in self.facts if fact[:2] != key]
         for future, _, keys in self.promised:
             if key in keys and not future.done():
                 future.set_exception(error)
         return [] if rows is None else [event for event, _ in rows.events]
+
+
+def _key(job: JobState) -> Key:
+    return job.head.tenant, job.head.id
 
 
 def merged(parts: Iterable[Part]) -> StepBatch:

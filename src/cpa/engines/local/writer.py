@@ -86,23 +86,28 @@ class Writer:
         """Find out what in this group the store cannot take. Nobody comes in between, because what is stepped
         meanwhile rests on it."""
         _log.error("commit_refused", error=repr(refusal))
+        durable: set[Key] = set()
         try:
-            self._write(group, list(group.parts()))
+            self._write(group, list(group.parts()), durable)
         except CPAError as error:
-            self._steps.settle(group, error)
+            # What is durable already is no more lost than what was committed a moment before.
+            kept, lost = group.parted(durable)
+            self._steps.settle(kept, None)
+            self._steps.settle(lost, error)
         else:
             self._steps.settle(group, None)
 
-    def _write(self, group: Group, parts: list[Part]) -> None:
+    def _write(self, group: Group, parts: list[Part], durable: set[Key]) -> None:
         error, key = self._tried(merged(parts)), parts[0][0]
         if error is None:
+            durable.update(name for name, _ in parts if name is not None)
             return
         if not _of_its_content(error):
             raise error
         if len(parts) > 1:
             middle = len(parts) // 2
-            self._write(group, parts[:middle])
-            self._write(group, parts[middle:])
+            self._write(group, parts[:middle], durable)
+            self._write(group, parts[middle:], durable)
         elif key is None:
             raise InternalError(f"the store refused what is of no job: {error}") from error
         else:
