@@ -234,19 +234,60 @@ async def test_a_channel_begins_with_hello(
         assert (await closed(socket))[0] == code
 
 
-@pytest.mark.parametrize(("state", "code"), [("revoked", 401), ("quarantined", 503)])
-async def test_who_is_not_to_be_heard_any_more_is_cut_off(
-    api: httpx2.AsyncClient, served: Served, state: str, code: int
+async def test_who_is_not_to_be_heard_any_more_is_cut_off(api: httpx2.AsyncClient, served: Served) -> None:
+    told = await registered(api)
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        await ask(socket, HELLO)
+        state = {"state": "revoked"}
+        assert (await api.post(f"/agents/{told['agent_id']}/state", json=state)).status_code == 200
+        assert (await closed(socket))[1]["status"] == 401
+    with pytest.raises(InvalidStatus) as refused:
+        async with dial(served, told["agent_id"], told["key"]):
+            pass
+    assert refused.value.response.status_code == 401
+
+
+async def test_in_quarantine_an_agent_learns_over_its_channel_what_to_stop(
+    door: Door, api: httpx2.AsyncClient, served: Served
 ) -> None:
     told = await registered(api)
     async with dial(served, told["agent_id"], told["key"]) as socket:
         await ask(socket, HELLO)
-        assert (await api.post(f"/agents/{told['agent_id']}/state", json={"state": state})).status_code == 200
-        assert (await closed(socket))[1]["status"] == code
-    with pytest.raises(InvalidStatus) as refused:
-        async with dial(served, told["agent_id"], told["key"]):
-            pass
-    assert refused.value.response.status_code == code
+        door.orchestrator.recovered()
+        state = {"state": "quarantined"}
+        assert (await api.post(f"/agents/{told['agent_id']}/state", json=state)).status_code == 200
+        running = [{"job": "j", "task": "t", "epoch": 1}]
+        beat = {"beat": {"status": "online", "instance": "i1", "running": running}}
+        answer = await ask(socket, beat)
+        assert (answer["state"], answer["lost"]) == ("quarantined", running)
+        word = said(told["address"])
+        assert (await ask(socket, {"seq": 1, "message": word}))["ack"] == 1
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        assert "hello" in await ask(socket, HELLO)
+
+
+async def test_of_several_defects_none_is_silent(
+    door: Door, api: httpx2.AsyncClient, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    go_on = asyncio.Event()
+
+    async def broken(message: BaseMessage, caller: Caller) -> Acknowledgement:
+        begun.append(str(message.id))
+        await go_on.wait()
+        raise ZeroDivisionError(str(message.id))
+
+    monkeypatch.setattr(door.messages, "handle", broken)
+    told = await registered(api)
+    with structlog.testing.capture_logs() as logged:
+        async with dial(served, told["agent_id"], told["key"]) as socket:
+            await ask(socket, HELLO)
+            for number in (1, 2):
+                await socket.send(json.dumps({"seq": number, "message": said(told["address"])}))
+            await until(lambda: len(begun) == 2, "both")
+            go_on.set()
+            assert (await closed(socket))[1]["status"] == 500
+        await until(lambda: [each["event"] for each in logged].count("unexpected error") == 2, "both of them")
 
 
 async def test_what_was_begun_is_finished_when_the_channel_breaks(

@@ -74,6 +74,14 @@ def test_a_result_that_no_store_keeps_is_a_failure_that_says_so(result: Any) -> 
     assert not needs_a_look(found)
 
 
+def test_what_takes_the_place_of_a_result_names_its_files_in_characters() -> None:
+    event = events.TaskSucceeded(time=5, task=1, epoch=2, result={"a": float("nan")}, artifacts=("\ud800",))
+    found = storable(event)
+    assert isinstance(found, events.TaskFailed)
+    assert found.artifacts == ("\ufffd",)
+    seal(found, bytes(16))
+
+
 @pytest.mark.parametrize(
     ("result", "kept"),
     [

@@ -100,6 +100,23 @@ def test_a_bid_counts_once_and_only_of_who_was_asked(tmp_path: Path) -> None:
     live(tmp_path, story)
 
 
+def test_an_answer_to_a_call_is_a_bid_whatever_else_it_names(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        job, (one, two), (first, second) = await called(scheduler, "eins", "zwei")
+        told = await one.say("offer", first, {"cost": 2.0, "capabilities": ["x.more"]})
+        assert (told.effect, scheduler.offers.said) == ("bid_counted", [])
+        await two.say("offer", second, {"capabilities": ["x.a.b"]})
+        assert (await two.next("assign")).correlation.job_id == job, "it asks for nothing"
+        # What answers no call says anew what the agent can do, wherever it points.
+        told = await one.say("offer", second, {"cost": 2.0, "capabilities": ["x.more"]})
+        assert (told.effect, scheduler.offers.said) == (
+            "capabilities_noted",
+            [(one.address, ("x.more",))],
+        )
+
+    live(tmp_path, story)
+
+
 def test_a_cancelled_job_takes_no_bids(tmp_path: Path) -> None:
     async def story(scheduler: SchedulerLife) -> None:
         job, (one,), (first,) = await called(scheduler, "eins")

@@ -13,9 +13,10 @@ The agent says who it is by `X-API-Key`, and first of all where it was:
 
 What was not acknowledged is sent again on the next channel, by both sides: messages keep their ids, so nothing
 counts twice. An agent that registered a public key signs every frame. Its key and its state are looked at again and
-again: the channel of one that is revoked is closed, and in quarantine it is closed until that is over. Close codes
-are 4000 + HTTP status, after a problem document, and 1013 for what may be better later; 4409 also when another
-channel of the same agent took this one's place.
+again: the channel of one that is revoked is closed. In quarantine it stays open, so that the agent learns what to
+stop; what it says then is logged and changes nothing, as over HTTP. Close codes are 4000 + HTTP status, after a
+problem document, and 1013 for what may be better later; 4409 also when another channel of the same agent took this
+one's place.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from cpa.errors import (
     TooLarge,
     Unavailable,
 )
-from cpa.ports.agents import AgentRecord, AgentState
+from cpa.ports.agents import AgentRecord
 from cpa.ports.keys import Caller, Scope
 from cpa.security.auth import require, require_tenant
 from cpa.transport.channel import Connection
@@ -156,8 +157,6 @@ class _Channel:
                 value=record.endpoint,
                 remedy="register without an endpoint to open a channel instead",
             )
-        if record.state is AgentState.QUARANTINED:
-            raise Unavailable("this agent is in quarantine", remedy="wait until an admin activates it again")
         return record
 
     async def _hello(self, caller: Caller) -> Hello:
@@ -241,7 +240,12 @@ class _Channel:
         self._room.release()
         self._works.discard(work)
         error = None if work.cancelled() else work.exception()
-        if error is not None and not self._defect.done():
+        if error is None:
+            return
+        if self._defect.done():
+            # The channel has ended already: this one says it in the log.
+            log.error("unexpected error", path=self._socket.url.path, exc_info=error)
+        else:
             self._defect.set_exception(error)
 
     async def _take(self, caller: Caller, seq: int, raw: bytes) -> None:

@@ -119,7 +119,7 @@ def instead(event: Event, why: str) -> Event:
         code="result_invalid",
         message=f"it was done, but its result cannot be kept: {why}",
         remedy="Ask for less, or have large content stored as a file.",
-        artifacts=event.artifacts,
+        artifacts=tuple(map(mended, event.artifacts)),
         duration=event.duration,
     )
 

@@ -1,7 +1,8 @@
 """The log of LAM messages: what is handed in at the same time shares a transaction.
 
 What came in is acknowledged once it is logged; what goes out is logged beside its way, in order, and nobody waits
-for it. A store that does not write delays the log and loses nothing of it until there is too much.
+for it. A store that does not write delays the log and loses nothing of it until there is too much. What no store
+takes is left out, and the others are logged.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final, NamedTuple, Self
 import structlog
 
 from cpa.core.lam_protocol import BaseMessage
-from cpa.errors import CPAError
+from cpa.errors import CPAError, InternalError
 from cpa.ports.repository import MessageRepository, StoredMessage
 
 log = structlog.get_logger(__name__)
@@ -81,22 +82,35 @@ class MessageLog:
             self._writing = None
 
     async def _append(self, tenant: str, lines: list[_Line]) -> None:
-        try:
-            await self._repository.append(tenant, *(line.message for line in lines))
-        except CPAError as error:
+        error = await self._tried(tenant, lines)
+        if error is not None and not error.retryable and len(lines) > 1:
+            # One of them cannot be stored: the others can.
             for line in lines:
-                if line.told is not None and not line.told.done():
-                    line.told.set_exception(error)
-            left = [line for line in lines if line.told is None]
-            if self._closing or not error.retryable:
-                log.error("messages_not_logged", messages=len(left), error=str(error))
-            elif left:
-                self._waiting = left + self._waiting
-                await asyncio.sleep(PAUSE)
+                await self._append(tenant, [line])
             return
         for line in lines:
             if line.told is not None and not line.told.done():
-                line.told.set_result(None)
+                if error is None:
+                    line.told.set_result(None)
+                else:
+                    line.told.set_exception(error)
+        left = [line for line in lines if line.told is None]
+        if error is None or not left:
+            return
+        if self._closing or not error.retryable:
+            log.error("messages_not_logged", messages=len(left), error=str(error))
+        else:
+            self._waiting = left + self._waiting
+            await asyncio.sleep(PAUSE)
+
+    async def _tried(self, tenant: str, lines: list[_Line]) -> CPAError | None:
+        try:
+            await self._repository.append(tenant, *(line.message for line in lines))
+        except CPAError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - told to who waits, and logged
+            return InternalError(f"the store refused the message: {error!r}")
+        return None
 
 
 def stored(

@@ -4,7 +4,7 @@
     cancel            the job it names is cancelled, for who may submit
     agree, refuse, propose, inform, done, failure, confirm, not_understood
                       about an attempt, by the agent that has it (`answers`)
-    offer             with `capabilities`, the agent says anew what it can do; else a bid, if it answers a discover
+    offer             a bid, if it replies to a discover; else the agent says anew what it can do
     discover, assign  not taken: a scheduler sends these
 
 A message is logged with what it did. An attempt may be answered only by the agent that holds it, its effect
@@ -118,7 +118,7 @@ class Messages:
             return await self._request(message, payload, caller)
         if isinstance(payload, CancelPayload):
             return await self._cancel(message, payload, caller)
-        if isinstance(payload, OfferPayload) and payload.capabilities is not None:
+        if isinstance(payload, OfferPayload) and payload.capabilities is not None and not _replies(message):
             return await self._offer(message, payload.capabilities, caller)
         if isinstance(payload, ABOUT_ATTEMPTS):
             return await self._about_attempt(message, payload, caller)
@@ -195,6 +195,8 @@ class Messages:
         if for_bids(message, attempt):
             return await self._bid(message, payload, caller, attempt)
         if isinstance(payload, OfferPayload):
+            if payload.capabilities is not None:
+                return await self._offer(message, payload.capabilities, caller)
             return await self._note(message, caller, "not_asked")
         if isinstance(payload, RefusePayload | NotUnderstoodPayload):
             reason = payload.reason if isinstance(payload, RefusePayload) else payload.why
@@ -294,6 +296,12 @@ class Messages:
 
 def _told(message: BaseMessage, new: bool, effect: str, job: str) -> Acknowledgement:
     return Acknowledgement(message_id=str(message.id), new=new, effect=effect, job=job)
+
+
+def _replies(message: BaseMessage) -> bool:
+    """Whether it says which of our messages about an attempt it answers."""
+    about = message.correlation
+    return bool(about.in_reply_to and about.job_id and about.task_id and about.epoch is not None)
 
 
 def _check_sender(message: BaseMessage, caller: Caller) -> None:

@@ -118,6 +118,7 @@ class Requests:
     def verify(self, agent: str, attempt: Attempt, request: ActionRequest) -> None:
         known = self._agents.get(agent, attempt.tenant)
         if known is None:
+            self._answered(attempt, _nobody_looks("the agent that was to look is gone"))
             return
         now = self._clock.now_ms()
         asked = self._worded(
