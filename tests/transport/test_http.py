@@ -5,13 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import socketserver
-import struct
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -23,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from tests.contracts.delivery import DeliveryContract, Line, Told, listed, message, until
+from tests.servers.resetting import resetting
 
 from cpa.core.lam_protocol import BaseMessage, parse
 from cpa.demo.serving import serve
@@ -332,39 +329,6 @@ async def test_a_refusal_tells_the_agent_s_own_words() -> None:
         delivery.deliver(listed("eins", end.url), message(1))
         await until(lambda: told.refusals, "the refusal")
         assert "alle Plätze sind belegt" in str(told.refusals[0][1])
-
-
-@contextmanager
-def resetting(most: int) -> Iterator[tuple[str, list[int]]]:
-    """An address where the first `most` connections are reset as soon as they stand, and later ones are answered;
-    and how many there were."""
-    count = [0]
-
-    class Meeting(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            count[0] += 1
-            if count[0] <= most:
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                return
-            length = 0
-            while (line := self.rfile.readline().strip()) != b"":
-                if line.lower().startswith(b"content-length:"):
-                    length = int(line.partition(b":")[2])
-            self.rfile.read(length)
-            self.wfile.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
-
-    class Address(socketserver.TCPServer):
-        def shutdown_request(self, request: Any) -> None:
-            self.close_request(request)
-
-    with Address(("127.0.0.1", 0), Meeting) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", count
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])

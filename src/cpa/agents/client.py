@@ -78,7 +78,8 @@ class SchedulerClient:
             if self.signer is not None and self.signer.key:
                 request.headers.update(self.signer.headers(method, str(request.url), body))
             response = await self._http.send(request)
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, AttributeError) as error:
+            # A socket that is gone before it was looked at is an AttributeError on some loops.
             raise unreachable(self.url, error) from error
         try:
             answer = json.loads(response.content)

@@ -1,0 +1,40 @@
+"""The scheduler's API as agents call it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+import uvloop
+from tests.servers.resetting import resetting
+
+from cpa.agents.client import SchedulerClient, Unreachable
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_scheduler_that_hangs_up_at_once_is_unreachable(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def busy() -> None:
+        while True:
+            time.sleep(0.005)  # so that connection and end of it are noticed together
+            await asyncio.sleep(0)
+
+    async def work(url: str) -> list[object]:
+        async with SchedulerClient(url) as client:
+            other = asyncio.create_task(busy())
+            told: list[object] = [await asked(client) for _ in range(20)]
+            other.cancel()
+            return [*told, await asked(client)]
+
+    async def asked(client: SchedulerClient) -> object:
+        try:
+            return await client.hand_in(b"{}")
+        except Unreachable as error:
+            return error
+
+    with resetting(20) as (url, _), asyncio.Runner(loop_factory=loop) as runner:
+        told = runner.run(work(url))
+    assert [type(each) for each in told] == [Unreachable] * 20 + [dict]
