@@ -18,7 +18,6 @@ from cpa.core.references import (
     parse,
     prefill,
     secrets_in,
-    tainted_arguments,
     whole,
 )
 from cpa.errors import CPAError, InvalidDocument, TooLarge
@@ -354,13 +353,6 @@ def test_references_are_listed_in_order() -> None:
         "arguments.n",
         "tasks.a.result",
     ]
-
-
-def test_arguments_with_results_from_outside_are_named() -> None:
-    arguments = {"to": "a@b", "text": "x {{ tasks.read.result.text }}", "b": ["{{ tasks.own.result.x }}"]}
-
-    assert tainted_arguments(arguments, {"read"}) == ("text",)
-    assert tainted_arguments(arguments, {"read", "own"}) == ("b", "text")
 
 
 def test_a_string_that_is_one_reference_is_known() -> None:

@@ -11,11 +11,12 @@ from cpa.core import events as facts
 from cpa.core.audit import verify
 from cpa.core.job import SCHEMA, JobHead, JobSpec, JobStatus, TaskStatus
 from cpa.errors import BadInput, Conflict, InternalError, NotFound, Unavailable
-from cpa.ports.repository import OpenCommand, StoredMessage
+from cpa.ports.repository import StoredMessage
 from cpa.repository.audit import SqlAuditRepository
 from cpa.repository.database import Database
 from cpa.repository.jobs import SqlJobRepository, SqlTaskRepository
 from cpa.repository.messages import SqlMessageRepository
+from cpa.repository.steps import SqlSteps
 
 ME, OTHER = "acme", "globex"
 
@@ -189,26 +190,20 @@ async def test_tasks_are_listed_in_the_plans_order_and_found_by_name(
     assert "t0, t1, t2" in str(caught.value.remedy)
 
 
-async def test_timers_and_open_commands_are_found_by_what_is_due(
-    shell: Shell, jobs: SqlJobRepository
-) -> None:
+async def test_timers_are_found_by_what_is_due(shell: Shell, database: Database) -> None:
     now = shell.clock.now_ms()
-    assert await jobs.next_due() == 0
-    for number in range(3):
-        shell.submit(ME, f"j{number}", plan(timeout=5000 - number * 1000))
-        await shell.give(ME, f"j{number}", lambda now: facts.JobStarted(time=now))
-    assert await jobs.next_due() == now + 3000
-    assert await jobs.due(now + 2999) == ()
-    assert [command.job for command in await jobs.due(now + 5000)] == ["j2", "j1", "j0"]
-    assert [command.job for command in await jobs.due(now + 5000, limit=2)] == ["j2", "j1"]
-    everything = await jobs.open_commands()
-    assert {command.kind for command in everything} == {"dispatch_task", "start_timer"}
-    paged: list[OpenCommand] = []
-    after: tuple[str, str, str] | None = None
-    while page := await jobs.open_commands(after=after, limit=2):
-        paged += page
-        after = (page[-1].tenant, page[-1].job, page[-1].key)
-    assert tuple(paged) == everything
+    steps = SqlSteps(database)
+    try:
+        assert steps.next_due() == 0
+        for number in range(3):
+            shell.submit(ME, f"j{number}", plan(timeout=5000 - number * 1000))
+            await shell.give(ME, f"j{number}", lambda now: facts.JobStarted(time=now))
+        assert steps.next_due() == now + 3000
+        assert steps.due(now + 2999, 10) == []
+        assert [command.job for command in steps.due(now + 5000, 10)] == ["j2", "j1", "j0"]
+        assert [command.job for command in steps.due(now + 5000, 2)] == ["j2", "j1"]
+    finally:
+        steps.close()
 
 
 # -- deletion ------------------------------------------------------------------------------------------------
@@ -381,9 +376,6 @@ async def test_lists_use_indexes_whatever_they_ask(database: Database, shell: Sh
     await jobs.dead_letters(ME)
     await jobs.get(ME, "j")
     await jobs.events(ME, "j")
-    await jobs.due(1)
-    await jobs.next_due()
-    await jobs.open_commands(after=("a", "b", "c"))
     await jobs.purge(ME, ended_before=5)
     await audit.leaves(ME)
     await audit.numbers(ME)

@@ -98,13 +98,6 @@ def clock(stamp: str | None) -> str:
     return local.strftime("%H:%M:%S" if brief else "%Y-%m-%d %H:%M:%S")
 
 
-def seconds_between(begun: str | None, ended: str | None) -> str:
-    if not begun or not ended:
-        return "-"
-    span = datetime.fromisoformat(ended) - datetime.fromisoformat(begun)
-    return f"{span.total_seconds():.1f} s"
-
-
 def harmless(text: str) -> str:
     """Text from elsewhere, without what would make a terminal act or show it in another order."""
     return "".join(sign if sign.isprintable() or sign == "\n" else " " for sign in text)

@@ -26,7 +26,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,12 +123,6 @@ def whole(text: str) -> Reference | None:
     """The reference a string consists of, or None where it is text, or text with references in it."""
     parts = pieces(text) if "{{" in text else []
     return parts[0] if len(parts) == 1 and isinstance(parts[0], Reference) else None
-
-
-def tainted_arguments(arguments: Mapping[str, Any], tasks: Collection[str]) -> tuple[str, ...]:
-    """Names of the arguments that refer to a result of one of these tasks, sorted."""
-    found = (name for name, value in arguments.items() if any(r.task in tasks for r in references(value)))
-    return tuple(sorted(found))
 
 
 def fill(value: Any, scope: Scope) -> Any:

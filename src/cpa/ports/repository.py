@@ -22,17 +22,6 @@ from cpa.ports.engine import JobPage, StoredEvent
 MAX_PAGE = 1_000
 
 
-class OpenCommand(msgspec.Struct, frozen=True):
-    """One row of the outbox: where an open command belongs and when its timer fires."""
-
-    tenant: str
-    job: str
-    key: str
-    kind: str
-    due: int
-    """Milliseconds since 1970 UTC; 0 is never."""
-
-
 class JobRepository(Protocol):
     async def head(self, tenant: str, job: str) -> JobHead: ...
 
@@ -65,20 +54,6 @@ class JobRepository(Protocol):
         self, tenant: str, job: str, *, after: int = 0, limit: int = MAX_PAGE
     ) -> tuple[StoredEvent, ...]:
         """Events with numbers above `after`, in order. `NotFound` for an unknown job."""
-        ...
-
-    async def due(self, now: int, *, limit: int = MAX_PAGE) -> tuple[OpenCommand, ...]:
-        """Timers due at `now`, of all tenants, longest due first."""
-        ...
-
-    async def next_due(self) -> int:
-        """When the next timer of any tenant fires; 0 when none is set."""
-        ...
-
-    async def open_commands(
-        self, *, after: tuple[str, str, str] | None = None, limit: int = MAX_PAGE
-    ) -> tuple[OpenCommand, ...]:
-        """The whole outbox in the order (tenant, job, key), page by page, for recovery."""
         ...
 
     async def erase(self, tenant: str, job: str) -> None:

@@ -7,7 +7,7 @@ and totals come from `job_counts`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -16,7 +16,7 @@ from cpa.core.commands import AnyCommand, Command
 from cpa.core.job import ENDED, SCHEMA, JobHead, JobSpec, JobStatus, Snapshot, TaskRun, TaskStatus
 from cpa.errors import BadInput, Conflict, InternalError, NotFound, Unavailable
 from cpa.ports.engine import JobPage, StoredEvent
-from cpa.ports.repository import MAX_PAGE, OpenCommand
+from cpa.ports.repository import MAX_PAGE
 from cpa.repository.database import Database
 from cpa.repository.events import stored_event
 from cpa.repository.tables import events, job_counts, job_specs, jobs, messages, outbox, queue, task_runs
@@ -160,24 +160,6 @@ class SqlJobRepository:
 
         return await self._database.read(work)
 
-    async def due(self, now: int, *, limit: int = MAX_PAGE) -> tuple[OpenCommand, ...]:
-        query = _OPEN.where(sa.literal_column("due > 0"), outbox.c.due <= now).order_by(outbox.c.due)
-        return await self._open(query.limit(bounded(limit)))
-
-    async def next_due(self) -> int:
-        query = sa.select(sa.func.min(outbox.c.due)).where(sa.literal_column("due > 0"))
-        return await self._database.read(lambda c: c.scalar(query)) or 0
-
-    async def open_commands(
-        self, *, after: tuple[str, str, str] | None = None, limit: int = MAX_PAGE
-    ) -> tuple[OpenCommand, ...]:
-        key = (outbox.c.tenant, outbox.c.job, outbox.c.key)
-        query = _OPEN if after is None else _OPEN.where(sa.tuple_(*key) > after)
-        return await self._open(query.order_by(*key).limit(bounded(limit)))
-
-    async def _open(self, query: sa.Select[Any]) -> tuple[OpenCommand, ...]:
-        return await self._database.read(lambda c: tuple(OpenCommand(*row) for row in c.execute(query)))
-
     async def erase(self, tenant: str, job: str) -> None:
         await self._database.write(lambda c: _erase(c, tenant, job))
 
@@ -190,9 +172,6 @@ class SqlJobRepository:
             if len(ids) < chunk:
                 break
         return size - left
-
-
-_OPEN: Final = sa.select(outbox.c.tenant, outbox.c.job, outbox.c.key, outbox.c.kind, outbox.c.due)
 
 
 class SqlTaskRepository:
