@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
-from cpa.core.commands import CancelAttempt, DispatchTask, RequestTask
+from cpa.core.commands import CancelAttempt, DispatchTask, RequestTask, VerifyTask
 from cpa.core.events import Event, LeaseLost, TaskFailed, TaskRefused, TaskSucceeded
 from cpa.core.job import JobState
 from cpa.engines.local.group import Key
@@ -26,7 +27,9 @@ from cpa.ports.transport import Attempt
 Fact = tuple[str, str, Event]
 """Tenant, job, and what a part of this process found."""
 
-_KINDS = ("request_task", "cancel_attempt", "dispatch_task", "verify_task")
+PERFORMED: Final = (RequestTask, CancelAttempt, DispatchTask, VerifyTask)
+"""What somebody does; questions and timers wait by themselves."""
+_KINDS: Final = tuple(str(kind.__struct_config__.tag) for kind in PERFORMED)
 _PAGE = 200
 
 
