@@ -22,7 +22,7 @@ from cpa.core.intents import (
     Vocabulary,
 )
 from cpa.core.lexicon import Lexicon
-from cpa.core.verbs import COMMON
+from cpa.core.verbs import COMMON, Form
 from cpa.errors import CPAError
 
 SHIPPED = "intents.yaml"
@@ -42,7 +42,7 @@ class _File(BaseModel):
 
     version: Literal[1]
     words: dict[str, tuple[Annotated[str, StringConstraints(min_length=1, max_length=80)], ...]] = {}
-    verbs: dict[str, dict[Literal["order", "plain", "second", "gerund", "report"], tuple[str, ...]]] = {}
+    verbs: dict[str, dict[Form, tuple[str, ...]]] = {}
     intents: dict[str, _Named] = Field(default_factory=dict)
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraint
 from cpa.core.classes import Source
 from cpa.core.patterns import compile_pattern
 from cpa.core.references import references
+from cpa.core.verbs import Form
 from cpa.errors import InvalidDocument
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$", max_length=80)]
@@ -172,7 +173,7 @@ class Vocabulary(_Model):
     """Words of the trade: groups that patterns and arguments refer to by name, with tolerance for typing errors."""
 
     words: dict[Name, tuple[Word, ...]] = {}
-    verbs: dict[Name, dict[Literal["order", "plain", "second", "gerund", "report"], tuple[Word, ...]]] = {}
+    verbs: dict[Name, dict[Form, tuple[Word, ...]]] = {}
 
 
 class Reason(StrEnum):

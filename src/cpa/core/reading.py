@@ -27,7 +27,6 @@ from cpa.core.lexicon import Lexicon
 from cpa.core.marking import Marked, mark
 from cpa.core.utterance import Sentence
 
-_POLITE = frozenset(("please", "courtesy"))
 _SKIPPED = frozenset(("please", "courtesy", "particle", "beneficiary", "intensifier", "comma"))
 _PLEASE = frozenset(
     ["please", "bitte", "pls", "plz", "plese", "pleas", "pleaes", "biite", "freundlicherweise", "netterweise"]

@@ -14,9 +14,9 @@ or adds words and classes of its own under `verbs:`. A form `a_b` may have other
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
-FORMS: Final = ("order", "plain", "second", "gerund", "report")
+Form = Literal["order", "plain", "second", "gerund", "report"]
 
 VERBS: Final[dict[str, dict[str, str]]] = {
     "get": {
