@@ -340,8 +340,9 @@ class Process:
 
     async def _hand_in(self, message: BaseMessage) -> Acknowledgement:
         async def taken(scheduler: Life) -> Acknowledgement:
+            heard = self.world.loop.time()
             told = await scheduler.messages.handle(message, self.caller)
-            check_acknowledged(self.world, message, told)
+            check_acknowledged(self.world, message, told, heard)
             about = message.correlation
             self.world.vital[about.job_id, about.task_id, about.epoch or 0] = self.world.loop.time()
             self.world.trace("say", self.name, message.type, message.correlation.epoch, told.effect)

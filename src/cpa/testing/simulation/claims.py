@@ -7,7 +7,8 @@ attempts    what is over is not handed out any more
 identity    nobody speaks, beats or registers for another
 proof       only who was asked to look is believed, and absence once the settle time is over
 approval    what goes out is what was planned, or what people allowed instead
-barred      an agent that drains or is in quarantine is given nothing new
+barred      an agent that drains or is in quarantine is given nothing new; in quarantine it has nothing and changes
+            nothing
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from cpa.agents.messages import is_look
 from cpa.core.commands import CancelAttempt, RequestTask
 from cpa.core.events import Event, LeaseLost, TaskFailed, TaskSucceeded, TaskVerified, TimerFired
 from cpa.core.lam_protocol import BaseMessage
-from cpa.ports.agents import Acknowledgement, Beat, Named
+from cpa.ports.agents import Acknowledgement, AgentState, Beat, Named
 from cpa.ports.engine import Outcome
 from cpa.ports.executor import ActionRequest
 from cpa.ports.transport import Attempt
@@ -40,8 +41,8 @@ _KNOWN = 10.0
 """Seconds after which a new life of the scheduler knows all attempts."""
 
 
-def check_acknowledged(world: World, message: BaseMessage, told: Acknowledgement) -> None:
-    """A message was acknowledged to its sender."""
+def check_acknowledged(world: World, message: BaseMessage, told: Acknowledgement, heard: float) -> None:
+    """A message that came at this time was acknowledged to its sender."""
     if (_TENANT, message.sender, str(message.id)) not in world.journal.inbox:
         world.violated(
             Violation("durable", f"{message.type} of {message.sender} is acknowledged, not stored")
@@ -53,6 +54,10 @@ def check_acknowledged(world: World, message: BaseMessage, told: Acknowledgement
     look = (about.job_id, about.task_id, about.epoch or 0, message.sender)
     if message.type == "confirm" and told.effect == "task_verified" and look not in world.looks:
         world.violated(Violation("proof", f"{message.sender} is believed, and was not asked to look: {look}"))
+    since, state = world.barred.get(message.sender, (heard, AgentState.ACTIVE))
+    if state is AgentState.QUARANTINED and since < heard and told.new and told.effect.startswith("task_"):
+        what = f"{message.type} of {message.sender} did {told.effect}, and it is in quarantine"
+        world.violated(Violation("barred", what))
 
 
 def check_sent(world: World, address: str, message: BaseMessage) -> None:
@@ -74,7 +79,7 @@ def check_request(world: World, record: Record, attempt: Attempt, request: Actio
         world.violated(Violation("approval", told))
     command, _ = record.outbox[f"request:{attempt.task}:{attempt.epoch}"]
     slow = {"disk", "slow_disk"} & world.scenario.faults
-    since = world.barred.get(agent, float("inf"))
+    since, _ = world.barred.get(agent, (float("inf"), None))
     if world.requested(record.head.id, command) > since + (30 if slow else _SOON):
         told = (
             f"{agent} is given {attempt}, {world.loop.time() - since:.1f} s after it was taken out of service"
@@ -138,6 +143,12 @@ def check_absence(record: Record, event: TaskVerified) -> None:
     if times and event.time - times[0] < SETTLE * 1000:
         told = f"{event}, {event.time - times[0]} ms after the attempt, and it may still come"
         raise Violation("proof", told)
+
+
+def check_quarantine(world: World, life: Life, address: str) -> None:
+    """An agent was put in quarantine just now."""
+    if kept := attempts_of(life, address):
+        world.violated(Violation("barred", f"{address} is in quarantine, and has {sorted(map(str, kept))}"))
 
 
 def check_restart(world: World, address: str, before: frozenset[Named], after: frozenset[Named]) -> None:

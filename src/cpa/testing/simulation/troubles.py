@@ -10,9 +10,11 @@ from cpa.errors import CPAError
 from cpa.ports.agents import AgentState
 from cpa.ports.keys import Caller, Scope
 from cpa.testing.simulation.agents import TENANT, Process
+from cpa.testing.simulation.claims import check_quarantine
 from cpa.testing.simulation.network import SCHEDULER
 
 if TYPE_CHECKING:
+    from cpa.testing.simulation.scheduler import Life
     from cpa.testing.simulation.world import World
 
 
@@ -142,16 +144,22 @@ class Troubles:
             seconds = self._chance.choice((3, 20, 90))
             if process.id:
                 await self._change(process, state)
-                self._world.barred[process.address] = self._world.loop.time()
+                self._world.barred[process.address] = self._world.loop.time(), state
                 await asyncio.sleep(seconds)
                 del self._world.barred[process.address]
                 await self._change(process, AgentState.ACTIVE)
 
     async def _change(self, process: Process, state: AgentState) -> None:
         """Until it is done."""
+
+        async def change(life: Life) -> None:
+            await life.directory.change(OPERATOR, process.id, state)
+            if state is AgentState.QUARANTINED:
+                check_quarantine(self._world, life, process.address)
+
         while True:
             try:
-                await self._world.inside(lambda life: life.directory.change(OPERATOR, process.id, state))
+                await self._world.inside(change)
             except CPAError:
                 await asyncio.sleep(1)
             else:

@@ -23,7 +23,7 @@ from cpa.core.events import Event, LeaseLost, TaskVerified
 from cpa.core.job import JobStatus
 from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import CPAError, Unavailable
-from cpa.ports.agents import Named
+from cpa.ports.agents import AgentState, Named
 from cpa.ports.executor import ActionRequest
 from cpa.ports.steps import JobRows, StepStore
 from cpa.ports.transport import Attempt
@@ -101,8 +101,8 @@ class World:
         """When an attempt was answered, cancelled or given up last, durably."""
         self.last_beats: dict[str, tuple[Life, str, frozenset[Named]]] = {}
         """By agent: the life that took its last beat, the process it was of, and what it named."""
-        self.barred: dict[str, float] = {}
-        """By agent: since when it is to be given nothing new."""
+        self.barred: dict[str, tuple[float, AgentState]] = {}
+        """By agent: since when it is drained or in quarantine."""
         self.named: dict[str, frozenset[tuple[str, str, int]]] = {}
         """What the last beat of each agent that came through named."""
         self.lines: deque[tuple[float, tuple[object, ...]]] = deque(maxlen=_KEPT)
