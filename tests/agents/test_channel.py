@@ -156,5 +156,5 @@ async def test_a_key_that_is_refused_when_opening_ends_the_agent(
     scheduler.key = "another"
     await scheduler.cut()
     with pytest.raises(BaseExceptionGroup) as ended:
-        await asyncio.wait_for(tester.life, 5)
+        await asyncio.wait_for(tester.life, 20)
     assert ended.group_contains(Unauthorized)

@@ -154,7 +154,7 @@ def test_a_port_that_is_taken_is_said_so() -> None:
 
 
 async def test_ending_lets_answers_finish(tester: Running, scheduler: FakeScheduler) -> None:
-    await asyncio.wait_for(tester.stop(), 5)
+    await asyncio.wait_for(tester.stop(), 20)
     assert scheduler.beats[-1]["status"] == "offline"
 
 

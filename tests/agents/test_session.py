@@ -603,7 +603,7 @@ async def test_who_is_told_twice_leaves_at_once_and_gives_back(
     await scheduler.until(lambda: tester.hands.began, "beginning")
     tester.session.stop()
     tester.session.stop()
-    await asyncio.wait_for(tester.life, 3)
+    await asyncio.wait_for(tester.life, 15)
     assert tester.hands.stopped == ["t"]
     assert scheduler.types()[-1] == "failure"
     assert scheduler.beats[-1]["status"] == "offline"
@@ -615,4 +615,4 @@ async def test_an_agent_can_leave_a_scheduler_that_is_not_there(tmp_path: Path) 
     life = asyncio.create_task(session.run())
     await asyncio.sleep(0.2)
     session.stop()
-    await asyncio.wait_for(life, 3)
+    await asyncio.wait_for(life, 20)

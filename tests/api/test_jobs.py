@@ -38,7 +38,7 @@ async def failed(door: Door, api: httpx2.AsyncClient, times: int = 1) -> str:
 
 async def settle(door: Door, job: str) -> None:
     """Until the fake has given the first task to its agent."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not (await door.engine.query("default", job)).tasks[0].agent:
             await asyncio.sleep(0)
 
@@ -71,7 +71,7 @@ async def test_waiting_ends_with_the_run(door: Door, api: httpx2.AsyncClient) ->
     job = await create(api, HANGING)
     await settle(door, job)
     waiting = asyncio.create_task(api.get(f"/jobs/{job}", params={"wait": 60}))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not door.engine.watchers:
             await asyncio.sleep(0)
     fact = TaskSucceeded(time=0, task=0, epoch=1, result={"text": "x"})
@@ -225,7 +225,7 @@ async def test_waiting_for_an_event_ends_with_the_next_one(door: Door, api: http
     await settle(door, job)
     last = (await api.get(f"/jobs/{job}/events")).json()["last_seq"]
     waiting = asyncio.create_task(api.get(f"/jobs/{job}/events", params={"after": last, "wait": 60}))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not door.engine.watchers:
             await asyncio.sleep(0)
     await api.delete(f"/jobs/{job}")
@@ -251,11 +251,11 @@ async def test_waiting_for_an_event_that_does_not_come_ends_empty(
 async def test_a_stopping_server_answers_who_waits(door: Door, api: httpx2.AsyncClient) -> None:
     job = await create(api, HANGING)
     waiting = asyncio.create_task(api.get(f"/jobs/{job}", params={"wait": 60}))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not door.engine.watchers:
             await asyncio.sleep(0)
     door.services.shutdown.begin()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         answered = await waiting
     assert (answered.status_code, answered.json()["status"]) == (200, "running")

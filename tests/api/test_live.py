@@ -39,7 +39,7 @@ async def frames(socket: ClientConnection) -> list[dict[str, Any]]:
 
 
 async def watched(door: Door, count: int = 1) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while door.engine.watchers != count:
             await asyncio.sleep(0.001)
 
@@ -231,7 +231,7 @@ async def test_a_client_that_leaves_leaves_nothing_behind(
     async with watch(served, job, await door.key(Scope.READ)):
         await watched(door)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while door.engine.watchers or door.services.shutdown.waiting:
             await asyncio.sleep(0.001)
 
