@@ -18,6 +18,7 @@ from cpa.testing.simulation.tier import told, ways
 from cpa.testing.simulation.world import run
 
 REGRESSIONS = {
+    44: "a liar guessed the number of the next attempt, which another agent got before its word was stored",
     132: "an agent began what it had refused, when a copy of the request came",
     564: "a choice that could not be stored took a slot away when it was given again",
     736: "who stood in line for a job that was never stored ended the engine",

@@ -87,6 +87,13 @@ def check_holder(place: Place, attempt: Attempt, sender: str) -> None:
         )
 
 
+def unborn(place: Place, attempt: Attempt) -> bool:
+    """Whether no agent has been chosen for this attempt. Who answers it all the same guesses its number, and must
+    not be heard: by the time the word counts, somebody else may have it."""
+    run = place.run
+    return attempt.epoch > run.epoch or (attempt.epoch == run.epoch and run.status is TaskStatus.READY)
+
+
 def late(place: Place, attempt: Attempt) -> str:
     """Why progress of the attempt is of no interest, in the core's words; empty when it is under way."""
     run = place.run

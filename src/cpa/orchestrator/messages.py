@@ -48,6 +48,7 @@ from cpa.orchestrator.answers import (
     in_order,
     late,
     no_such_task,
+    unborn,
 )
 from cpa.orchestrator.bids import Bids
 from cpa.orchestrator.log import MessageLog, stored
@@ -205,6 +206,8 @@ class Messages:
         if isinstance(payload, ConfirmPayload):
             return await self._confirm(message, payload, caller, attempt, place.action)
         check_holder(place, attempt, message.sender)
+        if unborn(place, attempt):
+            return await self._note(message, caller, "not_expected")
         if isinstance(payload, NotUnderstoodPayload) and not declines(message, attempt):
             return await self._note(message, caller, "noted")
         if isinstance(payload, InformPayload):

@@ -171,6 +171,8 @@ class Knowledge:
         asked = before.get(f"ask:{event.task}:{event.epoch}")
         if asked is None or not isinstance(asked[0], AskPerson) or not event.by:
             raise Violation("proof", f"{self._job}: {event} answers nothing that was asked")
+        if event.digest != asked[0].digest or (asked[0].people and event.by not in asked[0].people):
+            raise Violation("approval", f"{self._job}: {event} answers {asked[0]}")
         if asked[0].question == "doubt":
             task.doubtful, task.proof = "", f"{event.by} said so" if event.yes else ""
             task.tries += not event.yes

@@ -22,7 +22,7 @@ from cpa.core.lam_protocol import BaseMessage, parse
 from cpa.errors import CPAError
 from cpa.executors.registry import ExecutorRegistry
 from cpa.orchestrator.registration import Registration
-from cpa.ports.agents import Acknowledgement, AgentStatus, Beat, Named
+from cpa.ports.agents import Acknowledgement, AgentStatus, Beat, Named, named_in
 from cpa.ports.executor import ActionRequest
 from cpa.ports.keys import Caller, Scope
 from cpa.testing.simulation.claims import (
@@ -35,6 +35,7 @@ from cpa.testing.simulation.claims import (
 from cpa.testing.simulation.hands import Hands
 from cpa.testing.simulation.lies import invented, pretend
 from cpa.testing.simulation.proposals import Proposals
+from cpa.testing.simulation.restraint import Restraint
 
 if TYPE_CHECKING:
     from cpa.testing.simulation.scheduler import Life
@@ -99,6 +100,7 @@ class Process:
     def __init__(self, world: World, name: str, slots: int) -> None:
         self.world, self.name, self.slots = world, name, slots
         self.address = f"agent://data/{name}"
+        self.restraint = Restraint(world, self.address)
         self.alive = True
         self.gone = False
         """It does not come back."""
@@ -168,6 +170,7 @@ class Process:
         self._lives += 1
         life = f"{self.name}-{self._lives}"
         self._outbox = Memory(self._rows, life)
+        self.restraint.born()
         try:
             for answer in await self._outbox.undelivered():
                 message = parse(answer)
@@ -223,7 +226,8 @@ class Process:
             named = frozenset((one.job, one.task, one.epoch) for one in beat.running)
             world.vital.update(dict.fromkeys(named, heard))
             world.beats.update(dict.fromkeys(named, heard))
-            world.named[self.address] = named
+            if current == life:
+                world.named[self.address] = named
             lost = [{"job": one.job, "task": one.task, "epoch": one.epoch} for one in answer.lost]
             return {"lost": lost}
 
@@ -232,7 +236,10 @@ class Process:
         except CPAError:
             return 1.0
         await self.awake()
-        conversations.lost(lost_in(answer))
+        conversations.lost(lost := lost_in(answer))
+        for each in lost:
+            self.restraint.end(each, "it was told to stop")
+        self.restraint.until = sent + LEASE
         conversations.fence.renewed(sent + LEASE)
         return 0.0 if conversations.fence.closed else BEAT
 
@@ -302,11 +309,14 @@ class Process:
             await conversations.hear(message)
         else:
             self.say(rather)
+        if message.type == "cancel":
+            self.restraint.end(named_in(message), "it was cancelled")
         acknowledge()
 
     def say(self, message: BaseMessage, *, lasting: bool = True) -> None:
         """`agents.line.Line`."""
         self.world.spoken(self, message)
+        self.restraint.says(message)
         if self._group is not None and self.alive:
             self._group.create_task(self._say(message, lasting=lasting))
 

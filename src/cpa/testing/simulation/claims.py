@@ -65,7 +65,7 @@ def check_sent(world: World, address: str, message: BaseMessage) -> None:
     about, now = message.correlation, world.loop.time()
     named = Named(about.job_id, about.task_id, about.epoch or 0)
     asks = message.type in ("request", "assign") and not is_look(message)
-    over = now - world.closed.get(named, now) > _SOON and "disk" not in world.scenario.faults
+    over = now - world.closed.get(named, now) > _soon(world) and "disk" not in world.scenario.faults
     if asks and over and address not in _holders(world.journal.jobs[_TENANT, about.job_id], named):
         world.violated(Violation("attempts", f"{address} is still asked for {named}, which is over"))
 
@@ -112,7 +112,7 @@ def check_beat(
     last, named = world.last_beats.get(address), frozenset(beat.running)
     world.last_beats[address] = (life, beat.instance, named)
     if "disk" in world.scenario.faults:
-        return  # what is decided may be lost
+        return  # what is decided may be lost, or be stored late
     _check_told(world, life, address, named.difference(lost))
     if lost:
         _look_later(world, life, address, lost, "it was told to stop it")
@@ -126,7 +126,7 @@ def _check_told(world: World, life: Life, address: str, kept: Collection[Named])
     for named in kept:
         record = world.journal.jobs[_TENANT, named.job]
         ended = now - world.closed.get(named, now)
-        if now - life.began > _KNOWN and ended > _SOON and address not in _holders(record, named):
+        if now - life.began > _KNOWN and ended > _soon(world) and address not in _holders(record, named):
             told = f"{address} names {named}, which ended {ended:.0f} s ago, and is not told so"
             world.violated(Violation("leases", told))
 
@@ -173,7 +173,11 @@ def impersonated(world: World, liar: str, what: str) -> None:
 
 def _look_later(world: World, life: Life, address: str, attempts: Collection[Named], why: str) -> None:
     loop, now = asyncio.get_running_loop(), world.clock.now_ms()
-    loop.call_later(_SOON, _still_its_own, world, life, address, attempts, why, now)
+    loop.call_later(_soon(world), _still_its_own, world, life, address, attempts, why, now)
+
+
+def _soon(world: World) -> float:
+    return 10 * _SOON if "slow_disk" in world.scenario.faults else _SOON
 
 
 def _still_its_own(

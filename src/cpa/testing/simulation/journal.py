@@ -44,6 +44,8 @@ class Journal:
         self.inbox: dict[tuple[str, str, str], tuple[str, str, int]] = {}
         self.nonces: dict[tuple[str, str, str], int] = {}
         self.commits = 0
+        self.on_commit: Callable[[], None] = _nothing
+        """Called once all rows of a batch are written."""
         self.on_step: Callable[[dict[str, tuple[Command, int]], Record, JobRows], None] = _unheard
 
     # -- writing -------------------------------------------------------------------------------------------
@@ -69,6 +71,7 @@ class Journal:
             self.inbox[tenant, sender, message] = (job, digest, received)
         for tenant, name, value, expires in batch.nonces:
             self.nonces[tenant, name, value] = expires
+        self.on_commit()
 
     def _check(self, batch: StepBatch) -> None:
         for key, rows in batch.jobs.items():
@@ -175,3 +178,6 @@ def kind_of(command: Command) -> str:
 
 
 def _unheard(_: dict[str, tuple[Command, int]], __: Record, ___: JobRows) -> None: ...
+
+
+def _nothing() -> None: ...

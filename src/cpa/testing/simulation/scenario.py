@@ -20,7 +20,7 @@ FAULTS: Final[dict[str, str]] = {
     "crashes": "the scheduler ends between two instructions, or around a commit",
     "restarts": "the scheduler is stopped in order and started again",
     "disk": "commits are refused for a while",
-    "slow_disk": "a commit takes up to half a second",
+    "slow_disk": "a commit takes up to half a second, and now and then five",
     "clock": "the scheduler's wall clock jumps, forward and back",
     "deaths": "agents die and come back as new processes",
     "lost_agents": "an agent dies and never comes back",

@@ -35,7 +35,14 @@ from cpa.testing.simulation.agents import TENANT, Process
 from cpa.testing.simulation.circuits import Circuits
 from cpa.testing.simulation.claims import check_absence
 from cpa.testing.simulation.effects import Effects
-from cpa.testing.simulation.ending import check_books, check_end, check_leases, check_lost, check_timers
+from cpa.testing.simulation.ending import (
+    check_books,
+    check_end,
+    check_leases,
+    check_lost,
+    check_room,
+    check_timers,
+)
 from cpa.testing.simulation.journal import Journal, Record
 from cpa.testing.simulation.network import SCHEDULER, Network
 from cpa.testing.simulation.oracles import Oracles
@@ -82,6 +89,7 @@ class World:
         self.oracles = Oracles(clock="clock" not in scenario.faults)
         self.circuits = Circuits()
         self.journal.on_step = self._step
+        self.journal.on_commit = lambda: check_room(self)
         self._opened: dict[tuple[str, str], float] = {}
         self.effects = Effects()
         self.agent_store = MemoryAgentStore()
@@ -281,6 +289,8 @@ class World:
     def affect(self, request: ActionRequest, agent: str) -> None:
         """An agent does it now."""
         self.trace("effect", request.effect.value, request.job, request.task, request.epoch, agent)
+        if agent in self.agents:
+            self.agents[agent].restraint.acts(request)
         try:
             self.effects.add(request, agent)
         except Violation as violation:
@@ -375,7 +385,7 @@ def run(scenario: Scenario) -> World:
     def latency() -> float:
         if not slow or (holder and not holder[0].faulty):
             return 0.0
-        return chance.random() * 0.5 * scenario.strength
+        return chance.random() * (0.5 if chance.random() < 0.9 else 5.0) * scenario.strength
 
     with (
         capture_logs() as logs,

@@ -1,0 +1,85 @@
+"""When an agent must not act: held against what it was told, and what it said itself.
+
+It has no effect after its lease was over, after it was told to stop, after it said that it did not or would not
+begin; none that must not be twice before the scheduler has stored that it was agreed to; and once it heard of a
+newer attempt of a task it agrees to no older one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cpa.core.classes import EffectClass
+from cpa.core.events import TaskStarted
+from cpa.core.lam_payloads import FailurePayload
+from cpa.core.lam_protocol import BaseMessage
+from cpa.ports.agents import Named
+from cpa.ports.executor import ActionRequest
+from cpa.testing.schedules.knowledge import Violation
+
+if TYPE_CHECKING:
+    from cpa.testing.simulation.world import World
+
+_NEVER = "it was stopped before it began"
+
+
+class Restraint:
+    """Of one agent, process after process."""
+
+    def __init__(self, world: World, address: str) -> None:
+        self._world, self._address = world, address
+        self.until = 0.0
+        """On the loop's clock: when its lease is over, by the last beat that was answered."""
+        self._ended: dict[Named, str] = {}
+        """Attempts it must not go on with, and why."""
+        self._agreed: set[Named] = set()
+        self._newest: dict[tuple[str, str], int] = {}
+        """By job and task: the newest epoch this process has agreed to or refused."""
+
+    def born(self) -> None:
+        """A new process."""
+        self._newest = {}
+
+    def end(self, named: Named, why: str) -> None:
+        """Nothing of this attempt may happen any more."""
+        self._ended.setdefault(named, why)
+
+    def says(self, message: BaseMessage) -> None:
+        """It says this for the first time."""
+        about = message.correlation
+        named = Named(about.job_id, about.task_id, about.epoch or 0)
+        task = (about.job_id, about.task_id)
+        if message.type == "refuse":
+            self.end(named, "it refused")
+        elif isinstance(message.payload, FailurePayload) and message.payload.message == _NEVER:
+            self.end(named, "it said that it never began")
+        elif message.type == "agree":
+            if named not in self._agreed and self._newest.get(task, 0) > named.epoch:
+                told = f"{self._address} agrees to {named}, and knows of attempt {self._newest[task]}"
+                self._world.violated(Violation("restraint", told))
+            self._agreed.add(named)
+        else:
+            return
+        self._newest[task] = max(named.epoch, self._newest.get(task, 0))
+
+    def acts(self, request: ActionRequest) -> None:
+        """It has an effect now."""
+        now, named = self._world.loop.time(), Named(request.job, request.task, request.epoch)
+        if named in self._ended:
+            self._broken(named, self._ended[named])
+        if request.effect is EffectClass.IDEMPOTENT:
+            return
+        if now > self.until:
+            self._broken(named, f"its lease is over since {now - self.until:.0f} s")
+        record = self._world.journal.jobs[request.tenant, request.job]
+        index = next(index for index, task in enumerate(record.spec.tasks) if task.id == request.task)
+        started = (
+            isinstance(event, TaskStarted) and (event.task, event.epoch) == (index, request.epoch)
+            for event, _ in record.events
+        )
+        if not any(started):
+            self._broken(named, "nobody had heard that it agreed")
+
+    def _broken(self, named: Named, why: str) -> None:
+        told = f"{self._address} has the effect of {named}, and {why}"
+        self._world.violated(Violation("restraint", told))
