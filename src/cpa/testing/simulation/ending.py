@@ -133,7 +133,6 @@ def check_end(world: World) -> None:
         if world.status(client.job) is None:
             raise Violation("lost", f"{client.job} was accepted and is not there")
         if world.oracles.clock:  # it may have stood in line when the clock was set back
-            if world.oracles.clock:
             _check_start(world.journal.jobs["default", client.job], client.not_before)
     if len(world.journal.jobs) > len(world.clients):
         raise Violation("once", f"{len(world.clients)} requests became {len(world.journal.jobs)} jobs")
