@@ -176,11 +176,24 @@ GERMAN: Final[dict[str, str]] = {
     "if it is meant to be reached, add '{host}:{port}' to the setting allow_private": (
         "soll sie erreichbar sein, bitte „{host}:{port}“ in der Einstellung allow_private ergänzen"
     ),
-    "This job has no open page, and none that could be restored.": (
-        "Dieser Auftrag hat keine offene Seite, und keine, die sich wiederherstellen ließe."
+    "This job has no open page here, and none that could be restored: a browser session stays with the agent "
+    "that began it.": (
+        "Dieser Auftrag hat hier keine offene Seite, und es ließ sich keine wiederherstellen: eine Sitzung im "
+        "Browser bleibt bei dem Agenten, der sie begonnen hat."
     ),
-    "Begin with web.goto; if the job had signed in, requeue it from that step.": (
-        "Bitte mit web.goto beginnen; war der Auftrag angemeldet, von diesem Schritt an wiederholen."
+    "Begin with web.goto. If the job was on a page, retry it: the steps that led there are done again where all of "
+    "them may be. Where one may not, say which: `cpa dead-letters retry JOB --again TASK`.": (
+        "Bitte mit web.goto beginnen. War der Auftrag schon auf einer Seite, dann bitte wiederholen: die Schritte "
+        "dorthin werden noch einmal getan, wo jeder es darf. Wo einer es nicht darf, bitte sagen, welche: "
+        "`cpa dead-letters retry JOB --again TASK`."
+    ),
+    "The page this job was on could not be restored: {why}": (
+        "Die Seite, auf der dieser Auftrag war, ließ sich nicht wiederherstellen: {why}"
+    ),
+    "Retry the job: the steps that led to this page are done again where all of them may be. Where one may not, "
+    "say which: `cpa dead-letters retry JOB --again TASK`.": (
+        "Bitte den Auftrag wiederholen: die Schritte zu dieser Seite werden noch einmal getan, wo jeder es darf. "
+        "Wo einer es nicht darf, bitte sagen, welche: `cpa dead-letters retry JOB --again TASK`."
     ),
     "The browser or its page ended before the step was done.": (
         "Der Browser oder seine Seite endete vor dem Schritt."

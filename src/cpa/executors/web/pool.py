@@ -137,8 +137,11 @@ class SessionPool:
                         # BUSINESS: only an earlier step can open the page, and trying this one again cannot.
                         FailureClass.BUSINESS,
                         "session_lost",
-                        "This job has no open page, and none that could be restored.",
-                        remedy="Begin with web.goto; if the job had signed in, requeue it from that step.",
+                        "This job has no open page here, and none that could be restored: a browser session stays "
+                        "with the agent that began it.",
+                        remedy="Begin with web.goto. If the job was on a page, retry it: the steps that led "
+                        "there are done again where all of them may be. Where one may not, say which: "
+                        "`cpa dead-letters retry JOB --again TASK`.",
                     )
                 await self._slot(session)
                 await self._begin(session, saved, deadline)

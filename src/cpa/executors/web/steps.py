@@ -271,6 +271,7 @@ def _lost(url: str, why: str) -> Trouble:
         FailureClass.BUSINESS,
         "session_lost",
         f"The page this job was on could not be restored: {why}",
-        remedy="Requeue the job from the step that signs in.",
+        remedy="Retry the job: the steps that led to this page are done again where all of them may be. Where one "
+        "may not, say which: `cpa dead-letters retry JOB --again TASK`.",
         details={"url": url},
     )
