@@ -10,6 +10,12 @@ from cpa.core.job import SATISFIED, TERMINAL, JobState, JobStatus, TaskRun, Task
 from cpa.core.people import needed
 from cpa.core.reopening import DONE_BY_PERSON, SKIPPED_BY_PERSON
 
+# Looking a member up on its class costs more than comparing it.
+WAITING, READY, HELD = TaskStatus.WAITING, TaskStatus.READY, TaskStatus.HELD
+IN_DOUBT, CANCELLED = TaskStatus.IN_DOUBT, TaskStatus.CANCELLED
+SLOT = (TaskStatus.ASSIGNED, TaskStatus.RUNNING)
+_OVER_OR_WAITING = (*TERMINAL, WAITING)
+
 
 def outstanding(job: JobState) -> set[str]:
     """Keys of the commands that must be open, from head, spec and task runs. O(tasks that moved)."""
@@ -29,18 +35,17 @@ def outstanding(job: JobState) -> set[str]:
 
 def _key(run: TaskRun) -> str:
     """The one command that keeps this task alive; empty for those that wait for another task or are over."""
+    status = run.status
+    if status in _OVER_OR_WAITING or run.line:
+        return ""
     tail = f"{run.index}:{run.epoch}"
-    match run.status:
-        case TaskStatus.READY if not run.line:
-            return f"dispatch:{tail}"
-        case TaskStatus.ASSIGNED | TaskStatus.RUNNING:
-            return f"request:{tail}"
-        case TaskStatus.HELD:
-            return f"ask:{tail}" if run.reason in ("approval", "proposal", "input") else f"retry:{tail}"
-        case TaskStatus.IN_DOUBT:
-            return f"ask:{tail}" if run.reason == "doubt" else f"verify:{tail}"
-        case _:
-            return ""
+    if status is READY:
+        return f"dispatch:{tail}"
+    if status in SLOT:
+        return f"request:{tail}"
+    if status is HELD:
+        return f"ask:{tail}" if run.reason in ("approval", "proposal", "input") else f"retry:{tail}"
+    return f"ask:{tail}" if run.reason == "doubt" else f"verify:{tail}"
 
 
 def violations(job: JobState) -> list[str]:
@@ -83,35 +88,42 @@ class _Count:
         self.allowed = True
         self.waiting: list[int] = []
         line: list[tuple[int, int]] = []
-        runs = [job.task(index) for index in range(len(job.spec.tasks))]
-        for spec, run in zip(job.spec.tasks, runs, strict=True):
-            status, needed = run.status, 0
+        moved = job.tasks
+        satisfied = {index for index, run in moved.items() if run.status in SATISFIED}
+        for index, spec in enumerate(job.spec.tasks):
+            needed = 0
             for need in spec.needs:
-                needed += runs[need].status not in SATISFIED
+                needed += need not in satisfied
             self.waiting.append(needed)
+            run = moved.get(index)
+            if run is None:
+                self.open += 1
+                self.free |= not needed
+                continue
+            status = run.status
             if run.line:
                 line.append((run.line, run.index))
             if status not in TERMINAL:
                 self.open += 1
                 self._open(spec, run, needed)
-            elif needed and status is not TaskStatus.CANCELLED and run.reason not in _BY_PERSON:
+            elif needed and status is not CANCELLED and run.reason not in _BY_PERSON:
                 self.early = True
         self.line = [index for _, index in sorted(line)]
 
     def _open(self, spec: TaskSpec, run: TaskRun, needed: int) -> None:
         status = run.status
-        self.unsettled += status is TaskStatus.IN_DOUBT
-        if status is TaskStatus.WAITING:
+        self.unsettled += status is IN_DOUBT
+        if status is WAITING:
             self.free |= not needed
             return
         self.early |= bool(needed)
         if status in _TRIED:
-            self.busy += status is not TaskStatus.READY or not run.line
+            self.busy += status is not READY or not run.line
             self.allowed &= _allowed(spec, run)
 
 
 _BY_PERSON = (DONE_BY_PERSON, SKIPPED_BY_PERSON)
-_TRIED = (TaskStatus.READY, TaskStatus.ASSIGNED, TaskStatus.RUNNING)
+_TRIED = (READY, *SLOT)
 
 
 def _same_commands(job: JobState) -> bool:
