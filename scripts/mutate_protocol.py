@@ -42,7 +42,7 @@ from types import FrameType, ModuleType
 ROOT = Path(__file__).resolve().parent.parent
 CATALOGUE = ROOT / "scripts" / "protocol_mutants.toml"
 LONGEST = 60
-"""Seconds after which one run counts as one that does not end."""
+"""Seconds of processor time after which one run counts as one that does not end."""
 FIRST = 10
 """Whole-shell runs of the first portion; each portion goes three times as far as the one before."""
 OFTEN = 0.4
@@ -180,8 +180,8 @@ def _watch(seed: int, tier: str, pipe: int) -> None:
         _tell(pipe, Outcome("liveness", seed, seed + 1, tier, f"a run did not end in {LONGEST} s"))
         os._exit(0)
 
-    signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(LONGEST)
+    signal.signal(signal.SIGPROF, give_up)
+    signal.setitimer(signal.ITIMER_PROF, LONGEST)
 
 
 def _tell(pipe: int, found: Outcome) -> None:

@@ -170,7 +170,7 @@ class Process:
         self._lives += 1
         life = f"{self.name}-{self._lives}"
         self._outbox = Memory(self._rows, life)
-        self.restraint.born()
+        self.restraint.born([row.answer_id for row in self._rows.values()])
         try:
             for answer in await self._outbox.undelivered():
                 message = parse(answer)
@@ -316,7 +316,10 @@ class Process:
     def say(self, message: BaseMessage, *, lasting: bool = True) -> None:
         """`agents.line.Line`."""
         self.world.spoken(self, message)
-        self.restraint.says(message)
+        named = Named(message.correlation.job_id, message.correlation.task_id, message.correlation.epoch or 0)
+        life = self._outbox.life
+        earlier = any(row.named == named and row.life != life for row in list(self._rows.values()))
+        self.restraint.says(message, earlier=earlier)
         if self._group is not None and self.alive:
             self._group.create_task(self._say(message, lasting=lasting))
 

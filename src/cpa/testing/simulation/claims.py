@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 SETTLE: Final = 60.0
 """Seconds after which an effect that is not there will not come any more."""
+KEPT: Final = 60.0
+"""Seconds within which what was done is stored, however often a commit fails."""
 _TENANT = "default"
 _SOON = 1.5
 """Seconds within which what is decided is stored, where the disk does what it should."""
@@ -149,6 +151,20 @@ def check_quarantine(world: World, life: Life, address: str) -> None:
     """An agent was put in quarantine just now."""
     if kept := attempts_of(life, address):
         world.violated(Violation("barred", f"{address} is in quarantine, and has {sorted(map(str, kept))}"))
+
+
+def check_kept(world: World, life: Life | None, request: ActionRequest) -> None:
+    """A part of this life of the scheduler has said a while ago that it did this."""
+    record = world.journal.jobs[request.tenant, request.job]
+    index = next(index for index, task in enumerate(record.spec.tasks) if task.id == request.task)
+    if (
+        life is not None
+        and life is world.life
+        and life.up
+        and f"request:{index}:{request.epoch}" in record.outbox
+    ):
+        told = f"{request.job}/{request.task} was done {KEPT:.0f} s ago, and nobody knows"
+        world.violated(Violation("durable", told))
 
 
 def check_restart(world: World, address: str, before: frozenset[Named], after: frozenset[Named]) -> None:

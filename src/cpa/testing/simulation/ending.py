@@ -78,8 +78,8 @@ def check_lost(world: World, record: Record, event: LeaseLost) -> None:
     reasons = ("its agent did not name", "its agent was not heard", "its agent does not name")
     if world.life is None or not event.reason.startswith(reasons):
         return
-    if "disk" in world.scenario.faults:
-        return  # A commit that failed is tried again: the lease was lost some time before that is stored.
+    if {"disk", "slow_disk"} & world.scenario.faults:
+        return  # The lease was lost some time before that is stored.
     attempt = (record.head.id, record.spec.tasks[event.task].id, event.epoch)
     silent = world.loop.time() - world.beats.get(attempt, 0.0)
     chosen = [each for each, _ in record.events if isinstance(each, AgentChosen) and each.task == event.task]

@@ -7,9 +7,10 @@ newer attempt of a task it agrees to no older one.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from cpa.core.classes import EffectClass
+from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.events import TaskStarted
 from cpa.core.lam_payloads import FailurePayload
 from cpa.core.lam_protocol import BaseMessage
@@ -33,22 +34,25 @@ class Restraint:
         self._ended: dict[Named, str] = {}
         """Attempts it must not go on with, and why."""
         self._agreed: set[Named] = set()
+        self._left: frozenset[str] = frozenset()
         self._newest: dict[tuple[str, str], int] = {}
         """By job and task: the newest epoch this process has agreed to or refused."""
 
-    def born(self) -> None:
-        """A new process."""
-        self._newest = {}
+    def born(self, answers: Collection[str]) -> None:
+        """A new process, to which the last one has left these answers, by id."""
+        self._newest, self._left = {}, frozenset(answers)
 
     def end(self, named: Named, why: str) -> None:
         """Nothing of this attempt may happen any more."""
         self._ended.setdefault(named, why)
 
-    def says(self, message: BaseMessage) -> None:
-        """It says this for the first time."""
+    def says(self, message: BaseMessage, *, earlier: bool) -> None:
+        """It says this for the first time; `earlier`: a process before this one had the attempt."""
         about = message.correlation
         named = Named(about.job_id, about.task_id, about.epoch or 0)
         task = (about.job_id, about.task_id)
+        if earlier and str(message.id) not in self._left:
+            self._inherits(named, message)
         if message.type == "refuse":
             self.end(named, "it refused")
         elif isinstance(message.payload, FailurePayload) and message.payload.message == _NEVER:
@@ -61,6 +65,18 @@ class Restraint:
         else:
             return
         self._newest[task] = max(named.epoch, self._newest.get(task, 0))
+
+    def _inherits(self, named: Named, message: BaseMessage) -> None:
+        """What died with a process has an unknown outcome, and begins anew only where twice is once."""
+        payload = message.payload
+        knows = (
+            isinstance(payload, FailurePayload) and payload.failure_class is not FailureClass.UNKNOWN_OUTCOME
+        )
+        record = self._world.journal.jobs["default", named.job]
+        effect = next(task.effect for task in record.spec.tasks if task.id == named.task)
+        if effect is not EffectClass.IDEMPOTENT and (knows or message.type == "agree"):
+            told = f"{self._address} says {message.type} of {named}, which an earlier process began"
+            self._world.violated(Violation("restraint", told))
 
     def acts(self, request: ActionRequest) -> None:
         """It has an effect now."""

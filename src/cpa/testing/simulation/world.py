@@ -33,7 +33,7 @@ from cpa.repository.steps import SqlSteps
 from cpa.testing.schedules.knowledge import Violation
 from cpa.testing.simulation.agents import TENANT, Process
 from cpa.testing.simulation.circuits import Circuits
-from cpa.testing.simulation.claims import check_absence
+from cpa.testing.simulation.claims import KEPT, check_absence, check_kept
 from cpa.testing.simulation.effects import Effects
 from cpa.testing.simulation.ending import (
     check_books,
@@ -299,6 +299,8 @@ class World:
     def succeeded(self, request: ActionRequest, agent: str) -> None:
         """An agent is about to say so."""
         self.claimed(request.job, int(request.task[1:]), request.epoch, agent)
+        if agent not in self.agents:
+            self.loop.call_later(KEPT, check_kept, self, self.life, request)
 
     def claimed(self, job: str, task: int, epoch: int, agent: str) -> None:
         """The agent's word that this attempt succeeded, true or not: it counts if that agent holds the attempt."""
