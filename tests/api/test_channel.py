@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from contextlib import suppress
 from typing import Any
@@ -153,7 +154,7 @@ async def test_a_message_that_is_refused_is_answered_and_the_channel_stays(
 
 
 async def test_only_the_agent_itself_opens_its_channel(
-    door: Door, api: httpx2.AsyncClient, served: Served
+    door: Door, api: httpx2.AsyncClient, served: Served, lines: io.StringIO
 ) -> None:
     told = await registered(api)
     other = await registered(api, name="anders")
@@ -177,6 +178,8 @@ async def test_only_the_agent_itself_opens_its_channel(
         ):
             pass
     assert refused.value.response.status_code == 403
+    # Whoever is refused cannot fill the log with errors.
+    assert [line for line in lines.getvalue().splitlines() if '"level":"error"' in line] == []
 
 
 async def test_an_agent_that_listens_needs_no_channel(api: httpx2.AsyncClient, served: Served) -> None:

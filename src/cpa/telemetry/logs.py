@@ -98,6 +98,12 @@ def configure(level: str = "INFO", *, known: Known = tuple, stream: TextIO | Non
     # The door writes its own line per request, with the correlation id; uvicorn's would be a second one
     # without.
     logging.getLogger("uvicorn.access").propagate = False
+    logging.getLogger("uvicorn.error").addFilter(_no_refusal)
+
+
+def _no_refusal(record: logging.LogRecord) -> bool:
+    """False for what uvicorn calls an error when a WebSocket was refused: anybody could fill the log with it."""
+    return record.msg != "ASGI callable returned without completing handshake."
 
 
 def correlation_id(offered: str | None = None) -> str:
