@@ -71,6 +71,8 @@ class Mutant:
     faults: tuple[str, ...] = ()
     """Faults that exist in each run besides those that are drawn, and strike often: without them it would take
     long to see it."""
+    crowd: bool = False
+    """Much work for one agent, in each run."""
     equivalent: str = ""
     """Why nobody could see it; empty for all that count."""
 
@@ -155,7 +157,8 @@ def _run(seed: int, mutant: Mutant | None) -> tuple[str, str] | None:
     from cpa.testing.simulation.scenario import draw
     from cpa.testing.simulation.world import run
 
-    scenario = draw(seed)
+    crowd = mutant is not None and mutant.crowd
+    scenario = replace(draw(seed, jobs=6, agents=1), tasks=6) if crowd else draw(seed)
     if mutant is not None:
         faults = scenario.faults.union(mutant.faults)
         strength = OFTEN if mutant.faults else scenario.strength

@@ -22,6 +22,8 @@ APART: Final = 50.0
 """Seconds between two failures, up to which they surely are in a row."""
 _NO_FAULT: Final = (FailureClass.BUSINESS, FailureClass.POLICY)
 """An answer all the same."""
+_OWN: Final = "agent://builtin/"
+"""The part of the scheduler has no circuit: nobody could take its place."""
 _MARGIN: Final = 0.3
 """Seconds that may lie between a choice and its commit."""
 
@@ -68,7 +70,7 @@ class Circuits:
 
     def _chosen(self, now: float, agent: str) -> None:
         circuit = self._circuits.get(agent)
-        if circuit is None or not circuit.until:
+        if circuit is None or not circuit.until or agent.startswith(_OWN):
             return
         if now < circuit.until - _MARGIN:
             told = f"{agent} failed {circuit.failures} times in a row, and gets the next attempt at once"

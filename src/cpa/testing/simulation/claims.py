@@ -169,6 +169,7 @@ def check_kept(world: World, life: Life | None, request: ActionRequest) -> None:
 
 def check_restart(world: World, address: str, before: frozenset[Named], after: frozenset[Named]) -> None:
     """A new process of an agent has registered; the attempts it had, and has."""
+    world.circuits.forget(address)
     if kept := before & after:
         world.violated(
             Violation("leases", f"a new process of {address} has {sorted(map(str, kept))} of the last one")

@@ -36,18 +36,18 @@ class Hands(BaseExecutor):
         stop either."""
         self._world, self._name, self._awake, self._deaf = world, name, awake, deaf
         self.speed = 1.0
-        self._broken = 0
-        """How many attempts more fail one after the other."""
+        self._broken = 0.0
+        """Until then all attempts fail."""
 
     async def execute(self, request: ActionRequest) -> ExecutionResult:
         world, chance = self._world, self._world.agent_chance
         if world.strikes("stuck_agents", chance, 0.3):
             await self._stick()
-        self._broken = max(self._broken - 1, 0) if world.faulty else 0
+        broken = world.faulty and world.loop.time() < self._broken
         for fault, failure in _FAILURES.items():
-            if world.strikes(fault, chance, 0.5) or (self._broken and fault == "technical"):
-                if fault == "technical" and not self._broken and world.forging.random() < 0.3:
-                    self._broken = _STREAK
+            if world.strikes(fault, chance, 0.5) or (broken and fault == "technical"):
+                if fault == "technical" and not broken and world.forging.random() < 0.5:
+                    self._broken = world.loop.time() + _BROKEN
                 return ExecutionResult.failed(failure, fault, "it would not work")
         await self._sleep(chance.uniform(0.01, 3.0) * self.speed)
         world.affect(request, self._name)
@@ -88,5 +88,5 @@ _FAILURES = {
     "environment": FailureClass.ENVIRONMENT,
     "business": FailureClass.BUSINESS,
 }
-_STREAK = 8
-"""Attempts that fail in a row, now and then."""
+_BROKEN = 20.0
+"""Seconds for which everything fails, now and then."""
