@@ -22,16 +22,16 @@ def raw_agent(scheduler: Scheduler, name: str, *capabilities: str) -> Iterator[R
     )
     assert told.status_code in (200, 201), told.text
     where = f"{scheduler.url.replace('http', 'ws', 1)}/agents/{told.json()['agent_id']}/channel"
-    headers = {"X-API-Key": told.json()["key"]}
-    with connect(where, additional_headers=headers, proxy=None, open_timeout=60) as socket:
-        yield RawAgent(told.json()["address"], socket)
+    key = told.json()["key"]
+    with connect(where, additional_headers={"X-API-Key": key}, proxy=None, open_timeout=60) as socket:
+        yield RawAgent(told.json()["address"], key, socket)
 
 
 class RawAgent:
     """One that is on its channel."""
 
-    def __init__(self, address: str, socket: ClientConnection) -> None:
-        self.address, self._socket = address, socket
+    def __init__(self, address: str, key: str, socket: ClientConnection) -> None:
+        self.address, self.key, self._socket = address, key, socket
         self._number = 0
         self._kept: list[dict[str, Any]] = []
         """Frames that nobody has asked for yet."""
