@@ -14,13 +14,14 @@ from tests.orchestrator.fleet import TENANT, applicant
 from tests.repository.shell import SteppedClock
 
 from cpa.audit.log import AuditLog
-from cpa.errors import Conflict, Forbidden, InvalidDocument, NotFound
+from cpa.errors import Conflict, Forbidden, InvalidDocument, NotFound, Unavailable
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
 from cpa.orchestrator.directory import AgentDirectory
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.orchestrator.registration import Registration
 from cpa.ports.agents import AgentRecord, AgentState, AgentStatus, Beat, Readiness
 from cpa.ports.keys import Caller, Scope
+from cpa.ports.transport import Attempt
 from cpa.repository.agents import MemoryAgentStore
 from cpa.security.auth import Hasher
 from cpa.security.credentials import AgentCredentials
@@ -37,8 +38,12 @@ class CountingStore(MemoryAgentStore):
     def __init__(self) -> None:
         super().__init__()
         self.writes = 0
+        self.full = False
+        """While true the disk is."""
 
     async def put(self, agent: AgentRecord) -> None:
+        if self.full:
+            raise Unavailable("the disk is full", remedy="free some space")
         self.writes += 1
         await super().put(agent)
 
@@ -244,3 +249,38 @@ async def test_two_at_once_do_not_get_one_name(life: Life) -> None:
 async def test_the_states_of_a_stranger_cannot_be_changed(life: Life) -> None:
     with pytest.raises(NotFound):
         await life.directory.change(ADMIN, "ag_7", AgentState.DRAINING)
+
+
+@pytest.mark.parametrize("state", [AgentState.REVOKED, AgentState.QUARANTINED])
+async def test_who_is_to_be_stopped_is_stopped_although_nothing_can_be_stored(
+    life: Life, store: CountingStore, state: AgentState
+) -> None:
+    record = (await life.directory.register(WANTED, ADMIN)).agent
+    attempt = Attempt(TENANT, "j", 0, 1)
+    lost: list[str] = []
+    life.orchestrator.assignments.report = lambda tenant, job, event: lost.append(job)
+    life.orchestrator.presence.begin(life.seen(), attempt, "t")
+    store.full = True
+    with pytest.raises(Unavailable):
+        await life.directory.change(ADMIN, record.id, state)
+    assert life.seen().state is AgentState.QUARANTINED
+    assert lost == ["j"]
+    assert life.agents.choose(applicant()) is not life.seen()
+    with pytest.raises(Unavailable):
+        await life.directory.change(ADMIN, record.id, state)
+
+    store.full = False
+    assert (await life.directory.change(ADMIN, record.id, state)).state is state
+    kept = await store.get(TENANT, record.id)
+    assert kept is not None
+    assert kept.state is state
+
+
+async def test_what_only_limits_an_agent_changes_nothing_where_nothing_can_be_stored(
+    life: Life, store: CountingStore
+) -> None:
+    record = (await life.directory.register(WANTED, ADMIN)).agent
+    store.full = True
+    with pytest.raises(Unavailable):
+        await life.directory.change(ADMIN, record.id, AgentState.DRAINING)
+    assert life.seen().state is AgentState.ACTIVE

@@ -179,7 +179,11 @@ class AgentDirectory:
         return record
 
     async def change(self, caller: Caller, id: str, state: AgentState) -> AgentRecord:
-        """Drain, quarantine, activate or revoke. `Conflict` for one that is revoked: that is for good."""
+        """Drain, quarantine, activate or revoke. `Conflict` for one that is revoked: that is for good.
+
+        Where nothing can be stored, who is to be stopped is in quarantine nevertheless, until it can be or this
+        process ends: a full disk must not keep an agent at work. What the store raised is raised.
+        """
         stored = await self._store.get(caller.tenant, id)
         if stored is not None and stored.state is AgentState.REVOKED is not state:
             raise Conflict(
@@ -189,12 +193,18 @@ class AgentDirectory:
                 remedy="register it anew; its name is free",
             )
         agent, record = self._known(caller.tenant, id)
-        if record.state is state:
+        if record.state is state and (stored is None or stored.state is state):
             return record
         changed = replace(record, state=state)
-        if state is AgentState.REVOKED:
-            await self._keys.revoke(record.tenant, record.address)
-        await self._store.put(changed)
+        try:
+            if state is AgentState.REVOKED:
+                await self._keys.revoke(record.tenant, record.address)
+            await self._store.put(changed)
+        except CPAError:
+            if state in (AgentState.REVOKED, AgentState.QUARANTINED):
+                self._take_over(agent, replace(record, state=AgentState.QUARANTINED))
+                self._presence.lose(agent, "its agent is in quarantine")
+            raise
         self._take_over(agent, changed)
         if state is AgentState.REVOKED:
             self._drop(agent, changed, "its agent was revoked")
