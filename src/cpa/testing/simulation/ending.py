@@ -84,7 +84,7 @@ def check_lost(world: World, record: Record, event: LeaseLost) -> None:
     silent = world.loop.time() - world.beats.get(attempt, 0.0)
     chosen = [each for each, _ in record.events if isinstance(each, AgentChosen) and each.task == event.task]
     named = attempt in world.named.get(chosen[-1].agent, ())
-    if named and (silent < MARGIN or event.reason.startswith(reasons[2])):
+    if named and (silent < LEASE - 1 or event.reason.startswith(reasons[2])):
         told = f"{event} of {attempt[0]}: a beat named it {silent:.1f} s ago"
         world.violated(Violation("leases", told))
 

@@ -39,8 +39,9 @@ class Restraint:
         """By job and task: the newest epoch this process has agreed to or refused."""
 
     def born(self, answers: Collection[str]) -> None:
-        """A new process, to which the last one has left these answers, by id."""
-        self._newest, self._left = {}, frozenset(answers)
+        """A new process, to which the last one has left these answers, by id. It does not know what was refused,
+        and need not: what must not be done twice it begins only once it was heard."""
+        self._ended, self._newest, self._left = {}, {}, frozenset(answers)
 
     def end(self, named: Named, why: str) -> None:
         """Nothing of this attempt may happen any more."""
