@@ -270,7 +270,7 @@ async def test_an_agent_in_trouble_is_tried_with_one_message_at_a_time() -> None
     async with posting(end) as (delivery, told, _):
         agent = listed("eins", end.url)
         delivery.deliver(agent, message(1, "first"))
-        await until(lambda: end.tries, "the first try")
+        await until(lambda: told.troubles, "the first answer")
         for number in range(3 * AT_ONCE):
             delivery.deliver(agent, message(number, f"c{number}"))
         before = end.tries
