@@ -272,6 +272,20 @@ def test_who_agrees_to_what_has_ended_is_told_that_it_is_over(tmp_path: Path) ->
     live(tmp_path, story)
 
 
+def test_who_agrees_again_to_what_is_in_doubt_by_now_is_not_told_to_begin(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler, effect=EffectClass.VERIFIABLE)
+        agreed = word("agree", agent.address, request)
+        assert (await scheduler.handle(agreed, caller(agent.address))).effect == "task_started"
+        assert (await scheduler.handle(agreed, caller(agent.address))).effect == "duplicate"
+        await agent.say("failure", request, FAILURE | {"class": "unknown_outcome"})
+        assert (await scheduler.task(request.correlation.job_id)).status is T.IN_DOUBT
+        assert (await scheduler.handle(agreed, caller(agent.address))).effect == "not_expected"
+        assert (await agent.say("agree", request)).effect == "not_expected"
+
+    live(tmp_path, story)
+
+
 def test_a_cancel_stops_the_job_it_names_for_who_may(tmp_path: Path) -> None:
     async def story(scheduler: SchedulerLife) -> None:
         agent, request = await asked(scheduler)

@@ -59,6 +59,12 @@ NARROWED = {
         )
         | {"unknown"},
     ),
+    "an agent began because its word was heard before, though the attempt was in doubt by then": replace(
+        draw(101, jobs=5, agents=3, minutes=4.0),
+        tasks=6,
+        faults=frozenset(("disk", "refusals", "partitions", "duplicates", "loss")),
+        strength=0.4,
+    ),
     "a commit failed, and while the process stopped a look for an effect was begun": replace(
         draw(55), faults=draw(55).faults | {"disk"}, strength=0.4
     ),

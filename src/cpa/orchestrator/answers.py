@@ -12,7 +12,7 @@ inform            progress; no event
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -94,14 +94,14 @@ def unborn(place: Place, attempt: Attempt) -> bool:
     return attempt.epoch > run.epoch or (attempt.epoch == run.epoch and run.status is TaskStatus.READY)
 
 
-def late(place: Place, attempt: Attempt) -> str:
+def late(place: Place, attempt: Attempt, under_way: Sequence[TaskStatus] = _HELD_BY_AGENT) -> str:
     """Why progress of the attempt is of no interest, in the core's words; empty when it is under way."""
     run = place.run
     if place.ended:
         return "ended"
     if attempt.epoch < run.epoch:
         return "stale_epoch"
-    return "" if attempt.epoch == run.epoch and run.status in _HELD_BY_AGENT else "not_expected"
+    return "" if attempt.epoch == run.epoch and run.status in under_way else "not_expected"
 
 
 def declines(message: BaseMessage, attempt: Attempt) -> bool:

@@ -25,6 +25,7 @@ from cpa.core.events import (
     TaskSucceeded,
     TaskVerified,
 )
+from cpa.core.job import TaskStatus
 from cpa.core.lam_payloads import (
     AgreePayload,
     CancelPayload,
@@ -213,18 +214,26 @@ class Messages:
         if isinstance(payload, InformPayload):
             return await self._inform(message, payload, caller, attempt, late(place, attempt))
         if isinstance(payload, AgreePayload):
-            return await self._agree(message, payload, caller, attempt, late(place, attempt))
+            return await self._agree(message, payload, caller, attempt)
         return await self._fact(message, payload, caller, attempt, place.action)
 
     async def _agree(
-        self, message: BaseMessage, payload: AgreePayload, caller: Caller, attempt: Attempt, late: str
+        self, message: BaseMessage, payload: AgreePayload, caller: Caller, attempt: Attempt
     ) -> Acknowledgement:
-        """The agent begins when this was heard, now or before: so it is never told so of what is over."""
+        """The agent begins when this was heard, now or before: so it is never told so of what is over by now, nor
+        of what was over when it was heard first."""
         self._requests.agreed(attempt)
         told = await self._fact(message, payload, caller, attempt)
         if told.effect == "task_started":
             self._requests.heard(attempt)
-        return replace(told, effect=late) if late and told.effect == "duplicate" else told
+        if told.effect != "duplicate":
+            return told
+        place = await self._engine.place(caller.tenant, attempt.job, message.correlation.task_id)
+        return (
+            replace(told, effect=late(place, attempt, (TaskStatus.RUNNING,)) or told.effect)
+            if place
+            else told
+        )
 
     async def _bid(
         self, message: BaseMessage, payload: Payload, caller: Caller, attempt: Attempt

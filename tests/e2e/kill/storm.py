@@ -148,7 +148,7 @@ class Storm:
         known = self.world.accepted()
         self.victim.start()
         if kind == "starting":
-            seconds = self._draw.uniform(0.1, 1.8)
+            seconds = self._draw.uniform(0.1, 1.8) * self.victim.slowness
             self.victim.wait_dead(seconds)
             self.victim.kill()
         else:
@@ -168,7 +168,7 @@ class Storm:
             kind = "working"
         else:
             wait = self._draw.uniform(0.0, 0.2) if kind == "recovering" else self._draw.uniform(0.2, 3.0)
-            if self.victim.wait_dead(wait):
+            if self.victim.wait_dead(wait * self.victim.slowness):
                 raise AssertionError(f"the server ended of itself:\n{self.victim.log.read_text()[-6000:]}")
         self.victim.kill()
         return kind, time.monotonic() - begun

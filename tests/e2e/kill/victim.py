@@ -17,6 +17,8 @@ from tests.servers.scheduler import clean_environment
 
 READY = 60.0
 """Seconds a start may take on a busy machine."""
+QUICK = 2.0
+"""Seconds that a start takes when nothing else runs."""
 _URL = re.compile(r"https?://[^\s,]+")
 
 
@@ -81,6 +83,12 @@ class Victim:
             if ended or time.monotonic() - begun > READY:
                 raise AssertionError(f"the server does not start:\n{self.log.read_text()[-6000:]}")
         self.starts.append(time.monotonic() - begun)
+
+    @property
+    def slowness(self) -> float:
+        """How many times as long as on an idle machine the last start took, at least 1: lives grow with it, for on a
+        busy machine nothing gets done in a short one."""
+        return max(1.0, self.starts[-1] / QUICK) if self.starts else 1.0
 
     def wait_dead(self, seconds: float) -> bool:
         """Whether it dies of itself, or of somebody else, within these seconds."""
