@@ -86,7 +86,7 @@ class Victim:
 
     @property
     def slowness(self) -> float:
-        """How many times as long as on an idle machine the last start took, at least 1: lives grow with it, for on a
+        """How many times as long as on an idle machine the last start took, at least 1. Lives grow with it: on a
         busy machine nothing gets done in a short one."""
         return max(1.0, self.starts[-1] / QUICK) if self.starts else 1.0
 
