@@ -90,6 +90,14 @@ async def test_a_postponed_job_starts_at_its_time_and_not_before(tmp_path: Path)
         assert (await engine.query(TENANT, job)).head.started >= start
 
 
+async def test_a_job_whose_time_has_passed_while_there_was_no_room_starts(tmp_path: Path) -> None:
+    async with life(tmp_path, Counter(), max_running=1) as (engine, _, _):
+        past = time.time_ns() // 1_000_000 - 5
+        receipts = await engine.submit_many([submission(not_before=past) for _ in range(3)])
+
+        assert [await done(engine, receipt.job) for receipt in receipts] == [JobStatus.DONE] * 3
+
+
 async def test_a_waiting_person_holds_no_room(tmp_path: Path) -> None:
     async with life(tmp_path, Counter(), max_running=1) as (engine, _, _):
         asking = [(await engine.submit(submission(ASKS))).job for _ in range(3)]

@@ -65,6 +65,9 @@ NARROWED = {
         faults=frozenset(("disk", "refusals", "partitions", "duplicates", "loss")),
         strength=0.4,
     ),
+    "a postponed job came to its time while there was no room, and never started": replace(
+        draw(123, jobs=6, agents=1), tasks=6, faults=draw(123).faults | {"disk"}, strength=0.4
+    ),
     "a commit failed, and while the process stopped a look for an effect was begun": replace(
         draw(55), faults=draw(55).faults | {"disk"}, strength=0.4
     ),

@@ -35,8 +35,9 @@ class Line:
         return free and submission.not_before <= self._stepper.now()
 
     def wake(self, not_before: int = 0) -> None:
-        """A job stands in the line now, durably: only then the store shows it."""
-        if not_before > self._stepper.now():
+        """A job stands in the line now, durably: only then the store shows it. A postponed one is shown once it has
+        become ripe, also if its time has passed by now."""
+        if not_before:
             self._later = min(self._later, not_before) if self._later else not_before
         else:
             self._someone = True
