@@ -40,6 +40,19 @@ def test_what_is_not_there_is_a_dash() -> None:
     assert answers.told("{{ tasks.a.result.x }}, {{ tasks.b.result.y }}", {"a": {}}) == "–, –"
 
 
+def test_a_name_asked_of_a_list_is_asked_of_its_entries() -> None:
+    messages = [
+        {"subject": "Rechnung"},
+        {"subject": ""},
+        {"sender": "a@b.example"},
+        "none",
+        {"subject": "Größe"},
+    ]
+    said = answers.told("{{ tasks.a.result.m.subject }}; {{ tasks.a.result.m.9 }}", {"a": {"m": messages}})
+
+    assert said == "Rechnung, –, Größe; –"
+
+
 def test_a_long_answer_is_cut() -> None:
     told = answers.told("{{ tasks.a.result.x }}", {"a": {"x": "ä" * 20_000}})
 

@@ -2,12 +2,13 @@
 
 Filled twice, like a plan: arguments and workspace values when it is planned (`prepared`), results when the run is
 done (`told`). Unlike an argument an answer never fails: it is for people, so a list is written with commas, a file
-by its name, and what is not there as a dash.
+by its name, and what is not there as a dash. A name asked of a list is asked of each of its entries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -39,7 +40,17 @@ def told(text: str, results: Mapping[str, Any]) -> str:
 
 
 def _value(reference: Reference, scope: Scope) -> str:
-    return _written(lookup(reference, scope))
+    found = lookup(reference, scope)
+    return _written(_each(reference, scope) if found is MISSING else found)
+
+
+def _each(reference: Reference, scope: Scope) -> list[Any]:
+    """What the entries of a list have under the last name: the subjects of all messages."""
+    *before, name = reference.path
+    within = lookup(replace(reference, path=tuple(before)), scope)
+    if not isinstance(within, list | tuple):
+        return []
+    return [each[name] for each in within if isinstance(each, Mapping) and name in each]
 
 
 def _written(value: Any) -> str:

@@ -273,7 +273,8 @@ FRAMES: Final[tuple[tuple[str, str], ...]] = (
     (
         "verb",
         "would you be so kind as to|would you be so kind to|would you be so kind and|"
-        "could you be so kind as to|"
+        "could you be so kind as to|could you be so kind and|could you please be so kind as to|"
+        "could you please be so kind and|would you please be so kind as to|would you please be so kind and|"
         "be so kind as to|don't forget to|dont forget to|do not forget to|be sure to|"
         "make sure to|remember to|would you be able to|i would like you to|i'd like you to|"
         "i want you to|i need you to|"

@@ -195,7 +195,9 @@ class Finder:
         """What follows the first of `after`, up to the next verb or address, or to "in <one of `before`>"."""
         for index, item in enumerate(self.marked):
             start = index + 1
-            while start < len(self.marked) and self._is(self.marked[start], definition.after):
+            while start < len(self.marked) and (
+                self._is(self.marked[start], definition.after) or self.marked[start].token.text == ":"
+            ):
                 start += 1
             if (
                 index in found.used
@@ -210,11 +212,19 @@ class Finder:
                 if end > start and self._place_follows(end, definition):
                     break
                 end += 1
+            if end in found.used:
+                end = self._before_introducer(start, end)
             if end > start:
                 found.values[name] = self.span(start, end).strip(_QUOTES).strip()
                 found.words[name] = self.span(index, end)
                 found.used |= set(range(index, end))
                 return
+
+    def _before_introducer(self, start: int, end: int) -> int:
+        """`end` without what introduces the value behind it: "about invoices from anna@x"."""
+        while end > start and self.marked[end - 1].tags & {"preposition", "article"}:
+            end -= 1
+        return end
 
     def _place_follows(self, index: int, definition: ArgumentDefinition) -> bool:
         """Whether "in my mailbox" or the like begins here: a preposition, articles, one of `before`."""
