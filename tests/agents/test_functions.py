@@ -68,6 +68,8 @@ async def test_arguments_that_do_not_fit_are_named_and_nothing_is_called(
     assert failure(result) == (FailureClass.BUSINESS, "bad_argument")
     assert result.error is not None
     assert said in result.error.message
+    assert result.error.remedy
+    assert result.error.remedy not in result.error.message
 
 
 async def test_names_that_mean_something_elsewhere_are_ordinary_here() -> None:

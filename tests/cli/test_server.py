@@ -83,6 +83,14 @@ def test_a_graph_is_submitted_watched_and_listed(server: Scheduler) -> None:
     assert job in cpa(server, "jobs", "--status", "done").stdout
 
 
+def test_a_wrong_choice_is_named_as_the_option_it_is(server: Scheduler) -> None:
+    wrong = cpa(server, "jobs", "--status", "offen")
+
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("cpa: --status: ")
+    assert "openapi" not in wrong.stderr
+
+
 def test_what_a_sentence_leaves_open_is_asked_for_where_somebody_can_answer(server: Scheduler) -> None:
     sentence = "Schreibe eine Mail an anna@kunde.example"
     refused = cpa(server, "submit", sentence, "--dry-run")

@@ -95,7 +95,10 @@ class FunctionExecutor(BaseExecutor):
         except ValidationError as error:
             found = invalid(error, "arguments")
             return ExecutionResult.failed(
-                FailureClass.BUSINESS, "bad_argument", str(found), remedy="correct the task's arguments"
+                FailureClass.BUSINESS,
+                "bad_argument",
+                f"{found.field}: {found.message}",
+                remedy=found.remedy or "",
             )
         arguments = {name: getattr(given, field) for field, name in _names(bound.model)}
         if bound.request:

@@ -199,6 +199,7 @@ _NO_KEY = (
 )
 _HERE = (
     (re.compile(r"^(?:job_id|question_id|text): "), ""),
+    (re.compile(r"^query\.(\w+)"), r"--\1"),
     (re.compile(r"^X-API-Key: (no API key) .*"), rf"\1 ({_NO_KEY})"),
     (re.compile(r"^X-API-Key: "), "CPA_API_KEY: "),
     (re.compile(r"^(run_at|deadline|task_graph)\b"), lambda found: _OPTIONS[found[1]]),
@@ -208,7 +209,7 @@ _HERE = (
     (re.compile(r"\bGET /questions/[0-9a-f.-]+"), "`cpa questions`"),
     (re.compile(r"\bGET /(jobs|questions)\b"), r"`cpa \1`"),
     (re.compile(r"\bGET /agents\b"), "`cpa agents list`"),
-    (re.compile(r"correct \w+; /openapi.json has the schema"), "`--help` shows an example"),
+    (re.compile(r"correct [\w.]+; /openapi.json has the schema"), "`--help` shows an example"),
 )
 """What the API says to programs, as people at the command line would say it."""
 

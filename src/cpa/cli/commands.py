@@ -277,27 +277,42 @@ def simulate(
     runs: Annotated[int, typer.Option(min=1, help="How many runs.")] = 100,
     workers: Annotated[int, typer.Option(min=1, help="Processes to run them in.")] = 1,
     seconds: Annotated[
-        float, typer.Option(min=0, help="Begin no run after this time  [default: unlimited]")
+        float,
+        typer.Option(min=0, help="Begin no run after this time  [default: unlimited]", show_default=False),
     ] = 0.0,
     core: Annotated[
         bool,
         typer.Option("--core", help="The core alone: one job a run, and all events that could happen to it."),
     ] = False,
     jobs_: Annotated[
-        int, typer.Option("--jobs", min=0, help="Jobs in each run  [default: drawn, 1 to 5]")
+        int,
+        typer.Option("--jobs", min=0, help="Jobs in each run  [default: drawn, 1 to 5]", show_default=False),
     ] = 0,
     agents_: Annotated[
-        int, typer.Option("--agents", min=0, help="Agents in each run  [default: drawn, 1 to 4]")
+        int,
+        typer.Option(
+            "--agents", min=0, help="Agents in each run  [default: drawn, 1 to 4]", show_default=False
+        ),
     ] = 0,
     tasks: Annotated[
-        int, typer.Option(min=0, help="Most tasks of a job  [default: drawn, 1 to 6; of the core 12]")
+        int,
+        typer.Option(
+            min=0, help="Most tasks of a job  [default: drawn, 1 to 6; of the core 12]", show_default=False
+        ),
     ] = 0,
     minutes: Annotated[
-        float, typer.Option(min=0, help="Virtual minutes of trouble in each run  [default: drawn, 1 to 4]")
+        float,
+        typer.Option(
+            min=0, help="Virtual minutes of trouble in each run  [default: drawn, 1 to 4]", show_default=False
+        ),
     ] = 0.0,
-    without: Annotated[list[str] | None, typer.Option(help="Faults that do not exist.")] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Faults that do not exist, with commas between; an unknown one names them all."),
+    ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help="Exactly these faults exist  [default: drawn]")
+        list[str] | None,
+        typer.Option(help="Exactly these faults exist, with commas between  [default: drawn]"),
     ] = None,
     sql: Annotated[
         bool, typer.Option("--sql", help="On a real SQLite store instead of one in memory.")

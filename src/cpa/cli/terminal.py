@@ -245,7 +245,11 @@ def agents(page: Mapping[str, Any]) -> None:
         )
         for agent in page["agents"]
     ]
-    table(("agent", "type", "state", "busy", "seen", "does", "id"), rows)
+    columns = ("agent", "type", "state", "busy", "seen", "does", "id")
+    if sys.stdout.isatty():  # The name does for the id, which `show` tells, and leaves room for what it does.
+        table(columns[:-1], [row[:-1] for row in rows])
+    else:
+        table(columns, rows)
     if page["total"] > len(rows):
         sys.stderr.write(f"{len(rows)} of {page['total']} agents; see more with --limit and --offset\n")
 
