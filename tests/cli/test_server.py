@@ -492,6 +492,7 @@ def test_a_job_replays_to_its_stored_state_beside_the_running_server(server: Sch
 
     assert done.returncode == 0, done.stdout
     assert re.search(r"equal: \d+ events lead to the stored state, done", done.stdout)
+    assert [cpa(server, "replay", part).stdout for part in ("last", job[-12:])] == [done.stdout] * 2
 
 
 def test_a_second_server_on_the_same_folder_is_refused(server: Scheduler) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -136,8 +137,14 @@ def job_id(api: Client, typed: str) -> str:
     if _WHOLE.fullmatch(text) or not text:
         return text
     limit = 1 if text == "last" else 1000
-    known = [str(job["id"]) for job in api.get("/jobs", limit=limit)["jobs"]]
-    found = [job for job in known if text == "last" or job.startswith(text) or job.endswith(text)]
+    return fitting(text, [str(job["id"]) for job in api.get("/jobs", limit=limit)["jobs"]])
+
+
+def fitting(text: str, known: Sequence[str]) -> str:
+    """The one of these ids, newest first, that `text` begins or ends; the first for `last`; `text` if none fits."""
+    found = (
+        known[:1] if text == "last" else [job for job in known if job.startswith(text) or job.endswith(text)]
+    )
     if not known and text == "last":
         raise NotFound("there is no job yet", remedy='hand in a request: cpa submit "..."')
     if len(found) > 1:

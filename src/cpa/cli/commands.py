@@ -245,12 +245,15 @@ def check_intents(
 
 
 @app.command(
-    epilog="\b\nExamples:\n  cpa replay 01930000-0000-7000-8000-000000000000\n"
+    epilog="\b\nExamples:\n  cpa replay last\n"
     "  cpa replay tests/histories/1/cancel.json    as in the sources of CPA"
 )
 def replay(
     what: Annotated[
-        str, typer.Argument(metavar="JOB|FILE", help="A job of the local store, or a history file.")
+        str,
+        typer.Argument(
+            metavar="JOB|FILE", help="A job of the local store, as for `cpa job`, or a history file."
+        ),
     ],
     data: Data = None,
     as_json: Json = False,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import typer
 
-from cpa.cli.call import Finding, content
+from cpa.cli.call import Finding, content, fitting
 from cpa.core.events import AnyEvent, Event
 from cpa.core.job import JobHead, JobSpec, JobState, TaskRun
 from cpa.core.replay import replay as rerun
@@ -180,10 +180,12 @@ def _differ(left: object, right: object, name: str) -> bool:
 def _from_store(job: str, settings: Settings) -> History:
     async def load(store: Database) -> History:
         jobs = SqlJobRepository(store)
+        newest = await jobs.page(TENANT, limit=1000)
+        wanted = fitting(job.strip().lower(), [head.id for head, _, _ in newest.jobs])
         while True:
-            snapshot = await jobs.get(TENANT, job)
+            snapshot = await jobs.get(TENANT, wanted)
             events: list[Event] = []
-            while page := await jobs.events(TENANT, job, after=len(events)):
+            while page := await jobs.events(TENANT, wanted, after=len(events)):
                 events += [stored.event for stored in page]
             # A running job may have gone on between the two looks: look again.
             if len(events) == snapshot.head.number:
