@@ -144,7 +144,8 @@ def test_what_a_killed_agent_did_is_found_by_looking(tmp_path: Path, world: Worl
             one.kill()
             assert client.end(job, seconds=60)["status"] == "done"
         assert world.log() == ["begun 7 eins"], "it was done once, and found"
-        assert ("confirm", "task_verified") in said(scheduler, job)
+        found = ("confirm", "task_verified")
+        wait_until(lambda: found in said(scheduler, job), "the word of who looked is logged")
 
 
 @WAYS
