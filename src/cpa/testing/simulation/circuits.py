@@ -38,31 +38,35 @@ class _Circuit:
 
 @dataclass(eq=False)
 class Circuits:
-    """Of one life of the scheduler at a time: breakers are forgotten with it."""
+    """Of one life of the scheduler at a time: breakers are forgotten with it, and what ends of an attempt that an
+    earlier life chose may count or not."""
 
     _life: Life | None = None
     _circuits: dict[str, _Circuit] = field(default_factory=dict)
 
     _holders: dict[tuple[str, str], str] = field(default_factory=dict)
     """By job and task's place: who was chosen last."""
+    _chosen_here: set[tuple[str, str]] = field(default_factory=set)
+    """Those chosen in this life."""
 
     def event(self, life: Life | None, now: float, job: str, event: Event) -> None:
         """An event of a job is stored. Raises `Violation`."""
         if life is not self._life:
-            self._life, self._circuits = life, {}
+            self._life, self._circuits, self._chosen_here = life, {}, set()
         if isinstance(event, AgentChosen):
             self._holders[job, str(event.task)] = event.agent
+            self._chosen_here.add((job, str(event.task)))
             self._chosen(now, event.agent)
         elif isinstance(event, TimerFired):
             kind, _, rest = event.key.partition(":")
             if kind in ("request", "cancel"):
-                self._failed(now, self._holders[job, rest.partition(":")[0]])
+                self._failed(now, (job, rest.partition(":")[0]))
         elif isinstance(event, TaskSucceeded | TaskFailed):
             agent = self._holders[job, str(event.task)]
             if isinstance(event, TaskSucceeded) or event.failure in _NO_FAULT or event.code == "cancelled":
                 self._circuits.pop(agent, None)
             elif event.failure is not FailureClass.ENVIRONMENT:
-                self._failed(now, agent)
+                self._failed(now, (job, str(event.task)))
 
     def forget(self, agent: str) -> None:
         """It is another process now."""
@@ -77,8 +81,10 @@ class Circuits:
             raise Violation("breakers", told)
         circuit.until = now + PAUSE
 
-    def _failed(self, now: float, agent: str) -> None:
-        circuit = self._circuits.setdefault(agent, _Circuit())
+    def _failed(self, now: float, attempt: tuple[str, str]) -> None:
+        if attempt not in self._chosen_here:
+            return
+        circuit = self._circuits.setdefault(self._holders[attempt], _Circuit())
         if now - circuit.last > APART and not circuit.until:
             circuit.failures = 0
         circuit.failures, circuit.last = circuit.failures + 1, now
