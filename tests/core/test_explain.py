@@ -9,7 +9,7 @@ from tests.core.situations import START, UNSAFE, VERIFIABLE, Story, task
 from cpa.core import events
 from cpa.core.classes import FailureClass
 from cpa.core.explain import Actor, Explanation, Reason, explain
-from cpa.core.job import TERMINAL, JobStatus, TaskStatus
+from cpa.core.job import TERMINAL, JobStatus, TaskError, TaskRun, TaskStatus
 from cpa.core.views import rfc3339
 from cpa.testing.schedules.schedule import Schedule
 from cpa.testing.schedules.seen import Seen
@@ -280,9 +280,33 @@ def test_a_failed_run_explains_the_tasks_that_failed_and_no_others() -> None:
 
     found = explain(story.job.snapshot())
 
-    assert [(each.task, each.reason, each.actor) for each in found] == [("a", Reason.FAILED, Actor.REQUESTER)]
+    assert [(each.task, each.reason, each.actor) for each in found] == [("a", Reason.FAILED, Actor.OPERATOR)]
     assert found[0].evidence == "Attempt 1 failed with business login_refused (wrong password)."
     assert found[0].remedy == "Mend the cause, then `cpa retry`."
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "actor"),
+    [
+        (FailureClass.BUSINESS, "customer_not_found", Actor.REQUESTER),
+        (FailureClass.POLICY, "approval_denied", Actor.REQUESTER),
+        (FailureClass.BUSINESS, "smtp_auth_failed", Actor.OPERATOR),
+        (FailureClass.BUSINESS, "imap_auth_failed", Actor.OPERATOR),
+        (FailureClass.BUSINESS, "secret_missing", Actor.OPERATOR),
+        (FailureClass.TECHNICAL, "portal_unreachable", Actor.OPERATOR),
+        (FailureClass.ENVIRONMENT, "no_browser", Actor.OPERATOR),
+    ],
+)
+def test_a_failure_of_the_installation_is_the_operators(
+    failure: FailureClass, code: str, actor: Actor
+) -> None:
+    run = TaskRun(0, TaskStatus.FAILED, error=TaskError(failure, code, "no"))
+    snapshot = Story(task("a"), start=False).job.snapshot()
+    head = replace(snapshot.head, status=JobStatus.FAILED)
+
+    (found,) = explain(replace(snapshot, head=head, tasks=(run,)))
+
+    assert found.actor is actor
 
 
 def test_a_failed_task_hands_the_executors_remedy_on() -> None:

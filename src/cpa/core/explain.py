@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from cpa.core.classes import FailureClass
 from cpa.core.commands import AskPerson, Command, StartTimer
 from cpa.core.failures import translated
 from cpa.core.job import SATISFIED, TERMINAL, JobStatus, Snapshot, TaskRun, TaskStatus
@@ -79,6 +80,10 @@ class _Scene(msgspec.Struct, frozen=True):
     def opened(self, kind: str, run: TaskRun) -> Command | None:
         return self.open.get(f"{kind}:{run.index}:{run.epoch}")
 
+
+_OF_THE_PLACE = frozenset({FailureClass.TECHNICAL, FailureClass.ENVIRONMENT})
+_OF_THE_ACCOUNTS = frozenset({"login_refused", "smtp_auth_failed", "imap_auth_failed", "secret_missing"})
+"""Codes of business failures over an account or a password of the installation."""
 
 _NOBODY: Mapping[int, str] = MappingProxyType({})
 _AGENTS: Mapping[str, tuple[str, str, Actor]] = MappingProxyType(
@@ -262,7 +267,15 @@ def _failed(snapshot: Snapshot, run: TaskRun) -> Explanation:
     else:
         text = f"{f'Attempt {run.epoch}' if run.agent else 'It'} failed{_last_error(snapshot, run)}."
     remedy = _remedy(run, "Mend the cause, then `cpa retry`.")
-    return _say(snapshot, run, Reason.FAILED, text, remedy, Actor.REQUESTER)
+    return _say(snapshot, run, Reason.FAILED, text, remedy, _mender(run))
+
+
+def _mender(run: TaskRun) -> Actor:
+    """Who can put right what failed: the installation is the operator's, the request the requester's."""
+    error = run.error
+    if error is not None and (error.failure in _OF_THE_PLACE or error.code in _OF_THE_ACCOUNTS):
+        return Actor.OPERATOR
+    return Actor.REQUESTER
 
 
 def _unproved(snapshot: Snapshot, run: TaskRun) -> Explanation:
