@@ -107,6 +107,13 @@ async def test_the_documentation_page_points_to_the_document(door: Door) -> None
     assert (page.status_code, "/openapi.json" in page.text) == (200, True)
 
 
+async def test_the_address_alone_leads_to_the_documentation(door: Door) -> None:
+    async with door.client() as stranger:
+        answer = await stranger.get("/")
+
+    assert (answer.status_code, answer.headers["location"]) == (307, "docs")
+
+
 async def test_the_documentation_page_needs_nothing_from_elsewhere(door: Door) -> None:
     """Neither a script nor a style nor a picture of another host: it is whole without internet."""
     async with door.client() as stranger:

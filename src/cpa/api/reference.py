@@ -12,7 +12,7 @@ from html import escape
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 
 _POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -39,7 +39,10 @@ th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; bo
 
 
 def install(app: FastAPI) -> None:
-    """Offer the page at `/docs`, without a key: it says what the document says, and that is public."""
+    """Offer the page at `/docs`, without a key: it says what the document says, and that is public.
+
+    `/` leads there: it is what somebody types who was given the address of a server.
+    """
     made: list[str] = []
 
     @app.get("/docs", include_in_schema=False)
@@ -47,6 +50,10 @@ def install(app: FastAPI) -> None:
         if not made:
             made.append(page(app.openapi()))
         return HTMLResponse(made[0], headers={"Content-Security-Policy": _POLICY})
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("docs")
 
 
 def page(document: Mapping[str, Any]) -> str:
