@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from cpa.cli.commands import app
+from cpa.config.workspace import load_workspace
+from cpa.orchestrator.rehearsal import rehearse
 from cpa.settings import Settings
 
 COMMANDS = [
@@ -281,6 +283,17 @@ def test_a_reply_fills_what_a_sentence_leaves_open(tmp_path: Path) -> None:
     assert "An welche Mailadresse?" in open_.stdout
     assert "to          anna@kunde.example" in filled.stdout
     assert "--reply to=" in told(wrong)
+
+
+def test_the_example_of_a_tracker_in_the_workspace_is_right(tmp_path: Path) -> None:
+    assert cpa("init", "mine", cwd=tmp_path).returncode == 0
+    file = tmp_path / "mine" / "cpa.yaml"
+    as_written = load_workspace(file.parent)
+    file.write_text(file.read_text("utf-8").replace("  # issues:", "  issues:"), "utf-8")
+    with_tracker = load_workspace(file.parent)
+
+    assert len(rehearse(as_written.intents.definitions, as_written.values)) > 0
+    assert rehearse(with_tracker.intents.definitions, with_tracker.values) == ()
 
 
 def test_init_below_a_file_is_bad_input(tmp_path: Path) -> None:

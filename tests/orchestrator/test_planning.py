@@ -192,7 +192,7 @@ def test_no_text_and_too_much_text_are_refused(text: str, error: type[CPAError])
 def test_a_missing_workspace_value_names_where_to_set_it() -> None:
     with pytest.raises(InvalidDocument, match=r"portal\.invoice\.mail needs the value portal\.url") as caught:
         Planner(ROUTER).plan_now(PlanRequest(text=ENGLISH))
-    assert caught.value.remedy == "Set portal.url under `values:` in cpa.yaml."
+    assert caught.value.remedy == "Set portal.url under `values:` in cpa.yaml, then restart `cpa serve`."
 
 
 def test_an_action_nobody_offers_is_a_risk_and_waits() -> None:

@@ -322,7 +322,7 @@ def _explained(error: InvalidDocument, intent: str) -> InvalidDocument:
         return InvalidDocument(
             f"{intent} needs the value {path}",
             field=error.value,
-            remedy=f"Set {path} under `values:` in cpa.yaml.",
+            remedy=f"Set {path} under `values:` in cpa.yaml, then restart `cpa serve`.",
         )
     return error
 
