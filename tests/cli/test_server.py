@@ -325,7 +325,9 @@ def test_a_cancelled_job_ends_with_exit_code_one(server: Scheduler) -> None:
     job = submitted(server, APPROVED)
     question_of(server, job)
 
-    assert cpa(server, "cancel", job).returncode == 0
+    cancelled = cpa(server, "cancel", job)
+    assert cancelled.returncode == 0
+    assert cancelled.stdout == f"{job} cancelled\n"
     assert cpa(server, "job", job, "--wait").returncode == 1
     assert cpa(server, "cancel", job).returncode == 1
 

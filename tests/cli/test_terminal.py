@@ -4,6 +4,7 @@ ours."""
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -140,3 +141,43 @@ def test_json_for_programs_says_the_same_and_acts_on_nothing(capsys: pytest.Capt
     said = capsys.readouterr().out
     assert not set(said) & ACTING
     assert json.loads(said) == {EVIL: [EVIL]}
+
+
+def ended(code: str, remedy: str) -> None:
+    error = {"code": code, "message": "no", "remedy": remedy}
+    task = {"id": "a", "action": "x.a", "status": "failed", "attempts": 1, "depends_on": [], "error": error}
+    outcome.job({"job": {"id": "j", "status": "failed", "description": "", "intent": ""}, "tasks": [task]})
+
+
+@pytest.mark.parametrize("code", ["customer_ambiguous", "customer_not_found", "no_such_list"])
+def test_a_wrong_word_in_the_request_is_not_retried(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ended(code, "Ask again with the whole name.")
+
+    assert capsys.readouterr().out.rstrip().endswith("(Ask again with the whole name.)")
+
+
+def test_what_can_be_put_right_is_retried(capsys: pytest.CaptureFixture[str]) -> None:
+    ended("login_refused", "Check the secret portal_password.")
+
+    assert capsys.readouterr().out.rstrip().endswith("cpa retry j --watch")
+
+
+def test_the_codes_over_a_wrong_word_are_those_of_the_shipped_intents() -> None:
+    shipped = (files("cpa") / "config" / "intents.yaml").read_text("utf-8")
+
+    assert all(f"code: {code}\n" in shipped for code in outcome.OF_THE_SENTENCE)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("running", "j is being cancelled; `cpa job j --wait` waits for its end"),
+        ("cancelled", "j cancelled"),
+    ],
+)
+def test_cancelling_says_whether_the_job_has_ended(
+    status: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome.cancelled({"job_id": "j", "status": status, "changed": True, "reason": ""})
+
+    assert capsys.readouterr().out == f"{said}\n"

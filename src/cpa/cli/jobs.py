@@ -166,16 +166,23 @@ def explain(job: JobId, as_json: Json = False) -> None:
 @app.command(epilog="\b\nExample:\n  cpa cancel last\n\n" + CONNECT)
 def cancel(job: JobId) -> None:
     """Cancel a job; running attempts end at their next safe point. Exit code 1 when it had ended."""
+    from cpa.cli import outcome
+
     with server() as api:
-        _changed(api.delete(f"/jobs/{part(job_id(api, job))}"))
+        answer = _changed(api.delete(f"/jobs/{part(job_id(api, job))}"))
+    outcome.cancelled(answer)
 
 
 @app.command(epilog="\b\nExample:\n  cpa retry last --watch\n\n" + CONNECT)
 def retry(job: JobId, watch: Watching = False) -> None:
-    """Run a failed job again, from the failed task. What is done keeps its result."""
+    """Run a failed job again, from the failed task. What is done keeps its result.
+
+    To change an argument or leave a task out: `cpa dead-letters retry JOB --fix TASK.ARGUMENT=VALUE --skip TASK`.
+    """
     with server() as api:
         job = job_id(api, job)
-        _changed(api.post(f"/jobs/{part(job)}/retry"))
+        answer = _changed(api.post(f"/jobs/{part(job)}/retry"))
+        typer.echo(f"{answer['job_id']} {answer['status']}")
         if watch:
             leave(_follow(api, job))
 
@@ -240,12 +247,12 @@ def _graph(file: Path) -> Any:
         ) from error
 
 
-def _changed(answer: dict[str, Any]) -> None:
+def _changed(answer: dict[str, Any]) -> dict[str, Any]:
     if not answer["changed"]:
         ended = answer["reason"] == "ended"
         why = f"the job is {answer['status']}{' already' if ended else ''}"
         raise Conflict(f"nothing changed: {why}", remedy=None if ended else answer["reason"])
-    typer.echo(f"{answer['job_id']} {answer['status']}")
+    return answer
 
 
 def _await(api: Client, job: str, as_json: bool) -> str:

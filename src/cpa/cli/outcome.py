@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from cpa.cli.client import Client
     from cpa.cli.files import File
 
+OF_THE_SENTENCE = frozenset({"customer_ambiguous", "customer_not_found", "no_such_list"})
+"""Codes of the shipped intents that say that a name in the request is the wrong one: the same again fails again."""
+
 _LONGEST = 500
 """Characters of one result; `--json` has it whole."""
 
@@ -49,9 +52,24 @@ def end(detail: Mapping[str, Any]) -> None:
         for file in found:
             line(_listed(file))
         line(f"    save: cpa files {head['id']} --save FOLDER")
-    if head["status"] == "failed":
+    if head["status"] == "failed" and not _asked_wrongly(detail):
         verb = "dead-letters retry" if head.get("dead_letter") else "retry"
         line(f"\nOnce what is wrong has been put right: cpa {verb} {head['id']} --watch")
+
+
+def cancelled(answer: Mapping[str, Any]) -> None:
+    """What cancelling did: attempts under way end at their next safe point, and the job with them."""
+    job_id, status = answer["job_id"], answer["status"]
+    if status == "running":
+        line(f"{job_id} is being cancelled; `cpa job {job_id} --wait` waits for its end")
+    else:
+        line(f"{job_id} {status}")
+
+
+def _asked_wrongly(detail: Mapping[str, Any]) -> bool:
+    """Whether a task failed over a word of the request: only another request helps, as its remedy says."""
+    errors = (task.get("error") or {} for task in detail["tasks"] if task["status"] == "failed")
+    return any(error.get("code") in OF_THE_SENTENCE for error in errors)
 
 
 def plan(answer: Mapping[str, Any]) -> None:
