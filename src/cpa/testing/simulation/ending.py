@@ -53,8 +53,8 @@ def check_leases(world: World) -> None:
             since = max(life.began, world.requested(record.head.id, command))
             if command.agent in world.agents:
                 since = max(since, world.vital.get(attempt, 0.0))
-            elif since > life.began:
-                continue  # the part of this life has it
+            elif command.agent == life.own:
+                continue
             if now - since > slack:
                 told = f"{command.key} of {attempt[0]} is open, {command.agent} gave no sign"
                 world.violated(Violation("leases", f"{told} for {now - since:.0f} s"))

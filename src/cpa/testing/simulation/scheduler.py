@@ -182,7 +182,8 @@ class Life:
         transport = InProcessTransport(self._hands, _Watched(self))
         self.orchestrator = Orchestrator(self.registry, transport, world.clock, presence)
         # Every process has a part of its own: what an earlier one had is lost.
-        own = f"agent://builtin/{world.lives}"
+        own = self.own = f"agent://builtin/{world.lives}"
+        """The address of its own part."""
         executors = ExecutorRegistry([Hands(world, own, self._awake)])
         answered = self._alive(self.orchestrator.handle_agent_response)
         self._runtime = AgentRuntime[Attempt](executors, answered)
