@@ -29,7 +29,7 @@ class Pages:
     async def list(
         self, tenant: str, *, conversation: str = "", job: str = "", after: int = 0, limit: int = 1000
     ) -> tuple[StoredMessage, ...]:
-        raise NotImplementedError
+        raise NotImplementedError  # The log only appends: whoever reads through it has lost the way.
 
 
 def line(id: str) -> StoredMessage:
