@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import structlog
 
-from cpa.core.job import LOGIC, Graph, JobState
 from cpa.engines.local.group import Key
-from cpa.errors import CPAError
-from cpa.ports.steps import StoredJob, Unreadable
+from cpa.ports.steps import Unreadable
 
 _log = structlog.get_logger(__name__)
 
@@ -50,26 +48,3 @@ def _of(job: str, error: BaseException) -> Unreadable:
         value=job,
         remedy="look into the server's log; after a restart it is tried again from where it stood",
     )
-
-
-def rebuilt(stored: StoredJob) -> JobState:
-    """The job of these rows. `Unreadable` for one that this program cannot step."""
-    job, logic = stored.head.id, stored.head.logic
-    if logic > LOGIC:
-        raise Unreadable(
-            f"job {job} needs logic {logic}, this program knows up to {LOGIC}",
-            field="logic",
-            value=logic,
-            remedy="start the newer version of CPA that wrote it; there it goes on",
-        )
-    try:
-        if any(run.index >= len(stored.spec.tasks) for run in stored.tasks):
-            raise IndexError("a task that is in no plan")
-        return JobState(stored.head, Graph(stored.spec), stored.tasks, stored.commands)
-    except (CPAError, IndexError) as error:
-        raise Unreadable(
-            f"what is stored of job {job} does not fit together: {error}",
-            field="job",
-            value=job,
-            remedy="restore the store from a backup; the other jobs go on",
-        ) from error

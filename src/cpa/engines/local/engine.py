@@ -16,15 +16,15 @@ import msgspec
 from cpa.core.events import CancelRequested, Event, JobDiscarded, JobReopened
 from cpa.core.job import Decision, JobHead, JobState, JobStatus, Snapshot
 from cpa.core.reopening import with_pages
-from cpa.engines.local.inbox import Inbox, repeated
+from cpa.engines.inbox import Inbox, repeated
 from cpa.engines.local.jobs import Jobs
 from cpa.engines.local.line import Line
 from cpa.engines.local.loops import lasting
 from cpa.engines.local.recovery import Recovery
-from cpa.engines.local.reopening import check_whole, not_reopened
 from cpa.engines.local.stepper import Stepper
 from cpa.engines.local.timers import Timers
-from cpa.engines.local.watchers import Watchers
+from cpa.engines.reopening import check_whole, not_reopened
+from cpa.engines.watchers import Watchers
 from cpa.errors import BadInput, CPAError, Unavailable
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock

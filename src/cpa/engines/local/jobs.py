@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from cpa.core.events import AgentChosen, Event
 from cpa.core.job import JobState
-from cpa.engines.local.aside import rebuilt
 from cpa.engines.local.group import Key
 from cpa.engines.local.stepper import Stepper
+from cpa.engines.stored import rebuilt
 from cpa.errors import CPAError, NotFound
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.steps import StepStore, Unreadable

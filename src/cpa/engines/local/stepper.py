@@ -24,8 +24,8 @@ from cpa.core.events import PERSONAL, AgentChosen, Event, JobSubmitted
 from cpa.core.job import LOGIC, Decision, JobHead, JobState
 from cpa.core.machine import decide
 from cpa.core.storing import UNSTORABLE, doubtful, storable
+from cpa.engines.graphs import Graphs
 from cpa.engines.local.aside import Aside
-from cpa.engines.local.graphs import Graphs
 from cpa.engines.local.group import Group, Key
 from cpa.engines.local.writer import RETRY_COMMIT, Writer
 from cpa.errors import CPAError, InternalError

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cpa.core.job import JobHead
-from cpa.engines.local.group import Key
 from cpa.ports.engine import LiveUpdate
 from cpa.ports.steps import StepBatch
 
+Key = tuple[str, str]
+"""(tenant, job id)"""
 _LIVE = 100
 """Live updates kept for a slow follower; older ones are dropped."""
 

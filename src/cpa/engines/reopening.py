@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cpa.core.events import Event, JobSubmitted
 from cpa.core.job import JobState
-from cpa.engines.local.graphs import digest_of
+from cpa.engines.graphs import digest_of
 from cpa.errors import Conflict
 
 
