@@ -9,8 +9,10 @@ packages='python3-venv procps chromium-headless-shell fonts-dejavu-core fonts-li
 packages="$packages redmine redmine-sqlite puma poppler-utils curl"
 
 say "What the tests need: Debian packages $packages;"
-say 'uv (the one on the path, else in .uv/); Python packages of the group "dev" as locked in uv.lock, in .venv/'
+say 'uv (the one on the path, else in .uv/); Python packages of the group "dev" as locked in uv.lock, in .venv/;'
+say 'a Temporal server, made once with Go or Maven in a cache folder (scripts/setup-temporal.sh)'
 
 # shellcheck disable=SC2086
 debian_part $packages
 python_part
+"$project/scripts/setup-temporal.sh"

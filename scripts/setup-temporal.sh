@@ -1,0 +1,66 @@
+#!/bin/sh
+# Brings a Temporal server for the tests of the second engine, once, into a cache folder; `make setup` calls it.
+# The first of these that is there: the program $TEMPORAL_BIN names; `temporal` on the PATH; what was made here
+# before; with Go the command line of Temporal, whose development server keeps a file; with Maven Temporal's test
+# server, which keeps nothing. Prints which it is. Tests look in the same places (tests/servers/temporal.py).
+set -eu
+
+version=1.5.1        # later ones cannot be built with `go install`
+test_version=1.38.0
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/cpa/temporal-$version"
+
+say() {
+    printf '%s\n' "$*"
+}
+
+build_with_go() {
+    say "Building Temporal's command line $version with Go, once, takes minutes ..."
+    making=$(mktemp -d "$cache/making.XXXXXX")
+    CGO_ENABLED=0 GOBIN="$making" GOFLAGS=-trimpath go install -ldflags='-s -w' \
+        "github.com/temporalio/cli/cmd/temporal@v$version" && mv "$making/temporal" "$cache/temporal"
+    rm -rf "$making"
+}
+
+fetch_with_maven() {
+    say "Fetching Temporal's test server $test_version with Maven, once ..."
+    making=$(mktemp -d "$cache/making.XXXXXX")
+    cat >"$making/pom.xml" <<POM
+<project>
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>cpa</groupId><artifactId>temporal</artifactId><version>1</version>
+  <dependencies><dependency>
+    <groupId>io.temporal</groupId><artifactId>temporal-test-server</artifactId><version>$test_version</version>
+  </dependency></dependencies>
+</project>
+POM
+    mvn -q -B -f "$making/pom.xml" dependency:copy-dependencies -DoutputDirectory="$making/lib" &&
+        rm -rf "$cache/lib" && mv "$making/lib" "$cache/lib" &&
+        cat >"$making/server" <<'WRAPPER' &&
+#!/bin/sh
+exec java -cp "$(dirname -- "$0")/lib/*" io.temporal.testserver.TestServer "$@"
+WRAPPER
+        chmod 755 "$making/server" && mv "$making/server" "$cache/temporal-test-server"
+    rm -rf "$making"
+}
+
+if [ -n "${TEMPORAL_BIN:-}" ]; then
+    found=$TEMPORAL_BIN
+elif command -v temporal >/dev/null 2>&1; then
+    found=$(command -v temporal)
+else
+    mkdir -p "$cache"
+    if [ ! -x "$cache/temporal" ] && command -v go >/dev/null 2>&1; then
+        build_with_go || say 'That failed; trying something else.'
+    fi
+    if [ ! -x "$cache/temporal" ] && [ ! -x "$cache/temporal-test-server" ] && command -v mvn >/dev/null 2>&1; then
+        fetch_with_maven || say 'That failed.'
+    fi
+    found="$cache/temporal"
+    [ -x "$found" ] || found="$cache/temporal-test-server"
+fi
+
+if [ -x "$found" ]; then
+    say "Temporal server for the tests: $found"
+else
+    say 'No Temporal server for the tests: they will fail. Install Go or Maven, or name a `temporal` in TEMPORAL_BIN.'
+fi

@@ -1,0 +1,80 @@
+"""A real Temporal server for tests: the one `scripts/setup-temporal.sh` found or made, on a free port.
+
+The command line's development server keeps a file, so that it can be killed and started again; the test server made
+with Maven keeps nothing. Both have the namespace `default`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.servers.ports import answers, free_port, wait_until
+
+VERSION = "1.5.1"
+"""As in scripts/setup-temporal.sh."""
+TUNING = ("history.transferProcessorMaxPollRPS=1000", "matching.useNewMatcher=true")
+"""Without these the development server lets every hop wait 50 ms."""
+PRAGMAS = ("journal_mode=WAL", "synchronous=FULL")
+PATIENCE = 60.0
+
+
+def program() -> Path:
+    """The server to use. AssertionError saying how to get one when there is none."""
+    caches = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    cache = Path(caches) / "cpa" / f"temporal-{VERSION}"
+    named = os.environ.get("TEMPORAL_BIN") or shutil.which("temporal")
+    places = [Path(named)] if named else [cache / "temporal", cache / "temporal-test-server"]
+    found = next((place for place in places if os.access(place, os.X_OK)), None)
+    assert found is not None, "there is no Temporal server: run `make setup`, or name one in TEMPORAL_BIN"
+    return found
+
+
+class TemporalServer:
+    """`start` and `kill` as often as wanted: address and file stay. `stop` at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.program = program()
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def lasting(self) -> bool:
+        """Whether what it was told survives its end."""
+        return not self.program.name.endswith("test-server")
+
+    def start(self) -> None:
+        with (self._folder / "temporal.log").open("ab") as log:
+            self._process = subprocess.Popen(self._command(), stdout=log, stderr=log)
+        wait_until(self._up, f"{self.program} answers", seconds=PATIENCE)
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    stop = kill
+
+    def _up(self) -> bool:
+        assert self._process is not None
+        log = self._folder / "temporal.log"
+        assert self._process.poll() is None, log.read_text(errors="replace")[-2000:]
+        return answers(self.port)
+
+    def _command(self) -> list[str]:
+        if not self.lasting:
+            return [str(self.program), str(self.port)]
+        command = [str(self.program), "server", "start-dev", "--headless", "--port", str(self.port)]
+        command += ["--ip", "127.0.0.1", "--log-level", "error"]
+        command += ["--db-filename", str(self._folder / "temporal.db")]
+        for pragma in PRAGMAS:
+            command += ["--sqlite-pragma", pragma]
+        for value in TUNING:
+            command += ["--dynamic-config-value", value]
+        return command
