@@ -107,17 +107,26 @@ async def life(
     database = Database.open(folder / "cpa.db")
     steps = CrashingSteps(database, crash_at, after=after)
     try:
-        agents, hands = AgentRegistry(), dict[str, AgentRuntime]()
         clock = clock or SystemClock()
-        orchestrator = Orchestrator(agents, InProcessTransport(hands), clock)
-        executors = ExecutorRegistry([FlowExecutor(), Ledger(effects, gate), *others])
-        runtime = AgentRuntime(executors, orchestrator.handle_agent_response)
-        address = f"agent://test/{uuid4().hex[:8]}"
-        hands[address] = runtime
-        agents.register(Agent(address, frozenset(executors.actions), slots=slots))
+        executors = [FlowExecutor(), Ledger(effects, gate), *others]
+        agents, orchestrator, runtime = staff(executors, clock, slots=slots)
         engine = LocalEngine(steps, orchestrator, clock, job_ids(Chance()), max_running=max_running)
         async with engine, runtime:
             yield engine, steps, agents
     finally:
         steps.close()
         database.close()
+
+
+def staff(
+    executors: Sequence[BaseExecutor], clock: Clock, *, slots: int = 100
+) -> tuple[AgentRegistry, Orchestrator, AgentRuntime]:
+    """An orchestrator with one agent inside this process, new in every life."""
+    agents, hands = AgentRegistry(), dict[str, AgentRuntime]()
+    orchestrator = Orchestrator(agents, InProcessTransport(hands), clock)
+    registry = ExecutorRegistry(executors)
+    runtime = AgentRuntime(registry, orchestrator.handle_agent_response)
+    address = f"agent://test/{uuid4().hex[:8]}"
+    hands[address] = runtime
+    agents.register(Agent(address, frozenset(registry.actions), slots=slots))
+    return agents, orchestrator, runtime

@@ -6,7 +6,13 @@ Contract of every engine (local on SQL, Temporal):
 - `send` returns after the fact is durable, with what it changed. Late, duplicate and stale facts change nothing
   and say so in `reason`; they are no error.
 - Every method looks only inside the tenant given; a job of another tenant is `NotFound`.
+- A message counts once per tenant, sender and id, whatever it came to; a nonce once, whatever it comes with.
+- Events of a job are numbered 1, 2, 3 … without a gap, each stored once with the SHA-256 of its stored bytes.
+- The core alone retries. Whatever was open when a process ended is gone on with by the next: attempts whose agent
+  is gone are lost, and the core decides by their effect class.
 - While draining, `submit` raises `Unavailable`; reading goes on.
+
+`tests/contracts/engine.py` is this as tests; every engine passes them.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ import msgspec
 
 from cpa.core.events import Event, JobReopened
 from cpa.core.job import JobHead, JobSpec, JobState, JobStatus, Snapshot, TaskRun
+from cpa.errors import CPAError
 from cpa.ports.nonces import Nonce
 
 
@@ -108,6 +115,16 @@ class LiveUpdate(msgspec.Struct, frozen=True):
 
 
 class Engine(Protocol):
+    @property
+    def trouble(self) -> CPAError | None:
+        """Why nothing can be changed just now; None when all is well."""
+        ...
+
+    @property
+    def aside(self) -> int:
+        """How many jobs are set aside, because they cannot be gone on with. The log says which and why."""
+        ...
+
     async def submit(self, submission: Submission) -> Receipt:
         """Durable on return. Raises `Conflict`, `Unavailable`, `InvalidDocument`."""
         ...
@@ -118,7 +135,8 @@ class Engine(Protocol):
         ...
 
     async def submit_many(self, submissions: Sequence[Submission]) -> list[Receipt]:
-        """All in one commit; all or none."""
+        """Receipts in the same order, once all are durable. Where one cannot be, it raises, and others may be there
+        all the same: to try again safely, give each a `dedupe` key."""
         ...
 
     async def send(
