@@ -7,12 +7,12 @@ keys are the last resort; they would refuse a whole batch.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 from cpa.core.job import JobStatus
+from cpa.engines.keyed import Keyed
 from cpa.errors import Conflict
 from cpa.ports.engine import Receipt
 from cpa.ports.nonces import Nonce, replayed
@@ -27,12 +27,12 @@ class Inbox:
 
     def __init__(self, store: StepStore, read: Callable[..., Awaitable[Any]]) -> None:
         self._store, self._read = store, read
-        self._held: dict[tuple[str, ...], asyncio.Future[None]] = {}
+        self._alone = Keyed[tuple[str, ...]]()
 
     @asynccontextmanager
     async def once(self, tenant: str, sender: str, message: str) -> AsyncIterator[Known | None]:
         """Gives what was accepted under this key before. Hold it until the own step is durable."""
-        async with self._alone("message", tenant, sender, message):
+        async with self._alone.of(("message", tenant, sender, message)):
             yield await self._read(self._store.accepted, tenant, sender, message)
 
     @asynccontextmanager
@@ -41,27 +41,10 @@ class Inbox:
         if nonce is None:
             yield
             return
-        async with self._alone("nonce", tenant, nonce.key, nonce.value):
+        async with self._alone.of(("nonce", tenant, nonce.key, nonce.value)):
             if await self._read(self._store.spent, tenant, nonce.key, nonce.value):
                 raise replayed(nonce)
             yield
-
-    def _alone(self, *key: str) -> AbstractAsyncContextManager[None]:
-        return _alone(self._held, key)
-
-
-@asynccontextmanager
-async def _alone(
-    held: dict[tuple[str, ...], asyncio.Future[None]], key: tuple[str, ...]
-) -> AsyncIterator[None]:
-    while key in held:
-        await asyncio.wait([held[key]])
-    mine = held[key] = asyncio.get_running_loop().create_future()
-    try:
-        yield
-    finally:
-        del held[key]
-        mine.cancel()
 
 
 def repeated(dedupe: str, body_digest: str, job: str, digest: str, received: int) -> Receipt:
