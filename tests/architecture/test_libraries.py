@@ -33,6 +33,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "sqlalchemy": ("repository", "queue", "audit"),
     "starlette": ("api", "demo", "agents.listener"),
     "structlog": ("",),
+    "temporalio": ("engines.temporal",),
     "typer": ("cli",),
     "uvicorn": ("bootstrap", "api", "agents.listener", "demo", "testing"),
     "uvloop": ("agents.loop",),

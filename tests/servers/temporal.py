@@ -35,11 +35,13 @@ def program() -> Path:
 class TemporalServer:
     """`start` and `kill` as often as wanted: address and file stay. `stop` at the end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *settings: str) -> None:
+        """`settings`: more of the server's dynamic values, as `name=value`."""
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.program = program()
         self._folder = folder
+        self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -75,6 +77,6 @@ class TemporalServer:
         command += ["--db-filename", str(self._folder / "temporal.db")]
         for pragma in PRAGMAS:
             command += ["--sqlite-pragma", pragma]
-        for value in TUNING:
+        for value in (*TUNING, *self._settings):
             command += ["--dynamic-config-value", value]
         return command

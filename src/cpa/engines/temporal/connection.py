@@ -1,0 +1,80 @@
+"""The way to the server, and what its refusals mean to people."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from cpa.engines.temporal.converter import CONVERTER
+from cpa.errors import BadInput, CPAError, TooLarge, Unavailable
+
+PATIENCE = timedelta(seconds=10)
+"""How long one call to the server may take."""
+
+
+async def connect(address: str, namespace: str) -> Client:
+    """A connection that answers. `Unavailable` when no server does, `BadInput` when it lacks the namespace."""
+    try:
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            client = await Client.connect(address, namespace=namespace, data_converter=CONVERTER)
+    except (RuntimeError, TimeoutError) as error:
+        raise _silent(address, str(error)) from error
+    except ValueError as error:
+        raise BadInput(
+            f"the address of the Temporal server cannot be read: {error}",
+            field="temporal_address",
+            value=address,
+            remedy="set CPA_TEMPORAL_ADDRESS to host:port, such as 127.0.0.1:7233",
+        ) from error
+    await check(client)
+    return client
+
+
+async def check(client: Client) -> None:
+    """Raise unless the server answers and has the namespace."""
+    request = DescribeNamespaceRequest(namespace=client.namespace)
+    try:
+        await client.workflow_service.describe_namespace(request, timeout=timedelta(seconds=5))
+    except RPCError as error:
+        raise trouble(error, client) from error
+
+
+def trouble(error: RPCError, client: Client) -> CPAError:
+    """The clear error for a call that failed."""
+    address, said = client.service_client.config.target_host, error.message
+    if error.status is RPCStatusCode.NOT_FOUND and "namespace" in said.lower():
+        return BadInput(
+            f"the Temporal server {address} has no namespace {client.namespace!r}",
+            field="temporal_namespace",
+            value=client.namespace,
+            remedy=f"make it with `temporal operator namespace create --namespace {client.namespace}`, "
+            "or set CPA_TEMPORAL_NAMESPACE to one that is there",
+        )
+    if error.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED):
+        return Unavailable(
+            f"the Temporal server {address} does not let us in: {said}",
+            field="temporal_address",
+            value=address,
+            remedy="check what the server asks of its clients",
+        )
+    if error.status is RPCStatusCode.INVALID_ARGUMENT and "size" in said.lower():
+        return TooLarge(
+            f"the Temporal server does not take a value of this size: {said}",
+            remedy="pass large values as files, and split plans of many thousand tasks",
+        )
+    return _silent(address, said)
+
+
+def _silent(address: str, said: str) -> Unavailable:
+    reason = said.splitlines()[0][:160] if said else "no reason given"
+    return Unavailable(
+        f"the Temporal server {address} does not answer: {reason}",
+        field="temporal_address",
+        value=address,
+        remedy="start it (`temporal server start-dev`), or set CPA_TEMPORAL_ADDRESS to one that runs; "
+        "what was accepted goes on when it is back",
+    )

@@ -1,0 +1,401 @@
+"""The engine for more than one machine: `ports.engine.Engine` on a Temporal server.
+
+    submit        starts the job's workflow; its id is the job's
+    send, cancel  an update of that workflow, answered with what the core made of it
+    retry         the next execution under the same id, from the state the last one left
+    reading       from the store, which the workflows' publications fill
+
+What a caller is told is in the store by then, so that who asks next finds it. This process also works: it takes
+workflow tasks and publications from the task queue, and carries out what they command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+
+import msgspec
+from temporalio.client import Client
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from cpa.core.audit import MIN_SALT, seal
+from cpa.core.events import PERSONAL, AgentChosen, CancelRequested, Event, JobReopened, JobSubmitted
+from cpa.core.ids import derived_id
+from cpa.core.job import LOGIC, JobHead
+from cpa.core.machine import decide
+from cpa.core.reopening import with_pages
+from cpa.core.storing import UNSTORABLE, doubtful, storable
+from cpa.engines.graphs import digest_of
+from cpa.engines.inbox import Inbox, repeated
+from cpa.engines.keyed import Keyed
+from cpa.engines.reopening import check_whole, not_reopened
+from cpa.engines.temporal import recovery
+from cpa.engines.temporal.connection import PATIENCE, check, trouble
+from cpa.engines.temporal.gateway import Gateway, Key
+from cpa.engines.temporal.publisher import Publisher
+from cpa.engines.temporal.reading import Reading
+from cpa.engines.temporal.values import WORKFLOW, Fact, JobInput, Told
+from cpa.engines.temporal.workflow import JobWorkflow
+from cpa.engines.temporal.writer import GroupWriter
+from cpa.errors import BadInput, Conflict, CPAError, InternalError, Unavailable
+from cpa.orchestrator.orchestrator import Orchestrator
+from cpa.ports.clock import Clock
+from cpa.ports.engine import LiveUpdate, Outcome, Receipt, Submission
+from cpa.ports.nonces import Nonce
+from cpa.ports.steps import StepBatch, StepStore
+from cpa.ports.transport import Attempt
+
+LOOK = 5.0
+"""Seconds between looks at whether the server is there."""
+_MANY = 10_000
+"""Most submissions in one call."""
+_STARTS = 100
+"""Starts under way at the same time."""
+_TRIES = 5
+"""How often a job is looked at anew that ended or was opened just then."""
+KEEP_NONCES = 600_000
+"""Milliseconds a nonce is kept beyond its end, for a clock that is set back."""
+_LAST_BREATH = 0.3
+"""Seconds the library needs in peace before the process may end."""
+
+
+class TemporalEngine(Reading):
+    """Use as `async with TemporalEngine(...) as engine`. Leaving it stops working here; jobs go on elsewhere, or
+    with the next process. Store and connection belong to the caller.
+
+    `new_id` draws job ids, `chance` random bytes for the salts of personal fields. All workers of one `queue` share
+    one store.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        queue: str,
+        store: StepStore,
+        orchestrator: Orchestrator,
+        clock: Clock,
+        new_id: Callable[[], str],
+        *,
+        chance: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        super().__init__(store)
+        self.client, self._queue = client, queue
+        self._orchestrator, self._clock, self._new_id, self._chance = orchestrator, clock, new_id, chance
+        self._inbox = Inbox(store, self.read)
+        self._opening = Keyed[Key]()
+        self._group = asyncio.TaskGroup()
+        self._writer = GroupWriter(store)
+        self._gateway = Gateway(client, self._group, new_id, self._gone)
+        self._publisher = Publisher(
+            store,
+            self._writer,
+            orchestrator,
+            self.read,
+            self.committed,
+            self._sealed,
+            self._gateway.send,
+        )
+        self._draining = False
+        self._silent: CPAError | None = None
+        self._worker: Worker | None = None
+        self._starts = asyncio.Semaphore(_STARTS)
+        orchestrator.connect(self._publisher.report, self._progress)
+
+    async def __aenter__(self) -> TemporalEngine:
+        worker = Worker(
+            self.client,
+            task_queue=self._queue,
+            workflows=[JobWorkflow],
+            activities=[self._publisher.publish],
+            # What runs in a workflow is the core, whose purity is proved otherwise; a sandbox would load it anew
+            # for every job.
+            workflow_runner=UnsandboxedWorkflowRunner(),
+            max_concurrent_activities=200,
+        )
+        await self._group.__aenter__()
+        self._loops = [
+            self._group.create_task(self._writer.run()),
+            self._group.create_task(self._orchestrator.run()),
+            self._group.create_task(self._look()),
+        ]
+        await worker.__aenter__()
+        self._worker = worker
+        self._loops.append(
+            self._group.create_task(recovery.run(self.read, self.store, self._publisher, self._orchestrator))
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._draining = True
+        self.watchers.close()
+        await self._stop_working()
+        await self._gateway.flush(LOOK)
+        self._gateway.close()
+        for loop in self._loops:
+            loop.cancel()
+        try:
+            await self._group.__aexit__(None, None, None)
+        finally:
+            self.close()
+            await asyncio.sleep(_LAST_BREATH)
+
+    async def _stop_working(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.shutdown()
+
+    # -- port: changing ------------------------------------------------------------------------------------
+
+    @property
+    def trouble(self) -> CPAError | None:
+        return self._gateway.trouble or self._silent
+
+    @property
+    def aside(self) -> int:
+        return len(self._publisher.troubled)
+
+    async def submit(self, submission: Submission) -> Receipt:
+        """See `ports.engine`."""
+        if self._draining:
+            raise Unavailable("the scheduler is stopping", remedy="submit again after the restart")
+        tenant, dedupe = submission.tenant, submission.dedupe
+        async with self._inbox.unused(tenant, submission.nonce):
+            if not dedupe:
+                return await self._start(submission, submission.job or self._new_id())
+            async with self._inbox.once(tenant, submission.sender, dedupe) as known:
+                if known is not None:
+                    await self._remember(tenant, "", None, submission.nonce)
+                    return repeated(dedupe, submission.body_digest, *known)
+                # The same key leads to the same id: a start that was accepted is known again, whatever the
+                # store has heard of it.
+                job = submission.job or str(derived_id(tenant, submission.sender, dedupe, "job"))
+                return await self._start(submission, job)
+
+    async def recall(self, tenant: str, sender: str, dedupe: str, body_digest: str) -> Receipt | None:
+        known = await self.read(self.store.accepted, tenant, sender, dedupe)
+        return None if known is None else repeated(dedupe, body_digest, *known)
+
+    async def submit_many(self, submissions: Sequence[Submission]) -> list[Receipt]:
+        if len(submissions) > _MANY:
+            raise BadInput(
+                "too many jobs in one call",
+                field="jobs",
+                value=len(submissions),
+                remedy=f"submit at most {_MANY} at a time",
+            )
+        return await asyncio.gather(*map(self.submit, submissions))
+
+    async def send(
+        self,
+        tenant: str,
+        job: str,
+        event: Event | None,
+        *,
+        message: tuple[str, str] | None = None,
+        nonce: Nonce | None = None,
+    ) -> Outcome:
+        async with self._inbox.unused(tenant, nonce):
+            if message is None:
+                return await self._send(tenant, job, event, None, nonce)
+            async with self._inbox.once(tenant, *message) as known:
+                if known is None:
+                    return await self._send(tenant, job, event, message, nonce)
+                head = (await self.load(tenant, job)).head
+                await self._remember(tenant, job, None, nonce)
+                return Outcome(False, head.number, "duplicate")
+
+    async def remember(
+        self, tenant: str, *, message: tuple[str, str] | None = None, nonce: Nonce | None = None
+    ) -> bool:
+        async with self._inbox.unused(tenant, nonce):
+            if message is None:
+                await self._remember(tenant, "", None, nonce)
+                return True
+            async with self._inbox.once(tenant, *message) as known:
+                await self._remember(tenant, "", message if known is None else None, nonce)
+                return known is None
+
+    async def cancel(self, tenant: str, job: str, *, by: str, reason: str = "") -> Outcome:
+        return await self.send(tenant, job, CancelRequested(time=0, by=by, reason=reason))
+
+    async def retry(self, tenant: str, job: str, *, by: str) -> Outcome:
+        return await self.reopen(tenant, job, JobReopened(time=0, by=by))
+
+    async def reopen(self, tenant: str, job: str, event: JobReopened) -> Outcome:
+        state = await self.load(tenant, job)
+        if state.head.status.ended:
+            check_whole(state, (await self.read(self.store.events, tenant, job, 0, 1))[0].event)
+        told = await self._told((tenant, job), self._sealed(with_pages(state, event)))
+        if not told.changed:
+            raise not_reopened(await self.load(tenant, job), told.reason)
+        return Outcome(True, told.number)
+
+    async def drain(self, timeout: float) -> None:
+        self._draining = True
+        await self._stop_working()
+        await self._orchestrator.idle(timeout)
+        await self._gateway.flush(timeout)
+
+    # -- starting ------------------------------------------------------------------------------------------
+
+    async def _start(self, submission: Submission, job: str) -> Receipt:
+        key, now = (submission.tenant, job), self._clock.now_ms()
+        event = JobSubmitted(
+            time=now,
+            tenant=submission.tenant,
+            job=job,
+            spec=digest_of(submission.spec),
+            tasks=len(submission.spec.tasks),
+            priority=submission.priority,
+            due=submission.due,
+            start=submission.not_before <= now,
+            logic=LOGIC,
+        )
+        message = (submission.sender, submission.dedupe) if submission.dedupe else None
+        fact = Fact(event, message=message, digest=submission.body_digest, nonce=submission.nonce)
+        begin = JobInput(
+            spec=submission.spec,
+            head=JobHead(*key, now),
+            start=0 if event.start else submission.not_before,
+            inbox=(fact,),
+        )
+        if not await self._begin(key, begin, again=False):
+            return await self._began(submission, key)
+        head = await self.stored(key, 1)
+        return Receipt(job, head.created, head.status)
+
+    async def _began(self, submission: Submission, key: Key) -> Receipt:
+        """A job of this id is there: by the same key, whose first answer was lost."""
+        if submission.dedupe:
+            await self.stored(key, 1)
+            known = await self.read(
+                self.store.accepted, submission.tenant, submission.sender, submission.dedupe
+            )
+            if known is not None:
+                return repeated(submission.dedupe, submission.body_digest, *known)
+        raise Conflict("there is a job of this id", field="job", value=key[1], remedy="use a new id")
+
+    async def _begin(self, key: Key, begin: JobInput, *, again: bool) -> bool:
+        """Start an execution; False when there is one already."""
+        policy = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.REJECT_DUPLICATE
+        try:
+            async with self._starts:
+                await self.client.start_workflow(
+                    WORKFLOW,
+                    begin,
+                    id=key[1],
+                    task_queue=self._queue,
+                    id_reuse_policy=policy,
+                    rpc_timeout=PATIENCE,
+                )
+        except WorkflowAlreadyStartedError:
+            return False
+        except RPCError as error:
+            raise trouble(error, self.client) from error
+        return True
+
+    # -- telling -------------------------------------------------------------------------------------------
+
+    async def _send(
+        self,
+        tenant: str,
+        job: str,
+        event: Event | None,
+        message: tuple[str, str] | None,
+        nonce: Nonce | None,
+    ) -> Outcome:
+        if event is None:
+            told = Told(False, (await self.load(tenant, job)).head.number)
+        else:
+            fact = msgspec.structs.replace(self._sealed(event), message=message, nonce=nonce)
+            told = await self._told((tenant, job), fact)
+        if not told.changed:
+            await self._remember(tenant, job, None if told.reason == "duplicate" else message, nonce)
+        return Outcome(told.changed, told.number, told.reason)
+
+    async def _told(self, key: Key, fact: Fact) -> Told:
+        """Give a fact to a job, running or ended; what it changed is in the store by then."""
+        for _ in range(_TRIES):
+            state = await self.load(*key)
+            if state.head.status.ended:
+                told = await self._after_the_end(key, fact)
+            else:
+                told = await self._gateway.tell(key, fact)
+            if told is None:
+                await asyncio.sleep(0.05)
+                continue
+            if told.changed:
+                await self.stored(key, told.number)
+            return told
+        raise InternalError(
+            f"job {key[1]} has no workflow that runs",
+            field="job",
+            value=key[1],
+            remedy="look at the Temporal server: was its workflow terminated, or does it lack a worker?",
+        )
+
+    async def _after_the_end(self, key: Key, fact: Fact) -> Told | None:
+        """What an ended job makes of the fact; where that is something, in an execution of its own. None when
+        somebody opened it just then."""
+        async with self._opening.of(key):
+            state = await self.load(*key)
+            if not state.head.status.ended:
+                return None
+            decision = decide(state, msgspec.structs.replace(fact.event, time=state.head.time))
+            if decision.changes is None:
+                return Told(False, state.head.number, decision.reason)
+            begin = JobInput(
+                spec=state.spec, head=state.head, tasks=tuple(state.tasks.values()), inbox=(fact,)
+            )
+            if not await self._begin(key, begin, again=True):
+                # The last execution has not quite ended, or another process opened the next one.
+                return await self._gateway.tell(key, fact)
+            await self.stored(key, state.head.number + 1)
+            return Told(True, state.head.number + 1)
+
+    async def _remember(
+        self, tenant: str, job: str, message: tuple[str, str] | None, nonce: Nonce | None
+    ) -> None:
+        """Durable on return; for what no step of a job carries."""
+        batch, now = StepBatch(), self._clock.now_ms()
+        if message is not None:
+            batch.inbox.append((tenant, *message, job, "", now))
+        if nonce is not None:
+            batch.nonces.append((tenant, nonce.key, nonce.value, nonce.expires))
+            batch.expired = now - KEEP_NONCES
+        if not batch.empty:
+            await self._writer.store(batch)
+
+    def _sealed(self, event: Event) -> Fact:
+        """The event as it can be stored, with the salt it will be stored with. InvalidDocument as `storable`."""
+        salt = self._chance(MIN_SALT) if type(event) in PERSONAL else b""
+        try:
+            if doubtful(seal(event, salt)):
+                event = storable(event)
+        except UNSTORABLE:
+            event = storable(event)
+        return Fact(event, salt.hex())  # type: ignore[arg-type]  # all events are of the union
+
+    def _gone(self, key: Key, fact: Fact) -> None:
+        """A fact for which there is no job any more."""
+        if isinstance(fact.event, AgentChosen):
+            self._orchestrator.withdrawn(*key, fact.event)
+
+    # -- beside it -----------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        """Know whether the server is there also while nobody calls it."""
+        while True:
+            try:
+                await check(self.client)
+                self._silent = None
+            except CPAError as error:
+                self._silent = error
+            await asyncio.sleep(LOOK)
+
+    def _progress(self, attempt: Attempt, task: str, share: float, message: str) -> None:
+        self.show(attempt.tenant, attempt.job, LiveUpdate(attempt.job, task, attempt.epoch, share, message))

@@ -1,0 +1,167 @@
+"""Facts on their way into running workflows, in order per job and in batches.
+
+While one call is under way the job's next facts gather, so one job never has more than one call open: the server
+takes ten updates at a time and ten thousand signals in all, and a batch costs as much history as one fact. What an
+agent said is kept until the server has it, however long that takes; who waits for an outcome is told after a while
+that the server does not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+from temporalio.client import Client, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from cpa.engines.temporal.connection import PATIENCE, trouble
+from cpa.engines.temporal.values import FACTS, TELL, UNCHANGED, Fact, Told
+from cpa.errors import BadInput, CPAError, Unavailable
+
+log = structlog.get_logger(__name__)
+Key = tuple[str, str]
+"""(tenant, job id)"""
+MOST = 200
+"""Facts in one call."""
+PAUSE = 1.0
+"""Seconds between tries while the server does not answer."""
+WAIT = 15.0
+"""Seconds after which who waits for an outcome is told that there is none."""
+
+
+@dataclass(slots=True, eq=False)
+class _Sent:
+    fact: Fact
+    outcome: asyncio.Future[Told | None] | None = None
+
+
+@dataclass(slots=True)
+class _Line:
+    waiting: deque[_Sent] = field(default_factory=deque)
+    task: asyncio.Task[None] | None = None
+
+
+class Gateway:
+    """`gone` is told of facts whose job has no workflow that runs. `new_id` draws ids of updates."""
+
+    def __init__(
+        self,
+        client: Client,
+        group: asyncio.TaskGroup,
+        new_id: Callable[[], str],
+        gone: Callable[[Key, Fact], None],
+    ) -> None:
+        self._client, self._group, self._new_id, self._gone = client, group, new_id, gone
+        self._lines: dict[Key, _Line] = {}
+        self.trouble: CPAError | None = None
+        """Why the last call failed; None when it did not."""
+
+    def send(self, key: Key, fact: Fact) -> None:
+        """Take a fact that nobody waits for. Never blocks."""
+        self._join(key, _Sent(fact))
+
+    async def tell(self, key: Key, fact: Fact) -> Told | None:
+        """What came of the fact; None when no workflow of this job runs. `Unavailable` after a while without
+        an answer: then the fact may still arrive."""
+        sent = _Sent(fact, asyncio.get_running_loop().create_future())
+        assert sent.outcome is not None
+        self._join(key, sent)
+        try:
+            async with asyncio.timeout(WAIT):
+                return await sent.outcome
+        except TimeoutError:
+            line = self._lines.get(key)
+            if line is not None and sent in line.waiting:
+                line.waiting.remove(sent)
+            raise self.trouble or Unavailable(
+                "no worker took this up in time", remedy="try again: what was taken already counts once"
+            ) from None
+
+    async def flush(self, seconds: float) -> None:
+        """Return once everything is on the server, or after so many seconds."""
+        tasks = [line.task for line in self._lines.values() if line.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
+    def close(self) -> None:
+        """Give up on what the server did not take: it is open in the store, and found there again."""
+        for line in list(self._lines.values()):
+            if line.task is not None:
+                line.task.cancel()
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    def _join(self, key: Key, sent: _Sent) -> None:
+        line = self._lines.setdefault(key, _Line())
+        line.waiting.append(sent)
+        if line.task is None:
+            line.task = self._group.create_task(self._drain(key, line))
+
+    async def _drain(self, key: Key, line: _Line) -> None:
+        try:
+            while line.waiting:
+                batch = [line.waiting.popleft() for _ in range(min(len(line.waiting), MOST))]
+                await self._deliver(key, batch)
+        finally:
+            line.task = None
+            if not line.waiting:
+                self._lines.pop(key, None)
+
+    async def _deliver(self, key: Key, batch: list[_Sent]) -> None:
+        """Until the server has it, or has nobody to give it to. The same call counts once."""
+        call = self._new_id()
+        while True:
+            try:
+                told = await self._call(key[1], call, batch)
+            except RPCError as error:
+                why = trouble(error, self._client)
+                if error.status is not RPCStatusCode.NOT_FOUND or isinstance(why, BadInput):
+                    await self._fail(why)
+                    continue
+                told = [None] * len(batch)
+            self.trouble = None
+            self._settle(key, batch, told)
+            return
+
+    def _settle(self, key: Key, batch: list[_Sent], told: list[Told | None]) -> None:
+        for sent, outcome in zip(batch, told, strict=True):
+            if sent.outcome is None:
+                if outcome is None:
+                    self._gone(key, sent.fact)
+            elif not sent.outcome.done():
+                sent.outcome.set_result(outcome)
+
+    async def _call(self, job: str, call: str, batch: list[_Sent]) -> list[Told | None]:
+        handle = self._client.get_workflow_handle(job)
+        facts = [sent.fact for sent in batch]
+        if all(sent.outcome is None for sent in batch):
+            await handle.signal(FACTS, facts, rpc_timeout=PATIENCE)
+            return [_TAKEN] * len(batch)
+        try:
+            told: list[Told | None] = await handle.execute_update(
+                TELL, facts, id=call, result_type=list[Told], rpc_timeout=PATIENCE
+            )
+            return told
+        except WorkflowUpdateFailedError as error:
+            cause = error.cause
+            if isinstance(cause, ApplicationError) and cause.type == UNCHANGED:
+                number, reasons = cause.details
+                return [Told(False, number, reason) for reason in reasons]
+            # The workflow ended before it came to these.
+            return [None] * len(batch)
+        except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            raise RPCError("no worker took it up in time", RPCStatusCode.DEADLINE_EXCEEDED, b"") from error
+
+    async def _fail(self, why: CPAError) -> None:
+        if self.trouble is None:
+            log.warning("server_silent", error=str(why))
+        self.trouble = why
+        await asyncio.sleep(PAUSE)
+
+
+_TAKEN = Told(True, 0)
+"""Of a signal: the server has it, nobody asks what came of it."""

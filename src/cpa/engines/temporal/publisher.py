@@ -1,0 +1,318 @@
+"""The activity `publish`: a job's steps into the store, then what they command to the orchestrator.
+
+What is written is keyed by job and event number, so a publication may come any number of times and counts once.
+This process keeps a copy of each job it published lately; it decides each step again, and must come to what the
+workflow came to. Commands are carried out only after their steps stand in the store. What is answered at once goes
+back with the activity's result, everything else through the gateway.
+
+A publication that comes again, after a crash or because its result was lost, finds its steps stored. Then all that
+is open is looked at: an answer given before is given again, an attempt whose agent is gone is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from cpa.core.audit import seal
+from cpa.core.commands import CancelAttempt, Command, DispatchTask, RequestTask, VerifyTask
+from cpa.core.events import (
+    AgentChosen,
+    DispatchDeferred,
+    Event,
+    JobSubmitted,
+    LeaseLost,
+    TaskVerified,
+)
+from cpa.core.job import Changes, JobHead, JobState
+from cpa.core.machine import decide
+from cpa.engines.graphs import Graphs
+from cpa.engines.keyed import Keyed
+from cpa.engines.stored import rebuilt
+from cpa.engines.temporal.values import PUBLISH, STALE, Fact, Publication, Published, Step, effect_of
+from cpa.engines.temporal.writer import GroupWriter
+from cpa.errors import InternalError, NotFound
+from cpa.orchestrator.orchestrator import Orchestrator
+from cpa.ports.steps import JobRows, StepBatch, StepStore
+
+log = structlog.get_logger(__name__)
+Key = tuple[str, str]
+"""(tenant, job id)"""
+_WORK = (DispatchTask, RequestTask, CancelAttempt, VerifyTask)
+"""What somebody has to do; the rest only waits."""
+Read = Callable[..., Awaitable[Any]]
+"""Runs a blocking read of the store in a thread."""
+
+
+@dataclass(slots=True)
+class Copy:
+    """A job as the store has it, and what this process did about its open commands."""
+
+    job: JobState
+    begun: set[str] = field(default_factory=set)
+    """Keys of open commands carried out by this process."""
+    said: dict[str, Fact] = field(default_factory=dict)
+    """What came of them, by key, until the store has it too."""
+    ahead: bool = False
+    """The store may not have all of it: it is to be read again."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One publication on its way into the store."""
+
+    rows: JobRows
+    part: StepBatch
+    commands: list[Command] = field(default_factory=list)
+    closed: list[tuple[Event, tuple[str, ...]]] = field(default_factory=list)
+    unchosen: list[AgentChosen] = field(default_factory=list)
+    rested: bool = False
+    """Nothing of it runs any more."""
+
+
+class Publisher:
+    def __init__(
+        self,
+        store: StepStore,
+        writer: GroupWriter,
+        orchestrator: Orchestrator,
+        read: Read,
+        committed: Callable[[StepBatch], None],
+        sealed: Callable[[Event], Fact],
+        send: Callable[[Key, Fact], None],
+        *,
+        keep: int = 2_000,
+    ) -> None:
+        """`committed` is told what is durable now; `sealed` makes facts of events; `send` takes those that nobody
+        waits for."""
+        self._store, self._writer, self._orchestrator = store, writer, orchestrator
+        self._read, self._committed, self._sealed, self._send = read, committed, sealed, send
+        self._copies: OrderedDict[Key, Copy] = OrderedDict()
+        self._keep = keep
+        self._graphs = Graphs()
+        self._alone = Keyed[Key]()
+        self._baskets: dict[Key, list[Fact]] = {}
+        self.troubled: set[Key] = set()
+        """Jobs whose steps could not be published when that was tried last."""
+
+    # -- publishing ----------------------------------------------------------------------------------------
+
+    @activity.defn(name=PUBLISH)
+    async def publish(self, publication: Publication) -> Published:
+        key = (publication.tenant, publication.job)
+        async with self._alone.of(key):
+            try:
+                published = await self._publish(key, publication)
+            except BaseException as error:
+                if (copy := self._copies.get(key)) is not None:
+                    copy.ahead = True
+                self.troubled.add(key)
+                log.warning("not_published", job=publication.job, error=str(error))
+                raise
+            self.troubled.discard(key)
+            return published
+
+    async def _publish(self, key: Key, publication: Publication) -> Published:
+        copy = await self._copy(key, publication)
+        before = copy.job.head.number
+        batch = self._decided(copy.job, publication)
+        if batch.rows.events:
+            await self._keep_new(batch.part)
+            await self._writer.store(batch.part)
+            self._committed(batch.part)
+        elif publication.steps:
+            await self._check_known(key, publication.steps[-1])
+        basket = self._baskets[key] = []
+        try:
+            for choice in (*publication.refused, *batch.unchosen):
+                self._orchestrator.withdrawn(*key, choice)
+            self._follow(copy, batch)
+            if publication.steps and publication.steps[0].number <= before:
+                self._revive(copy)
+            # Who is quick answers within this turn of the loop.
+            await asyncio.sleep(0)
+        finally:
+            del self._baskets[key]
+        return Published(tuple(basket))
+
+    async def _copy(self, key: Key, publication: Publication) -> Copy:
+        steps = publication.steps
+        first = steps[0].number if steps else 0
+        copy = self._copies.get(key)
+        if copy is None or copy.ahead or copy.job.head.number + 1 < first:
+            job = await self._stored(key, publication)
+            if copy is None:
+                copy = Copy(job)
+            copy.job, copy.ahead = job, False
+            if job.head.number + 1 < first:
+                raise InternalError(
+                    f"job {key[1]} has {job.head.number} events, and {first} is to be its next"
+                )
+            self._copies[key] = copy
+            if len(self._copies) > self._keep:
+                self._evict()
+        self._copies.move_to_end(key)
+        return copy
+
+    async def _stored(self, key: Key, publication: Publication) -> JobState:
+        try:
+            return rebuilt(await self._read(self._store.load, *key))
+        except NotFound:
+            if publication.spec is None:
+                raise
+            graph, _, _ = self._graphs.of(publication.spec)
+            return JobState(JobHead(*key, publication.steps[0].fact.event.time), graph)
+
+    def _decided(self, job: JobState, publication: Publication) -> _Batch:
+        """Work the steps into the copy that the store does not have."""
+        key, before = (publication.tenant, publication.job), job.head
+        rows = JobRows(before, job.spec, before.status if before.number else None)
+        batch = _Batch(rows, StepBatch())
+        for step in publication.steps:
+            if step.number <= job.head.number:
+                continue
+            event = step.fact.event
+            decision = decide(job, event)
+            if decision.changes is None or effect_of(decision) != step.effect:
+                raise InternalError(
+                    f"event {step.number} of job {key[1]} leads to something else here than in its workflow",
+                    remedy="run workers of one version only",
+                )
+            job.apply(decision.changes, decision.commands)
+            rows.record(
+                event, seal(event, bytes.fromhex(step.fact.salt)), decision.changes, decision.commands
+            )
+            self._note(batch, key, step, decision.changes, decision.commands)
+        if rows.events:
+            batch.part.jobs[key] = rows
+            batch.rested = bool(before.busy) and not job.head.busy
+        return batch
+
+    def _note(
+        self, batch: _Batch, key: Key, step: Step, changes: Changes, commands: tuple[Command, ...]
+    ) -> None:
+        fact, event = step.fact, step.fact.event
+        batch.commands += commands
+        if changes.closed:
+            batch.closed.append((event, changes.closed))
+        if isinstance(event, AgentChosen) and not isinstance(commands[0], RequestTask):
+            # It is not to be done like that: people are asked anew.
+            batch.unchosen.append(event)
+        if isinstance(event, JobSubmitted):
+            _, spec, digest = self._graphs.of(batch.rows.spec)
+            batch.part.specs.append((*key, digest, spec))
+        if fact.message is not None:
+            batch.part.inbox.append((key[0], *fact.message, key[1], fact.digest, event.time))
+        if fact.nonce is not None:
+            batch.part.nonces.append((key[0], fact.nonce.key, fact.nonce.value, fact.nonce.expires))
+
+    async def _keep_new(self, part: StepBatch) -> None:
+        """What is remembered of messages already stays as it is: it must not keep a job from being stored."""
+        accepted, spent = self._store.accepted, self._store.spent
+        part.inbox = [row for row in part.inbox if await self._read(accepted, *row[:3]) is None]
+        part.nonces = [row for row in part.nonces if not await self._read(spent, *row[:3])]
+
+    async def _check_known(self, key: Key, last: Step) -> None:
+        """What the store has already must be this very step, and not one of another execution."""
+        sealed = seal(last.fact.event, bytes.fromhex(last.fact.salt))
+        stored = await self._read(self._store.events, *key, last.number - 1, 1)
+        if not stored or stored[0].body != sealed.body:
+            raise ApplicationError(
+                f"job {key[1]} went on in another execution", type=STALE, non_retryable=True
+            )
+
+    # -- carrying out --------------------------------------------------------------------------------------
+
+    def _follow(self, copy: Copy, batch: _Batch) -> None:
+        """What follows from steps that are durable now."""
+        job = copy.job
+        for event, keys in batch.closed:
+            for key in keys:
+                copy.begun.discard(key)
+                copy.said.pop(key, None)
+            self._orchestrator.closed(job, event, keys)
+        for command in batch.commands:
+            if command.key in job.open:
+                self._perform(copy, command)
+            elif isinstance(command, RequestTask):
+                self._orchestrator.unsent(job, command)
+        if job.head.status.ended:
+            if batch.rows.events:
+                self._orchestrator.job_ended(job)
+        elif batch.rested:
+            self._orchestrator.job_idle(job.head.tenant, job.head.id)
+
+    def _perform(self, copy: Copy, command: Command) -> None:
+        job, key = copy.job, (copy.job.head.tenant, copy.job.head.id)
+        if isinstance(command, _WORK):
+            copy.begun.add(command.key)
+        if isinstance(command, DispatchTask):
+            choice = self._orchestrator.choose(job, command)
+            if choice is not None:
+                self.report(*key, choice)
+        elif isinstance(command, RequestTask | CancelAttempt) and not self._orchestrator.known(
+            key[0], command.agent
+        ):
+            reason = "the process was restarted"
+            lost = LeaseLost(time=0, task=command.task, epoch=command.epoch, reason=reason)
+            self.report(*key, lost)
+        else:
+            self._orchestrator.perform(job, command)
+
+    def _revive(self, copy: Copy) -> None:
+        """Whatever is open, and nobody here works on: it was begun by another process, or never."""
+        key = (copy.job.head.tenant, copy.job.head.id)
+        for command in list(copy.job.open.values()):
+            if (said := copy.said.get(command.key)) is not None:
+                self._hand_in(key, said)
+            elif command.key not in copy.begun and isinstance(command, _WORK):
+                if isinstance(command, RequestTask | CancelAttempt):
+                    self._orchestrator.resume(copy.job, command)
+                self._perform(copy, command)
+
+    async def revive(self, key: Key) -> None:
+        """After a start: go on with a job of which something is open in the store."""
+        async with self._alone.of(key):
+            copy = self._copies.get(key)
+            if copy is None:
+                copy = self._copies[key] = Copy(rebuilt(await self._read(self._store.load, *key)))
+            self._revive(copy)
+
+    def report(self, tenant: str, job: str, event: Event) -> None:
+        """Take what a part of this process found. Never blocks."""
+        key = (tenant, job)
+        fact = self._sealed(event)
+        copy = self._copies.get(key)
+        if copy is not None:
+            copy.said.update((about, fact) for about in _commands(fact.event) if about in copy.job.open)
+        self._hand_in(key, fact)
+
+    def _hand_in(self, key: Key, fact: Fact) -> None:
+        basket = self._baskets.get(key)
+        if basket is None:
+            self._send(key, fact)
+        else:
+            basket.append(fact)
+
+    def _evict(self) -> None:
+        """Forget jobs that nobody here works on."""
+        idle = [key for key, copy in self._copies.items() if not (copy.begun or key in self._alone)]
+        for key in idle[: len(self._copies) - self._keep]:
+            del self._copies[key]
+
+
+def _commands(event: Event) -> tuple[str, ...]:
+    """Keys of the command that an event answers; one of them."""
+    place = f"{getattr(event, 'task', -1)}:{getattr(event, 'epoch', -1)}"
+    if isinstance(event, AgentChosen | DispatchDeferred):
+        return (f"dispatch:{place}",)
+    if isinstance(event, TaskVerified):
+        return (f"verify:{place}",)
+    return (f"request:{place}", f"cancel:{place}")

@@ -1,0 +1,126 @@
+"""The reading half of the engine on Temporal: what its workflows' publications brought into the store.
+
+Who waits for something to be stored is woken by this process's own publications.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from cpa.core.job import JobHead, JobState, JobStatus, Snapshot
+from cpa.engines.stored import rebuilt
+from cpa.engines.watchers import Key, Watchers
+from cpa.errors import NotFound, Unavailable
+from cpa.ports.engine import JobPage, LiveUpdate, StoredEvent
+from cpa.ports.steps import StepBatch, StepStore
+
+T = TypeVar("T")
+PATIENCE = 15.0
+"""Seconds after which who waits for the store is told."""
+
+
+class Reading:
+    """The methods of `ports.engine.Engine` that change nothing."""
+
+    def __init__(self, store: StepStore) -> None:
+        self.store = store
+        self.watchers = Watchers()
+        self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-load")
+        self._numbers: dict[Key, list[tuple[int, asyncio.Future[JobHead]]]] = {}
+
+    def close(self) -> None:
+        self._readers.shutdown()
+
+    def show(self, tenant: str, job: str, update: LiveUpdate) -> None:
+        self.watchers.live((tenant, job), update)
+
+    async def query(self, tenant: str, job: str) -> Snapshot:
+        return (await self.load(tenant, job)).snapshot()
+
+    async def wait(self, tenant: str, job: str, timeout: float) -> JobHead:
+        ending = asyncio.ensure_future(self.watchers.end((tenant, job), timeout))
+        try:
+            head = (await self.load(tenant, job)).head
+            if head.status.ended:
+                return head
+            return await ending or (await self.load(tenant, job)).head
+        finally:
+            ending.cancel()
+
+    async def list(
+        self, tenant: str, *, status: JobStatus | None = None, limit: int = 50, offset: int = 0
+    ) -> JobPage:
+        jobs, total = await self.read(self.store.page, tenant, status, limit, offset)
+        return JobPage(tuple(jobs), total)
+
+    async def events(
+        self, tenant: str, job: str, *, after: int = 0, limit: int = 1000
+    ) -> tuple[StoredEvent, ...]:
+        await self.load(tenant, job)
+        return await self.read(self.store.events, tenant, job, after, limit)
+
+    async def follow(
+        self, tenant: str, job: str, *, after: int = 0
+    ) -> AsyncIterator[StoredEvent | LiveUpdate]:
+        with self.watchers.follow((tenant, job)) as follower:
+            while True:
+                follower.clear()
+                head = (await self.load(tenant, job)).head
+                for stored in await self.read(self.store.events, tenant, job, after, 1000):
+                    after = stored.number
+                    yield stored
+                for update in follower.take():
+                    yield update
+                if (head.status.ended and after >= head.number) or self.watchers.closed:
+                    return
+                if after >= head.number:
+                    await follower.wait()
+
+    async def read(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run a blocking read of the store in the reading thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
+
+    async def load(self, tenant: str, job: str) -> JobState:
+        """The job as the store has it."""
+        return rebuilt(await self.read(self.store.load, tenant, job))
+
+    async def stored(self, key: Key, number: int) -> JobHead:
+        """The job's head once the store has this event of it. `Unavailable` when that takes long: it is on the
+        server all the same."""
+        future: asyncio.Future[JobHead] = asyncio.get_running_loop().create_future()
+        waiting = self._numbers.setdefault(key, [])
+        waiting.append((number, future))
+        try:
+            head = await self._head(key)
+            if head is not None and head.number >= number:
+                return head
+            async with asyncio.timeout(PATIENCE):
+                return await future
+        except TimeoutError:
+            raise Unavailable(
+                f"the Temporal server has this for job {key[1]}, and no worker stored it within {PATIENCE:g} s",
+                field="job",
+                value=key[1],
+                remedy="look into the log of the workers; the job goes on by itself",
+            ) from None
+        finally:
+            waiting.remove((number, future))
+            if not waiting:
+                self._numbers.pop(key, None)
+
+    async def _head(self, key: Key) -> JobHead | None:
+        try:
+            return (await self.load(*key)).head
+        except NotFound:
+            return None
+
+    def committed(self, batch: StepBatch) -> None:
+        """This is durable now: wake who waits for it."""
+        self.watchers.committed(batch)
+        for key, rows in batch.jobs.items():
+            for number, future in self._numbers.get(key, ()):
+                if rows.head.number >= number and not future.done():
+                    future.set_result(rows.head)

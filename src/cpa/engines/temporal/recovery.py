@@ -1,0 +1,43 @@
+"""After a start: what is open in the store and was given to an earlier life of a worker is gone on with.
+
+Publications that were under way come again by themselves. What was published and waits for an answer does not: an
+attempt with a part of a process that has ended is lost, one with an agent of its own is asked for again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from cpa.engines.temporal.publisher import Publisher, Read
+from cpa.errors import CPAError, NotFound
+from cpa.orchestrator.orchestrator import Orchestrator
+from cpa.ports.steps import StepStore, Unreadable
+
+log = structlog.get_logger(__name__)
+_KINDS = ("request_task", "cancel_attempt", "dispatch_task", "verify_task")
+_PAGE = 200
+_PAUSE = 2.0
+
+
+async def run(read: Read, store: StepStore, publisher: Publisher, orchestrator: Orchestrator) -> None:
+    """Go once through all jobs that have something open."""
+    after = ("", "")
+    while True:
+        try:
+            page = await read(store.open_jobs, _KINDS, after, _PAGE)
+        except CPAError as error:
+            log.error("store_unreadable", error=str(error))
+            await asyncio.sleep(_PAUSE)
+            continue
+        if not page:
+            break
+        for key in page:
+            try:
+                await publisher.revive(tuple(key))
+            except (NotFound, Unreadable) as error:
+                publisher.troubled.add(tuple(key))
+                log.error("job_set_aside", job=key[1], error=str(error))
+        after = page[-1]
+    orchestrator.recovered()

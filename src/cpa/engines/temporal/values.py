@@ -1,0 +1,108 @@
+"""What crosses between the workflow, its activity and the gateway: the core's own values, as msgspec JSON.
+
+Stored in histories, so these forms only grow by fields with defaults.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from cpa.core.commands import AnyCommand
+from cpa.core.events import AgentChosen, AnyEvent
+from cpa.core.job import Decision, JobHead, JobSpec, TaskRun
+from cpa.ports.nonces import Nonce
+
+WORKFLOW = "cpa.job"
+FACTS = "facts"
+"""Signal: facts that nobody waits for."""
+TELL = "tell"
+"""Update: facts whose outcome somebody waits for."""
+PUBLISH = "cpa.publish"
+"""Activity: steps into the store, commands to the orchestrator."""
+UNCHANGED = "unchanged"
+"""Type of the refusal of an update that would change nothing."""
+STALE = "stale_start"
+"""Type of the failure of an execution that began from an old state of its job."""
+
+
+class Fact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An event on its way into a job, with all that is drawn by chance: replay must find it again."""
+
+    event: AnyEvent
+    salt: str = ""
+    """Of the digests of its personal fields, hexadecimal."""
+    message: tuple[str, str] | None = None
+    """(sender, id) of the message it came with."""
+    digest: str = ""
+    """Of the message's body."""
+    nonce: Nonce | None = None
+
+
+class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A fact that changed the job; its event has its time."""
+
+    number: int
+    fact: Fact
+    effect: str = ""
+    """Digest of what it changed and commanded: whoever takes the step must come to the same."""
+
+
+class JobInput(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """What an execution begins with: a new job, a job to be reopened, or the rest of the execution before."""
+
+    spec: JobSpec
+    head: JobHead
+    tasks: tuple[TaskRun, ...] = ()
+    commands: tuple[AnyCommand, ...] = ()
+    due: dict[str, int] = {}
+    """When the timers of open commands fire, by key; milliseconds since 1970 UTC."""
+    start: int = 0
+    """When a postponed job may start; 0 is not postponed."""
+    steps: tuple[Step, ...] = ()
+    """Decided, and not published yet."""
+    inbox: tuple[Fact, ...] = ()
+    """Not decided yet."""
+    seen: tuple[tuple[str, str], ...] = ()
+    """Messages of the execution before."""
+
+
+class Publication(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """Steps of one job, in order, for the store and for those who carry out what follows."""
+
+    tenant: str
+    job: str
+    spec: JobSpec | None = None
+    """With the first step of a job."""
+    steps: tuple[Step, ...] = ()
+    refused: tuple[AgentChosen, ...] = ()
+    """Choices of agents that changed nothing: their slots are free again."""
+
+
+class Published(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    facts: tuple[Fact, ...] = ()
+    """What was answered at once."""
+
+
+class Told(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What became of a fact; as `ports.engine.Outcome`."""
+
+    changed: bool
+    number: int
+    reason: str = ""
+
+
+class Ended(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The result of an execution, for whoever looks at the server."""
+
+    status: str
+    number: int
+
+
+def effect_of(decision: Decision) -> str:
+    """Digest of what a decision changes and commands."""
+    return hashlib.sha256(_encode(decision.changes) + _encode(decision.commands)).hexdigest()[:16]
+
+
+_encode = msgspec.json.Encoder().encode

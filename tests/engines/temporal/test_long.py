@@ -1,0 +1,57 @@
+"""A job whose history grows long goes on as a new execution, and nothing is lost at the seam."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cpa.core.events import TaskSucceeded
+from cpa.core.job import JobSpec, JobStatus, TaskSpec, TaskStatus
+from tests.contracts.engine import PATIENCE, TENANT, Outside, ended, submitted
+from tests.engines.temporal.world import temporal_life
+from tests.servers.temporal import TemporalServer
+
+WIDE = 60
+LONG = 40
+"""Events after which the server suggests to go on anew."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[TemporalServer]:
+    server = TemporalServer(tmp_path, f"limit.historyCount.suggestContinueAsNew={LONG}")
+    assert server.lasting, "this server has no such setting: build the command line, see CONTRIBUTING"
+    server.start()
+    yield server
+    server.stop()
+
+
+async def test_nothing_is_lost_where_an_execution_follows_another(
+    server: TemporalServer, tmp_path: Path
+) -> None:
+    tasks = [TaskSpec(id=f"t{n}", action="flow.noop") for n in range(WIDE)]
+    join = TaskSpec(id="join", action="flow.noop", needs=tuple(range(WIDE)))
+    outside = Outside()
+    async with temporal_life(server, tmp_path, outside.executors()) as engine:
+        job = await submitted(engine, JobSpec((*tasks, join), max_parallel=2))
+        stale = [
+            asyncio.create_task(
+                engine.send(TENANT, job, TaskSucceeded(time=0, task=n, epoch=9), message=("x", str(n)))
+            )
+            for n in range(30)
+        ]
+        told = await asyncio.wait_for(asyncio.gather(*stale), PATIENCE)
+        done = await ended(engine, job)
+        handle = engine.client.get_workflow_handle(job)
+        first = [each async for each in engine.client.list_workflows(f'WorkflowId = "{job}"')]
+        length = (await handle.describe()).history_length
+
+        assert done.head.status is JobStatus.DONE
+        assert {run.status for run in done.tasks} == {TaskStatus.DONE}
+        assert {run.epoch for run in done.tasks} == {1}
+        assert [each.changed for each in told] == [False] * 30
+        assert len(first) > 2, "it went on more than once"
+        assert length < 3 * LONG
+        assert done.head.number == len(await engine.events(TENANT, job)) == 1 + 2 * (WIDE + 1)
