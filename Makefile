@@ -19,7 +19,7 @@ demo: ## install its parts, listed first; a sentence in, a mail out
 	@scripts/setup-demo.sh
 	@$(RUN) cpa demo $(ARGS)
 
-setup: ## what the tests need: packages, browser, mail server, Redmine
+setup: ## what the tests need: packages, browser, mail server, Redmine, Temporal
 	@scripts/setup-tests.sh
 
 test: setup ## all tests, with times; GROUPS="unit contracts" picks some

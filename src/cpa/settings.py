@@ -45,6 +45,19 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("CPA_DATABASE_URL", "DATABASE_URL", "database_url"),
         description="SQLAlchemy URL of the store; empty means `<data>/cpa.db`.",
     )
+    engine: Literal["local", "temporal"] = Field(
+        default="local",
+        description="What runs the jobs: this process on its store, or a Temporal server (extra `temporal`).",
+    )
+    temporal_address: str = Field(
+        default="127.0.0.1:7233", description="host:port of the Temporal server, with `engine=temporal`."
+    )
+    temporal_namespace: str = Field(default="default", description="Namespace of our jobs on that server.")
+    temporal_queue: str = Field(
+        default="cpa",
+        min_length=1,
+        description="Task queue of our workers on that server: one for each store.",
+    )
     redis_url: str = Field(
         default="",
         validation_alias=AliasChoices("CPA_REDIS_URL", "REDIS_URL", "redis_url"),

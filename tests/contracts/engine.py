@@ -166,6 +166,11 @@ class EngineContract:
             assert (done.head.status, done.tasks[0].result) == (JobStatus.DONE, {"value": "größer"})
             assert done.commands == ()
             assert done.head.created == receipt.created
+            place = await engine.place(TENANT, receipt.job, "a")
+            assert place is not None
+            assert (place.index, place.action, place.ended) == (0, "flow.noop", True)
+            assert place.run == done.tasks[0]
+            assert await engine.place(TENANT, receipt.job, "b") is None
 
     async def test_every_event_is_stored_once_with_its_leaf(self, begin: Begin, outside: Outside) -> None:
         async with begin(outside) as engine:

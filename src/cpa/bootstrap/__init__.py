@@ -25,14 +25,14 @@ from cpa.api.services import Condition, PartHealth
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.audit.log import AuditLog
 from cpa.audit.query import AuditQuery
+from cpa.bootstrap.engine import running
 from cpa.bootstrap.store import StoreFile, is_new, made_beside_others
-from cpa.bootstrap.system import Chance, SystemClock, job_ids
+from cpa.bootstrap.system import SystemClock
 from cpa.bootstrap.wire import Wire, open_wire
 from cpa.config.intents import IntentFile
 from cpa.config.loading import ConfigError, Problem
 from cpa.config.workspace import Workspace, load_workspace
-from cpa.engines.local.engine import LocalEngine
-from cpa.errors import BadInput
+from cpa.errors import BadInput, CPAError
 from cpa.executors import builtin
 from cpa.executors.registry import ExecutorRegistry
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
@@ -41,6 +41,7 @@ from cpa.orchestrator.messages import Messages
 from cpa.orchestrator.planning import Planner
 from cpa.orchestrator.rehearsal import rehearse
 from cpa.ports.artifacts import Artifact, ArtifactStore
+from cpa.ports.engine import Engine
 from cpa.ports.secrets import SecretsManager
 from cpa.ports.signatures import SigningKey, SigningKeys
 from cpa.ports.transport import Attempt
@@ -75,7 +76,7 @@ class Scheduler:
 
     settings: Settings
     workspace: Workspace
-    engine: LocalEngine
+    engine: Engine
     planner: Planner
     messages: Messages
     channels: ChannelDelivery
@@ -110,7 +111,6 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
         stack.push_async_callback(executors.close)
 
         hands: dict[str, AgentRuntime[Attempt]] = {}
-        chance = Chance()
         hasher, keys = _keys(settings, database, clock)
         wire = await stack.enter_async_context(
             open_wire(database, hands, clock, guard, hasher, heartbeat=settings.heartbeat_seconds)
@@ -123,10 +123,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
         )
         # Known before the engine looks at what is open: what agents had, they have still.
         await directory.load()
-        engine = LocalEngine(
-            steps, orchestrator, clock, job_ids(chance), chance=chance, max_running=settings.max_running
-        )
-        await stack.enter_async_context(engine)
+        engine = await stack.enter_async_context(running(settings, steps, orchestrator, clock))
         # Entered last, so that on the way out the attempts end before the engine stops storing their answers.
         await stack.enter_async_context(runtime)
         planner = _planner(settings, workspace, agents)
@@ -293,7 +290,7 @@ def services_of(scheduler: Scheduler) -> ApiServices:
 
     async def store() -> PartHealth:
         if engine.trouble is not None:
-            return PartHealth(Condition.DEGRADED, "the store does not take writes just now")
+            return PartHealth(Condition.DEGRADED, _trouble(scheduler.settings, engine.trouble))
         await database.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
         if (trouble := await asyncio.to_thread(scheduler.store.trouble)) is not None:
             return trouble
@@ -323,6 +320,13 @@ def services_of(scheduler: Scheduler) -> ApiServices:
         ),
         probes={"store": store},
     )
+
+
+def _trouble(settings: Settings, error: CPAError) -> str:
+    """What is wrong, for whoever may ask about health: no path, no address."""
+    if settings.engine == "temporal" and error.field in ("temporal_address", "temporal_namespace"):
+        return "the Temporal server does not answer as it should just now: jobs wait for it"
+    return "the store does not take writes just now"
 
 
 def signing_keys(agents: AgentRegistry) -> SigningKeys:

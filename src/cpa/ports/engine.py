@@ -168,7 +168,7 @@ class Engine(Protocol):
     async def query(self, tenant: str, job: str) -> Snapshot: ...
 
     async def place(self, tenant: str, job: str, task: str) -> Place | None:
-        """As `query`, of one task by its id, at a cost that does not grow with the job; None when it has none."""
+        """As `query`, of one task by its id, as cheaply as the engine can; None when it has none."""
         ...
 
     async def wait(self, tenant: str, job: str, timeout: float) -> JobHead:

@@ -14,7 +14,7 @@ from cpa.core.job import JobHead, JobState, JobStatus, Snapshot
 from cpa.engines.stored import rebuilt
 from cpa.engines.watchers import Key, Watchers
 from cpa.errors import NotFound, Unavailable
-from cpa.ports.engine import JobPage, LiveUpdate, StoredEvent
+from cpa.ports.engine import JobPage, LiveUpdate, Place, StoredEvent
 from cpa.ports.steps import StepBatch, StepStore
 
 T = TypeVar("T")
@@ -39,6 +39,9 @@ class Reading:
 
     async def query(self, tenant: str, job: str) -> Snapshot:
         return (await self.load(tenant, job)).snapshot()
+
+    async def place(self, tenant: str, job: str, task: str) -> Place | None:
+        return Place.of(await self.load(tenant, job), task)
 
     async def wait(self, tenant: str, job: str, timeout: float) -> JobHead:
         ending = asyncio.ensure_future(self.watchers.end((tenant, job), timeout))
