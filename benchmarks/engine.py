@@ -15,6 +15,9 @@ Before each round the same work is done by `sketch.py`, the least such an engine
 stands what the machine gave at that moment. CPU is that of all threads, the clients' part of the loop included.
 
     uv run python benchmarks/engine.py [w1 w2 w3 w4 w5] [--rounds 3] [--jobs N] [--json]
+
+With `--engine temporal` W1 to W3 run on a Temporal server, started for this run (as the tests find one) or named by
+`--server`. There the yardstick is the plain Temporal way (`plain.py`) on the same server: no store, no audit.
 """
 
 from __future__ import annotations
@@ -30,10 +33,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 from pysqlite3 import dbapi2 as sqlite
@@ -194,16 +199,67 @@ _IN_PROCESS: dict[str, tuple[Callable[[Engine, int], Awaitable[dict[str, float]]
 """The workload, how many jobs by default, how many tasks each has."""
 
 
-async def in_process(name: str, jobs: int) -> dict[str, float]:
+async def in_process(name: str, jobs: int, server: str = "") -> dict[str, float]:
     work, _, tasks = _IN_PROCESS[name]
     # What earlier rounds needed at most is forgotten.
     Path("/proc/self/clear_refs").write_text("5")
     with tempfile.TemporaryDirectory(prefix="cpa-bench-") as folder:
-        async with open_engine(Settings(data=Path(folder))) as scheduler:
+        on = {"engine": "temporal", "temporal_address": server, "temporal_queue": folder} if server else {}
+        async with open_engine(Settings(data=Path(folder), **on)) as scheduler:
             tune()
             found = await work(scheduler.engine, jobs)
+            if server:
+                page = await scheduler.engine.list(TENANT, limit=1)
+                found |= await kept(server, page.jobs[0][0].id)
         check(Path(folder) / "cpa.db", jobs, tasks)
     return found | {"peak RSS MiB": memory("self", "VmHWM")}
+
+
+async def kept(server: str, job: str) -> dict[str, float]:
+    """What the Temporal server keeps of this job."""
+    from plain import history
+
+    from cpa.engines.temporal.connection import connect
+
+    return await history(await connect(server, "default"), job)
+
+
+async def plainly(name: str, jobs: int, server: str) -> dict[str, float]:
+    """The same work, the plain Temporal way."""
+    from plain import Plain
+
+    from cpa.engines.temporal.connection import connect
+
+    return await Plain(await connect(server, "default"), f"plain-{uuid4()}").run(name, jobs, min(OPEN, jobs))
+
+
+@contextmanager
+def temporal(address: str) -> Iterator[str]:
+    """The address of the Temporal server of this run."""
+    if address:
+        yield address
+        return
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from tests.servers.temporal import TemporalServer
+
+    with tempfile.TemporaryDirectory(prefix="cpa-bench-") as folder:
+        server = TemporalServer(Path(folder))
+        server.start()
+        try:
+            yield server.address
+        finally:
+            server.stop()
+
+
+def on_temporal(name: str, jobs: int | None, rounds: int, server: str) -> list[Figure]:
+    most = {"w1": 200, "w2": 5, "w3": 50}
+    if name not in most:
+        raise SystemExit(f"{name} is measured on the local engine only")
+    figure, plain = Figure(f"{name.upper()}"), Figure(f"{name.upper()} plain")
+    for _ in range(rounds):
+        plain.add(**run(plainly(name, jobs or most[name], server)))
+        figure.add(**run(in_process(name, jobs or most[name], server)))
+    return [figure, plain]
 
 
 def sketched(name: str, jobs: int | None) -> dict[str, float]:
@@ -335,15 +391,22 @@ def measure(name: str, jobs: int | None, rounds: int) -> list[Figure]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("workloads", nargs="*", default=["w1", "w2", "w3", "w4", "w5"])
+    parser.add_argument("workloads", nargs="*")
     parser.add_argument("--jobs", type=int, help="how many jobs (W4: seconds)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--engine", choices=["local", "temporal"], default="local")
+    parser.add_argument("--server", default="", help="host:port of a Temporal server that runs")
     arguments = parser.parse_args()
     about = machine()
-    figures = [
-        figure for name in arguments.workloads for figure in measure(name, arguments.jobs, arguments.rounds)
-    ]
+    figures: list[Figure] = []
+    if arguments.engine == "temporal":
+        with temporal(arguments.server) as server:
+            for name in arguments.workloads or ["w1", "w2", "w3"]:
+                figures += on_temporal(name, arguments.jobs, arguments.rounds, server)
+    else:
+        for name in arguments.workloads or ["w1", "w2", "w3", "w4", "w5"]:
+            figures += measure(name, arguments.jobs, arguments.rounds)
     if arguments.json:
         print(json.dumps({"machine": about, "figures": {each.name: each.values for each in figures}}))
         return
