@@ -30,7 +30,9 @@ MOST = 200
 PAUSE = 1.0
 """Seconds between tries while the server does not answer."""
 WAIT = 15.0
-"""Seconds after which who waits for an outcome is told that there is none."""
+"""Seconds after which who waits for an outcome is told that the server does not answer."""
+MOST_WAIT = 60.0
+"""Seconds after which they are told also of one that does: no worker may be there."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,16 +72,18 @@ class Gateway:
         sent = _Sent(fact, asyncio.get_running_loop().create_future())
         assert sent.outcome is not None
         self._join(key, sent)
-        try:
-            async with asyncio.timeout(WAIT):
-                return await sent.outcome
-        except TimeoutError:
-            line = self._lines.get(key)
-            if line is not None and sent in line.waiting:
-                line.waiting.remove(sent)
-            raise self.trouble or Unavailable(
-                "no worker took this up in time", remedy="try again: what was taken already counts once"
-            ) from None
+        waited = 0.0
+        while waited < MOST_WAIT and (self.trouble is None or waited < WAIT):
+            done, _ = await asyncio.wait([sent.outcome], timeout=1.0)
+            if done:
+                return sent.outcome.result()
+            waited += 1.0
+        line = self._lines.get(key)
+        if line is not None and sent in line.waiting:
+            line.waiting.remove(sent)
+        raise self.trouble or Unavailable(
+            "no worker took this up in time", remedy="try again: what was taken already counts once"
+        )
 
     async def flush(self, seconds: float) -> None:
         """Return once everything is on the server, or after so many seconds."""

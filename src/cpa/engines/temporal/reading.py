@@ -19,7 +19,7 @@ from cpa.ports.steps import StepBatch, StepStore
 
 T = TypeVar("T")
 PATIENCE = 15.0
-"""Seconds after which who waits for the store is told."""
+"""Seconds without anything being stored after which who waits for that is told."""
 
 
 class Reading:
@@ -29,6 +29,8 @@ class Reading:
         self.store = store
         self.watchers = Watchers()
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-load")
+        self._stored_at = 0.0
+        """When something was stored last, on the loop's clock."""
         self._numbers: dict[Key, list[tuple[int, asyncio.Future[JobHead]]]] = {}
 
     def close(self) -> None:
@@ -91,8 +93,8 @@ class Reading:
         return rebuilt(await self.read(self.store.load, tenant, job))
 
     async def stored(self, key: Key, number: int) -> JobHead:
-        """The job's head once the store has this event of it. `Unavailable` when that takes long: it is on the
-        server all the same."""
+        """The job's head once the store has this event of it. `Unavailable` when nothing at all is stored for a
+        while: it is on the server all the same."""
         future: asyncio.Future[JobHead] = asyncio.get_running_loop().create_future()
         waiting = self._numbers.setdefault(key, [])
         waiting.append((number, future))
@@ -100,19 +102,26 @@ class Reading:
             head = await self._head(key)
             if head is not None and head.number >= number:
                 return head
-            async with asyncio.timeout(PATIENCE):
-                return await future
-        except TimeoutError:
-            raise Unavailable(
-                f"the Temporal server has this for job {key[1]}, and no worker stored it within {PATIENCE:g} s",
-                field="job",
-                value=key[1],
-                remedy="look into the log of the workers; the job goes on by itself",
-            ) from None
+            return await self._patiently(future, key)
         finally:
             waiting.remove((number, future))
             if not waiting:
                 self._numbers.pop(key, None)
+
+    async def _patiently(self, future: asyncio.Future[JobHead], key: Key) -> JobHead:
+        now = asyncio.get_running_loop().time
+        began = now()
+        while True:
+            done, _ = await asyncio.wait([future], timeout=1.0)
+            if done:
+                return future.result()
+            if now() - max(began, self._stored_at) > PATIENCE:
+                raise Unavailable(
+                    f"the Temporal server has this for job {key[1]}, and no worker stored it for {PATIENCE:g} s",
+                    field="job",
+                    value=key[1],
+                    remedy="look into the log of the workers; the job goes on by itself",
+                )
 
     async def _head(self, key: Key) -> JobHead | None:
         try:
@@ -122,6 +131,7 @@ class Reading:
 
     def committed(self, batch: StepBatch) -> None:
         """This is durable now: wake who waits for it."""
+        self._stored_at = asyncio.get_running_loop().time()
         self.watchers.committed(batch)
         for key, rows in batch.jobs.items():
             for number, future in self._numbers.get(key, ()):
