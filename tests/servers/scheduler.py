@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.servers import temporal
+
 READY = 30.0
 """Seconds a start may take on a busy machine."""
 GRACE = 30.0
@@ -42,6 +44,17 @@ def clean_environment(**more: str) -> dict[str, str]:
     return {"LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"} | kept | more
 
 
+def engine(data: Path) -> dict[str, str]:
+    """Which engine the servers of this run use: `CPA_TEST_ENGINE=temporal` is the one flag for that."""
+    if os.environ.get("CPA_TEST_ENGINE", "local") == "local":
+        return {}
+    return {
+        "CPA_ENGINE": "temporal",
+        "CPA_TEMPORAL_ADDRESS": temporal.shared().address,
+        "CPA_TEMPORAL_QUEUE": str(data),
+    }
+
+
 @contextmanager
 def serving(folder: Path, *arguments: str, port: int = 0, **environment: str) -> Iterator[Scheduler]:
     """`cpa serve` in `folder`, with its data in `folder/cpa-data`. Ends it with SIGTERM, and fails if that
@@ -52,7 +65,7 @@ def serving(folder: Path, *arguments: str, port: int = 0, **environment: str) ->
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=clean_environment(**environment),
+            env=clean_environment(**(engine(data) | environment)),
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

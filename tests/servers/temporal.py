@@ -6,9 +6,13 @@ with Maven keeps nothing. Both have the namespace `default`.
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.servers.ports import answers, free_port, wait_until
@@ -30,6 +34,13 @@ def program() -> Path:
     found = next((place for place in places if os.access(place, os.X_OK)), None)
     assert found is not None, "there is no Temporal server: run `make setup`, or name one in TEMPORAL_BIN"
     return found
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server is that somebody else started."""
+
+    address: str
 
 
 class TemporalServer:
@@ -80,3 +91,14 @@ class TemporalServer:
         for value in (*TUNING, *self._settings):
             command += ["--dynamic-config-value", value]
         return command
+
+
+@cache
+def shared() -> TemporalServer:
+    """One for the whole run, ended with it."""
+    folder = Path(tempfile.mkdtemp(prefix="cpa-test-temporal-"))
+    server = TemporalServer(folder)
+    server.start()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(server.stop)
+    return server

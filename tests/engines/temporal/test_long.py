@@ -55,3 +55,19 @@ async def test_nothing_is_lost_where_an_execution_follows_another(
         assert len(first) > 2, "it went on more than once"
         assert length < 3 * LONG
         assert done.head.number == len(await engine.events(TENANT, job)) == 1 + 2 * (WIDE + 1)
+
+
+async def test_ten_thousand_tasks_cost_little_history(temporal: TemporalServer, tmp_path: Path) -> None:
+    wide = 10_000
+    tasks = [TaskSpec(id=f"t{n}", action="flow.noop") for n in range(wide)]
+    join = TaskSpec(id="join", action="flow.noop", needs=tuple(range(wide)))
+    async with temporal_life(temporal, tmp_path, slots=wide) as engine:
+        job = await submitted(engine, JobSpec((*tasks, join), max_parallel=wide))
+        done = await engine.wait(TENANT, job, 200)
+        described = await engine.client.get_workflow_handle(job).describe()
+
+    size = described.raw_description.workflow_execution_info.history_size_bytes
+    print(f"\n{described.history_length} events, {size} bytes, {done.ended - done.created} ms")
+    assert (done.status, done.number) == (JobStatus.DONE, 1 + 2 * (wide + 1))
+    assert described.history_length < 1_000
+    assert size < 4 * 1024 * 1024

@@ -14,12 +14,12 @@ from cpa.ports.executor import BaseExecutor
 from cpa.repository.database import Database
 from cpa.repository.steps import SqlSteps
 from tests.engines.world import staff
-from tests.servers.temporal import TemporalServer
+from tests.servers.temporal import Address, TemporalServer
 
 
 @asynccontextmanager
 async def temporal_life(
-    server: TemporalServer, folder: Path, others: Sequence[BaseExecutor] = ()
+    server: TemporalServer | Address, folder: Path, others: Sequence[BaseExecutor] = (), *, slots: int = 100
 ) -> AsyncIterator[TemporalEngine]:
     """One life of a process on the store in `folder`, which has a task queue of its own."""
     clock = SystemClock()
@@ -27,7 +27,7 @@ async def temporal_life(
     steps = SqlSteps(database)
     try:
         client = await connect(server.address, "default")
-        _, orchestrator, runtime = staff([FlowExecutor(), *others], clock)
+        _, orchestrator, runtime = staff([FlowExecutor(), *others], clock, slots=slots)
         queue, ids = f"cpa-{folder.name}", job_ids(Chance())
         engine = TemporalEngine(client, queue, steps, orchestrator, clock, ids, chance=Chance())
         async with engine, runtime:
