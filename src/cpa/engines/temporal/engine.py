@@ -290,6 +290,8 @@ class TemporalEngine(Reading):
                     id=key[1],
                     task_queue=self._queue,
                     id_reuse_policy=policy,
+                    # Its first workflow task comes back with the answer, to this process's own worker.
+                    request_eager_start=True,
                     rpc_timeout=PATIENCE,
                 )
         except WorkflowAlreadyStartedError:

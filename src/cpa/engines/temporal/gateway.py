@@ -19,8 +19,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from cpa.engines.temporal.connection import PATIENCE, trouble
-from cpa.engines.temporal.values import FACTS, TELL, UNCHANGED, Fact, Told
-from cpa.errors import BadInput, CPAError, Unavailable
+from cpa.engines.temporal.values import FACTS, MOST_BYTES, TELL, UNCHANGED, Fact, Told, size_of
+from cpa.errors import BadInput, CPAError, TooLarge, Unavailable
 
 log = structlog.get_logger(__name__)
 Key = tuple[str, str]
@@ -108,8 +108,7 @@ class Gateway:
     async def _drain(self, key: Key, line: _Line) -> None:
         try:
             while line.waiting:
-                batch = [line.waiting.popleft() for _ in range(min(len(line.waiting), MOST))]
-                await self._deliver(key, batch)
+                await self._deliver(key, _batch(line.waiting))
         finally:
             line.task = None
             if not line.waiting:
@@ -123,6 +122,9 @@ class Gateway:
                 told = await self._call(key[1], call, batch)
             except RPCError as error:
                 why = trouble(error, self._client)
+                if isinstance(why, TooLarge):
+                    self._refuse(key, batch, why)
+                    return
                 if error.status is not RPCStatusCode.NOT_FOUND or isinstance(why, BadInput):
                     await self._fail(why)
                     continue
@@ -138,6 +140,14 @@ class Gateway:
                     self._gone(key, sent.fact)
             elif not sent.outcome.done():
                 sent.outcome.set_result(outcome)
+
+    def _refuse(self, key: Key, batch: list[_Sent], why: CPAError) -> None:
+        """The server will never take these. What an agent said is as lost as if it had been silent: its time runs
+        out, and the core decides."""
+        log.error("facts_refused", job=key[1], error=str(why), facts=len(batch))
+        for sent in batch:
+            if sent.outcome is not None and not sent.outcome.done():
+                sent.outcome.set_exception(why)
 
     async def _call(self, job: str, call: str, batch: list[_Sent]) -> list[Told | None]:
         handle = self._client.get_workflow_handle(job)
@@ -165,6 +175,15 @@ class Gateway:
             log.warning("server_silent", error=str(why))
         self.trouble = why
         await asyncio.sleep(PAUSE)
+
+
+def _batch(waiting: deque[_Sent]) -> list[_Sent]:
+    """The next facts, as many as one call takes."""
+    batch, size = list[_Sent](), 0
+    while waiting and len(batch) < MOST and size < MOST_BYTES:
+        batch.append(waiting.popleft())
+        size += size_of(batch[-1].fact)
+    return batch
 
 
 _TAKEN = Told(True, 0)

@@ -36,7 +36,17 @@ from cpa.core.machine import decide
 from cpa.engines.graphs import Graphs
 from cpa.engines.keyed import Keyed
 from cpa.engines.stored import rebuilt
-from cpa.engines.temporal.values import PUBLISH, STALE, Fact, Publication, Published, Step, effect_of
+from cpa.engines.temporal.values import (
+    MOST_BYTES,
+    PUBLISH,
+    STALE,
+    Fact,
+    Publication,
+    Published,
+    Step,
+    effect_of,
+    size_of,
+)
 from cpa.engines.temporal.writer import GroupWriter
 from cpa.errors import InternalError, NotFound
 from cpa.orchestrator.orchestrator import Orchestrator
@@ -77,6 +87,14 @@ class _Batch:
     """Nothing of it runs any more."""
 
 
+@dataclass(slots=True)
+class _Basket:
+    """What goes back with the result of a publication."""
+
+    facts: list[Fact] = field(default_factory=list)
+    size: int = 0
+
+
 class Publisher:
     def __init__(
         self,
@@ -98,7 +116,7 @@ class Publisher:
         self._keep = keep
         self._graphs = Graphs()
         self._alone = Keyed[Key]()
-        self._baskets: dict[Key, list[Fact]] = {}
+        self._baskets: dict[Key, _Basket] = {}
         self.troubled: set[Key] = set()
         """Jobs whose steps could not be published when that was tried last."""
 
@@ -129,7 +147,7 @@ class Publisher:
             self._committed(batch.part)
         elif publication.steps:
             await self._check_known(key, publication.steps[-1])
-        basket = self._baskets[key] = []
+        basket = self._baskets[key] = _Basket()
         try:
             for choice in (*publication.refused, *batch.unchosen):
                 self._orchestrator.withdrawn(*key, choice)
@@ -140,7 +158,7 @@ class Publisher:
             await asyncio.sleep(0)
         finally:
             del self._baskets[key]
-        return Published(tuple(basket))
+        return Published(tuple(basket.facts))
 
     async def _copy(self, key: Key, publication: Publication) -> Copy:
         steps = publication.steps
@@ -296,10 +314,11 @@ class Publisher:
 
     def _hand_in(self, key: Key, fact: Fact) -> None:
         basket = self._baskets.get(key)
-        if basket is None:
+        if basket is None or basket.size > MOST_BYTES:
             self._send(key, fact)
         else:
-            basket.append(fact)
+            basket.facts.append(fact)
+            basket.size += size_of(fact)
 
     def _evict(self) -> None:
         """Forget jobs that nobody here works on."""

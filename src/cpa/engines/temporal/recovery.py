@@ -11,9 +11,9 @@ import asyncio
 import structlog
 
 from cpa.engines.temporal.publisher import Publisher, Read
-from cpa.errors import CPAError, NotFound
+from cpa.errors import CPAError
 from cpa.orchestrator.orchestrator import Orchestrator
-from cpa.ports.steps import StepStore, Unreadable
+from cpa.ports.steps import StepStore
 
 log = structlog.get_logger(__name__)
 _KINDS = ("request_task", "cancel_attempt", "dispatch_task", "verify_task")
@@ -36,7 +36,7 @@ async def run(read: Read, store: StepStore, publisher: Publisher, orchestrator: 
         for key in page:
             try:
                 await publisher.revive(tuple(key))
-            except (NotFound, Unreadable) as error:
+            except CPAError as error:
                 publisher.troubled.add(tuple(key))
                 log.error("job_set_aside", job=key[1], error=str(error))
         after = page[-1]

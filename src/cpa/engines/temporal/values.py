@@ -21,6 +21,8 @@ TELL = "tell"
 """Update: facts whose outcome somebody waits for."""
 PUBLISH = "cpa.publish"
 """Activity: steps into the store, commands to the orchestrator."""
+MOST_BYTES = 512 * 1024
+"""Of facts in one call, result or publication, as JSON: with one more of the largest the server still takes it."""
 UNCHANGED = "unchanged"
 """Type of the refusal of an update that would change nothing."""
 STALE = "stale_start"
@@ -103,6 +105,11 @@ class Ended(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 def effect_of(decision: Decision) -> str:
     """Digest of what a decision changes and commands."""
     return hashlib.sha256(_encode(decision.changes) + _encode(decision.commands)).hexdigest()[:16]
+
+
+def size_of(fact: Fact) -> int:
+    """Bytes of a fact on its way, before compression."""
+    return len(_encode(fact))
 
 
 _encode = msgspec.json.Encoder().encode

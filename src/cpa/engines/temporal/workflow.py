@@ -23,13 +23,14 @@ import msgspec
 from msgspec.structs import replace
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError
 
 from cpa.core.events import AgentChosen, CancelRequested, Event, JobReopened, JobStarted, TimerFired
 from cpa.core.job import Decision, Graph, JobState
 from cpa.core.machine import decide
 from cpa.engines.temporal.values import (
     FACTS,
+    MOST_BYTES,
     PUBLISH,
     TELL,
     UNCHANGED,
@@ -46,8 +47,6 @@ from cpa.engines.temporal.values import (
 
 MOST_STEPS = 500
 """Steps in one publication."""
-MOST_BYTES = 512 * 1024
-"""Of their facts, as JSON; compressed it stays far below the server's limit."""
 MOST_UPDATES = 1_500
 """In one execution; the server takes 2,000."""
 PATIENCE = timedelta(seconds=20)
@@ -86,6 +85,7 @@ class JobWorkflow:
         self._news = True
         self._updates = 0
         self._published = 0
+        self._broken: ActivityError | None = None
         if begin.start:
             self._due[_START] = begin.start
 
@@ -122,6 +122,8 @@ class JobWorkflow:
     async def run(self, begin: JobInput) -> Ended:
         while True:
             self._news = False
+            if self._broken is not None:
+                raise self._broken
             self._fire()
             while self._inbox:
                 self._take(self._inbox.popleft())
@@ -254,17 +256,22 @@ class JobWorkflow:
             steps=tuple(batch),
             refused=tuple(refused),
         )
-        published: Published = await workflow.execute_activity(
-            PUBLISH,
-            publication,
-            result_type=Published,
-            activity_id=f"{self._published}:{digest.hexdigest()[:16]}",
-            start_to_close_timeout=PATIENCE,
-            retry_policy=RetryPolicy(
-                initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5)
-            ),
-        )
-        self._inbox.extend(map(_Asked, published.facts))
+        try:
+            published: Published = await workflow.execute_activity(
+                PUBLISH,
+                publication,
+                result_type=Published,
+                activity_id=f"{self._published}:{digest.hexdigest()[:16]}",
+                start_to_close_timeout=PATIENCE,
+                retry_policy=RetryPolicy(
+                    initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5)
+                ),
+            )
+        except ActivityError as error:
+            # It is tried without end, but for one refusal: this execution began from an old state of the job.
+            self._broken = error
+        else:
+            self._inbox.extend(map(_Asked, published.facts))
         self._publishing, self._news = None, True
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from cpa.errors import CPAError
 from cpa.ports.steps import StepBatch, StepStore
 
 _MOST = 200
@@ -77,7 +76,7 @@ class GroupWriter:
     def _tried(self, part: StepBatch) -> BaseException | None:
         try:
             self._store.commit(part)
-        except (CPAError, OverflowError, UnicodeError) as error:
+        except Exception as error:  # noqa: BLE001 - returned
             return error
         return None
 
