@@ -1,4 +1,4 @@
-"""What the local engine needs of a store: commit many steps at once, and find what to go on with.
+"""What engines need of a store: commit many steps at once, and find what to go on with.
 
 Contract: `commit` is all or nothing and durable on return (it survives power loss); it runs in a thread of its
 own, one call at a time. Reads see every commit that returned before they began. Every method blocks; reads raise

@@ -55,7 +55,7 @@ def test_a_server_that_is_not_there_is_said_with_the_remedy(
 
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
 
-    assert done.returncode != 0
+    assert done.returncode > 0, "not by a signal"
     assert field in done.stderr
     assert remedy in done.stderr
     assert "Traceback" not in done.stderr

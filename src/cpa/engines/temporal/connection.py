@@ -15,9 +15,21 @@ from cpa.errors import BadInput, CPAError, TooLarge, Unavailable
 PATIENCE = timedelta(seconds=10)
 """How long one call to the server may take."""
 
+LAST_BREATH = 0.3
+"""Seconds the library's threads need in peace before the interpreter may end; else it sometimes crashes then."""
+
 
 async def connect(address: str, namespace: str) -> Client:
     """A connection that answers. `Unavailable` when no server does, `BadInput` when it lacks the namespace."""
+    try:
+        return await _connected(address, namespace)
+    except CPAError:
+        # Who is told that ends, most likely, and must not do so while the library is still at it.
+        await asyncio.sleep(LAST_BREATH)
+        raise
+
+
+async def _connected(address: str, namespace: str) -> Client:
     try:
         async with asyncio.timeout(PATIENCE.total_seconds()):
             client = await Client.connect(address, namespace=namespace, data_converter=CONVERTER)

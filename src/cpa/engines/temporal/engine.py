@@ -34,7 +34,7 @@ from cpa.engines.inbox import Inbox, repeated
 from cpa.engines.keyed import Keyed
 from cpa.engines.reopening import check_whole, not_reopened
 from cpa.engines.temporal import recovery
-from cpa.engines.temporal.connection import PATIENCE, check, trouble
+from cpa.engines.temporal.connection import LAST_BREATH, PATIENCE, check, trouble
 from cpa.engines.temporal.gateway import Gateway, Key
 from cpa.engines.temporal.publisher import Publisher
 from cpa.engines.temporal.reading import Reading
@@ -59,8 +59,6 @@ _TRIES = 5
 """How often a job is looked at anew that ended or was opened just then."""
 KEEP_NONCES = 600_000
 """Milliseconds a nonce is kept beyond its end, for a clock that is set back."""
-_LAST_BREATH = 0.3
-"""Seconds the library needs in peace before the process may end."""
 
 
 class TemporalEngine(Reading):
@@ -141,7 +139,7 @@ class TemporalEngine(Reading):
             await self._group.__aexit__(None, None, None)
         finally:
             self.close()
-            await asyncio.sleep(_LAST_BREATH)
+            await asyncio.sleep(LAST_BREATH)
 
     async def _stop_working(self) -> None:
         worker, self._worker = self._worker, None
