@@ -108,6 +108,19 @@ def test_also_one_that_was_stopped_before_its_first_step() -> None:
     assert live(story).slow.done == []
 
 
+def test_one_that_is_stopped_does_nothing_more_even_in_the_same_turn_of_the_loop() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start("a")
+        await asyncio.sleep(0)
+        # Due together with what the attempt waits for, and right behind it.
+        asyncio.get_running_loop().call_later(10, stage.runtime.cancel, "a")
+        await asyncio.sleep(30)
+
+    stage = live(story)
+    assert stage.slow.done == []
+    assert stage.failures() == [("a", FailureClass.UNKNOWN_OUTCOME, "cancelled")]
+
+
 def test_an_attempt_behind_a_closed_fence_waits_and_can_be_stopped() -> None:
     async def story(stage: Stage) -> None:
         fence = Fence(asyncio.get_running_loop().time)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -83,9 +84,14 @@ class AgentRuntime(Generic[K]):
         task, fenced = self._running.get(key), self._fenced.get(key)
         if fenced is not None:
             fenced.release()
-        if task is not None:
-            # Not at once: a task that is cancelled before its first step never takes it, and would not answer.
+        if task is None:
+            return
+        if getcoroutinestate(task.get_coro()) == CORO_CREATED:  # type: ignore[arg-type]  # of a coroutine always
+            # A task that is cancelled before its first step never takes it, and would not answer.
             task.get_loop().call_soon(task.cancel)
+        else:
+            # At once: its next step may be due in this very turn of the loop.
+            task.cancel()
 
     async def _let_go(self, tenant: str, job: str) -> None:
         """What an executor cannot drop is a defect of its own, and must not end what others are doing."""
