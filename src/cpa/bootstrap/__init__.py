@@ -32,6 +32,7 @@ from cpa.bootstrap.wire import Wire, open_wire
 from cpa.config.intents import IntentFile
 from cpa.config.loading import ConfigError, Problem
 from cpa.config.workspace import Workspace, load_workspace
+from cpa.engines.moving import check_holders
 from cpa.errors import BadInput, CPAError
 from cpa.executors import builtin
 from cpa.executors.registry import ExecutorRegistry
@@ -49,6 +50,7 @@ from cpa.repository.agents import SqlAgentStore
 from cpa.repository.audit import SqlAuditRepository
 from cpa.repository.database import Database, store_path
 from cpa.repository.enrolment import SqlTokenStore
+from cpa.repository.holders import SqlHolders
 from cpa.repository.jobs import SqlJobRepository
 from cpa.repository.keys import SqlKeyStore
 from cpa.repository.questions import SqlQuestionQuery
@@ -100,7 +102,8 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
     async with AsyncExitStack() as stack:
         database, store = _store(settings)
         stack.callback(database.close)
-        steps = SqlSteps(database)
+        await check_holders(settings.engine, SqlHolders(database))
+        steps = SqlSteps(database, settings.engine)
         stack.callback(steps.close)
         artifacts = FolderArtifacts(settings.data / "artifacts", settings.max_artifact_bytes)
         stack.push_async_callback(artifacts.close)

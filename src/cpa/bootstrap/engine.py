@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from cpa.bootstrap.system import Chance, job_ids
 from cpa.engines.local.engine import LocalEngine
@@ -14,6 +15,9 @@ from cpa.ports.clock import Clock
 from cpa.ports.engine import Engine
 from cpa.ports.steps import StepStore
 from cpa.settings import Settings
+
+if TYPE_CHECKING:
+    from cpa.engines.temporal.connection import Client
 
 
 @asynccontextmanager
@@ -28,6 +32,16 @@ async def running(
         async with local:
             yield local
         return
+    client, queue = await temporal_client(settings), settings.temporal_queue
+    from cpa.engines.temporal.engine import TemporalEngine
+
+    temporal = TemporalEngine(client, queue, steps, orchestrator, clock, job_ids(chance), chance=chance)
+    async with temporal:
+        yield temporal
+
+
+async def temporal_client(settings: Settings) -> Client:
+    """A connection to the server of these settings. Raises as `running`."""
     if find_spec("temporalio") is None:
         raise BadInput(
             "the engine on Temporal needs its library",
@@ -36,10 +50,5 @@ async def running(
             remedy="pip install 'cpa-scheduler[temporal]', or set CPA_ENGINE=local",
         )
     from cpa.engines.temporal.connection import connect
-    from cpa.engines.temporal.engine import TemporalEngine
 
-    client = await connect(settings.temporal_address, settings.temporal_namespace)
-    queue = settings.temporal_queue
-    temporal = TemporalEngine(client, queue, steps, orchestrator, clock, job_ids(chance), chance=chance)
-    async with temporal:
-        yield temporal
+    return await connect(settings.temporal_address, settings.temporal_namespace)

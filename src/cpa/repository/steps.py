@@ -21,6 +21,7 @@ from cpa.core.events import Event
 from cpa.core.job import JobHead, JobSpec, JobStatus, TaskRun, is_dead
 from cpa.errors import Conflict, NotFound
 from cpa.ports.engine import StoredEvent
+from cpa.ports.moving import LOCAL
 from cpa.ports.nonces import Replayed
 from cpa.ports.steps import DueCommand, JobRows, StepBatch, StoredJob, Unreadable
 from cpa.repository.database import Database, trouble
@@ -84,6 +85,12 @@ FORGET = (
     "DELETE FROM nonces WHERE (tenant, key, nonce) IN (SELECT tenant, key, nonce FROM nonces "
     "WHERE expires < ? ORDER BY expires LIMIT 500)"
 )
+_HELD = _Write(
+    "INSERT INTO job_engines(tenant, job, engine) VALUES ",
+    "(?, ?, ?)",
+    " ON CONFLICT(tenant, job) DO NOTHING",
+)
+_FREE = _Write("DELETE FROM job_engines WHERE (tenant, job) IN (VALUES ", "(?, ?)", ")")
 _COUNTS = _Write(
     "INSERT INTO job_counts(tenant, status, jobs) VALUES ",
     "(?, ?, ?)",
@@ -94,8 +101,10 @@ _COUNTS = _Write(
 class SqlSteps:
     """`ports.steps.StepStore` on SQLite. `commit` is called from one thread at a time."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, engine: str = LOCAL) -> None:
+        """`engine` is whose steps these are: the jobs it begins or opens again are its own until they end."""
         self._database = database
+        self._engine = engine
         self._writer = database.connect()
         self._writer.execute("PRAGMA wal_autocheckpoint=4000")
         self._reader = database.connect(query_only=True)
@@ -153,6 +162,19 @@ class SqlSteps:
         if batch.expired:
             self._writer.execute(FORGET, (batch.expired,))
         self._rows(_COUNTS, rows.counts())
+        if self._engine != LOCAL:
+            self._hold(batch)
+
+    def _hold(self, batch: StepBatch) -> None:
+        """Jobs that opened are this engine's, those that ended are nobody's."""
+        held, free = list[Any](), list[Any]()
+        for key, rows in batch.jobs.items():
+            if rows.head.status.ended:
+                free += key
+            elif rows.before is None or rows.before.ended:
+                held += (*key, self._engine)
+        self._rows(_HELD, held)
+        self._rows(_FREE, free)
 
     def _rows(self, write: _Write, values: list[Any]) -> None:
         """Write rows whose values stand one after the other."""

@@ -66,6 +66,19 @@ job_counts = Table(
 )
 """How many jobs have each status, kept by the step, so that a list of millions needs no count."""
 
+job_engines = Table(
+    "job_engines",
+    metadata,
+    _text("tenant"),
+    _text("job"),
+    _text("engine"),
+    _text("target", default=""),
+    PrimaryKeyConstraint("tenant", "job"),
+    sqlite_with_rowid=False,
+)
+"""Which engine holds an open job; one without a row is the local engine's, an ended one nobody's. With a `target`
+the job is on its way there, and no engine may step it."""
+
 job_specs = Table(
     "job_specs",
     metadata,

@@ -11,6 +11,7 @@ from cpa.engines.temporal.connection import connect
 from cpa.engines.temporal.engine import TemporalEngine
 from cpa.executors.flow import FlowExecutor
 from cpa.ports.executor import BaseExecutor
+from cpa.ports.moving import TEMPORAL
 from cpa.repository.database import Database
 from cpa.repository.steps import SqlSteps
 from tests.engines.world import staff
@@ -24,7 +25,7 @@ async def temporal_life(
     """One life of a process on the store in `folder`, which has a task queue of its own."""
     clock = SystemClock()
     database = Database.open(folder / "cpa.db")
-    steps = SqlSteps(database)
+    steps = SqlSteps(database, TEMPORAL)
     try:
         client = await connect(server.address, "default")
         _, orchestrator, runtime = staff([FlowExecutor(), *others], clock, slots=slots)

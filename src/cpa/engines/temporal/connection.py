@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-from temporalio.client import Client
+from temporalio.client import Client as Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from cpa.engines.temporal.converter import CONVERTER

@@ -20,7 +20,7 @@ from temporalio.client import Client
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import Worker
 
 from cpa.core.audit import MIN_SALT, seal
 from cpa.core.events import PERSONAL, AgentChosen, CancelRequested, Event, JobReopened, JobSubmitted
@@ -39,7 +39,7 @@ from cpa.engines.temporal.gateway import Gateway, Key
 from cpa.engines.temporal.publisher import Publisher
 from cpa.engines.temporal.reading import Reading
 from cpa.engines.temporal.values import WORKFLOW, Fact, JobInput, Told
-from cpa.engines.temporal.workflow import JobWorkflow
+from cpa.engines.temporal.worker import worker_of
 from cpa.engines.temporal.writer import GroupWriter
 from cpa.errors import BadInput, Conflict, CPAError, InternalError, Unavailable
 from cpa.orchestrator.orchestrator import Orchestrator
@@ -104,16 +104,7 @@ class TemporalEngine(Reading):
         orchestrator.connect(self._publisher.report, self._progress)
 
     async def __aenter__(self) -> TemporalEngine:
-        worker = Worker(
-            self.client,
-            task_queue=self._queue,
-            workflows=[JobWorkflow],
-            activities=[self._publisher.publish],
-            # What runs in a workflow is the core, whose purity is proved otherwise; a sandbox would load it anew
-            # for every job.
-            workflow_runner=UnsandboxedWorkflowRunner(),
-            max_concurrent_activities=200,
-        )
+        worker = worker_of(self.client, self._queue, self._publisher)
         await self._group.__aenter__()
         self._loops = [
             self._group.create_task(self._writer.run()),

@@ -19,6 +19,8 @@ FACTS = "facts"
 """Signal: facts that nobody waits for."""
 TELL = "tell"
 """Update: facts whose outcome somebody waits for."""
+LEAVE = "leave"
+"""Signal: another engine takes the job over."""
 PUBLISH = "cpa.publish"
 """Activity: steps into the store, commands to the orchestrator."""
 MOST_BYTES = 512 * 1024
@@ -96,10 +98,12 @@ class Told(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Ended(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The result of an execution, for whoever looks at the server."""
+    """The result of an execution: how the job ended, or how it stood when another engine took it over."""
 
     status: str
     number: int
+    start: int = 0
+    """When a postponed job that left may start."""
 
 
 def effect_of(decision: Decision) -> str:

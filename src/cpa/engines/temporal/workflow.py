@@ -30,6 +30,7 @@ from cpa.core.job import Decision, Graph, JobState
 from cpa.core.machine import decide
 from cpa.engines.temporal.values import (
     FACTS,
+    LEAVE,
     MOST_BYTES,
     PUBLISH,
     TELL,
@@ -83,6 +84,7 @@ class JobWorkflow:
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at = 0
         self._news = True
+        self._leaving = False
         self._updates = 0
         self._published = 0
         self._broken: ActivityError | None = None
@@ -94,6 +96,12 @@ class JobWorkflow:
     @workflow.signal(name=FACTS)
     def facts(self, facts: list[Fact]) -> None:
         self._inbox.extend(map(_Asked, facts))
+
+    @workflow.signal(name=LEAVE)
+    def leave(self) -> None:
+        """Another engine takes the job over: nothing begins here any more, and the execution ends once the store
+        has all that was decided."""
+        self._leaving = self._news = True
 
     @workflow.update(name=TELL)
     async def tell(self, facts: list[Fact]) -> list[Told]:
@@ -124,17 +132,19 @@ class JobWorkflow:
             self._news = False
             if self._broken is not None:
                 raise self._broken
-            self._fire()
+            if not self._leaving:
+                self._fire()
             while self._inbox:
                 self._take(self._inbox.popleft())
-            rolling = self._long()
+            rolling = self._long() and not self._leaving
             if not rolling:
                 self._publish()
             if self._publishing is None and workflow.all_handlers_finished():
                 if rolling:
                     workflow.continue_as_new(self._rest())
-                if self._job.head.status.ended:
-                    return Ended(self._job.head.status.value, self._job.head.number)
+                head = self._job.head
+                if head.status.ended or self._leaving:
+                    return Ended(head.status.value, head.number, self._start)
             if self._publishing is None:
                 # While something is being published its end is the next news, and no timer is needed.
                 self._set_alarm()
@@ -149,7 +159,7 @@ class JobWorkflow:
         if self._inbox or self._news:
             return True
         idle = self._publishing is None and workflow.all_handlers_finished()
-        return idle and (self._job.head.status.ended or self._long())
+        return idle and (self._job.head.status.ended or self._leaving or self._long())
 
     def _long(self) -> bool:
         return workflow.info().is_continue_as_new_suggested() or self._updates >= MOST_UPDATES
