@@ -17,9 +17,6 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 from temporalio.client import Client
-from temporalio.common import WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from cpa.core.audit import MIN_SALT, seal
@@ -34,11 +31,12 @@ from cpa.engines.inbox import Inbox, repeated
 from cpa.engines.keyed import Keyed
 from cpa.engines.reopening import check_whole, not_reopened
 from cpa.engines.temporal import recovery
-from cpa.engines.temporal.connection import LAST_BREATH, PATIENCE, check, trouble
+from cpa.engines.temporal.connection import LAST_BREATH, check
+from cpa.engines.temporal.executions import start
 from cpa.engines.temporal.gateway import Gateway, Key
 from cpa.engines.temporal.publisher import Publisher
 from cpa.engines.temporal.reading import Reading
-from cpa.engines.temporal.values import WORKFLOW, Fact, JobInput, Told
+from cpa.engines.temporal.values import Fact, JobInput, Told
 from cpa.engines.temporal.worker import worker_of
 from cpa.engines.temporal.writer import GroupWriter
 from cpa.errors import BadInput, Conflict, CPAError, InternalError, Unavailable
@@ -270,24 +268,8 @@ class TemporalEngine(Reading):
 
     async def _begin(self, key: Key, begin: JobInput, *, again: bool) -> bool:
         """Start an execution; False when there is one already."""
-        policy = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.REJECT_DUPLICATE
-        try:
-            async with self._starts:
-                await self.client.start_workflow(
-                    WORKFLOW,
-                    begin,
-                    id=key[1],
-                    task_queue=self._queue,
-                    id_reuse_policy=policy,
-                    # Its first workflow task comes back with the answer, to this process's own worker.
-                    request_eager_start=True,
-                    rpc_timeout=PATIENCE,
-                )
-        except WorkflowAlreadyStartedError:
-            return False
-        except RPCError as error:
-            raise trouble(error, self.client) from error
-        return True
+        async with self._starts:
+            return await start(self.client, self._queue, begin, again=again, eager=True)
 
     # -- telling -------------------------------------------------------------------------------------------
 

@@ -1,0 +1,32 @@
+"""Executions of job workflows: how one is started."""
+
+from __future__ import annotations
+
+from temporalio.client import Client
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+
+from cpa.engines.temporal.connection import PATIENCE, trouble
+from cpa.engines.temporal.values import WORKFLOW, JobInput
+
+
+async def start(client: Client, queue: str, begin: JobInput, *, again: bool, eager: bool = False) -> bool:
+    """Start the job's execution; False when there is one already: with `again` one that runs, else also one that
+    ended. With `eager` its first workflow task comes back with the answer, to this process's own worker."""
+    policy = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.REJECT_DUPLICATE
+    try:
+        await client.start_workflow(
+            WORKFLOW,
+            begin,
+            id=begin.head.id,
+            task_queue=queue,
+            id_reuse_policy=policy,
+            request_eager_start=eager,
+            rpc_timeout=PATIENCE,
+        )
+    except WorkflowAlreadyStartedError:
+        return False
+    except RPCError as error:
+        raise trouble(error, client) from error
+    return True
