@@ -200,10 +200,14 @@ class SchedulerLife:
 
 
 @asynccontextmanager
-async def life(folder: Path, *prepare: Callable[[SchedulerLife], Any]) -> AsyncIterator[SchedulerLife]:
+async def life(
+    folder: Path,
+    *prepare: Callable[[SchedulerLife], Any],
+    stored: Callable[[Database], SqlSteps] = SqlSteps,
+) -> AsyncIterator[SchedulerLife]:
     """A life of the scheduler; `prepare` before its engine starts."""
     database = Database.open(folder / "cpa.db")
-    steps = SqlSteps(database)
+    steps = stored(database)
     try:
         async with asyncio.TaskGroup() as group, MessageLog(SqlMessageRepository(database)) as journal:
             running = SchedulerLife(database, group, journal)
@@ -219,11 +223,15 @@ async def life(folder: Path, *prepare: Callable[[SchedulerLife], Any]) -> AsyncI
         database.close()
 
 
-def live(folder: Path, story: Callable[[SchedulerLife], Awaitable[None]]) -> None:
-    """Run a story in virtual time, in one life of a scheduler."""
+def live(
+    folder: Path,
+    story: Callable[[SchedulerLife], Awaitable[None]],
+    stored: Callable[[Database], SqlSteps] = SqlSteps,
+) -> None:
+    """Run a story in virtual time, in one life of a scheduler, on the store that `stored` makes."""
 
     async def whole() -> None:
-        async with life(folder) as scheduler:
+        async with life(folder, stored=stored) as scheduler:
             await story(scheduler)
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
