@@ -134,11 +134,13 @@ class Fleet:
             await asyncio.sleep(BEAT)
 
     @asynccontextmanager
-    async def scheduler(self, folder: Path) -> AsyncIterator[LocalEngine]:
-        """One life of the scheduler on the store in `folder`."""
+    async def scheduler(
+        self, folder: Path, stored: Callable[[Database], SqlSteps] = SqlSteps
+    ) -> AsyncIterator[LocalEngine]:
+        """One life of the scheduler on the store in `folder`, as `stored` makes it."""
         clock = VirtualClock(asyncio.get_running_loop())
         database = Database.open(folder / "cpa.db")
-        steps = SqlSteps(database)
+        steps = stored(database)
         try:
             self.registry = AgentRegistry()
             for worker in self.workers.values():

@@ -9,8 +9,11 @@ from cpa.core.commands import RequestTask
 from cpa.core.events import AgentChosen, DispatchDeferred, LeaseLost, TaskSucceeded, TimerFired
 from cpa.core.job import JobStatus, TaskStatus
 from cpa.engines.local.engine import LocalEngine
+from cpa.errors import Unavailable
 from cpa.orchestrator.agent_registry import Applicant
 from cpa.ports.agents import Named
+from cpa.ports.steps import StepBatch
+from cpa.repository.steps import SqlSteps
 from tests.engines.fleet import BEAT, LEASE, TENANT, Fleet, Worker, job, live
 
 
@@ -324,6 +327,38 @@ def test_two_answers_to_one_attempt_give_its_slot_back_once(tmp_path: Path) -> N
             agent = fleet.registry.get(worker.record.address, TENANT)
             assert agent is not None
             assert [each.job for _, each, _ in fleet.orchestrator.presence.running(agent)] == [names[1]]  # type: ignore[union-attr]
+
+    live(story, worker)
+
+
+def test_a_slot_is_given_on_once_the_end_of_its_attempt_is_stored(tmp_path: Path) -> None:
+    worker = Worker("eins", slots=1, deaf=True)
+
+    class Full(SqlSteps):
+        full = 2
+        """So often there is no room for the end of an attempt."""
+
+        def commit(self, batch: StepBatch) -> None:
+            events = [event for rows in batch.jobs.values() for event, _ in rows.events]
+            if self.full and any(isinstance(event, LeaseLost) for event in events):
+                assert not any(isinstance(event, AgentChosen) for event in events)
+                Full.full -= 1
+                raise Unavailable("the disk is full", remedy="free some space")
+            super().commit(batch)
+
+    async def story(fleet: Fleet) -> None:
+        async with fleet.scheduler(tmp_path, Full) as engine:
+            await asyncio.sleep(BEAT)
+            names = [(await engine.submit(job())).job for _ in range(2)]
+            await asyncio.sleep(2 * BEAT)
+            worker.running.clear()
+            worker.deaf = False
+            while Full.full:
+                assert busy(fleet, worker) == 1
+                await asyncio.sleep(0.1)
+            for name in names:
+                assert (await engine.wait(TENANT, name, 100)).status is JobStatus.DONE
+            assert (busy(fleet, worker), fleet.registry.waiting) == (0, 0)
 
     live(story, worker)
 

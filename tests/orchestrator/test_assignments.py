@@ -7,7 +7,7 @@ from tests.orchestrator.fleet import TENANT, applicant, remote
 from tests.repository.shell import SteppedClock
 
 from cpa.core.classes import FailureClass
-from cpa.core.commands import DispatchTask
+from cpa.core.commands import DispatchTask, RequestTask
 from cpa.core.events import (
     AgentChosen,
     DispatchDeferred,
@@ -16,6 +16,7 @@ from cpa.core.events import (
     TaskFailed,
     TaskRefused,
     TaskSucceeded,
+    TimerFired,
 )
 from cpa.core.job import Graph, JobHead, JobSpec, JobState, TaskRun, TaskSpec, TaskStatus
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
@@ -53,7 +54,12 @@ class World:
         return self.assignments.choose(job, DispatchTask(key=f"dispatch:0:{epoch}", task=0, epoch=epoch))
 
     def ended(self, event: Event, job: str = "j1", epoch: int = 1) -> None:
+        """It ended so, durably."""
         self.assignments.ended(Attempt(TENANT, job, 0, epoch), event)
+        self.stored(event, job, epoch)
+
+    def stored(self, event: Event, job: str = "j1", epoch: int = 1) -> None:
+        self.assignments.closed(state(job), event, [f"request:0:{epoch}"])
 
 
 def state(name: str = "j1", run: TaskRun | None = None, **more: object) -> JobState:
@@ -166,6 +172,7 @@ def test_an_agent_that_had_gone_before_it_was_asked_has_refused() -> None:
     agent.online = False
     assert not world.assignments.begin(Attempt(TENANT, "j1", 0, 1), agent.address, "a")
     assert [type(event) for _, event in world.reported] == [TaskRefused]
+    world.stored(REFUSED)
     assert agent.busy == 0
     assert world.presence.running(agent) == ()
 
@@ -179,11 +186,46 @@ def test_a_lost_lease_is_told_and_the_agent_is_told_to_stop() -> None:
     world.presence.leave(first, "weg")
     assert world.reported == [("j1", LeaseLost(time=0, task=0, epoch=1, reason="weg"))]
     assert world.cancelled == [(first.address, attempt)]
+    world.stored(LOST)
     assert (first.busy, first.online) == (0, False)
     first.online = True
     chosen = world.ask(state(run=TaskRun(0, status=TaskStatus.READY, epoch=2, waited=1)), 2)
     assert isinstance(chosen, AgentChosen)
     assert chosen.agent == second.address, "another one goes first"
+
+
+def test_a_slot_is_free_once_the_end_of_its_attempt_is_durable() -> None:
+    agent = remote(slots=1)
+    world = World(agent)
+    world.ask(state())
+    attempt = Attempt(TENANT, "j1", 0, 1)
+    world.assignments.begin(attempt, agent.address, "a")
+    world.ask(state("j2"))
+    world.presence.lose(agent, "weg")
+    world.assignments.ended(attempt, LOST)
+    assert (agent.busy, len(world.presence.running(agent))) == (1, 0)
+    assert [job for job, _ in world.reported] == ["j1", "j1"]
+
+    resumed = RequestTask(key="request:0:1", task=0, epoch=1, agent=agent.address)
+    assert world.assignments.resume(state(), resumed), "its end was not stored"
+    assert (agent.busy, len(world.presence.running(agent))) == (1, 1)
+    assert agent.share("x.a.b", world.clock.now_ms()) == pytest.approx(0.8), "it counts once"
+    world.stored(LOST)
+    world.stored(LOST)
+    assert (agent.busy, world.presence.running(agent), world.assignments.ending) == (1, (), set())
+    assert [job for job, _ in world.reported] == ["j1", "j1", "j2"]
+
+
+@pytest.mark.parametrize(("event", "busy"), [(LOST, 0), (TimerFired(time=0, key="timeout:0:1"), 1)])
+def test_an_end_that_is_never_stored_keeps_no_slot(event: Event, busy: int) -> None:
+    agent = remote(slots=1)
+    world = World(agent)
+    world.ask(state())
+    world.assignments.withdrawn(TENANT, "j1", LOST)
+    assert agent.busy == 1, "it has not ended at all"
+    world.assignments.ended(Attempt(TENANT, "j1", 0, 1), LOST)
+    world.assignments.withdrawn(TENANT, "j1", event)
+    assert agent.busy == busy
 
 
 def test_a_step_goes_where_the_job_says_its_session_was() -> None:

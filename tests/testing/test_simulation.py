@@ -26,6 +26,7 @@ REGRESSIONS = {
     1_000_889: "a process was killed at its last commit, while it was being stopped",
     1_000_299: "a lost lease was stored late, by a disk that failed: what its agent said since is no matter",
     1_001_263: "an agent that stood still read an old request after its beat was answered, and began it",
+    1_000_069: "a lost lease freed its slot, its end could not be stored, and the agent had one attempt too many",
     1_000_004: "a lie about an attempt arrived when the liar had been given it: its word counts, as any holder's",
 }
 

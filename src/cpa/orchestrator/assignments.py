@@ -1,8 +1,9 @@
 """Which agent has which attempt: the choice, the slot it takes, and what gives the slot back.
 
 A slot is taken when an agent is chosen and given back exactly once: by the agent's answer, by the end of an attempt
-without one (its time is up, its lease is lost), or because the choice came too late. What an answer says about the
-agent and about its target is counted here, for the next choices.
+without one (its time is up, its lease is lost), or because the choice came too late. That of an agent outside this
+process is free once the end is durable: after a commit that failed the agent has the attempt still. What an answer
+says about the agent and about its target is counted here, for the next choices.
 
 A task that nobody can take is deferred with the reason, and asks again some seconds later. If the reason is still
 the same and only a change among the agents can end it, it waits in line without a word: a locked desktop over a
@@ -63,6 +64,7 @@ _NOBODYS = ("cancelled", "selector_not_found", "not_actionable")
 """Codes that tell nothing about agent or target: we said so, or the page is not as the plan expects it."""
 _AT_FAULT = (FailureClass.TECHNICAL, FailureClass.UNKNOWN_OUTCOME)
 _ANSWERS = (TaskSucceeded, TaskFailed, TaskRefused, TaskProposed)
+_ABOUT_SLOTS = (AgentChosen, LeaseLost, *_ANSWERS)
 _TELLING = (TaskSucceeded, TaskFailed, TaskRefused, TimerFired)
 """What says something about the agent or its target."""
 _AT_WORK = (TaskStatus.ASSIGNED, TaskStatus.RUNNING)
@@ -86,6 +88,8 @@ class Assignments:
         self._told: dict[tuple[str, str], dict[int, str]] = {}
         """By job: why a task was deferred last, if that lasts."""
         self._held: dict[Attempt, tuple[Agent, Work]] = {}
+        self.ending: set[Attempt] = set()
+        """Attempts of agents outside this process whose end was reported, and is not durable yet."""
         self._emptied: asyncio.Event | None = None
         agents.connect(clock.now_ms, self.breakers, self._called)
         presence.connect(self._lost)
@@ -195,37 +199,52 @@ class Assignments:
         return False
 
     def resume(self, job: JobState, command: RequestTask | CancelAttempt) -> bool:
-        """Take up an attempt of an earlier life of this process, with a fresh lease; False when there is none to
-        take up: it is known already, or was with a part of this process."""
+        """Take up an attempt of an earlier life of this process, or one whose end was not stored, with a fresh
+        lease; False when there is none to take up: it is known already, or was with a part of this process."""
         agent = self._agents.get(command.agent, job.head.tenant)
         applicant = self.applicant(job, command)
         attempt = applicant.attempt
-        if agent is None or not agent.remote or attempt in self._held:
+        if agent is None or not agent.remote:
             return False
-        self._held[attempt] = (agent, applicant)
-        self._agents.occupy(agent)
+        if attempt not in self._held:
+            self._held[attempt] = (agent, applicant)
+            self._agents.occupy(agent)
+        elif attempt not in self.ending:
+            return False
         self._presence.begin(agent, attempt, job.spec.tasks[command.task].id)
         return True
 
     # -- giving back ---------------------------------------------------------------------------------------
 
     def ended(self, attempt: Attempt, event: Event) -> None:
-        """The attempt ended so, as a part of this process reports."""
-        held = self._settled(attempt)
+        """The attempt ended so, as a part of this process reports. `closed` tells when that is durable."""
+        held = self._held.get(attempt)
+        if held is None or held[0].record is None:
+            self._settled(attempt)
+            self.report(attempt.tenant, attempt.job, event)
+            if held is not None:
+                if type(event) is not TaskSucceeded or held[0].shares or self.breakers.circuits:
+                    self._count(attempt, *held, event)
+                self._agents.release(held[0])
+            return
+        known = attempt in self.ending
+        self.ending.add(attempt)
+        self._presence.end(attempt)
         self.report(attempt.tenant, attempt.job, event)
-        if held is not None:
-            agent = held[0]
-            if agent.record is not None:
-                self._over(agent.address, attempt, answered=type(event) is not LeaseLost)
-            if type(event) is not TaskSucceeded or agent.shares or self.breakers.circuits:
-                self._count(attempt, *held, event)
-            self._agents.release(agent)
+        self._over(held[0].address, attempt, answered=type(event) is not LeaseLost)
+        if not known:
+            self._count(attempt, *held, event)
 
-    def withdrawn(self, tenant: str, job: str, event: AgentChosen) -> None:
-        """A choice came too late for its task: the slot is free again."""
-        held = self._settled(Attempt(tenant, job, event.task, event.epoch))
-        if held is not None:
-            self._agents.release(held[0])
+    def withdrawn(self, tenant: str, job: str, event: Event) -> None:
+        """This is never stored: a choice that came too late gives its slot back, and so does an attempt that was
+        to end so."""
+        if not isinstance(event, _ABOUT_SLOTS):
+            return
+        attempt = Attempt(tenant, job, event.task, event.epoch)
+        if type(event) is AgentChosen or attempt in self.ending:
+            held = self._settled(attempt)
+            if held is not None:
+                self._agents.release(held[0])
 
     def closed(self, job: JobState, event: Event, keys: Iterable[str]) -> None:
         """These commands of a job are not open any more. Attempts that ended with them give their slots back; an
@@ -239,14 +258,14 @@ class Assignments:
             run = job.task(attempt.task)
             if run.epoch == attempt.epoch and run.status in _AT_WORK:
                 continue  # it is being cancelled, and still has its slot
+            counted = attempt in self.ending
             held = self._settled(attempt)
             if held is None:
                 continue
             agent, work = held
-            answered = isinstance(event, _ANSWERS)
-            if isinstance(event, _TELLING):
+            if isinstance(event, _TELLING) and not counted:
                 self._count(attempt, agent, work, event)
-            self._over(agent.address, attempt, answered=answered)
+            self._over(agent.address, attempt, answered=isinstance(event, _ANSWERS))
             self._agents.release(agent)
 
     def _count(self, attempt: Attempt, agent: Agent, work: Work, event: Event) -> None:
@@ -283,6 +302,7 @@ class Assignments:
         held = self._held.pop(attempt, None)
         if held is not None and held[0].record is not None:
             self._presence.end(attempt)
+            self.ending.discard(attempt)
         if self._emptied is not None and not self._at_home():
             self._emptied.set()
         return held

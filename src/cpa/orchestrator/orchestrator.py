@@ -13,7 +13,7 @@ from typing import Any
 from cpa.core.approval import arguments_of, digest_of
 from cpa.core.classes import FailureClass
 from cpa.core.commands import CancelAttempt, Command, DispatchTask, RequestTask, VerifyTask
-from cpa.core.events import AgentChosen, Event, TaskFailed, TaskRefused, TaskSucceeded, TaskVerified
+from cpa.core.events import Event, TaskFailed, TaskRefused, TaskSucceeded, TaskVerified
 from cpa.core.job import JobState, results
 from cpa.core.storing import LONGEST_WAIT, milliseconds
 from cpa.errors import CPAError, TooLarge
@@ -45,6 +45,8 @@ class Orchestrator:
         self._report: Report = _unconnected
         self._progress: Progress | None = None
         self.assignments = Assignments(agents, self.presence, clock, _unconnected, transport.over)
+        self.ending = self.assignments.ending
+        """As in `assignments`."""
         self.bids: Bids | None = None
         """Contract nets, where agents outside this process can be asked."""
 
@@ -105,12 +107,13 @@ class Orchestrator:
         self.presence.settled = True
 
     def closed(self, job: JobState, event: Event, keys: Iterable[str]) -> None:
-        """These commands are not open any more, by an event that no part of this process reported: attempts that
-        ended with them give their slots back, and agents that did not answer are told to stop."""
+        """These commands are not open any more, durably: attempts that ended with them give their slots back, and
+        agents that did not answer are told to stop. What a part of this process did and reports need not be told
+        so, while nothing is `ending`."""
         self.assignments.closed(job, event, keys)
 
-    def withdrawn(self, tenant: str, job: str, event: AgentChosen) -> None:
-        """A choice came too late for its task: the slot is free again."""
+    def withdrawn(self, tenant: str, job: str, event: Event) -> None:
+        """This is never stored: the slot that a choice took or an end was to free is free."""
         self.assignments.withdrawn(tenant, job, event)
 
     def job_idle(self, tenant: str, job: str) -> None:

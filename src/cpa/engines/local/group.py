@@ -25,7 +25,7 @@ class Group:
     """What to answer, and on which jobs' steps the answer rests."""
     commands: list[tuple[JobState, Command]] = field(default_factory=list)
     closed: list[tuple[JobState, Event, tuple[str, ...]]] = field(default_factory=list)
-    """Commands that are not open any more, by an event from outside this process."""
+    """Commands that are not open any more, and by what; not those of what a part of this process did."""
     facts: list[tuple[str, str, Event]] = field(default_factory=list)
     touched: dict[Key, JobState] = field(default_factory=dict)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from cpa.core.events import AgentChosen, Event
+from cpa.core.events import Event
 from cpa.core.job import JobState
 from cpa.engines.local.group import Key
 from cpa.engines.local.stepper import Stepper
@@ -82,8 +82,7 @@ class Jobs:
         try:
             state = await self.load(tenant, job)
         except (NotFound, Unreadable):  # it was never accepted, was deleted, or is set aside
-            if isinstance(event, AgentChosen):
-                self._orchestrator.withdrawn(tenant, job, event)
+            self._orchestrator.withdrawn(tenant, job, event)
         else:
             self._stepper.step(state, event, fact=True)
 

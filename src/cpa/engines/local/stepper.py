@@ -104,8 +104,7 @@ class Stepper:
             decision = self._step(job, event, fact=fact)
             self._choose()
         except Unreadable:
-            if type(event) is AgentChosen:
-                self._orchestrator.withdrawn(*key, event)
+            self._orchestrator.withdrawn(*key, event)
             return Decision(reason="set_aside")
         return decision
 
@@ -162,8 +161,8 @@ class Stepper:
             if type(decision.commands[0]) is not RequestTask:
                 # It is not to be done like that: people are asked anew.
                 self._orchestrator.withdrawn(before.tenant, before.id, event)
-        elif changes.closed and not fact:
-            # What a part of this process reports has given its slot back itself.
+        elif changes.closed and (not fact or self._orchestrator.ending):
+            # What a part of this process did has given its slot back itself.
             group.closed.append((job, event, changes.closed))
         return decision
 
@@ -312,8 +311,7 @@ class Stepper:
         reason = self._set_aside(job, error) if rows.before is not None else InternalError(str(error))
         self.jobs.pop(key, None)
         for event in group.drop(key, reason) + self._group.drop(key, reason):
-            if type(event) is AgentChosen:
-                self._orchestrator.withdrawn(*key, event)
+            self._orchestrator.withdrawn(*key, event)
 
     def settle(self, group: Group, error: BaseException | None) -> None:
         """The group is durable, or with an error nothing of it is."""
