@@ -58,6 +58,12 @@ class Settings(BaseSettings):
         min_length=1,
         description="Task queue of our workers on that server: one for each store.",
     )
+    temporal_build: str = Field(
+        default="",
+        max_length=100,
+        pattern=r"^[A-Za-z0-9._+-]*$",
+        description="Name of this version of the workers there; empty is that of the package, `off` is none.",
+    )
     redis_url: str = Field(
         default="",
         validation_alias=AliasChoices("CPA_REDIS_URL", "REDIS_URL", "redis_url"),

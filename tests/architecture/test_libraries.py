@@ -15,6 +15,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "alembic": ("repository",),
     "cryptography": ("agents.signing", "security.signatures"),
     "fastapi": ("api", "demo"),
+    "google": ("engines.temporal",),
     "httpx2": (
         *("agents.client", "artifacts.remote", "cli.client", "executors.http", "transport.postbox"),
         *("demo", "testing"),

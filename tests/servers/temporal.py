@@ -21,6 +21,8 @@ VERSION = "1.5.1"
 """As in scripts/setup-temporal.sh."""
 TUNING = ("history.transferProcessorMaxPollRPS=1000", "matching.useNewMatcher=true")
 """Without these the development server lets every hop wait 50 ms."""
+ROOM = ("matching.maxDeployments=100000",)
+"""Every test has a task queue of its own, and with it a deployment of workers."""
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL")
 PATIENCE = 60.0
 
@@ -88,7 +90,7 @@ class TemporalServer:
         command += ["--db-filename", str(self._folder / "temporal.db")]
         for pragma in PRAGMAS:
             command += ["--sqlite-pragma", pragma]
-        for value in (*TUNING, *self._settings):
+        for value in (*TUNING, *ROOM, *self._settings):
             command += ["--dynamic-config-value", value]
         return command
 

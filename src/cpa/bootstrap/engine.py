@@ -32,10 +32,13 @@ async def running(
         async with local:
             yield local
         return
-    client, queue = await temporal_client(settings), settings.temporal_queue
+    client, queue, build = await temporal_client(settings), settings.temporal_queue, settings.temporal_build
     from cpa.engines.temporal.engine import TemporalEngine
 
-    temporal = TemporalEngine(client, queue, steps, orchestrator, clock, job_ids(chance), chance=chance)
+    # Alone: the store's lock says that nobody else works on it.
+    temporal = TemporalEngine(
+        *(client, queue, steps, orchestrator, clock, job_ids(chance)), chance=chance, build=build, alone=True
+    )
     async with temporal:
         yield temporal
 

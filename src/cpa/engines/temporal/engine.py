@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.service import RPCError
+from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from cpa.core.audit import MIN_SALT, seal
 from cpa.core.events import PERSONAL, AgentChosen, CancelRequested, Event, JobReopened, JobSubmitted
@@ -31,12 +32,14 @@ from cpa.engines.inbox import Inbox, repeated
 from cpa.engines.keyed import Keyed
 from cpa.engines.reopening import check_whole, not_reopened
 from cpa.engines.temporal import recovery
-from cpa.engines.temporal.connection import LAST_BREATH, check
+from cpa.engines.temporal.connection import LAST_BREATH, check, trouble
 from cpa.engines.temporal.executions import start
 from cpa.engines.temporal.gateway import Gateway, Key
 from cpa.engines.temporal.publisher import Publisher
 from cpa.engines.temporal.reading import Reading
 from cpa.engines.temporal.values import Fact, JobInput, Told
+from cpa.engines.temporal.versions import Versions, build_of
+from cpa.engines.temporal.visibility import Lists
 from cpa.engines.temporal.worker import worker_of
 from cpa.engines.temporal.writer import GroupWriter
 from cpa.errors import BadInput, Conflict, CPAError, InternalError, Unavailable
@@ -64,7 +67,7 @@ class TemporalEngine(Reading):
     with the next process. Store and connection belong to the caller.
 
     `new_id` draws job ids, `chance` random bytes for the salts of personal fields. All workers of one `queue` share
-    one store.
+    one store; `alone` says that there is no other one now. `build` as the setting `temporal_build`.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class TemporalEngine(Reading):
         new_id: Callable[[], str],
         *,
         chance: Callable[[int], bytes] = os.urandom,
+        build: str = "",
+        alone: bool = True,
     ) -> None:
         super().__init__(store)
         self.client, self._queue = client, queue
@@ -99,18 +104,22 @@ class TemporalEngine(Reading):
         self._silent: CPAError | None = None
         self._worker: Worker | None = None
         self._starts = asyncio.Semaphore(_STARTS)
+        self.lists = Lists(client)
+        self.versions = Versions(client, queue, build_of(build), alone=alone)
         orchestrator.connect(self._publisher.report, self._progress)
 
     async def __aenter__(self) -> TemporalEngine:
-        worker = worker_of(self.client, self._queue, self._publisher)
+        worker = worker_of(self.client, self._queue, self._publisher, await self._config())
         await self._group.__aenter__()
         self._loops = [
             self._group.create_task(self._writer.run()),
             self._group.create_task(self._orchestrator.run()),
             self._group.create_task(self._look()),
+            self._group.create_task(self.lists.run()),
         ]
         await worker.__aenter__()
         self._worker = worker
+        self._loops.append(self._group.create_task(self.versions.run()))
         self._loops.append(
             self._group.create_task(recovery.run(self.read, self.store, self._publisher, self._orchestrator))
         )
@@ -130,6 +139,12 @@ class TemporalEngine(Reading):
             self.close()
             await asyncio.sleep(LAST_BREATH)
 
+    async def _config(self) -> WorkerDeploymentConfig | None:
+        try:
+            return await self.versions.config()
+        except RPCError as error:
+            raise trouble(error, self.client) from error
+
     async def _stop_working(self) -> None:
         worker, self._worker = self._worker, None
         if worker is not None:
@@ -143,7 +158,7 @@ class TemporalEngine(Reading):
 
     @property
     def aside(self) -> int:
-        return len(self._publisher.troubled)
+        return len(self._publisher.troubled) + self.versions.waiting
 
     async def submit(self, submission: Submission) -> Receipt:
         """See `ports.engine`."""
@@ -250,7 +265,7 @@ class TemporalEngine(Reading):
             start=0 if event.start else submission.not_before,
             inbox=(fact,),
         )
-        if not await self._begin(key, begin, again=False):
+        if not await self._begin(begin, submission.priority, again=False):
             return await self._began(submission, key)
         head = await self.stored(key, 1)
         return Receipt(job, head.created, head.status)
@@ -266,10 +281,11 @@ class TemporalEngine(Reading):
                 return repeated(submission.dedupe, submission.body_digest, *known)
         raise Conflict("there is a job of this id", field="job", value=key[1], remedy="use a new id")
 
-    async def _begin(self, key: Key, begin: JobInput, *, again: bool) -> bool:
+    async def _begin(self, begin: JobInput, priority: int, *, again: bool) -> bool:
         """Start an execution; False when there is one already."""
         async with self._starts:
-            return await start(self.client, self._queue, begin, again=again, eager=True)
+            begin = self.lists.marked(begin)
+            return await start(*(self.client, self._queue, begin), again=again, eager=True, priority=priority)
 
     # -- telling -------------------------------------------------------------------------------------------
 
@@ -324,7 +340,7 @@ class TemporalEngine(Reading):
             begin = JobInput(
                 spec=state.spec, head=state.head, tasks=tuple(state.tasks.values()), inbox=(fact,)
             )
-            if not await self._begin(key, begin, again=True):
+            if not await self._begin(begin, state.head.priority, again=True):
                 # The last execution has not quite ended, or another process opened the next one.
                 return await self._gateway.tell(key, fact)
             await self.stored(key, state.head.number + 1)

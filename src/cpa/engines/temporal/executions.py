@@ -1,4 +1,4 @@
-"""Executions of job workflows: how one is started."""
+"""Executions of job workflows: how one is started, with what operators find it by and what goes first."""
 
 from __future__ import annotations
 
@@ -9,11 +9,21 @@ from temporalio.service import RPCError
 
 from cpa.engines.temporal.connection import PATIENCE, trouble
 from cpa.engines.temporal.values import WORKFLOW, JobInput
+from cpa.engines.temporal.visibility import priority_of, shown
 
 
-async def start(client: Client, queue: str, begin: JobInput, *, again: bool, eager: bool = False) -> bool:
+async def start(
+    client: Client,
+    queue: str,
+    begin: JobInput,
+    *,
+    again: bool,
+    eager: bool = False,
+    priority: int | None = None,
+) -> bool:
     """Start the job's execution; False when there is one already: with `again` one that runs, else also one that
-    ended. With `eager` its first workflow task comes back with the answer, to this process's own worker."""
+    ended. With `eager` its first workflow task comes back with the answer, to this process's own worker.
+    `priority` of a new job, whose head has none yet."""
     policy = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.REJECT_DUPLICATE
     try:
         await client.start_workflow(
@@ -22,6 +32,8 @@ async def start(client: Client, queue: str, begin: JobInput, *, again: bool, eag
             id=begin.head.id,
             task_queue=queue,
             id_reuse_policy=policy,
+            search_attributes=shown(begin),
+            priority=priority_of(begin.head.tenant, begin.head.priority if priority is None else priority),
             request_eager_start=eager,
             rpc_timeout=PATIENCE,
         )

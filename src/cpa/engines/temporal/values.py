@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 
 import msgspec
+from temporalio.common import SearchAttributeKey
 
 from cpa.core.commands import AnyCommand
 from cpa.core.events import AgentChosen, AnyEvent
@@ -27,6 +28,8 @@ MOST_BYTES = 512 * 1024
 """Of facts in one call, result or publication, as JSON: with one more of the largest the server still takes it."""
 UNCHANGED = "unchanged"
 """Type of the refusal of an update that would change nothing."""
+STATUS = SearchAttributeKey.for_keyword("CpaStatus")
+"""What the server's lists show of a job's status."""
 STALE = "stale_start"
 """Type of the failure of an execution that began from an old state of its job."""
 
@@ -70,6 +73,8 @@ class JobInput(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_onl
     """Not decided yet."""
     seen: tuple[tuple[str, str], ...] = ()
     """Messages of the execution before."""
+    shown: str = ""
+    """The status that the server's lists show; empty is none, they have no place for it."""
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from temporalio.client import Client
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
 from cpa.engines.temporal.publisher import Publisher
 from cpa.engines.temporal.workflow import JobWorkflow
 
 
-def worker_of(client: Client, queue: str, publisher: Publisher) -> Worker:
-    """A worker that is not started yet."""
+def worker_of(
+    client: Client, queue: str, publisher: Publisher, deployment: WorkerDeploymentConfig | None
+) -> Worker:
+    """A worker that is not started yet; of no version without a `deployment`."""
     return Worker(
         client,
         task_queue=queue,
@@ -20,4 +22,5 @@ def worker_of(client: Client, queue: str, publisher: Publisher) -> Worker:
         # every job.
         workflow_runner=UnsandboxedWorkflowRunner(),
         max_concurrent_activities=200,
+        deployment_config=deployment,
     )

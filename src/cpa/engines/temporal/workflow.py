@@ -33,6 +33,7 @@ from cpa.engines.temporal.values import (
     LEAVE,
     MOST_BYTES,
     PUBLISH,
+    STATUS,
     TELL,
     UNCHANGED,
     WORKFLOW,
@@ -54,6 +55,8 @@ PATIENCE = timedelta(seconds=20)
 """How long a publication may take before another worker is asked for it."""
 _START = "start"
 """Key of the timer of a postponed job."""
+_NEWEST = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE
+"""Where an execution follows another it may move to the newest version of the workers."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -88,6 +91,7 @@ class JobWorkflow:
         self._updates = 0
         self._published = 0
         self._broken: ActivityError | None = None
+        self._shown = begin.shown
         if begin.start:
             self._due[_START] = begin.start
 
@@ -141,9 +145,10 @@ class JobWorkflow:
                 self._publish()
             if self._publishing is None and workflow.all_handlers_finished():
                 if rolling:
-                    workflow.continue_as_new(self._rest())
+                    workflow.continue_as_new(self._rest(), initial_versioning_behavior=_NEWEST)
                 head = self._job.head
                 if head.status.ended or self._leaving:
+                    self._show()
                     return Ended(head.status.value, head.number, self._start)
             if self._publishing is None:
                 # While something is being published its end is the next news, and no timer is needed.
@@ -176,7 +181,15 @@ class JobWorkflow:
             start=self._start,
             steps=tuple(self._steps),
             seen=tuple(self._new),
+            shown=self._shown,
         )
+
+    def _show(self) -> None:
+        """Let the server's lists have the status, where they have a place for it."""
+        status = self._job.head.status.value
+        if self._shown and self._shown != status:
+            self._shown = status
+            workflow.upsert_search_attributes([STATUS.value_set(status)])
 
     # -- deciding ------------------------------------------------------------------------------------------
 
@@ -198,6 +211,7 @@ class JobWorkflow:
             if self._start and changes.head.status.value != "pending":
                 self._start = 0
                 self._due.pop(_START, None)
+                self._show()
             if isinstance(event, JobReopened):
                 # No line to stand in: whoever takes up this workflow has room for it.
                 self._inbox.appendleft(_Asked(Fact(JobStarted(time=0))))
