@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -189,3 +190,22 @@ def test_parameters_that_no_name_can_fill_are_refused() -> None:
 
     with pytest.raises(BadInput, match="numbers"):
         FunctionExecutor().add(NAME, rest, EffectClass.UNSAFE, None)
+
+
+async def test_functions_that_never_end_take_nobodys_place() -> None:
+    """As many of them as no pool of threads has."""
+    held = threading.Event()
+
+    def stuck() -> None:
+        held.wait(60)
+
+    calls = [asyncio.ensure_future(call(stuck, {})) for _ in range(40)]
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(20):
+            assert (await call(lambda: 7, {})).result == {"value": 7}
+    finally:
+        for each in calls:
+            each.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        held.set()

@@ -11,9 +11,13 @@ else as `value`. What goes wrong in a way the function knows of, it raises as `F
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
+import threading
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, TypeAlias, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
@@ -158,7 +162,35 @@ def _names(model: type[BaseModel]) -> list[tuple[str, str]]:
 async def _call(function: Function, arguments: Mapping[str, Any]) -> Any:
     if inspect.iscoroutinefunction(function):
         return await function(**arguments)
-    return await asyncio.to_thread(function, **arguments)
+    return await _in_thread(partial(function, **arguments))
+
+
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    """What the work gives, in a thread of its own: one that never ends takes nobody's place, and does not hold up
+    the end of the process."""
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    outcome: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if not outcome.done():
+            outcome.set_result((result, error))
+
+    def tried() -> tuple[Any, BaseException | None]:
+        try:
+            return context.run(work), None
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+            return None, error
+
+    def run() -> None:
+        found = tried()
+        with suppress(RuntimeError):  # nobody waits any more: the loop is closed
+            loop.call_soon_threadsafe(settle, *found)
+
+    threading.Thread(target=run, name="action", daemon=True).start()
+    result, error = await outcome
+    if error is not None:
+        raise error
+    return result
 
 
 def _result(bound: _Bound, returned: Any) -> ExecutionResult:

@@ -35,6 +35,7 @@ from cpa.agents.messages import Speaker
 from cpa.agents.outbox import Outbox
 from cpa.agents.posting import Posting
 from cpa.agents.signing import Signer, draw
+from cpa.agents.watchdog import watched
 from cpa.core.lam_protocol import parse
 from cpa.errors import CPAError, Unauthorized
 from cpa.executors.registry import ExecutorRegistry
@@ -48,6 +49,10 @@ FAREWELL: Final = 5.0
 """Seconds within which what was stopped should have been told."""
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
+_STILL: Final = 2.0
+"""Leases after which an agent that can do nothing at all ends itself."""
+_STILL_AT_LEAST: Final = 10.0
+"""Seconds, where leases are short."""
 _SOON: Final = 1.0
 """Seconds after which a beat that did not arrive is sent again."""
 
@@ -127,7 +132,8 @@ class Session:
                 said = await self._register(client, outbox, endpoint)
                 if said is None:
                     return
-                await self._work(client, outbox, door, said, endpoint)
+                with watched(max(_STILL * float(said["lease"]), _STILL_AT_LEAST)):
+                    await self._work(client, outbox, door, said, endpoint)
         finally:
             await outbox.close()
 
