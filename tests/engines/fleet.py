@@ -156,8 +156,8 @@ class Fleet:
             database.close()
 
 
-def live(story: Callable[[Fleet], Awaitable[None]], *workers: Worker) -> None:
-    """Run a story in virtual time, with all workers beating."""
+def live(story: Callable[[Fleet], Awaitable[None]], *workers: Worker, latency: float = 0.0) -> None:
+    """Run a story in virtual time, with all workers beating; each call to the disk takes `latency` seconds."""
 
     async def whole() -> None:
         fleet = Fleet(*workers)
@@ -168,7 +168,7 @@ def live(story: Callable[[Fleet], Awaitable[None]], *workers: Worker) -> None:
             for task in beats + [work for work in works if work is not None]:
                 task.cancel()
 
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(lambda: latency)) as runner:
         runner.run(whole())
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 
 import msgspec
 import pytest
@@ -202,6 +203,28 @@ async def test_timers_are_found_by_what_is_due(shell: Shell, database: Database)
         assert steps.due(now + 2999, 10) == []
         assert [command.job for command in steps.due(now + 5000, 10)] == ["j2", "j1", "j0"]
         assert [command.job for command in steps.due(now + 5000, 2)] == ["j2", "j1"]
+    finally:
+        steps.close()
+
+
+def test_many_jobs_are_read_as_each_of_them(shell: Shell, database: Database) -> None:
+    names = [f"j{number:03}" for number in range(300)]
+    for name in names:
+        shell.submit(ME, name, plan("web.goto", "flow.noop"))
+    shell.submit(OTHER, "fremd", plan())
+    with closing(database.connect()) as connection:
+        for statement in (
+            "UPDATE jobs SET head = x'7b7d' WHERE id = ?",
+            "DELETE FROM job_specs WHERE job = ?",
+        ):
+            connection.execute(statement, (names.pop(),))
+    steps = SqlSteps(database)
+    try:
+        wanted = [*names, "j298", "j299", "fremd", "nirgends"]
+        found = steps.load_many([(ME, name) for name in wanted])
+        assert list(found) == [(ME, name) for name in names]
+        assert all(stored == steps.load(*key) for key, stored in found.items())
+        assert steps.load_many([]) == {}
     finally:
         steps.close()
 

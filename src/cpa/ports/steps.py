@@ -7,7 +7,7 @@ own, one call at a time. Reads see every commit that returned before they began.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -114,6 +114,10 @@ class StepStore(Protocol):
     def commit(self, batch: StepBatch) -> None: ...
 
     def load(self, tenant: str, job: str) -> StoredJob: ...
+
+    def load_many(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], StoredJob]:
+        """Those of these jobs that are there and can be read; what is wrong with one of the others `load` says."""
+        ...
 
     def events(self, tenant: str, job: str, after: int, limit: int) -> tuple[StoredEvent, ...]: ...
 

@@ -16,22 +16,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from cpa.core.commands import AnyCommand, Command
+from cpa.core.commands import Command
 from cpa.core.events import Event
-from cpa.core.job import JobHead, JobSpec, JobStatus, TaskRun, is_dead
-from cpa.errors import Conflict, NotFound
+from cpa.core.job import JobHead, JobStatus, is_dead
+from cpa.errors import Conflict
 from cpa.ports.engine import StoredEvent
 from cpa.ports.moving import LOCAL
 from cpa.ports.nonces import Replayed
-from cpa.ports.steps import DueCommand, JobRows, StepBatch, StoredJob, Unreadable
+from cpa.ports.steps import DueCommand, JobRows, StepBatch, StoredJob
 from cpa.repository.database import Database, trouble
 from cpa.repository.events import stored_event
+from cpa.repository.loading import HEAD, load, load_many
 
 _encode = msgspec.json.Encoder().encode
-_HEAD = msgspec.json.Decoder(JobHead)
-_SPEC = msgspec.json.Decoder(JobSpec)
-_RUN = msgspec.json.Decoder(TaskRun)
-_COMMAND: msgspec.json.Decoder[Command] = msgspec.json.Decoder(AnyCommand)
 _SHOWN = 200
 """Characters of the request that lists show; the whole stands in the spec, written once."""
 _CHUNKS = (256, 64, 16, 4, 1)
@@ -198,21 +195,11 @@ class SqlSteps:
 
     def load(self, tenant: str, job: str) -> StoredJob:
         """Everything about one job, in one snapshot. `NotFound` when this tenant has no such job."""
-        head, spec, runs, commands = self._rows_of(tenant, job)
-        try:
-            return StoredJob(
-                head=_HEAD.decode(head),
-                spec=_SPEC.decode(spec),
-                tasks=tuple(_RUN.decode(body) for (body,) in runs),
-                commands=tuple(_COMMAND.decode(body) for (body,) in commands),
-            )
-        except msgspec.MsgspecError as error:
-            raise Unreadable(
-                f"what is stored of job {job} cannot be read: {error}",
-                field="job",
-                value=job,
-                remedy="restore the store from a backup; the other jobs go on",
-            ) from error
+        return load(self._read, tenant, job)
+
+    def load_many(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], StoredJob]:
+        """See `ports.steps`."""
+        return load_many(self._read, keys)
 
     def _read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows; the driver's errors become ours."""
@@ -220,23 +207,6 @@ class SqlSteps:
             return self._reader.execute(statement, values).fetchall()  # type: ignore[no-any-return]
         except self._reader.Error as error:
             raise trouble(error, self._database.path) from error
-
-    def _rows_of(self, tenant: str, job: str) -> tuple[bytes, bytes, list[Any], list[Any]]:
-        read = self._read
-        read("BEGIN")
-        try:
-            head = read("SELECT head FROM jobs WHERE tenant = ? AND id = ?", (tenant, job))
-            if not head:
-                raise NotFound(
-                    f"there is no job {job}", field="job", value=job, remedy="`cpa jobs` lists the jobs"
-                )
-            where = "WHERE tenant = ? AND job = ?"
-            spec = read(f"SELECT spec FROM job_specs {where}", (tenant, job))  # noqa: S608
-            runs = read(f"SELECT body FROM task_runs {where} ORDER BY idx", (tenant, job))  # noqa: S608
-            commands = read(f"SELECT body FROM outbox {where}", (tenant, job))  # noqa: S608
-        finally:
-            read("COMMIT")
-        return head[0][0], spec[0][0] if spec else b"", runs, commands
 
     def events(self, tenant: str, job: str, after: int, limit: int) -> tuple[StoredEvent, ...]:
         rows = self._read(
@@ -321,7 +291,7 @@ class SqlSteps:
 def _head(tenant: str, job: str, head: bytes, _intent: str, _text: str, status: str, created: int) -> JobHead:
     """As stored; where that cannot be read, what its columns tell."""
     try:
-        return _HEAD.decode(head)
+        return HEAD.decode(head)
     except msgspec.MsgspecError:
         return JobHead(tenant, job, created, JobStatus(status))
 

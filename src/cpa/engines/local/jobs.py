@@ -7,7 +7,7 @@ cannot be read are set aside. Jobs nobody touches are not in memory.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -76,6 +76,30 @@ class Jobs:
         except Unreadable:
             pass  # the log and the health say it
         return None
+
+    async def bring(self, keys: Iterable[Key]) -> None:
+        """Read many jobs at once for who goes through them: those that can be read are in memory then, for a
+        while."""
+        known = self._stepper.jobs
+        wanted = [
+            key
+            for key in dict.fromkeys(keys)
+            if key not in known and key not in self._loading and key not in self._stepper.aside
+        ]
+        if len(wanted) < 2:
+            return
+        future: asyncio.Future[JobState] = asyncio.get_running_loop().create_future()
+        self._loading.update(dict.fromkeys(wanted, future))
+        try:
+            for stored in (await self.read(self._store.load_many, wanted)).values():
+                try:
+                    self._stepper.adopt(rebuilt(stored))
+                except Unreadable:
+                    continue  # whoever loads it by itself sets it aside
+        finally:
+            for key in wanted:
+                del self._loading[key]
+            future.cancel()
 
     async def fact(self, tenant: str, job: str, event: Event) -> None:
         """Give a fact to a job that may not be in memory, if it is still there; nobody waits for it."""

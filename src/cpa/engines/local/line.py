@@ -69,6 +69,7 @@ class Line:
         rows = await self._jobs.read(self._stepper.store.line, room + len(self._claimed))
         fresh = [row for row in rows if tuple(row) not in self._claimed]
         claimed: list[Key] = []
+        await self._jobs.bring(fresh[:room])
         for tenant, name in fresh[:room]:
             job = await self._jobs.found(tenant, name)
             self._claimed.add((tenant, name))

@@ -54,6 +54,7 @@ class Recovery:
     async def run(self) -> None:
         """Go once through all jobs that had something open when the process began."""
         while page := await self._jobs.read(self._stepper.store.open_jobs, _KINDS, self._after, _PAGE):
+            await self._jobs.bring(page)
             for tenant, name in page:
                 # Also what is in memory by now: somebody may have asked for it before its turn came.
                 job = await self._jobs.found(tenant, name)

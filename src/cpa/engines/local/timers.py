@@ -2,17 +2,26 @@
 
 Never early: a row fires once the clock has reached its time. An idle engine sleeps until the earliest row, so
 waiting costs nothing, and a hundred thousand timers cost no memory.
+
+Many that are due at once are fired job by job in the order in which the store keeps them: by their times they would
+be strewn over it, and each commit would write most of its pages anew. They are read and written in portions; while
+one is written the next is read and stepped, so no more than two are in memory.
 """
 
 from __future__ import annotations
 
 import asyncio
+from operator import attrgetter
 
 from cpa.core.events import TimerFired
 from cpa.engines.local.jobs import Jobs
 from cpa.engines.local.stepper import GLANCE, Stepper
+from cpa.ports.steps import DueCommand
 
-_PAGE = 500
+_MOST = 50_000
+"""Rows that are put into order at once."""
+_PAGE = 1_000
+"""Rows that are fired before the first of them is durable."""
 _PAUSE = 200
 
 
@@ -42,24 +51,42 @@ class Timers:
         self._next = 0
         while True:
             now = self._stepper.now()
-            rows = await self._jobs.read(self._stepper.store.due, now, _PAGE + self._passed)
+            rows = await self._jobs.read(self._stepper.store.due, now, _MOST + self._passed)
             left = [row for row in rows if (row.tenant, row.job) not in self._stepper.aside]
             self._passed = len(rows) - len(left)
             if not left:
                 break
-            fired = 0
-            for row in left:
-                job = await self._jobs.found(row.tenant, row.job)
-                if job is not None:
-                    fired += self._stepper.step(job, TimerFired(time=0, key=row.key)).changes is not None
-            await self._jobs.flush()
-            if not fired or self._stepper.trouble:
+            # Those of one job keep their order.
+            left.sort(key=attrgetter("tenant", "job"))
+            if not await self._fire_all(left):
                 # Nothing moved: the rows will be right once what is under way is stored.
                 self.earlier(self._stepper.now() + _PAUSE)
                 return
         stored = await self._jobs.read(self._stepper.store.next_due, now if self._passed else 0)
         if stored:
             self.earlier(stored)
+
+    async def _fire_all(self, rows: list[DueCommand]) -> bool:
+        """Whether anything moved, and all that did is durable."""
+        fired = await self._fire_some(rows[:_PAGE])
+        for start in range(_PAGE, len(rows), _PAGE):
+            if self._stepper.trouble:
+                break
+            portion = rows[start : start + _PAGE]
+            _, more = await asyncio.gather(self._jobs.flush(), self._fire_some(portion))
+            fired += more
+        await self._jobs.flush()
+        return fired > 0 and not self._stepper.trouble
+
+    async def _fire_some(self, rows: list[DueCommand]) -> int:
+        """How many moved their job."""
+        fired = 0
+        await self._jobs.bring((row.tenant, row.job) for row in rows)
+        for row in rows:
+            job = await self._jobs.found(row.tenant, row.job)
+            if job is not None:
+                fired += self._stepper.step(job, TimerFired(time=0, key=row.key)).changes is not None
+        return fired
 
     async def _sleep(self) -> None:
         while True:

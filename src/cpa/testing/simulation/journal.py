@@ -7,7 +7,7 @@ scheduler reads after a crash is read from here. It outlives every scheduler.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cpa.core.audit import Sealed, unseal
@@ -107,6 +107,9 @@ class Journal:
         runs = tuple(record.runs[index] for index in sorted(record.runs))
         commands = tuple(record.outbox[key][0] for key in sorted(record.outbox))
         return StoredJob(record.head, record.spec, runs, commands)
+
+    def load_many(self, keys: Sequence[Key]) -> dict[Key, StoredJob]:
+        return {key: self.load(*key) for key in keys if key in self.jobs}
 
     def events(self, tenant: str, job: str, after: int, limit: int) -> tuple[StoredEvent, ...]:
         kept = self.jobs[tenant, job].events[after : after + limit]
