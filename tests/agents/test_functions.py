@@ -209,3 +209,8 @@ async def test_functions_that_never_end_take_nobodys_place() -> None:
             each.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
         held.set()
+
+
+@pytest.mark.parametrize("returned", [{"raw": b"\xff\xfe"}, {"half a pair \udc80": 1}], ids=["bytes", "name"])
+async def test_a_result_that_is_no_text_is_no_defect_to_try_again(returned: dict[str, Any]) -> None:
+    assert failure(await call(lambda: returned, {})) == (FailureClass.BUSINESS, "result_invalid")

@@ -198,7 +198,7 @@ def _result(bound: _Bound, returned: Any) -> ExecutionResult:
         if bound.result is not None:
             bound.result.validate_python(returned)
         found = to_jsonable_python(returned)
-    except (ValidationError, PydanticSerializationError) as error:
+    except (ValidationError, PydanticSerializationError, UnicodeError) as error:
         what = str(invalid(error, "result")) if isinstance(error, ValidationError) else str(error)
         return ExecutionResult.failed(
             FailureClass.BUSINESS,
