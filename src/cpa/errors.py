@@ -10,6 +10,7 @@
     ├── NotFound            404  the caller: no such job, artifact, agent (also: of another tenant)
     ├── Conflict            409  the caller: the state does not allow it, or the key is taken
     ├── Unavailable         503  the operator: draining, disk full, store closed; retry later
+    ├── QuotaExceeded       507  the operator: all the room that is allowed is taken
     └── InternalError       500  the developer: an invariant does not hold
 
 An error carries data, not only text: `field` (a path such as `tasks[2].depends_on`), `value` (what stood
@@ -121,6 +122,10 @@ class Conflict(CPAError):
 
 class Unavailable(CPAError):
     code, status, actor, retryable = "unavailable", 503, "operator", True
+
+
+class QuotaExceeded(CPAError):
+    code, status, actor = "quota_exceeded", 507, "operator"
 
 
 class InternalError(CPAError):

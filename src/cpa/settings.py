@@ -113,6 +113,12 @@ class Settings(BaseSettings):
     max_artifact_bytes: int = Field(
         default=256 * 1024 * 1024, ge=1, description="Largest artifact, in bytes."
     )
+    max_tenant_bytes: int = Field(
+        default=20 * 1024**3, ge=1, description="Most bytes of artifacts that are kept for one tenant."
+    )
+    max_agent_bytes: int = Field(
+        default=4 * 1024**3, ge=1, description="Most bytes of artifacts that one agent may send in 24 hours."
+    )
     files: Paths = Field(default=(), description="Folders the file executor may touch.")
     allow_private: Texts = Field(
         default=(),

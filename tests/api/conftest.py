@@ -22,6 +22,7 @@ from tests.contracts.delivery import Told
 from cpa.api.app import create_app
 from cpa.api.server import Server, listen
 from cpa.api.services import ApiServices, Probe
+from cpa.api.uploads import Uploads
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.audit.log import AuditLog
 from cpa.audit.query import AuditQuery
@@ -125,7 +126,7 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
         messages=messages,
         agents=directory,
         channels=channels,
-        artifacts=FolderArtifacts(folder / "artifacts", MAX_ARTIFACT),
+        artifacts=FolderArtifacts(folder / "artifacts", MAX_ARTIFACT, MAX_ARTIFACT * 4),
         audit=AuditQuery(trail),
         keys=keys,
         clock=clock,
@@ -138,6 +139,7 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
         version="0.0.0-test",
         questions=engine,
         dead_letters=engine,
+        uploads=Uploads(MAX_ARTIFACT * 2, clock.now_ms),
         signatures=MessageSignatures(SignedMessages.OPTIONAL, signing_keys(agents), clock),
         probes=probes,
     )

@@ -10,7 +10,9 @@ import httpx2
 import pytest
 from tests.api.conftest import MAX_ARTIFACT, Door
 
-from cpa.ports.keys import Scope
+from cpa.api.uploads import HOUR, Uploads
+from cpa.errors import QuotaExceeded
+from cpa.ports.keys import Caller, Scope
 
 ABSENT = "sha256:" + "0" * 64
 
@@ -78,6 +80,54 @@ async def test_a_file_that_grows_too_large_is_cut(api: httpx2.AsyncClient) -> No
     response = await api.post("/artifacts", content=content())
 
     assert (response.status_code, response.json()["code"]) == (413, "too_large")
+
+
+async def test_an_agent_sends_so_much_in_a_day_and_no_more(door: Door, api: httpx2.AsyncClient) -> None:
+    async def grows() -> AsyncIterator[bytes]:
+        for _ in range(2):
+            yield b"z" * (MAX_ARTIFACT // 4)
+
+    async with door.client(await door.key(Scope.AGENT, name="agent://web/eins")) as agent:
+        for content in (b"x" * MAX_ARTIFACT, b"y" * (MAX_ARTIFACT * 3 // 4)):
+            assert (await agent.post("/artifacts", content=content)).status_code == 201
+        for much in (b"z" * (MAX_ARTIFACT // 2), grows()):
+            refused = await agent.post("/artifacts", content=much)
+            problem = refused.json()
+            assert (refused.status_code, problem["code"], problem["field"]) == (
+                507,
+                "quota_exceeded",
+                "content",
+            )
+            assert "agent://web/eins" in problem["detail"]
+            assert "CPA_MAX_AGENT_BYTES" in problem["remedy"]
+        async with door.client(await door.key(Scope.AGENT, name="agent://web/zwei")) as other:
+            assert (await other.post("/artifacts", content=b"klein")).status_code == 201
+        assert (await api.post("/artifacts", content=b"z" * (MAX_ARTIFACT // 2))).status_code == 201
+
+
+def test_an_agent_may_send_again_the_next_day() -> None:
+    now = 0
+    uploads = Uploads(100, lambda: now)
+    agent = Caller(tenant="acme", key="k", name="agent://web/eins", scopes=frozenset({Scope.AGENT}))
+
+    uploads.take(agent, 90)
+    for hour in (0, 23):
+        now = hour * HOUR
+        with pytest.raises(QuotaExceeded):
+            uploads.take(agent, 20)
+    now = 24 * HOUR
+    uploads.take(agent, 100)
+
+
+async def test_a_tenant_keeps_so_much_and_no_more(api: httpx2.AsyncClient) -> None:
+    for letter in b"abcd":
+        stored = await api.post("/artifacts", content=bytes([letter]) * MAX_ARTIFACT)
+        assert stored.status_code == 201
+
+    refused = await api.post("/artifacts", content=b"e" * MAX_ARTIFACT)
+
+    assert (refused.status_code, refused.json()["code"]) == (507, "quota_exceeded")
+    assert "CPA_MAX_TENANT_BYTES" in refused.json()["remedy"]
 
 
 async def test_a_form_is_refused_with_the_way_to_do_it(api: httpx2.AsyncClient) -> None:

@@ -12,7 +12,8 @@ import pytest
 from tests.contracts.artifacts import ArtifactStoreContract, Damage, MakeStore, chunks
 
 from cpa.artifacts.folder import FolderArtifacts
-from cpa.errors import Unavailable
+from cpa.artifacts.room import MEASURE_AGAIN
+from cpa.errors import QuotaExceeded, Unavailable
 from cpa.ports.artifacts import ArtifactStore
 
 
@@ -106,11 +107,57 @@ async def test_a_root_that_cannot_be_used_is_unavailable_with_a_remedy(tmp_path:
     assert error.value.remedy
 
 
+async def test_all_files_of_a_tenant_together_have_a_limit(tmp_path: Path) -> None:
+    store = FolderArtifacts(tmp_path, 1000, 1700)
+    kept = await store.put("acme", b"a" * 800)
+    for _ in range(5):
+        assert await store.put("acme", chunks(b"a" * 800)) == kept, "the same bytes take no more room"
+    for content in (b"b" * 950, chunks(b"b" * 300, b"b" * 650)):
+        with pytest.raises(QuotaExceeded) as error:
+            await store.put("acme", content)
+        assert (error.value.field, "CPA_MAX_TENANT_BYTES" in (error.value.remedy or "")) == ("content", True)
+    assert await store.put("globex", b"b" * 950), "another tenant has room of its own"
+    assert await store.put("acme", b"c" * 300), "what was refused takes none"
+    assert len(files(tmp_path / "acme")) == 4
+
+
+async def test_what_is_there_already_counts_after_a_restart_and_what_is_removed_does_not(
+    tmp_path: Path,
+) -> None:
+    await FolderArtifacts(tmp_path, 1000, 1400).put("acme", b"a" * 800)
+    now = 0.0
+    store = FolderArtifacts(tmp_path, 1000, 1400, monotonic=lambda: now)
+    await store.put("acme", b"b" * 450)
+    with pytest.raises(QuotaExceeded):
+        await store.put("acme", b"c" * 700)
+    for path in files(tmp_path):
+        if path.stat().st_size == 800:
+            path.unlink()
+    now += MEASURE_AGAIN
+    assert await store.put("acme", b"c" * 700)
+
+
+async def test_many_at_once_stay_below_the_limit_together(tmp_path: Path) -> None:
+    store = FolderArtifacts(tmp_path, 1000, 2500)
+
+    async def put(letter: bytes) -> bool:
+        try:
+            await store.put("acme", chunks(letter * 500, letter * 500))
+        except QuotaExceeded:
+            return False
+        return True
+
+    stored = await asyncio.gather(*(put(bytes([letter])) for letter in range(10)))
+    assert 1 <= sum(stored) <= 2
+    assert sum(path.stat().st_size for path in files(tmp_path)) <= 2500
+
+
 FULL_DISK = """
 import asyncio, resource, sys
 from pathlib import Path
 from cpa.artifacts.folder import FolderArtifacts
-from cpa.errors import Unavailable
+from cpa.artifacts.room import MEASURE_AGAIN
+from cpa.errors import QuotaExceeded, Unavailable
 
 async def stream():
     for _ in range(40):
@@ -145,6 +192,7 @@ KILLED = """
 import asyncio, sys
 from pathlib import Path
 from cpa.artifacts.folder import FolderArtifacts
+from cpa.artifacts.room import MEASURE_AGAIN
 
 async def stream():
     yield b"x" * 2_000_000

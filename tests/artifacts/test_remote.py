@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from tests.contracts.artifacts import NOWHERE, ArtifactStoreContract, Damage, Ma
 from tests.servers.ports import free_port
 
 from cpa.api.services import ApiServices
+from cpa.api.uploads import Uploads
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.artifacts.remote import RemoteArtifacts
 from cpa.demo.serving import serve
@@ -36,7 +38,9 @@ class Api:
         services: ApiServices = self.app.state.services
         settings = services.settings.model_copy(update={"max_artifact_bytes": limit})
         store = FolderArtifacts(folder, limit)
-        self.folder, self.app.state.services = folder, replace(services, artifacts=store, settings=settings)
+        uploads = Uploads(sys.maxsize, services.clock.now_ms)
+        changed = replace(services, artifacts=store, settings=settings, uploads=uploads)
+        self.folder, self.app.state.services = folder, changed
 
 
 @pytest.fixture(scope="module")

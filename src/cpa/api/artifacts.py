@@ -45,7 +45,7 @@ _UPLOAD: dict[str, Any] = {
     status_code=201,
     summary="Store a file",
     response_model=ArtifactReference,
-    responses=problems(400, 413, 415, 503),
+    responses=problems(400, 413, 415, 503, 507),
     openapi_extra=_UPLOAD,
 )
 async def store(
@@ -56,8 +56,8 @@ async def store(
         str, Query(max_length=255, description="Its name for people.", examples=["rechnung.pdf"])
     ] = "file",
 ) -> Response:
-    """Streams to disk; the same bytes twice are stored once. Refused above the server's limit, before reading
-    when the length is announced."""
+    """Streams to disk; the same bytes twice are stored once. Refused above the server's limit for one file, for all
+    of a tenant, and for what an agent sends in a day; before reading when the length is announced."""
     media_type = request.headers.get("content-type", "application/octet-stream")
     if media_type.startswith("multipart/"):
         raise WrongMediaType(
@@ -66,8 +66,9 @@ async def store(
             value=media_type,
             remedy="send the bytes themselves: curl --data-binary @FILE, with the file's own Content-Type",
         )
-    check_length(request, services.settings.max_artifact_bytes)
-    content = chunks(request)
+    announced = check_length(request, services.settings.max_artifact_bytes)
+    services.uploads.check(caller, announced)
+    content = services.uploads.counted(caller, chunks(request))
     stored = await services.artifacts.put(
         caller.tenant, content, name=_clean_name(name), media_type=media_type
     )

@@ -119,11 +119,13 @@ def decode(raw: bytes) -> Any:
     return value
 
 
-def check_length(request: Request, limit: int) -> None:
-    """Refuse by the announced length, before anything is read."""
+def check_length(request: Request, limit: int) -> int:
+    """Refuse by the announced length, before anything is read. The length; 0 when none is announced."""
     announced = request.headers.get("content-length")
-    if announced is not None and announced.isdecimal() and int(announced[:20]) > limit:
-        raise _over(int(announced[:20]), limit)
+    length = int(announced[:20]) if announced is not None and announced.isdecimal() else 0
+    if length > limit:
+        raise _over(length, limit)
+    return length
 
 
 def _clear(value: Any) -> None:

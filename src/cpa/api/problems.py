@@ -27,6 +27,7 @@ from cpa.errors import (
     InternalError,
     InvalidDocument,
     NotFound,
+    QuotaExceeded,
     TooLarge,
     Unauthorized,
     Unavailable,
@@ -90,7 +91,7 @@ def invalid(error: ValidationError, *, within: str = "") -> Invalid:
 def render(error: CPAError, connection: HTTPConnection) -> Response:
     """The answer for an error."""
     body = error.problem()
-    if error.status >= 500 and not isinstance(error, Unavailable):
+    if error.status >= 500 and not isinstance(error, Unavailable | QuotaExceeded):
         body |= {"detail": "something went wrong here, not with your request"}
         body["remedy"] = "report it with the correlation id; the server's log has the details under it"
         body.pop("field", None)

@@ -24,6 +24,7 @@ _WHY = {
     422: "Well-formed, but not valid; `errors` lists every place.",
     500: "A defect; quote the correlation id.",
     503: "Draining or short of room; retry later.",
+    507: "All the room that is allowed is taken.",
 }
 
 

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 
 from cpa.api.shutdown import Shutdown
+from cpa.api.uploads import Uploads
 from cpa.audit.query import AuditQuery
 from cpa.orchestrator.directory import AgentDirectory
 from cpa.orchestrator.planning import Planner
@@ -63,6 +64,7 @@ class ApiServices:
     questions: QuestionQuery
     dead_letters: DeadLetterQuery
     signatures: Signatures
+    uploads: Uploads
     probes: Mapping[str, Probe] = field(default_factory=dict)
     """Health probes by the name of the part."""
     shutdown: Shutdown = field(default_factory=Shutdown)

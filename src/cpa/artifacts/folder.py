@@ -25,6 +25,7 @@ import json
 import os
 import re
 import secrets
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar
 
 from cpa.artifacts.names import WINDOWS_DEVICE, check_digest, check_tenant, safe_media_type, safe_name
+from cpa.artifacts.room import Room, Share
 from cpa.errors import CPAError, InternalError, NotFound, TooLarge, Unavailable
 from cpa.ports.artifacts import Artifact, whole
 
@@ -47,13 +49,21 @@ _STALE = 24 * 3600.0
 class FolderArtifacts:
     """`ports.artifacts.ArtifactStore` below one folder, which any number of processes may share.
 
-    `max_bytes` is the size limit of one artifact. The reference that `put` returns carries the name given to
+    `max_bytes` is the size limit of one artifact, `max_tenant_bytes` that of all of one tenant, as this process
+    counts them. The reference that `put` returns carries the name given to
     that call; `stat` answers with the name of the first put of those bytes.
     """
 
-    def __init__(self, root: Path, max_bytes: int) -> None:
-        self._root = root
-        self._max_bytes = max_bytes
+    def __init__(
+        self,
+        root: Path,
+        max_bytes: int,
+        max_tenant_bytes: int = sys.maxsize,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._root, self._monotonic = root, monotonic
+        self._max_bytes, self._max_tenant_bytes = max_bytes, max_tenant_bytes
+        self._rooms: dict[str, Room] = {}
         self._swept: set[str] = set()
 
     async def put(
@@ -66,17 +76,21 @@ class FolderArtifacts:
     ) -> Artifact:
         folder = self._folder(tenant)
         incoming = await self._disk(self._prepare, folder)
-        temporary = incoming / secrets.token_hex(16)
+        room = self._rooms.setdefault(folder.name, Room(folder, self._max_tenant_bytes, self._monotonic))
+        if room.doubtful:
+            room.learn(await self._disk(room.measure))
+        temporary, share, new = incoming / secrets.token_hex(16), Share(room), False
         try:
-            digest, size = await self._receive(temporary, content)
+            digest, size = await self._receive(temporary, content, share)
             artifact = Artifact(
                 digest=f"sha256:{digest}",
                 size=size,
                 name=safe_name(name),
                 media_type=safe_media_type(media_type),
             )
-            await self._disk(_publish, temporary, folder, artifact)
+            new = await self._disk(_publish, temporary, folder, artifact)
         finally:
+            share.close(kept=new)
             await self._disk(temporary.unlink, missing_ok=True)
             if not isinstance(content, bytes) and (aclose := getattr(content, "aclose", None)):
                 await aclose()
@@ -151,10 +165,13 @@ class FolderArtifacts:
             _sweep(incoming)
         return incoming
 
-    async def _receive(self, temporary: Path, content: bytes | AsyncIterator[bytes]) -> tuple[str, int]:
+    async def _receive(
+        self, temporary: Path, content: bytes | AsyncIterator[bytes], share: Share
+    ) -> tuple[str, int]:
         """Write everything to the temporary file, durably; its hexadecimal digest and size."""
         if isinstance(content, bytes):
             self._check_size(len(content))
+            share.take(len(content))
             return await self._disk(_write_whole, temporary, content), len(content)
         found, size, waiting = hashlib.sha256(), 0, bytearray()
         file = await self._disk(_create, temporary)
@@ -162,6 +179,7 @@ class FolderArtifacts:
             async for chunk in content:
                 size += len(chunk)
                 self._check_size(size)
+                share.take(len(chunk))
                 waiting += chunk
                 if len(waiting) >= CHUNK:
                     await self._disk(_write_hashed, file, bytes(waiting), found)
@@ -252,8 +270,8 @@ def _make(*folders: Path) -> None:
             _sync_folder(folder.parent)
 
 
-def _publish(temporary: Path, folder: Path, artifact: Artifact) -> None:
-    """Rename to the digest, sidecar first: whoever sees the bytes finds their description."""
+def _publish(temporary: Path, folder: Path, artifact: Artifact) -> bool:
+    """Rename to the digest, sidecar first: whoever sees the bytes finds their description. Whether they are new."""
     hexadecimal = artifact.digest.removeprefix("sha256:")
     target = folder / hexadecimal[:2] / hexadecimal
     _make(target.parent)
@@ -267,8 +285,10 @@ def _publish(temporary: Path, folder: Path, artifact: Artifact) -> None:
             described.replace(sidecar)
         finally:
             described.unlink(missing_ok=True)
+    new = not target.exists()
     temporary.replace(target)
     _sync_folder(target.parent)
+    return new
 
 
 def _describe(path: Path, digest: str) -> Artifact:

@@ -22,6 +22,7 @@ from cpa.api.app import ApiServices, create_app
 from cpa.api.server import listen
 from cpa.api.server import serve as serve_app
 from cpa.api.services import Condition, PartHealth
+from cpa.api.uploads import Uploads
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.audit.log import AuditLog
 from cpa.audit.query import AuditQuery
@@ -105,7 +106,9 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
         await check_holders(settings.engine, SqlHolders(database))
         steps = SqlSteps(database, settings.engine)
         stack.callback(steps.close)
-        artifacts = FolderArtifacts(settings.data / "artifacts", settings.max_artifact_bytes)
+        artifacts = FolderArtifacts(
+            settings.data / "artifacts", settings.max_artifact_bytes, settings.max_tenant_bytes
+        )
         stack.push_async_callback(artifacts.close)
         audit = AuditLog(SqlAuditRepository(database), clock)
         vault = EnvironmentAndFileSecrets(settings.data / "secrets")
@@ -316,6 +319,7 @@ def services_of(scheduler: Scheduler) -> ApiServices:
         version=version("cpa-scheduler"),
         questions=SqlQuestionQuery(database),
         dead_letters=SqlJobRepository(database),
+        uploads=Uploads(scheduler.settings.max_agent_bytes, scheduler.clock.now_ms),
         signatures=MessageSignatures(
             SignedMessages(scheduler.settings.signed_messages),
             signing_keys(scheduler.agents),

@@ -36,8 +36,8 @@ class ArtifactStore(Protocol):
 
     Guarantees: `put` is atomic and durable (on return the bytes survive power loss; before, nothing is
     visible); the same bytes twice are stored once; a tenant sees only what that tenant put. `open` checks
-    the digest while streaming and raises `InternalError` on rot. Over the size limit `put` raises `TooLarge`
-    and leaves nothing behind; a full disk raises `Unavailable`.
+    the digest while streaming and raises `InternalError` on rot. Over the size limit `put` raises `TooLarge`,
+    over what one tenant may have `QuotaExceeded`, and leaves nothing behind; a full disk raises `Unavailable`.
     """
 
     async def put(
