@@ -64,6 +64,33 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9._+-]*$",
         description="Name of this version of the workers there; empty is that of the package, `off` is none.",
     )
+    temporal_tls: bool | None = Field(
+        default=None,
+        description="TLS to that server; empty is on with any other of these settings, or an API key.",
+    )
+    temporal_tls_ca: Path | None = Field(
+        default=None,
+        description="PEM file of the authorities that sign its certificate; empty trusts those of this machine.",
+    )
+    temporal_tls_cert: Path | None = Field(
+        default=None, description="PEM file of our certificate, for a server that asks for one."
+    )
+    temporal_tls_key: str = Field(
+        default="temporal_tls_key",
+        min_length=1,
+        description="Name of the secret with its private key (PEM).",
+    )
+    temporal_tls_server_name: str = Field(
+        default="", description="Name in the server's certificate, where it is not that of the address."
+    )
+    temporal_api_key: str = Field(
+        default="", description="Name of the secret with the API key that the server asks for."
+    )
+    temporal_payload_key: str = Field(
+        default="",
+        description="Id of the key that encrypts what the server keeps: the secret `temporal_payload_<id>`, "
+        "32 bytes in base64. Empty encrypts nothing; older keys are found by their ids.",
+    )
     redis_url: str = Field(
         default="",
         validation_alias=AliasChoices("CPA_REDIS_URL", "REDIS_URL", "redis_url"),

@@ -13,7 +13,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "aiosmtpd": ("demo", "testing"),
     "aiosmtplib": ("executors.mail.smtp",),
     "alembic": ("repository",),
-    "cryptography": ("agents.signing", "security.signatures"),
+    "cryptography": ("agents.signing", "security.signatures", "engines.temporal"),
     "fastapi": ("api", "demo"),
     "google": ("engines.temporal",),
     "httpx2": (

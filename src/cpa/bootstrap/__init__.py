@@ -129,7 +129,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
         )
         # Known before the engine looks at what is open: what agents had, they have still.
         await directory.load()
-        engine = await stack.enter_async_context(running(settings, steps, orchestrator, clock))
+        engine = await stack.enter_async_context(running(settings, steps, orchestrator, clock, vault))
         # Entered last, so that on the way out the attempts end before the engine stops storing their answers.
         await stack.enter_async_context(runtime)
         planner = _planner(settings, workspace, agents)
@@ -331,7 +331,7 @@ def services_of(scheduler: Scheduler) -> ApiServices:
 
 def _trouble(settings: Settings, error: CPAError) -> str:
     """What is wrong, for whoever may ask about health: no path, no address."""
-    if settings.engine == "temporal" and error.field in ("temporal_address", "temporal_namespace"):
+    if settings.engine == "temporal" and (error.field or "").startswith("temporal_"):
         return "the Temporal server does not answer as it should just now: jobs wait for it"
     return "the store does not take writes just now"
 

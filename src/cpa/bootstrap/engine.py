@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import structlog
+
+from cpa.artifacts.claims import FolderClaims
 from cpa.bootstrap.system import Chance, job_ids
 from cpa.engines.local.engine import LocalEngine
 from cpa.errors import BadInput
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
 from cpa.ports.engine import Engine
+from cpa.ports.secrets import SecretsManager
 from cpa.ports.steps import StepStore
 from cpa.settings import Settings
 
 if TYPE_CHECKING:
+    from cpa.engines.temporal.codec import Codec
     from cpa.engines.temporal.connection import Client
+    from cpa.engines.temporal.tls import Tls
+
+log = structlog.stdlib.get_logger("cpa.bootstrap")
+_TENANT = "default"
+"""Whose secrets are those of the server itself."""
 
 
 @asynccontextmanager
 async def running(
-    settings: Settings, steps: StepStore, orchestrator: Orchestrator, clock: Clock
+    settings: Settings, steps: StepStore, orchestrator: Orchestrator, clock: Clock, vault: SecretsManager
 ) -> AsyncIterator[Engine]:
     """The engine of these settings, running. `Unavailable` or `BadInput` when its server is away or not as set."""
     chance = Chance()
@@ -32,18 +44,19 @@ async def running(
         async with local:
             yield local
         return
-    client, queue, build = await temporal_client(settings), settings.temporal_queue, settings.temporal_build
+    client = await temporal_client(settings, vault)
+    queue, build = settings.temporal_queue, settings.temporal_build
     from cpa.engines.temporal.engine import TemporalEngine
 
     # Alone: the store's lock says that nobody else works on it.
     temporal = TemporalEngine(
         *(client, queue, steps, orchestrator, clock, job_ids(chance)), chance=chance, build=build, alone=True
     )
-    async with temporal:
+    async with _kept_up(settings, vault, client), temporal:
         yield temporal
 
 
-async def temporal_client(settings: Settings) -> Client:
+async def temporal_client(settings: Settings, vault: SecretsManager) -> Client:
     """A connection to the server of these settings. Raises as `running`."""
     if find_spec("temporalio") is None:
         raise BadInput(
@@ -54,4 +67,76 @@ async def temporal_client(settings: Settings) -> Client:
         )
     from cpa.engines.temporal.connection import connect
 
-    return await connect(settings.temporal_address, settings.temporal_namespace)
+    return await connect(
+        settings.temporal_address,
+        settings.temporal_namespace,
+        tls=_tls(settings, vault),
+        api_key=_api_key(settings, vault),
+        codec=_codec(settings, vault),
+    )
+
+
+@asynccontextmanager
+async def _kept_up(settings: Settings, vault: SecretsManager, client: Client) -> AsyncIterator[None]:
+    """See to what has to be seen to as long as the connection is open."""
+    from cpa.engines.temporal import upkeep
+
+    api_key = _api_key(settings, vault)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(upkeep.cleaning(client, _claims(settings)))]
+        if api_key is not None:
+            tasks.append(group.create_task(upkeep.renewing(client, api_key)))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def _claims(settings: Settings) -> FolderClaims:
+    from cpa.engines.temporal.codec import MOST
+
+    return FolderClaims(settings.data / "claims", 2 * MOST)
+
+
+def _api_key(settings: Settings, vault: SecretsManager) -> Callable[[], str] | None:
+    return _secret(vault, settings.temporal_api_key) if settings.temporal_api_key else None
+
+
+def _secret(vault: SecretsManager, name: str) -> Callable[[], str]:
+    return partial(vault.resolve, _TENANT, name)
+
+
+def _tls(settings: Settings, vault: SecretsManager) -> Tls | None:
+    """None is plain text."""
+    from cpa.engines.temporal.tls import Tls
+
+    named = settings.temporal_tls_ca or settings.temporal_tls_cert or settings.temporal_tls_server_name
+    wanted = bool(named or settings.temporal_api_key)
+    if not (wanted if settings.temporal_tls is None else settings.temporal_tls):
+        return None
+    return Tls(
+        authorities=settings.temporal_tls_ca,
+        certificate=settings.temporal_tls_cert,
+        key=_secret(vault, settings.temporal_tls_key) if settings.temporal_tls_cert else None,
+        name=settings.temporal_tls_server_name,
+    )
+
+
+def _codec(settings: Settings, vault: SecretsManager) -> Codec:
+    from cpa.engines.temporal.codec import Codec
+    from cpa.engines.temporal.connection import is_loopback
+    from cpa.engines.temporal.keyring import MAKE, KeyRing
+
+    claims, current = _claims(settings), settings.temporal_payload_key
+    if current:
+        return Codec(KeyRing(current, partial(vault.resolve, _TENANT)), claims)
+    if not is_loopback(settings.temporal_address):
+        log.warning(
+            "values are not encrypted",
+            field="temporal_payload_key",
+            address=settings.temporal_address,
+            detail="arguments and results of jobs stand in clear at the Temporal server",
+            remedy=f"set CPA_TEMPORAL_PAYLOAD_KEY to an id, and the secret temporal_payload_<id>: {MAKE}",
+        )
+    return Codec(None, claims)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
+from ipaddress import ip_address
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client as Client
+from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.service import RPCError, RPCStatusCode
 
-from cpa.engines.temporal.converter import CONVERTER
+from cpa.engines.temporal.converter import converter
+from cpa.engines.temporal.tls import Tls, refusal
 from cpa.errors import BadInput, CPAError, TooLarge, Unavailable
 
 PATIENCE = timedelta(seconds=10)
@@ -19,22 +23,54 @@ LAST_BREATH = 0.3
 """Seconds the library's threads need in peace before the interpreter may end; else it sometimes crashes then."""
 
 
-async def connect(address: str, namespace: str) -> Client:
-    """A connection that answers. `Unavailable` when no server does, `BadInput` when it lacks the namespace."""
+async def connect(
+    address: str,
+    namespace: str,
+    *,
+    tls: Tls | None = None,
+    api_key: Callable[[], str] | None = None,
+    codec: PayloadCodec | None = None,
+) -> Client:
+    """A connection that answers. `Unavailable` when no server does, `BadInput` when it lacks the namespace or
+    something that is set cannot be right.
+
+    `api_key` is resolved now; `codec` is around every value, and compresses only when there is none given.
+    """
     try:
-        return await _connected(address, namespace)
+        client = await _connected(address, namespace, tls, api_key, converter(codec))
+        await check(client)
     except CPAError:
         # Who is told that ends, most likely, and must not do so while the library is still at it.
         await asyncio.sleep(LAST_BREATH)
         raise
+    return client
 
 
-async def _connected(address: str, namespace: str) -> Client:
+async def _connected(
+    address: str,
+    namespace: str,
+    tls: Tls | None,
+    api_key: Callable[[], str] | None,
+    values: DataConverter,
+) -> Client:
+    if api_key is not None and tls is None and not is_loopback(address):
+        raise BadInput(
+            "an API key must not travel in plain text",
+            field="temporal_tls",
+            value=False,
+            remedy="leave CPA_TEMPORAL_TLS empty or set it to true; only a server on this machine may do without",
+        )
     try:
         async with asyncio.timeout(PATIENCE.total_seconds()):
-            client = await Client.connect(address, namespace=namespace, data_converter=CONVERTER)
+            return await Client.connect(
+                address,
+                namespace=namespace,
+                data_converter=values,
+                tls=False if tls is None else tls.config(),
+                api_key=None if api_key is None else api_key(),
+            )
     except (RuntimeError, TimeoutError) as error:
-        raise _silent(address, str(error)) from error
+        raise await refusal(address, tls) or _silent(address, str(error)) from error
     except ValueError as error:
         raise BadInput(
             f"the address of the Temporal server cannot be read: {error}",
@@ -42,8 +78,15 @@ async def _connected(address: str, namespace: str) -> Client:
             value=address,
             remedy="set CPA_TEMPORAL_ADDRESS to host:port, such as 127.0.0.1:7233",
         ) from error
-    await check(client)
-    return client
+
+
+def is_loopback(address: str) -> bool:
+    """Whether what goes to this `host:port` stays on this machine."""
+    host = address.rsplit(":", 1)[0].strip("[]").lower()
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def check(client: Client) -> None:
@@ -69,9 +112,10 @@ def trouble(error: RPCError, client: Client) -> CPAError:
     if error.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED):
         return Unavailable(
             f"the Temporal server {address} does not let us in: {said}",
-            field="temporal_address",
+            field="temporal_api_key",
             value=address,
-            remedy="check what the server asks of its clients",
+            remedy="name a secret with a key that is valid there in CPA_TEMPORAL_API_KEY, and see that it may use "
+            f"the namespace {client.namespace!r}",
         )
     if error.status is RPCStatusCode.INVALID_ARGUMENT and "size" in said.lower():
         return TooLarge(

@@ -1,9 +1,7 @@
-"""Values to bytes for the server: msgspec JSON, compressed where that is worth it."""
+"""Values to bytes for the server: msgspec JSON, and around it the codec."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -14,16 +12,14 @@ from temporalio.converter import (
     BinaryPlainPayloadConverter,
     CompositePayloadConverter,
     DataConverter,
+    DefaultFailureConverterWithEncodedAttributes,
     EncodingPayloadConverter,
     PayloadCodec,
 )
 
+from cpa.engines.temporal.codec import Codec
+
 _encode = msgspec.json.Encoder().encode
-_ENCODING = b"binary/zlib"
-_SMALL = 2_000
-"""Bytes below which compressing saves nothing."""
-MOST = 64 * 1024 * 1024
-"""What a compressed value may become: a broken one must not fill the memory."""
 
 
 class JsonConverter(EncodingPayloadConverter):
@@ -50,30 +46,14 @@ class Converter(CompositePayloadConverter):
         super().__init__(BinaryNullPayloadConverter(), BinaryPlainPayloadConverter(), JsonConverter())
 
 
-class Compression(PayloadCodec):
-    """zlib around payloads that are not small; reads both."""
-
-    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        return [_packed(payload) for payload in payloads]
-
-    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        return [_unpacked(payload) for payload in payloads]
-
-
-def _packed(payload: Payload) -> Payload:
-    if len(payload.data) < _SMALL:
-        return payload
-    return Payload(metadata={"encoding": _ENCODING}, data=zlib.compress(payload.SerializeToString(), 1))
+def converter(codec: PayloadCodec | None = None) -> DataConverter:
+    """Values as JSON inside the codec. Texts of failures are values too: they may hold what people wrote."""
+    return DataConverter(
+        payload_converter_class=Converter,
+        payload_codec=codec or Codec(),
+        failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
+    )
 
 
-def _unpacked(payload: Payload) -> Payload:
-    if payload.metadata.get("encoding") != _ENCODING:
-        return payload
-    opener = zlib.decompressobj()
-    data = opener.decompress(payload.data, MOST)
-    if opener.unconsumed_tail:
-        raise ValueError(f"a compressed value is larger than {MOST} bytes")
-    return Payload.FromString(data)
-
-
-CONVERTER = DataConverter(payload_converter_class=Converter, payload_codec=Compression())
+CONVERTER = converter()
+"""Reads what was written without keys."""

@@ -120,6 +120,14 @@ class Gateway:
         while True:
             try:
                 told = await self._call(key[1], call, batch)
+            except CPAError as error:
+                # A value cannot be written or read here: that is this job's trouble, and no other's.
+                if isinstance(error, TooLarge):
+                    self._refuse(key, batch, error)
+                    return
+                _disappoint(batch, error)
+                await asyncio.sleep(PAUSE)
+                continue
             except RPCError as error:
                 why = trouble(error, self._client)
                 if isinstance(why, TooLarge):
@@ -145,9 +153,7 @@ class Gateway:
         """The server will never take these. What an agent said is as lost as if it had been silent: its time runs
         out, and the core decides."""
         log.error("facts_refused", job=key[1], error=str(why), facts=len(batch))
-        for sent in batch:
-            if sent.outcome is not None and not sent.outcome.done():
-                sent.outcome.set_exception(why)
+        _disappoint(batch, why)
 
     async def _call(self, job: str, call: str, batch: list[_Sent]) -> list[Told | None]:
         handle = self._client.get_workflow_handle(job)
@@ -175,6 +181,13 @@ class Gateway:
             log.warning("server_silent", error=str(why))
         self.trouble = why
         await asyncio.sleep(PAUSE)
+
+
+def _disappoint(batch: list[_Sent], why: CPAError) -> None:
+    """Tell who waits for an outcome that there is none."""
+    for sent in batch:
+        if sent.outcome is not None and not sent.outcome.done():
+            sent.outcome.set_exception(why)
 
 
 def _batch(waiting: deque[_Sent]) -> list[_Sent]:

@@ -1,0 +1,195 @@
+"""What stands around every value on its way to the server and back: nothing else knows of it.
+
+    value -> zlib, where that helps -> AES-256-GCM, with keys -> a reference, above 64 KiB
+
+Each layer is a payload that holds the one below, and says in its metadata which it is; so all that was written
+under other settings can still be read. The id of the key stands in clear and is authenticated. What goes by
+reference is kept until nothing of its job is left at the server (`upkeep`).
+
+A value that cannot be read just now, because a key or a file is missing, fails the workflow task and nothing more:
+the server gives the task out again, at growing intervals of at most ten minutes. Until then the job waits, and
+`why` tells the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+import structlog
+from google.protobuf.message import DecodeError
+from temporalio.api.common.v1 import Payload
+from temporalio.converter import (
+    ActivitySerializationContext,
+    PayloadCodec,
+    SerializationContext,
+    WithSerializationContext,
+    WorkflowSerializationContext,
+)
+
+from cpa.engines.temporal.keyring import KeyRing, missing
+from cpa.errors import CPAError, InternalError, NotFound, TooLarge, Unavailable
+from cpa.ports.claims import ClaimStore
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+ZLIB, SEALED, CLAIM = b"binary/zlib", b"binary/cpa-sealed", b"binary/cpa-claim"
+_KEY = "key"
+_SMALL = 2_000
+"""Bytes below which compressing saves nothing."""
+INLINE = 64 * 1024
+"""Bytes of the most that goes through the server itself."""
+MOST = 256 * 1024 * 1024
+"""Bytes of the largest value, before it is compressed: a broken one must not fill the memory either."""
+_BIG = 256 * 1024
+"""Bytes from which on work is done in a thread, so that others go on meanwhile."""
+
+
+class Reference(msgspec.Struct, frozen=True):
+    job: str
+    digest: str
+
+
+class Codec(PayloadCodec, WithSerializationContext):
+    """Without keys it only compresses, without a store of claims everything goes through the server."""
+
+    def __init__(self, keys: KeyRing | None = None, claims: ClaimStore | None = None) -> None:
+        self._keys, self._claims = keys, claims
+        self._job = ""
+        self._hindered: dict[tuple[str, str], CPAError] = {}
+        """Why values could not be read or written when that was tried last, by job and which of the two."""
+
+    def with_context(self, context: SerializationContext) -> Codec:
+        """One that knows whose values these are, and is the same otherwise."""
+        job = None
+        if isinstance(context, WorkflowSerializationContext | ActivitySerializationContext):
+            job = context.workflow_id
+        bound = Codec(self._keys, self._claims)
+        bound._job, bound._hindered = job or "", self._hindered
+        return bound
+
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Jobs with values that could not be read or written when that was tried last."""
+        return frozenset(job for job, _ in self._hindered)
+
+    def why(self, job: str) -> CPAError | None:
+        """What hinders this job here; None when nothing does."""
+        return self._hindered.get((job, "read")) or self._hindered.get((job, "write"))
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        with self._watched("write"):
+            return [await self._encoded(payload) for payload in payloads]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        with self._watched("read"):
+            return [await self._decoded(payload) for payload in payloads]
+
+    @contextmanager
+    def _watched(self, work: str) -> Iterator[None]:
+        """What hinders a job is remembered until it no longer does."""
+        about = (self._job, work)
+        try:
+            yield
+        except CPAError as error:
+            if self._job and not isinstance(error, TooLarge):
+                if about not in self._hindered:
+                    log.error("job_waits", job=self._job, error=str(error))
+                self._hindered[about] = error
+            raise
+        if self._hindered.pop(about, None) is not None:
+            log.info("job_goes_on", job=self._job)
+
+    # -- there ---------------------------------------------------------------------------------------------
+
+    async def _encoded(self, payload: Payload) -> Payload:
+        size = payload.ByteSize()
+        if size > MOST:
+            raise TooLarge(
+                f"one value of a job may have at most {MOST} bytes",
+                field="payload",
+                value=f"{size} bytes",
+                remedy="pass large values as files, and split plans of many thousand tasks",
+            )
+        if size >= _SMALL:
+            packed = await _work(size, zlib.compress, _bytes(payload), 1)
+            if len(packed) < size:
+                payload = Payload(metadata={"encoding": ZLIB}, data=packed)
+        large = self._claims is not None and bool(self._job) and len(payload.data) > INLINE
+        if self._keys is not None:
+            data = await _work(size, partial(self._keys.seal, _bytes(payload), same=large))
+            payload = Payload(metadata={"encoding": SEALED, _KEY: self._keys.current.encode()}, data=data)
+        if large and self._claims is not None:
+            digest = await self._claims.put(self._job, _bytes(payload))
+            reference = msgspec.json.encode(Reference(self._job, digest))
+            payload = Payload(metadata={"encoding": CLAIM}, data=reference)
+        return payload
+
+    # -- and back ------------------------------------------------------------------------------------------
+
+    async def _decoded(self, payload: Payload) -> Payload:
+        try:
+            if payload.metadata.get("encoding") == CLAIM:
+                payload = Payload.FromString(await self._claimed(payload.data))
+            if payload.metadata.get("encoding") == SEALED:
+                payload = Payload.FromString(await self._opened(payload))
+            if payload.metadata.get("encoding") == ZLIB:
+                payload = Payload.FromString(await _work(len(payload.data), _unpacked, payload.data))
+        except (DecodeError, zlib.error, msgspec.MsgspecError, KeyError) as error:
+            raise InternalError(
+                f"a value at the Temporal server is broken: {type(error).__name__}",
+                field="payload",
+                remedy="look whether somebody else writes into this namespace",
+            ) from error
+        return payload
+
+    async def _claimed(self, data: bytes) -> bytes:
+        reference = msgspec.json.decode(data, type=Reference)
+        if self._claims is None:
+            raise _absent(reference)
+        try:
+            return await self._claims.read(reference.job, reference.digest)
+        except NotFound as error:
+            raise _absent(reference) from error
+
+    async def _opened(self, payload: Payload) -> bytes:
+        keys, key_id = self._keys, payload.metadata[_KEY].decode("utf-8", "replace")
+        if keys is None:
+            raise missing(
+                key_id, "set CPA_TEMPORAL_PAYLOAD_KEY to the id of the current key, and start again"
+            )
+        return await _work(len(payload.data), keys.open, key_id, payload.data)
+
+
+def _bytes(payload: Payload) -> bytes:
+    """Always the same for the same."""
+    return payload.SerializeToString(deterministic=True)
+
+
+def _unpacked(data: bytes) -> bytes:
+    opener = zlib.decompressobj()
+    found = opener.decompress(data, MOST + 1)
+    if len(found) > MOST:
+        raise InternalError(f"a compressed value is larger than {MOST} bytes")
+    return found
+
+
+def _absent(reference: Reference) -> Unavailable:
+    return Unavailable(
+        f"a large value of job {reference.job} is not in the folder of such values",
+        field="claims",
+        value=reference.digest,
+        remedy="put the folder `claims` of the data folder back from a backup; the job waits for it",
+    )
+
+
+async def _work(size: int, call: Callable[..., T], *arguments: object) -> T:
+    """At once when it is quick, in a thread when it is not."""
+    if size < _BIG:
+        return call(*arguments)
+    return await asyncio.to_thread(call, *arguments)
