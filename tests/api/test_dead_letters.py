@@ -90,6 +90,28 @@ async def test_what_was_done_by_hand_and_what_is_left_out(door: Door, api: httpx
     assert detail["tasks"][1]["result"] == {"path": "/c"}
 
 
+async def test_what_was_done_by_hand_names_only_files_that_are_there(
+    door: Door, api: httpx2.AsyncClient
+) -> None:
+    job = await failed(api, door, runs=1)
+    kept = (await api.post("/artifacts", content="Größe".encode())).json()
+    absent = kept | {"artifact": "sha256:" + 64 * "0"}
+
+    def body(file: dict[str, object]) -> dict[str, object]:
+        return {"done": {"write": {"path": "/c", "scans": [{"first": file}]}}}
+
+    refused = await api.post(f"/dead-letters/{job}/retry", json=body(absent))
+    problem = refused.json()
+    assert (refused.status_code, problem["field"], problem["value"]) == (
+        422,
+        "done.write",
+        absent["artifact"],
+    )
+    assert "POST /artifacts" in problem["remedy"]
+    assert (await api.get(f"/jobs/{job}")).json()["job"]["status"] == "failed"
+    assert (await api.post(f"/dead-letters/{job}/retry", json=body(kept))).json()["changed"] is True
+
+
 @pytest.mark.parametrize(
     ("body", "status", "field"),
     [

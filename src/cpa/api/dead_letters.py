@@ -22,8 +22,9 @@ from cpa.core.documents import path
 from cpa.core.events import JobDiscarded, JobReopened
 from cpa.core.job import JobSpec, Snapshot, TaskStatus
 from cpa.core.replacing import fixed, result
+from cpa.core.results import files
 from cpa.core.views import Job, Task, job_detail
-from cpa.errors import Conflict, InvalidDocument
+from cpa.errors import Conflict, InvalidDocument, NotFound
 from cpa.ports.keys import Caller
 from cpa.ports.steps import Unreadable
 
@@ -111,6 +112,8 @@ async def take_up(job_id: JobId, request: Request, services: Services, caller: S
     wanted, _ = await read(request, Reopening)
     snapshot = await services.engine.query(caller.tenant, job)
     event = _event(snapshot.spec, wanted, caller, services.clock.now_ms())
+    for task, given in wanted.done.items():
+        await _check_files(services, caller.tenant, given, path("done", task))
     if wanted.run is not None and wanted.run != snapshot.head.run:
         return await _taken_up(services, caller, snapshot, wanted.run, event)
     await services.engine.reopen(caller.tenant, job, event)
@@ -185,6 +188,20 @@ def _check_known(place: Mapping[str, int], task: str, field: str) -> None:
             value=task,
             remedy=f"its tasks are {', '.join(list(place)[:20])}",
         )
+
+
+async def _check_files(services: ApiServices, tenant: str, given: Any, field: str) -> None:
+    """`InvalidDocument` for a result with a file that nobody stored: a later task would fail for want of it."""
+    for digest in files(given):
+        try:
+            await services.artifacts.stat(tenant, digest)
+        except NotFound:
+            raise InvalidDocument(
+                "there is no file of this digest",
+                field=field,
+                value=digest,
+                remedy="store it with POST /artifacts, and name the artifact as it is answered",
+            ) from None
 
 
 async def _taken_up(
