@@ -139,3 +139,15 @@ async def test_too_much_for_an_agent_that_takes_nothing_is_refused(
     await until(lambda: told.refusals, "the refusal")
     id, error, certain = told.refusals[0]
     assert (id, error.retryable, certain) == (message(2).id, True, True)
+
+
+async def test_a_new_stream_keeps_the_order_of_a_conversation() -> None:
+    channels = ChannelDelivery()
+    call, task, other = message(1, "one"), message(2, "one"), message(3, "two")
+    channels.connect(Told(), lambda _: [task])
+    for each in (call, task, other):
+        channels.deliver(AGENT, each)
+
+    following = await channels.open(AGENT, "", 0).following()
+
+    assert [each.id for _, each in following] == [call.id, task.id, other.id]

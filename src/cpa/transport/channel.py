@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -80,10 +81,20 @@ class _Stream:
             if message.correlation.conversation_id == conversation:
                 self._remove(number)
 
-    def begin(self, messages: list[BaseMessage]) -> None:
-        """Another stream, with these messages."""
+    def begin(self, standing: Sequence[BaseMessage]) -> None:
+        """Another stream: all that is open, and what was not taken, each where it stood before (a call for bids
+        before the task that is then handed out)."""
+        ids = {message.id for message in standing}
+        before: dict[UUID, list[BaseMessage]] = {}
+        others: list[BaseMessage] = []
+        for message in self.kept.values():
+            if message.id in ids:
+                before[message.id], others = others, []
+            else:
+                others.append(message)
         self.name, self.number, self.kept, self.ids = secrets.token_hex(8), 0, {}, set()
-        for message in messages:
+        placed = [each for message in standing for each in (*before.get(message.id, ()), message)]
+        for message in [*placed, *others]:
             if message.id not in self.ids:
                 self.add(message)
 
@@ -134,7 +145,7 @@ class ChannelDelivery:
         if stream == found.name and cursor <= found.number:
             found.acknowledge(cursor)
         else:
-            found.begin([*self._standing(agent), *found.kept.values()])
+            found.begin(self._standing(agent))
         found.connection = Connection(found)
         found.receipts.troubled(agent, "")
         return found.connection
