@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 
 from cpa.agents.client import Unreachable, beat_body
 from cpa.agents.signing import Signer
+from cpa.core.ids import fraction
 from cpa.core.lam_protocol import BaseMessage, parse
 from cpa.errors import CPAError, InvalidDocument, Unavailable
 from cpa.ports.agents import Beat
@@ -40,6 +41,22 @@ _FINAL: Final = (400, 401, 403, 404, 409, 410, 422)
 Hear = Callable[[BaseMessage], Coroutine[Any, Any, None]]
 Acknowledged = Callable[[str, str, Mapping[str, Any] | None], None]
 """`Conversations.acknowledged`"""
+Open = Callable[[str, Mapping[str, str]], AbstractAsyncContextManager[ClientConnection]]
+"""(address, headers) → the WebSocket, closed at the end of the block."""
+
+
+def opened_at(where: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[ClientConnection]:
+    """A WebSocket over the network."""
+    return connect(
+        where,
+        additional_headers=headers,
+        open_timeout=_OPENING,
+        close_timeout=1.0,
+        ping_interval=None,  # Beats and their answers tell whether it lives.
+        max_size=_FRAME,
+        compression=None,
+        proxy=None,
+    )
 
 
 class Channel:
@@ -57,6 +74,7 @@ class Channel:
         opened: Callable[[], None] = lambda: None,
         patience: float = 10.0,
         signer: Signer | None = None,
+        open: Open = opened_at,
     ) -> None:
         """`agent` is its id, `life` its instance. `opened` is called whenever the channel is open (again);
         `patience`: seconds within which a beat is answered, else the channel counts as broken. `signer` seals
@@ -66,6 +84,7 @@ class Channel:
         self._hear, self._acknowledged, self._opened = hear, acknowledged, opened
         self._patience = patience
         self._signer = signer
+        self._open = open
         self._stream, self._cursor = "", 0
         self._hearing: deque[tuple[str, int, asyncio.Task[None]]] = deque()
         self._lasting: OrderedDict[str, BaseMessage] = OrderedDict()
@@ -97,8 +116,9 @@ class Channel:
     async def run(self) -> None:
         """Keep the channel open until cancelled. Raises the `CPAError` that no further try can mend."""
         async with self._group:
-            pause = 0.0
+            pause, tries = 0.0, 0
             while True:
+                tries += 1
                 try:
                     await self._once()
                 except (OSError, TimeoutError, WebSocketException, CPAError) as error:
@@ -109,22 +129,13 @@ class Channel:
                     self._connection, pause = None, 0.0
                 pause = min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
                 # Spread, so that many agents do not come back at once.
-                await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311
+                await asyncio.sleep(pause * (0.75 + 0.5 * fraction(self._life, tries)))
 
     # -- one connection ------------------------------------------------------------------------------------
 
     async def _once(self) -> None:
         """Open the channel and serve it until it closes."""
-        async with connect(
-            self._where,
-            additional_headers=self._headers,
-            open_timeout=_OPENING,
-            close_timeout=1.0,
-            ping_interval=None,  # Beats and their answers tell whether it lives.
-            max_size=_FRAME,
-            compression=None,
-            proxy=None,
-        ) as socket:
+        async with self._open(self._where, self._headers) as socket:
             seal = self._sealing()
             cursor = await self._greet(socket, seal)
             connection = _Connection(socket, cursor, self._acknowledged, self._settled, seal)

@@ -18,8 +18,9 @@ import msgspec
 
 from cpa.agents.signing import Signer
 from cpa.core.lam_protocol import BaseMessage
-from cpa.errors import BadInput, CPAError, InternalError, Unavailable
+from cpa.errors import BadInput, CPAError, InternalError, Unauthorized, Unavailable
 from cpa.ports.agents import Beat, Named
+from cpa.ports.nonces import Replayed
 
 TIMEOUT: Final = 30.0
 """Seconds one request may take."""
@@ -34,15 +35,24 @@ class Unreachable(Unavailable):
 class SchedulerClient:
     """One scheduler, and at each time one credential. An asynchronous context manager."""
 
-    def __init__(self, url: str, key: str = "", *, timeout: float = TIMEOUT) -> None:
-        """`BadInput` for what is no address."""
+    def __init__(
+        self,
+        url: str,
+        key: str = "",
+        *,
+        timeout: float = TIMEOUT,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        """`BadInput` for what is no address. `transport` stands in for the network."""
         self.url = checked_url(url)
         self.key = key
         self.signer: Signer | None = None
         """Signs every request, once it has a name for its key."""
         # Proxies of the environment are for the web, not for a server named on purpose; authorities are for it too.
-        trusted = ssl.create_default_context()
-        self._http = httpx2.AsyncClient(base_url=self.url, timeout=timeout, trust_env=False, verify=trusted)
+        trusted = ssl.create_default_context() if transport is None else False
+        self._http = httpx2.AsyncClient(
+            base_url=self.url, timeout=timeout, trust_env=False, verify=trusted, transport=transport
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -55,7 +65,15 @@ class SchedulerClient:
     async def register(self, said: Mapping[str, Any], *, token: str = "") -> Mapping[str, Any]:
         """Register, or come back; with the key of this client, or with an enrolment token."""
         headers = {"X-Enrolment-Token": token} if token else {}
-        return await self._ask("POST", "/agents/register", json.dumps(said).encode(), headers)
+        body = json.dumps(said).encode()
+        try:
+            return await self._ask("POST", "/agents/register", body, headers)
+        except Unauthorized as error:
+            # It was registered before, and the answer, which says by which name it signs, did not arrive.
+            if self.signer is None or self.signer.key or error.field != "Signature" or not error.value:
+                raise
+            self.signer.key = str(error.value)
+            return await self._ask("POST", "/agents/register", body, headers)
 
     async def beat(self, agent: str, beat: Beat) -> Mapping[str, Any]:
         """Say that the agent of this id lives."""
@@ -86,7 +104,13 @@ class SchedulerClient:
         except ValueError:
             answer = None
         if not response.is_success:
-            raise CPAError.of_problem(response.status_code, answer)
+            problem = CPAError.of_problem(response.status_code, answer)
+            if isinstance(problem, Replayed):
+                # Not ours: something on the way sent a copy. It is signed anew when it is sent again.
+                raise Unreachable(
+                    "a copy of this request was there before it", remedy="send it again"
+                ) from problem
+            raise problem
         if not isinstance(answer, dict):
             raise InternalError(
                 f"{self.url} did not answer with an object", remedy="check that it is a CPA server"

@@ -93,6 +93,7 @@ class MessageSignatures:
             raise Unauthorized(
                 "this agent signs its messages, and this one is not signed",
                 field="Signature",
+                value=key_id(caller.tenant, known.agent),
                 remedy="sign it (docs/lam.md, Signed messages), or have an admin remove and enrol the agent anew",
             )
         check_time(claim.created, claim.expires, self._clock.now_ms() // 1000)

@@ -49,6 +49,7 @@ _WITHOUT_CANCEL: Final = frozenset((400, 404, 405, 415, 422))
 
 Key = Callable[[str, str], str]
 """(tenant, agent's id) → what is shown at its endpoint."""
+Open = Callable[..., Postbox]
 
 
 @dataclass(slots=True, eq=False)
@@ -148,8 +149,17 @@ class _Line:
 class HttpDelivery:
     """`ports.delivery.Delivery`. Use it with `async with`: leaving drops what was not taken."""
 
-    def __init__(self, guard: OutboundAddresses, key: Key, *, tls: ssl.SSLContext | None = None) -> None:
-        """`tls` says which certificates are trusted; None takes the system's."""
+    def __init__(
+        self,
+        guard: OutboundAddresses,
+        key: Key,
+        *,
+        tls: ssl.SSLContext | None = None,
+        open: Open = Postbox,
+    ) -> None:
+        """`tls` says which certificates are trusted; None takes the system's. `open` opens the connections to an
+        endpoint."""
+        self._open = open
         self._guard = guard
         self._key = key
         self._tls = tls
@@ -216,7 +226,7 @@ class HttpDelivery:
                 endpoint = line.endpoint
                 tls = await self._trust(endpoint)
                 async with (
-                    Postbox(endpoint, self._guard, tls=tls, connections=AT_ONCE) as postbox,
+                    self._open(endpoint, self._guard, tls=tls, connections=AT_ONCE) as postbox,
                     asyncio.TaskGroup() as group,
                 ):
                     while (conversation := await self._next(line, endpoint)) is not None:

@@ -35,9 +35,16 @@ class Postbox:
     """One endpoint's. Use it with `async with`: leaving closes the connections."""
 
     def __init__(
-        self, endpoint: str, guard: OutboundAddresses, *, tls: ssl.SSLContext | None, connections: int
+        self,
+        endpoint: str,
+        guard: OutboundAddresses,
+        *,
+        tls: ssl.SSLContext | None,
+        connections: int,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """`connections`: how many may be open at the same time; a free one is used again."""
+        """`connections`: how many may be open at the same time; a free one is used again. `transport` stands in for
+        the network."""
         self._endpoint = endpoint
         self._guard = guard
         self._resolving = asyncio.Lock()
@@ -51,6 +58,7 @@ class Postbox:
             trust_env=False,
             follow_redirects=False,
             timeout=httpx2.Timeout(ANSWER, connect=CONNECT),
+            transport=transport,
         )
 
     async def __aenter__(self) -> Self:
