@@ -73,6 +73,8 @@ class Mutant:
     long to see it."""
     crowd: bool = False
     """Much work for one agent, in each run."""
+    wire: str = "direct"
+    """How agents and scheduler are joined."""
     equivalent: str = ""
     """Why nobody could see it; empty for all that count."""
 
@@ -158,7 +160,8 @@ def _run(seed: int, mutant: Mutant | None) -> tuple[str, str] | None:
     from cpa.testing.simulation.world import run
 
     crowd = mutant is not None and mutant.crowd
-    scenario = replace(draw(seed, jobs=6, agents=1), tasks=6) if crowd else draw(seed)
+    wire = "direct" if mutant is None else mutant.wire
+    scenario = replace(draw(seed, jobs=6, agents=1, wire=wire), tasks=6) if crowd else draw(seed, wire=wire)
     if mutant is not None:
         faults = scenario.faults.union(mutant.faults)
         strength = OFTEN if mutant.faults else scenario.strength
@@ -245,7 +248,18 @@ def line(mutant: Mutant, found: Outcome, *, long: bool = False) -> str:
 
 def prepare() -> None:
     """Load what every child needs, and nothing of the project."""
-    for name in ("msgspec", "pydantic", "sqlalchemy", "structlog", "uuid", "random", "asyncio", "httpx2"):
+    for name in (
+        "msgspec",
+        "pydantic",
+        "sqlalchemy",
+        "structlog",
+        "uuid",
+        "random",
+        "asyncio",
+        "httpx2",
+        "fastapi",
+        "websockets",
+    ):
         importlib.import_module(name)
     for folder in (ROOT / "src", ROOT):
         sys.path.insert(0, str(folder))

@@ -38,7 +38,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "typer": ("cli",),
     "uvicorn": ("bootstrap", "api", "agents.listener", "demo", "testing"),
     "uvloop": ("agents.loop",),
-    "websockets": ("agents.channel", "cli.client"),
+    "websockets": ("agents.channel", "cli.client", "testing.simulation.sockets"),
     "yaml": ("config",),
 }
 """Library → where it may be imported (`executors.web` covers what is in that room); "" is everywhere."""

@@ -13,7 +13,7 @@ import pytest
 from cpa.testing.campaign import Report
 from cpa.testing.schedules.knowledge import Violation
 from cpa.testing.shrinking import fewest, shrink
-from cpa.testing.simulation.scenario import FAULTS, LATER, Scenario, draw
+from cpa.testing.simulation.scenario import FAULTS, HAPPENS, LATER, WIRES, Scenario, draw
 from cpa.testing.simulation.tier import told, ways
 from cpa.testing.simulation.world import run
 
@@ -31,9 +31,14 @@ REGRESSIONS = {
 }
 
 
+def bare(seed: int, *, jobs: int = 0, agents: int = 0, minutes: float = 0.0) -> Scenario:
+    """As these seeds were when they were kept: without a wire."""
+    return draw(seed, jobs=jobs, agents=agents, minutes=minutes, wire="direct")
+
+
 def often(seed: int, *faults: str) -> Scenario:
     """A run in which these faults alone exist, and strike often."""
-    drawn = draw(seed, jobs=5, agents=3, minutes=4.0)
+    drawn = bare(seed, jobs=5, agents=3, minutes=4.0)
     return replace(drawn, tasks=6, faults=frozenset(faults), strength=0.4)
 
 
@@ -43,7 +48,7 @@ NARROWED = {
         0, "pauses", "duplicates", "reordering", "slow_network"
     ),
     "a dead process registered late, and its successor's beats counted for nothing": replace(
-        draw(62_080, jobs=3, agents=1, minutes=4.0),
+        bare(62_080, jobs=3, agents=1, minutes=4.0),
         tasks=4,
         faults=frozenset(
             (
@@ -61,23 +66,23 @@ NARROWED = {
         | {"unknown"},
     ),
     "an agent began because its word was heard before, though the attempt was in doubt by then": replace(
-        draw(101, jobs=5, agents=3, minutes=4.0),
+        bare(101, jobs=5, agents=3, minutes=4.0),
         tasks=6,
         faults=frozenset(("disk", "refusals", "partitions", "duplicates", "loss")),
         strength=0.4,
     ),
     "a postponed job came to its time while there was no room, and never started": replace(
-        draw(123, jobs=6, agents=1), tasks=6, faults=draw(123).faults | {"disk"}, strength=0.4
+        bare(123, jobs=6, agents=1), tasks=6, faults=bare(123).faults | {"disk"}, strength=0.4
     ),
     "a commit failed, and while the process stopped a look for an effect was begun": replace(
-        draw(55), faults=draw(55).faults | {"disk"}, strength=0.4
+        bare(55), faults=bare(55).faults | {"disk"}, strength=0.4
     ),
 }
 
 
 @pytest.mark.parametrize("seed", REGRESSIONS)
 def test_what_was_found_once_stays_mended(seed: int) -> None:
-    scenario = draw(seed)
+    scenario = bare(seed)
 
     assert run(replace(scenario, faults=scenario.faults - LATER)).violation is None
 
@@ -89,7 +94,7 @@ def test_what_was_found_in_a_narrowed_run_stays_mended(scenario: Scenario) -> No
 
 @pytest.mark.parametrize("seed", [3, 7])
 def test_the_same_holds_on_a_real_store(seed: int) -> None:
-    scenario = replace(draw(seed), faults=frozenset(("crashes", "restarts", "disk", "loss")), sql=True)
+    scenario = replace(bare(seed), faults=frozenset(("crashes", "restarts", "disk", "loss")), sql=True)
     world = run(scenario)
 
     assert world.violation is None
@@ -99,7 +104,8 @@ def test_the_same_holds_on_a_real_store(seed: int) -> None:
 def test_a_run_takes_the_same_course_in_every_process() -> None:
     script = (
         "from cpa.testing.simulation.tier import told; from cpa.testing.simulation.scenario import draw; "
-        "from cpa.testing.simulation.world import run; print(told(run(draw(21)), 10_000))"
+        "from cpa.testing.simulation.world import run; "
+        "[print(told(run(draw(21, wire=w)), 10_000)) for w in ('direct', 'signed-channel', 'signed-http')]"
     )
     outputs = {
         subprocess.run(
@@ -116,16 +122,49 @@ def test_a_run_takes_the_same_course_in_every_process() -> None:
     assert len(outputs.pop()) > 1_000
 
 
+WIRED = {
+    (
+        "signed-http",
+        11,
+    ): "the answer to a registration was lost: the agent did not learn how its key is called",
+    ("signed-http", 14): "a copy of a signed request was refused, and the agent took that for a no",
+}
+
+
+@pytest.mark.parametrize(("wire", "seed"), WIRED)
+def test_what_was_found_on_a_wire_stays_mended(wire: str, seed: int) -> None:
+    assert run(draw(seed, wire=wire)).violation is None
+
+
+def test_an_agent_hears_of_a_call_for_bids_before_it_is_given_the_task() -> None:
+    drawn = draw(28, wire="channel")
+
+    assert run(replace(drawn, faults=drawn.faults | {"slow_network", "duplicates"})).violation is None
+
+
+@pytest.mark.parametrize("wire", WIRES[1:])
+def test_a_wire_that_breaks_in_every_way_loses_nothing(wire: str) -> None:
+    faults = ("loss", "duplicates", "reordering", "partitions", "deaths", "crashes", "restarts")
+    world = run(replace(often(4, *faults), wire=wire))
+
+    assert world.violation is None
+    channel = {"broken_channels", "half_open_channels", "resumed_channels", "new_streams"}
+    posted = {name for name in HAPPENS if name.startswith("http")}
+    expected = channel if world.scenario.way == "channel" else posted
+    assert expected <= set(world.seen)
+    assert bool(world.seen["replays"]) is (wire == "signed-http")
+
+
 def test_taking_a_fault_away_leaves_the_others_where_they_are() -> None:
-    scenario = draw(21)
+    scenario = bare(21)
     fault = min(scenario.faults)
 
     assert scenario.without(fault).faults == scenario.faults - {fault}
-    assert draw(21) == scenario
+    assert bare(21) == scenario
 
 
 def test_a_broken_run_is_made_small() -> None:
-    scenario = replace(draw(21), faults=frozenset(FAULTS), jobs=5, agents=4, tasks=6, minutes=4.0)
+    scenario = replace(bare(21), faults=frozenset(FAULTS), jobs=5, agents=4, tasks=6, minutes=4.0)
 
     small = shrink(
         scenario,
@@ -139,7 +178,7 @@ def test_a_broken_run_is_made_small() -> None:
 
 
 def test_another_promise_is_not_taken_for_the_broken_one() -> None:
-    scenario = replace(draw(21), jobs=5)
+    scenario = replace(bare(21), jobs=5)
 
     assert shrink(scenario, "proof", lambda _: Violation("slots", ""), ways) == scenario
 
@@ -160,7 +199,7 @@ def test_a_campaign_in_which_nothing_happened_proves_nothing() -> None:
 
 
 def test_a_trace_tells_when_and_what() -> None:
-    lines = told(run(replace(draw(3), faults=frozenset(), jobs=1)), most=10_000)
+    lines = told(run(replace(bare(3), faults=frozenset(), jobs=1)), most=10_000)
 
     assert any("stored job-001 JobSubmitted" in line for line in lines)
     assert lines[-1].split()[0].count(".") == 1

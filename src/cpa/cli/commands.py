@@ -320,6 +320,13 @@ def simulate(
     sql: Annotated[
         bool, typer.Option("--sql", help="On a real SQLite store instead of one in memory.")
     ] = False,
+    wire: Annotated[
+        str,
+        typer.Option(
+            help="How agents are joined: direct, channel, http, signed-channel, signed-http  [default: drawn]",
+            show_default=False,
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Check every promise in simulated trouble.
@@ -337,6 +344,7 @@ def simulate(
         tasks=tasks,
         minutes=minutes,
         sql=sql,
+        wire=wire,
         without=without or (),
         only=only or (),
     )

@@ -13,7 +13,7 @@ from cpa.testing.campaign import Failure, Report, campaign
 from cpa.testing.schedules import schedule
 from cpa.testing.schedules.schedule import MOST_TASKS, Schedule, drawn_faults
 from cpa.testing.schedules.tier import CORE
-from cpa.testing.simulation.scenario import FAULTS, Scenario, draw
+from cpa.testing.simulation.scenario import FAULTS, HAPPENS, WIRES, Scenario, draw
 from cpa.testing.simulation.tier import SHELL
 
 NONE = "none"
@@ -35,26 +35,31 @@ class Wanted:
     agents: int = 0
     minutes: float = 0.0
     sql: bool = False
+    wire: str = ""
 
 
 def simulate(wanted: Wanted) -> Finding:
-    """Live through seeds `seed` to `seed + runs - 1` of the whole scheduler. Raises `BadInput` for a fault that
-    does not exist."""
+    """Live through seeds `seed` to `seed + runs - 1` of the whole scheduler. Raises `BadInput` for a fault or wire
+    that does not exist."""
+    if wanted.wire not in ("", *WIRES):
+        remedy = f"there are {', '.join(WIRES)}"
+        raise BadInput("there is no such wire", field="wire", value=wanted.wire, remedy=remedy)
     left_out, alone = _known(wanted.without, FAULTS), _known(wanted.only, FAULTS) if wanted.only else None
 
     def drawn(seed: int) -> Scenario:
-        scenario = draw(seed, jobs=wanted.jobs, agents=wanted.agents, minutes=wanted.minutes, sql=wanted.sql)
+        given: dict[str, Any] = {"jobs": wanted.jobs, "agents": wanted.agents, "minutes": wanted.minutes}
+        scenario = draw(seed, **given, sql=wanted.sql, wire=wanted.wire)
         faults = scenario.faults if alone is None else alone
         return replace(scenario, faults=faults - left_out, tasks=wanted.tasks or scenario.tasks)
 
     seeds = range(wanted.seed, wanted.seed + wanted.runs)
     report = campaign(map(drawn, seeds), SHELL, workers=wanted.workers, seconds=wanted.seconds)
-    return _finding(report, "runs", FAULTS)
+    return _finding(report, "runs", FAULTS | HAPPENS)
 
 
 def simulate_core(wanted: Wanted) -> Finding:
     """As `simulate`, of the core alone. Raises `BadInput` for what only the whole scheduler has."""
-    for name in ("jobs", "agents", "minutes", "sql"):
+    for name in ("jobs", "agents", "minutes", "sql", "wire"):
         if getattr(wanted, name):
             remedy = f"leave --{name} out, or leave --core out"
             raise BadInput("the core alone has one job and nothing around it", field=name, remedy=remedy)
@@ -80,7 +85,7 @@ def command_for(scenario: Scenario | Schedule) -> str:
         parts = [
             f"cpa simulate --seed {scenario.seed} --runs 1 --jobs {scenario.jobs} --agents {scenario.agents}"
         ]
-        parts += [f"--tasks {scenario.tasks} --minutes {scenario.minutes:g}"]
+        parts += [f"--tasks {scenario.tasks} --minutes {scenario.minutes:g} --wire {scenario.wire}"]
     parts += [f"--only {','.join(sorted(scenario.faults or ())) or NONE}"]
     return " ".join(parts + ["--sql"] * (isinstance(scenario, Scenario) and scenario.sql))
 

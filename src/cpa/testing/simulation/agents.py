@@ -8,90 +8,38 @@ there then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from cpa.agents.client import lost_in
 from cpa.agents.conversation import Conversations
 from cpa.agents.messages import Speaker
-from cpa.agents.outbox import Entry, Kept, Outbox
 from cpa.core.lam_protocol import BaseMessage, parse
-from cpa.errors import CPAError
+from cpa.core.signatures import encoded
+from cpa.errors import Conflict, CPAError, Forbidden, Unauthorized
 from cpa.executors.registry import ExecutorRegistry
 from cpa.orchestrator.registration import Registration
-from cpa.ports.agents import Acknowledgement, AgentStatus, Beat, Named, named_in
+from cpa.ports.agents import AgentStatus, Beat, Named, named_in
 from cpa.ports.executor import ActionRequest
 from cpa.ports.keys import Caller, Scope
-from cpa.testing.simulation.claims import (
-    attempts_of,
-    check_acknowledged,
-    check_beat,
-    check_restart,
-    impersonated,
-)
+from cpa.testing.schedules.knowledge import Violation
 from cpa.testing.simulation.hands import Hands
 from cpa.testing.simulation.lies import invented, pretend
+from cpa.testing.simulation.memory import Memory, Row
 from cpa.testing.simulation.proposals import Proposals
 from cpa.testing.simulation.restraint import Restraint
+from cpa.testing.simulation.ways import RESEND, Direct, Way, way_of
 
 if TYPE_CHECKING:
-    from cpa.testing.simulation.scheduler import Life
     from cpa.testing.simulation.world import World
+
+T = TypeVar("T")
 
 TENANT = "default"
 BEAT, LEASE = 5.0, 15.0
 """Seconds, as the scheduler says when an agent registers."""
-RESEND = 2.0
-"""Seconds after which an answer that was not acknowledged is said again."""
-
-
-@dataclass(slots=True)
-class _Row:
-    life: str
-    named: Named
-    answer_id: str = ""
-    answer: bytes | None = None
-    delivered: bool = False
-
-    @property
-    def kept(self) -> Kept:
-        return Kept(life=self.life, answer=self.answer, delivered=self.delivered)
-
-
-class Memory(Outbox):
-    """The outbox of one process; the rows, by request, outlive it."""
-
-    def __init__(self, rows: dict[str, _Row], life: str) -> None:
-        self._rows, self.life = rows, life
-        self.closed = False
-        """The process is dead: nothing is written any more."""
-
-    async def take(self, entry: Entry) -> Kept | None:
-        known = self._rows.get(entry.message)
-        if known is not None:
-            return known.kept
-        if not self.closed:
-            self._rows[entry.message] = _Row(self.life, entry.named)
-        return None
-
-    async def find(self, named: Named) -> Kept | None:
-        return next((row.kept for row in self._rows.values() if row.named == named), None)
-
-    async def answer(self, message: str, answer_id: str, answer: bytes) -> None:
-        row = self._rows[message]
-        if row.answer is None and not self.closed:
-            row.answer_id, row.answer = answer_id, answer
-
-    async def delivered(self, answer_id: str) -> None:
-        for row in self._rows.values():
-            if row.answer_id == answer_id and not self.closed:
-                row.delivered = True
-
-    async def undelivered(self) -> list[bytes]:
-        return [row.answer for row in self._rows.values() if row.answer is not None and not row.delivered]
 
 
 class Process:
@@ -100,6 +48,18 @@ class Process:
     def __init__(self, world: World, name: str, slots: int) -> None:
         self.world, self.name, self.slots = world, name, slots
         self.address = f"agent://data/{name}"
+        self.heard: set[str] = set()
+        """Ids of the messages it took in, over all processes."""
+        self.unheard: dict[str, str] = {}
+        """By id: the types of what this process said and that was not acknowledged yet."""
+        self.signing_key = encoded(world.scenario.stream(f"key of {name}").randbytes(32))
+        self.key_id = ""
+        self.app: Callable[..., Awaitable[None]] | None = None
+        """What answers at its endpoint."""
+        self._hearing: set[str] = set()
+        """Ids of what came to this process."""
+        self._early = asyncio.Event()
+        """A beat is wanted now."""
         self.restraint = Restraint(world, self.address)
         self.alive = True
         self.gone = False
@@ -107,7 +67,7 @@ class Process:
         self.hands = Hands(world, self.address, self.awake, lambda: self.alive and self._lives % 2 == 0)
         self._going = asyncio.Event()
         self._going.set()
-        self._rows: dict[str, _Row] = {}
+        self._rows: dict[str, Row] = {}
         self._proposals = Proposals(world, self)
         self._outbox = Memory(self._rows, "")
         self._lives = 0
@@ -115,7 +75,9 @@ class Process:
             tenant=TENANT, key=f"key_{name}", name=self.address, scopes=frozenset((Scope.AGENT,))
         )
         """Its key."""
-        self._conversations: Conversations | None = None
+        self.conversations: Conversations | None = None
+        """Of the process that lives."""
+        self._way: Way = Direct(world, self)
         self._group: asyncio.TaskGroup | None = None
         self._task: asyncio.Task[None] | None = None
         self._mute_until = 0.0
@@ -139,8 +101,9 @@ class Process:
     def kill(self) -> None:
         """As kill -9."""
         self.alive = False
+        self.app = None
         self._outbox.closed = True
-        self._conversations = None
+        self.conversations = None
         if self._task is not None:
             self._task.cancel()
 
@@ -148,10 +111,38 @@ class Process:
         if not self.gone:
             self.alive = True
 
+    def lives(self, life: int) -> bool:
+        """Whether it is this process of the agent that lives."""
+        return self.alive and self._lives == life
+
+    @property
+    def number(self) -> int:
+        """Of its last process."""
+        return self._lives
+
+    @property
+    def life(self) -> str:
+        """The instance of its last process."""
+        return f"{self.name}-{self._lives}"
+
+    @property
+    def endpoint(self) -> str:
+        """Where its last process is called; empty where it opens a channel, or is on no wire."""
+        if self.world.scenario.way != "http":
+            return ""
+        return f"http://10.0.0.{self.name[1:]}:{8000 + self._lives}"
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run this inside the process."""
+        if self._group is None or not self.alive:
+            work.close()
+        else:
+            self._group.create_task(work)
+
     @property
     def overtaxed(self) -> bool:
         """Whether it has more attempts than slots."""
-        return self._conversations is not None and self._conversations.busy > self.slots
+        return self.conversations is not None and self.conversations.busy > self.slots
 
     def pause(self) -> None:
         self._going.clear()
@@ -168,8 +159,11 @@ class Process:
     async def _process(self) -> None:
         world = self.world
         self._lives += 1
-        life = f"{self.name}-{self._lives}"
-        self._outbox = Memory(self._rows, life)
+        life = self.life
+        wired = world.scenario.wire != "direct"
+        self._outbox = Memory(self._rows, life, slow=wired)
+        self._way = way_of(world, self, self._lives)
+        self.unheard, self._hearing = {}, set()
         self.restraint.born([row.answer_id for row in self._rows.values()])
         try:
             for answer in await self._outbox.undelivered():
@@ -187,13 +181,14 @@ class Process:
                 refuses=self._refuses,
             )
             conversations.connect(self)
-            async with asyncio.TaskGroup() as self._group, conversations, conversations.runtime:
-                self._conversations = conversations
-                await self._work(conversations, life)
+            async with asyncio.TaskGroup() as self._group, conversations:
+                self.conversations = conversations
+                async with self._way.open(conversations), conversations.runtime:
+                    await self._work(conversations, life)
         except* asyncio.CancelledError:
             raise asyncio.CancelledError from None
         finally:
-            self._conversations = None
+            self.conversations = None
 
     async def _work(self, conversations: Conversations, life: str) -> None:
         if self._group is not None:
@@ -203,11 +198,26 @@ class Process:
             if asyncio.get_running_loop().time() < self._mute_until:
                 await asyncio.sleep(1)
                 continue
-            await asyncio.sleep(await self._beat(conversations, life))
+            await self._rest(await self._beat(conversations, life))
+
+    async def _rest(self, seconds: float) -> None:
+        """Until the next beat."""
+        if self.world.scenario.wire == "direct":
+            await asyncio.sleep(seconds)
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._early.wait()
+        except TimeoutError:
+            return
+
+    def beat_now(self) -> None:
+        self._early.set()
 
     async def _beat(self, conversations: Conversations, life: str) -> float:
         """As `agents.session` does it; seconds until the next one."""
-        world, clock = self.world, self.world.clock
+        clock = self.world.clock
+        self._early.clear()
         sent = clock.monotonic()
         beat = Beat(
             status=AgentStatus.ONLINE,
@@ -217,23 +227,10 @@ class Process:
             instance=life,
         )
 
-        async def taken(scheduler: Life) -> Mapping[str, Any]:
-            heard = world.loop.time()  # it renews at once; the answer may wait for the disk
-            known = await world.agent_store.get(TENANT, self.id)
-            answer = await scheduler.directory.heartbeat(self.caller, self.id, beat)
-            current = life if known is None else known.instance
-            check_beat(world, scheduler, self.address, beat, answer.lost, current)
-            named = frozenset((one.job, one.task, one.epoch) for one in beat.running)
-            world.vital.update(dict.fromkeys(named, heard))
-            world.beats.update(dict.fromkeys(named, heard))
-            if current == life:
-                world.named[self.address] = named
-            lost = [{"job": one.job, "task": one.task, "epoch": one.epoch} for one in answer.lost]
-            return {"lost": lost}
-
         try:
-            answer = await world.ask(self.name, taken)
-        except CPAError:
+            answer = await self._way.beat(beat)
+        except CPAError as error:
+            self._check_final(error)
             return 1.0
         await self.awake()
         conversations.lost(lost := lost_in(answer))
@@ -271,21 +268,12 @@ class Process:
             incarnation=self._lives,
         )
 
-        async def taken(scheduler: Life) -> str:
-            before = attempts_of(scheduler, self.address)
-            known = await self.world.agent_store.find(TENANT, self.name)
-            told = (await scheduler.directory.register(wanted, self.caller)).agent
-            if known is not None and known.incarnation > wanted.incarnation:
-                impersonated(self.world, wanted.instance, "registers after it died")
-            if known is None or known.instance != told.instance:
-                check_restart(self.world, self.address, before, attempts_of(scheduler, self.address))
-            return told.id
-
         while True:
             try:
-                self.id = await self.world.ask(self.name, taken)
+                self.id = await self._way.register(wanted)
                 return
-            except CPAError:
+            except CPAError as error:
+                self._check_final(error)
                 await asyncio.sleep(1)
                 await self.awake()
 
@@ -297,21 +285,39 @@ class Process:
 
     def hear(self, message: BaseMessage, acknowledge: Callable[[], None]) -> None:
         """A message of the scheduler arrived."""
-        if self._conversations is not None and self._group is not None:
-            self._group.create_task(self._hear(self._conversations, message, acknowledge))
+        if self.conversations is not None and self._group is not None:
+            self._group.create_task(self._hear(self.conversations, message, acknowledge))
 
     async def _hear(
         self, conversations: Conversations, message: BaseMessage, acknowledge: Callable[[], None]
     ) -> None:
-        await self.awake()
-        rather = self._proposals.instead_of(message, (row.named for row in self._rows.values()))
-        if rather is None:
-            await conversations.hear(message)
-        else:
-            self.say(rather)
-        if message.type == "cancel":
-            self.restraint.end(named_in(message), "it was cancelled")
+        await self.take(message, conversations.hear)
         acknowledge()
+
+    async def take_in(self, message: BaseMessage) -> None:
+        """A message of the scheduler came by the channel."""
+        if self.conversations is not None:
+            await self.take(message, self.conversations.hear)
+
+    async def take(self, message: BaseMessage, take: Callable[[BaseMessage], Awaitable[T]]) -> T | None:
+        """Take this message in, or say what it would rather do."""
+        await self.awake()
+        id, ledger = str(message.id), self.world.life.ledger if self.world.life is not None else None
+        if ledger is not None and id not in self._hearing:
+            ledger.heard(self.address, message, self._hearing.__contains__)
+        self._hearing.add(id)
+        taken = None
+        rather = self._proposals.instead_of(message, (row.named for row in self._rows.values()))
+        try:
+            if rather is None:
+                taken = await take(message)
+            else:
+                self.say(rather)
+        finally:
+            if message.type == "cancel":
+                self.restraint.end(named_in(message), "it was cancelled")
+        self.heard.add(id)
+        return taken
 
     def say(self, message: BaseMessage, *, lasting: bool = True) -> None:
         """`agents.line.Line`."""
@@ -320,25 +326,38 @@ class Process:
         life = self._outbox.life
         earlier = any(row.named == named and row.life != life for row in list(self._rows.values()))
         self.restraint.says(message, earlier=earlier)
-        if self._group is not None and self.alive:
-            self._group.create_task(self._say(message, lasting=lasting))
+        if self._group is None or not self.alive:
+            return
+        if lasting:
+            self.unheard[str(message.id)] = message.type
+        self._way.say(message, lasting=lasting)
 
-    async def _say(self, message: BaseMessage, *, lasting: bool) -> None:
-        effect, problem = "", None
-        while True:
-            await self.awake()
-            try:
-                effect = (await self._hand_in(message)).effect
-                break
-            except CPAError as error:
-                if not error.retryable:
-                    problem = {"title": str(error)}
-                    break
-                if not lasting:
-                    return
-                await asyncio.sleep(RESEND)
-        if self._conversations is not None:
-            self._conversations.acknowledged(str(message.id), effect, problem)
+    def acknowledged(self, id: str, effect: str, problem: Mapping[str, Any] | None) -> None:
+        """`agents.line`: the scheduler has this message on a wire, or it is given up."""
+        type = self.unheard.pop(id, "")
+        if problem is None and (TENANT, self.address, id) not in self.world.journal.inbox:
+            self.world.violated(Violation("durable", f"{self.name} may forget {type} {id}: it is not stored"))
+        passing = problem is not None and (problem["retryable"] or problem["status"] >= 500)
+        if type and passing:
+            self.world.violated(Violation("lost", f"{self.name} gives up its {type}: {problem}"))
+        if type and problem is not None:
+            self._check_final(CPAError.of_problem(problem["status"], dict(problem)))
+        if self.conversations is not None:
+            self.conversations.acknowledged(id, effect, problem)
+
+    def sent_away(self, error: CPAError) -> None:
+        """The scheduler ends the channel for good: the program ends, and somebody starts it again."""
+        self._check_final(error)
+        self.kill()
+        self.world.loop.call_later(1.0, self.revive)
+
+    def _check_final(self, error: CPAError) -> None:
+        """No trouble on the way may look as if the agent were not wanted."""
+        world = self.world
+        final = isinstance(error, Unauthorized | Forbidden | Conflict)
+        # After a jump of the clock a signature is of another moment.
+        if final and world.scenario.wire != "direct" and world.oracles.clock:
+            world.violated(Violation("identity", f"{self.name} is sent away: {error!r}"))
 
     async def _insist(self, message: BaseMessage) -> None:
         while True:
@@ -347,21 +366,13 @@ class Process:
                 return
             except CPAError as error:
                 if not error.retryable:
+                    self._check_final(error)
                     return
                 await asyncio.sleep(RESEND)
                 await self.awake()
 
-    async def _hand_in(self, message: BaseMessage) -> Acknowledgement:
-        async def taken(scheduler: Life) -> Acknowledgement:
-            heard = self.world.loop.time()
-            told = await scheduler.messages.handle(message, self.caller)
-            check_acknowledged(self.world, message, told, heard)
-            about = message.correlation
-            self.world.vital[about.job_id, about.task_id, about.epoch or 0] = self.world.loop.time()
-            self.world.trace("say", self.name, message.type, message.correlation.epoch, told.effect)
-            return told
-
-        return await self.world.ask(self.name, taken)
+    async def _hand_in(self, message: BaseMessage) -> str:
+        return await self._way.hand_in(message)
 
     # -- inside --------------------------------------------------------------------------------------------
 

@@ -28,6 +28,8 @@ from cpa.testing.simulation.agents import LEASE
 from cpa.testing.simulation.journal import Record
 
 if TYPE_CHECKING:
+    from cpa.orchestrator.agent_registry import Agent
+    from cpa.testing.simulation.scheduler import Life
     from cpa.testing.simulation.world import World
 
 MARGIN = 3.0
@@ -213,8 +215,22 @@ def _check_slots(world: World) -> None:
             raise Violation("slots", f"{agent.address} has leases, and nothing runs")
         if agent.record is not None and life.requests.standing(agent.record):
             raise Violation("slots", f"{agent.address} is still asked for something")
+        _check_said(world, life, agent)
     if life.registry.waiting:
         raise Violation("slots", f"{life.registry.waiting} tasks stand in line, and all jobs have ended")
+
+
+def _check_said(world: World, life: Life, agent: Agent) -> None:
+    """On a wire everything that was said has arrived, both ways, and nothing is kept of it."""
+    process = world.agents.get(agent.address)
+    if life.ledger is None or process is None or process.gone or agent.record is None:
+        return
+    if kept := life.channels.kept(agent.record):
+        raise Violation("lost", f"{kept} messages are kept for {agent.address}, which lives")
+    if waiting := life.ledger.open(agent.address):
+        raise Violation("lost", f"{agent.address} was never told {[each.type for each in waiting]}")
+    if process.unheard:
+        raise Violation("lost", f"{process.name} said {process.unheard}, and nobody took it")
 
 
 def _why(record: Record) -> str:

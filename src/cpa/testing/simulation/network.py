@@ -56,12 +56,39 @@ class Network:
         for _ in range(copies):
             if self._strikes("loss"):
                 continue
-            delay = self._chance.uniform(0.001, 0.02)
-            if "slow_network" in self._faults:
-                delay += self._chance.random() * 2
-            if self._strikes("reordering", 0.3):
-                delay += self._chance.choice((1, 10, 40, 100)) * self._chance.random()
-            asyncio.get_running_loop().call_later(delay, self._arrive, source, target, arrive)
+            asyncio.get_running_loop().call_later(self.delay(), self._arrive, source, target, arrive)
+
+    def delay(self) -> float:
+        """Seconds that something is under way."""
+        delay = self._chance.uniform(0.001, 0.02)
+        if "slow_network" in self._faults:
+            delay += self._chance.random() * 2
+        if self._strikes("reordering", 0.3):
+            delay += self._chance.choice((1, 10, 40, 100)) * self._chance.random()
+        return delay
+
+    def breaks(self) -> str:
+        """Whether a connection breaks `before` the next frame arrives, or right `after` it."""
+        if not self._strikes("loss", 0.2):
+            return ""
+        self._seen["broken_channels"] += 1
+        return self._chance.choice(("before", "after"))
+
+    def hides(self) -> bool:
+        """Whether an end of a connection that broke does not learn of it."""
+        hidden = self._strikes("loss")
+        if hidden:
+            self._seen["half_open_channels"] += 1
+        return hidden
+
+    def upset(self) -> str:
+        """What happens to a request and its answer besides: `502` by somebody in between or a `reset`, `before` it
+        came through or `after`."""
+        if not self._strikes("loss", 0.5):
+            return ""
+        found = self._chance.choice(("502 before", "502 after", "reset before", "reset after"))
+        self._seen[f"http_{found.replace(' ', '_')}"] += 1
+        return found
 
     async def call(
         self, source: str, target: str, work: Callable[[], Awaitable[T] | None], start: Callable[..., None]

@@ -44,6 +44,20 @@ FAULTS: Final[dict[str, str]] = {
     "builtin": "the scheduler's own part does tasks too",
 }
 """Every fault there is, in words."""
+WIRES: Final = ("direct", "channel", "http", "signed-channel", "signed-http")
+"""How agents and scheduler are joined: by values handed over, or by the real channel or HTTP on both sides."""
+HAPPENS: Final[dict[str, str]] = {
+    "broken_channels": "a channel breaks before or after a frame",
+    "half_open_channels": "one end of a channel does not learn that it broke",
+    "resumed_channels": "an agent comes back with a stream that is known",
+    "new_streams": "an agent comes back with a stream that nobody knows",
+    "http_502_before": "somebody in between answers instead, and the request never came through",
+    "http_502_after": "the same, and it came through",
+    "http_reset_before": "a connection is reset, and the request never came through",
+    "http_reset_after": "the same, and it came through",
+    "replays": "a copy of a signed request is refused",
+}
+"""What happens on real wires because of the faults, in words."""
 LATER: Final = frozenset(("proposals", "operators"))
 """Those that came when seeds had been kept already: drawn apart, so that the others stay what they were."""
 
@@ -64,6 +78,18 @@ class Scenario:
     """How often they strike, between 0 and 1."""
     sql: bool = False
     """Keep the jobs in a real SQLite store instead of in memory."""
+    wire: str = "direct"
+    """One of `WIRES`."""
+
+    @property
+    def signed(self) -> bool:
+        """Whether agents sign what they say."""
+        return self.wire.startswith("signed")
+
+    @property
+    def way(self) -> str:
+        """`direct`, `channel` or `http`."""
+        return self.wire.rpartition("-")[2]
 
     def stream(self, name: str) -> random.Random:
         """The chance of one part of the world."""
@@ -73,7 +99,9 @@ class Scenario:
         return replace(self, faults=self.faults - {fault})
 
 
-def draw(seed: int, *, jobs: int = 0, agents: int = 0, minutes: float = 0.0, sql: bool = False) -> Scenario:
+def draw(
+    seed: int, *, jobs: int = 0, agents: int = 0, minutes: float = 0.0, sql: bool = False, wire: str = ""
+) -> Scenario:
     """The scenario of a seed; what is given is not drawn."""
     chance = random.Random(f"{seed}:scenario")  # noqa: S311
     share = chance.choice((0.15, 0.3, 0.5))
@@ -92,4 +120,11 @@ def draw(seed: int, *, jobs: int = 0, agents: int = 0, minutes: float = 0.0, sql
         faults=frozenset(faults),
         strength=chance.choice((0.05, 0.15, 0.4)),
         sql=sql,
+        wire=wire or _wire(seed),
     )
+
+
+def _wire(seed: int) -> str:
+    """Drawn apart, as what came later is; every other run goes without a wire, which is faster."""
+    chance = random.Random(f"{seed}:wire")  # noqa: S311
+    return chance.choice(WIRES[1:]) if chance.random() < 0.5 else WIRES[0]

@@ -7,16 +7,16 @@ has one). A crash stops everything between two instructions: nothing is written,
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec
+from urllib.parse import urlsplit
 
 from cpa.agents.runtime import AgentRuntime
 from cpa.audit.log import AuditLog
 from cpa.core.audit import Sealed
 from cpa.core.intent_router import IntentRouter
-from cpa.core.lam_protocol import BaseMessage
 from cpa.engines.local.engine import LocalEngine
 from cpa.errors import Conflict, CPAError, Unavailable
 from cpa.executors.registry import ExecutorRegistry
@@ -29,16 +29,23 @@ from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.orchestrator.planning import Planner
 from cpa.orchestrator.presence import Presence
 from cpa.orchestrator.requests import Requests
-from cpa.ports.agents import AgentRecord
+from cpa.ports.addresses import Target
+from cpa.ports.delivery import Delivery
 from cpa.ports.executor import ActionRequest
 from cpa.ports.repository import MessageRepository, StoredMessage
 from cpa.ports.steps import StepBatch, StepStore
 from cpa.ports.transport import Attempt
 from cpa.testing.schedules.knowledge import Violation
-from cpa.testing.simulation.claims import check_request, check_sent
+from cpa.testing.simulation.claims import check_request
+from cpa.testing.simulation.doors import Heard, Register, app_of
 from cpa.testing.simulation.hands import Hands
+from cpa.testing.simulation.ledger import Channels, Ledger
 from cpa.testing.simulation.network import SCHEDULER
+from cpa.testing.simulation.post import Post
+from cpa.testing.simulation.posts import Posts
+from cpa.transport.http import HttpDelivery
 from cpa.transport.inprocess import InProcessTransport
+from cpa.transport.postbox import Postbox
 
 if TYPE_CHECKING:
     from cpa.testing.simulation.world import World
@@ -47,8 +54,6 @@ P = ParamSpec("P")
 
 _PLANNER = Planner(IntentRouter(()))
 """Agents ask for no jobs."""
-RESEND = 3.0
-"""Seconds after which a message that was not acknowledged is sent again."""
 
 
 class Crash(BaseException):
@@ -100,66 +105,6 @@ class Disk:
         return getattr(self._store, name)
 
 
-class Post:
-    """`ports.delivery.Delivery` over the simulated network: in order per agent, again and again until taken."""
-
-    def __init__(self, world: World, life: Life) -> None:
-        self._world, self._life = world, life
-        self._lines: dict[str, deque[BaseMessage]] = {}
-        self._busy: set[str] = set()
-        self.requests: Requests | None = None
-
-    def deliver(self, agent: AgentRecord, message: BaseMessage) -> None:
-        line = self._lines.setdefault(agent.address, deque())
-        if self._life.dead or any(waiting.id == message.id for waiting in line):
-            return
-        line.append(message)
-        if agent.address not in self._busy:
-            self._busy.add(agent.address)
-            self._life.start(self._run(agent, line))
-
-    def drop(self, agent: AgentRecord, conversation: str) -> None:
-        line = self._lines.get(agent.address, deque())
-        for message in [each for each in line if each.correlation.conversation_id == conversation]:
-            if message.type != "cancel":
-                line.remove(message)
-
-    def forget(self, agent: AgentRecord) -> None:
-        self._lines.pop(agent.address, None)
-
-    async def _run(self, agent: AgentRecord, line: deque[BaseMessage]) -> None:
-        while line:
-            await self._push(agent, line, line[0])
-        self._busy.discard(agent.address)
-
-    async def _push(self, agent: AgentRecord, line: deque[BaseMessage], message: BaseMessage) -> None:
-        world, receipts = self._world, self.requests
-        assert receipts is not None
-        process = world.agents[agent.address]
-        taken = asyncio.Event()
-
-        def acknowledged() -> None:
-            if not taken.is_set() and not self._life.dead:
-                taken.set()
-                receipts.taken(agent, message)
-
-        def arrived() -> None:
-            process.hear(message, lambda: world.network.send(process.name, SCHEDULER, acknowledged))
-
-        while not taken.is_set() and message in line:
-            if world.network.open(SCHEDULER, process.name):
-                check_sent(world, agent.address, message)
-                receipts.left(agent, message)
-                world.network.send(SCHEDULER, process.name, arrived)
-            try:
-                async with asyncio.timeout(RESEND):
-                    await taken.wait()
-            except TimeoutError:
-                continue
-        if message in line:
-            line.remove(message)
-
-
 class Life:
     """Build it, then `run` it once; `kill` ends it at once, `stop` in order."""
 
@@ -174,17 +119,18 @@ class Life:
         self.disk = Disk(world, self, world.open_store())
         self.registry = AgentRegistry()
         presence = Presence(self.registry, world.clock)
-        self._post = Post(world, self)
+        self.channels = Channels(world.seen)
+        delivery, self.ledger = self._delivery()
         self._journal = _Journal(_Log(), self)
-        self.requests = Requests(self.registry, presence, self._post, self._journal, world.clock)
-        self._post.requests = self.requests
+        self.requests = Requests(self.registry, presence, delivery, self._journal, world.clock)
+        self._join(delivery)
         self._hands: dict[str, AgentRuntime[Attempt]] = {}
         transport = InProcessTransport(self._hands, _Watched(self))
         self.orchestrator = Orchestrator(self.registry, transport, world.clock, presence)
         # Every process has a part of its own: what an earlier one had is lost.
         own = self.own = f"agent://builtin/{world.lives}"
         """The address of its own part."""
-        executors = ExecutorRegistry([Hands(world, own, self._awake)])
+        executors = ExecutorRegistry([Hands(world, own, self.awake)])
         answered = self._alive(self.orchestrator.handle_agent_response)
         self._runtime = AgentRuntime[Attempt](executors, answered)
         if "builtin" in world.scenario.faults:
@@ -202,7 +148,8 @@ class Life:
             AuditLog(_Trail(), world.clock, world.random_bytes),  # type: ignore[arg-type]
             world.clock,
             world.new_agent_id,
-            gone=self._post.forget,
+            gone=delivery.forget,
+            moved=self.requests.moved if self.ledger is not None else lambda _: None,
         )
         self.engine = LocalEngine(
             self.disk,
@@ -216,6 +163,33 @@ class Life:
         assignments = self.orchestrator.assignments
         assignments.report = self._alive(assignments.report)
         self.messages = self._messages(bids)
+        self.heard, self.register = Heard(world, self), Register(world, self)
+        if self.ledger is not None:
+            self.app = app_of(world, self)
+
+    def _delivery(self) -> tuple[Delivery, Ledger | None]:
+        """How messages leave; with a ledger where it is a real way."""
+        world = self.world
+        self._posted = HttpDelivery(
+            _Addresses(), callback, open=partial(Postbox, transport=Posts(world, SCHEDULER, self.awake))
+        )
+        match world.scenario.way:
+            case "channel":
+                ledger = Ledger(world, self, self.channels)
+            case "http":
+                ledger = Ledger(world, self, self._posted)
+            case _:
+                return Post(world, self), None
+        return ledger, ledger
+
+    def _join(self, delivery: Delivery) -> None:
+        """Who delivers tells the requests what becomes of it."""
+        if isinstance(delivery, Post):
+            delivery.requests = self.requests
+        elif self.ledger is not None:
+            self.ledger.receipts = self.requests
+            self.channels.connect(self.ledger, self.requests.standing)
+            self._posted.connect(self.ledger)
 
     def _messages(self, bids: Bids) -> Messages:
         parts = (self.registry, self.requests, bids, self.directory, self.world.clock)
@@ -225,7 +199,7 @@ class Life:
         """Until it is killed or stopped."""
         try:
             await self.directory.load()
-            async with self._group, self._journal, self.engine, self._runtime:
+            async with self._group, self._journal, self._posted, self.engine, self._runtime:
                 self._open = True
                 await self._wait()
                 self._open = False
@@ -286,7 +260,8 @@ class Life:
             if error is not None and not isinstance(error, CPAError | Crash):
                 raise error
 
-    async def _awake(self) -> None:
+    async def awake(self) -> None:
+        """Of a dead process nothing goes on."""
         if self.dead:
             await asyncio.Event().wait()
 
@@ -349,7 +324,24 @@ class _Keys:
     async def revoke(self, tenant: str, address: str) -> None: ...
 
     def callback(self, tenant: str, agent: str) -> str:
-        return ""
+        return callback(tenant, agent)
+
+
+def callback(tenant: str, agent: str) -> str:
+    """What the scheduler shows at an agent's endpoint."""
+    return f"callback of {tenant}/{agent}"
+
+
+class _Addresses:
+    """`ports.addresses.OutboundAddresses`: endpoints are addresses here, and all may be reached."""
+
+    async def resolve(self, url: str) -> Target:
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        return Target(scheme="http", host=parts.hostname, port=parts.port, addresses=(parts.hostname,))
+
+    def check_literal(self, url: str) -> None: ...
 
 
 class _Trail:

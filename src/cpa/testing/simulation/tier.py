@@ -11,7 +11,7 @@ from typing import Final
 from cpa.testing.campaign import Failure, Report, Tier
 from cpa.testing.schedules.knowledge import Violation
 from cpa.testing.shrinking import shrink
-from cpa.testing.simulation.scenario import FAULTS, Scenario
+from cpa.testing.simulation.scenario import FAULTS, HAPPENS, Scenario
 from cpa.testing.simulation.world import World, run
 
 
@@ -67,7 +67,9 @@ def ways(scenario: Scenario) -> Iterator[Callable[[Scenario], Scenario]]:
     yield lambda each: replace(each, minutes=max(each.minutes / 2, 0.5))
     for fault in sorted(scenario.faults):
         yield partial(Scenario.without, fault=fault)
+    yield lambda each: replace(each, wire="direct")
+    yield lambda each: replace(each, wire=each.way)
     yield lambda each: replace(each, agents=max(each.agents - 1, 1))
 
 
-SHELL: Final = Tier(live, small, frozenset(FAULTS), enough=300, chunk=4)
+SHELL: Final = Tier(live, small, frozenset(FAULTS) | frozenset(HAPPENS), enough=300, chunk=4)

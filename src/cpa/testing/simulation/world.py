@@ -59,7 +59,10 @@ HEALED = 1_800.0
 """Virtual seconds within which everything has ended once nothing goes wrong any more."""
 _ALL_ALONG = frozenset(("builtin", "deadlines", "slow_agents", "slow_disk", "slow_network"))
 """Faults that exist, or not; all others strike."""
-_DEFECTS = ("job_set_aside", "commit_refused", "executor_defect", "store_unreadable")
+_DEFECTS = (
+    *("job_set_aside", "commit_refused", "executor_defect", "store_unreadable"),
+    *("unexpected error", "posting_broke"),
+)
 """Words of the log that must not be there."""
 _KEPT = 20_000
 """Lines of the trace that are kept."""
@@ -238,8 +241,10 @@ class World:
     def _sound(self) -> None:
         """Nothing failed unforeseen, not even where the scheduler goes on all the same."""
         for line in self._logs:
-            if line["event"] in _DEFECTS:
-                self._defect(line.get("exc_info") or RuntimeError(str(line)))
+            error = line.get("exc_info")
+            # What a killed process still says of its own end is nobody's.
+            if line["event"] in _DEFECTS and not isinstance(error, Crash):
+                self._defect(error if isinstance(error, Exception) else RuntimeError(str(line)))
         self._logs.clear()
 
     def _unhandled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
