@@ -113,6 +113,7 @@ def app_of(world: World, life: Life) -> Callable[..., Awaitable[None]]:
         agents=cast("Any", life.register),
         channels=life.channels,
         artifacts=absent,
+        uploads=absent,
         audit=absent,
         keys=cast("Any", _Keys(world)),
         clock=world.clock,
