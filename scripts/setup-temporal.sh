@@ -63,4 +63,5 @@ if [ -x "$found" ]; then
     say "Temporal server for the tests: $found"
 else
     say 'No Temporal server for the tests: they will fail. Install Go or Maven, or name a `temporal` in TEMPORAL_BIN.'
+    exit 1
 fi

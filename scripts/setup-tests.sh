@@ -12,7 +12,21 @@ say "What the tests need: Debian packages $packages;"
 say 'uv (the one on the path, else in .uv/); Python packages of the group "dev" as locked in uv.lock, in .venv/;'
 say 'a Temporal server, made once with Go or Maven in a cache folder (scripts/setup-temporal.sh)'
 
+# Building the server takes minutes and hardly any network: it runs beside the rest, and is told of at the end.
+told=$(mktemp)
+"$project/scripts/setup-temporal.sh" >"$told" 2>&1 &
+temporal=$!
+
 # shellcheck disable=SC2086
 debian_part $packages
 python_part
-"$project/scripts/setup-temporal.sh"
+
+status=0
+wait "$temporal" || status=$?
+cat "$told"
+rm -f "$told"
+if [ "$status" -ne 0 ]; then
+    say "FAILED: no Temporal server for the tests (scripts/setup-temporal.sh ended with $status)" >&2
+    # At a desk the other tests can be run all the same.
+    [ -z "${CI:-}" ] || exit 1
+fi
