@@ -80,7 +80,13 @@ class TemporalServer:
         assert self._process is not None
         log = self._folder / "temporal.log"
         assert self._process.poll() is None, log.read_text(errors="replace")[-2000:]
-        return answers(self.port)
+        return answers(self.port) and (not self.lasting or self._healthy())
+
+    def _healthy(self) -> bool:
+        """It listens a moment before it is ready to be asked."""
+        command = [str(self.program), "operator", "cluster", "health", "--address", self.address]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        return "SERVING" in done.stdout.split()
 
     def _command(self) -> list[str]:
         if not self.lasting:

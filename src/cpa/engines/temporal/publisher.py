@@ -15,6 +15,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -57,6 +58,8 @@ Key = tuple[str, str]
 """(tenant, job id)"""
 _WORK = (DispatchTask, RequestTask, CancelAttempt, VerifyTask)
 """What somebody has to do; the rest only waits."""
+BEAT = timedelta(seconds=1.5)
+"""Between the signs of life of a publication that takes long; see `workflow.SILENCE`."""
 Read = Callable[..., Awaitable[Any]]
 """Runs a blocking read of the store in a thread."""
 
@@ -125,17 +128,21 @@ class Publisher:
     @activity.defn(name=PUBLISH)
     async def publish(self, publication: Publication) -> Published:
         key = (publication.tenant, publication.job)
-        async with self._alone.of(key):
-            try:
-                published = await self._publish(key, publication)
-            except BaseException as error:
-                if (copy := self._copies.get(key)) is not None:
-                    copy.ahead = True
-                self.troubled.add(key)
-                log.warning("not_published", job=publication.job, error=str(error))
-                raise
-            self.troubled.discard(key)
-            return published
+        with _Beating():
+            async with self._alone.of(key):
+                return await self._published(key, publication)
+
+    async def _published(self, key: Key, publication: Publication) -> Published:
+        try:
+            published = await self._publish(key, publication)
+        except BaseException as error:
+            if (copy := self._copies.get(key)) is not None:
+                copy.ahead = True
+            self.troubled.add(key)
+            log.warning("not_published", job=publication.job, error=str(error))
+            raise
+        self.troubled.discard(key)
+        return published
 
     async def _publish(self, key: Key, publication: Publication) -> Published:
         copy = await self._copy(key, publication)
@@ -325,6 +332,26 @@ class Publisher:
         idle = [key for key, copy in self._copies.items() if not (copy.begun or key in self._alone)]
         for key in idle[: len(self._copies) - self._keep]:
             del self._copies[key]
+
+
+class _Beating:
+    """Tells the server now and then that a publication is being worked on; of a local one it needs no telling."""
+
+    __slots__ = ("_timer",)
+
+    def __enter__(self) -> None:
+        self._timer = None if activity.info().is_local else self._later()
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _beat(self) -> None:
+        activity.heartbeat()
+        self._timer = self._later()
+
+    def _later(self) -> asyncio.TimerHandle | None:
+        return asyncio.get_running_loop().call_later(BEAT.total_seconds(), self._beat)
 
 
 def _commands(event: Event) -> tuple[str, ...]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
-from cpa.engines.temporal.publisher import Publisher
+from cpa.engines.temporal.publisher import BEAT, Publisher
 from cpa.engines.temporal.workflow import JobWorkflow
+
+STICKY = timedelta(seconds=2)
+"""How long a job's next step is kept for the process that has the job in memory: after a kill -9 who answers waits
+that long. The library's own 10 s would look like a server that is away."""
 
 
 def worker_of(
@@ -23,4 +29,6 @@ def worker_of(
         workflow_runner=UnsandboxedWorkflowRunner(),
         max_concurrent_activities=200,
         deployment_config=deployment,
+        sticky_queue_schedule_to_start_timeout=STICKY,
+        max_heartbeat_throttle_interval=BEAT,
     )

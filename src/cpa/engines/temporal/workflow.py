@@ -53,6 +53,8 @@ MOST_UPDATES = 1_500
 """In one execution; the server takes 2,000."""
 PATIENCE = timedelta(seconds=20)
 """How long a publication may take before another worker is asked for it."""
+SILENCE = timedelta(seconds=6)
+"""After so long without a sign of life of its worker another one is asked at once."""
 _START = "start"
 """Key of the timer of a postponed job."""
 _NEWEST = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE
@@ -287,6 +289,7 @@ class JobWorkflow:
                 result_type=Published,
                 activity_id=f"{self._published}:{digest.hexdigest()[:16]}",
                 start_to_close_timeout=PATIENCE,
+                heartbeat_timeout=SILENCE,
                 retry_policy=RetryPolicy(
                     initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5)
                 ),
