@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 from ipaddress import ip_address
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client as Client
 from temporalio.converter import DataConverter, PayloadCodec
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError, RPCStatusCode
 
 from cpa.engines.temporal.converter import converter
@@ -68,6 +70,7 @@ async def _connected(
                 data_converter=values,
                 tls=False if tls is None else tls.config(),
                 api_key=None if api_key is None else api_key(),
+                runtime=_runtime(),
             )
     except (RuntimeError, TimeoutError) as error:
         raise await refusal(address, tls) or _silent(address, str(error)) from error
@@ -87,6 +90,14 @@ def is_loopback(address: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+@cache
+def _runtime() -> Runtime:
+    """The library's threads. It prints warnings to standard output, which belongs to whoever started us; what they
+    say of a silent server our own log says, once."""
+    quiet = TelemetryFilter(core_level="ERROR", other_level="ERROR")
+    return Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(quiet)))
 
 
 async def check(client: Client) -> None:
