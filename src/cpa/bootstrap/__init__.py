@@ -3,7 +3,6 @@ is closed in reverse, whatever happens in between."""
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import secrets
 import sys
@@ -21,12 +20,12 @@ from cpa.agents.runtime import AgentRuntime
 from cpa.api.app import ApiServices, create_app
 from cpa.api.server import listen
 from cpa.api.server import serve as serve_app
-from cpa.api.services import Condition, PartHealth
 from cpa.api.uploads import Uploads
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.audit.log import AuditLog
 from cpa.audit.query import AuditQuery
 from cpa.bootstrap.engine import running
+from cpa.bootstrap.health import probes
 from cpa.bootstrap.store import StoreFile, is_new, made_beside_others
 from cpa.bootstrap.system import SystemClock
 from cpa.bootstrap.wire import Wire, open_wire
@@ -34,7 +33,7 @@ from cpa.config.intents import IntentFile
 from cpa.config.loading import ConfigError, Problem
 from cpa.config.workspace import Workspace, load_workspace
 from cpa.engines.moving import check_holders
-from cpa.errors import BadInput, CPAError
+from cpa.errors import BadInput
 from cpa.executors import builtin
 from cpa.executors.registry import ExecutorRegistry
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
@@ -294,17 +293,6 @@ def services_of(scheduler: Scheduler) -> ApiServices:
     """What the API needs of the scheduler."""
     database, engine = scheduler.database, scheduler.engine
 
-    async def store() -> PartHealth:
-        if engine.trouble is not None:
-            return PartHealth(Condition.DEGRADED, _trouble(scheduler.settings, engine.trouble))
-        await database.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
-        if (trouble := await asyncio.to_thread(scheduler.store.trouble)) is not None:
-            return trouble
-        if engine.aside:
-            said = f"jobs set aside, which cannot be gone on with: {engine.aside}; the log says which and why"
-            return PartHealth(Condition.DEGRADED, said)
-        return PartHealth(Condition.HEALTHY)
-
     return ApiServices(
         engine=engine,
         planner=scheduler.planner,
@@ -325,15 +313,8 @@ def services_of(scheduler: Scheduler) -> ApiServices:
             signing_keys(scheduler.agents),
             scheduler.clock,
         ),
-        probes={"store": store},
+        probes=probes(scheduler),
     )
-
-
-def _trouble(settings: Settings, error: CPAError) -> str:
-    """What is wrong, for whoever may ask about health: no path, no address."""
-    if settings.engine == "temporal" and (error.field or "").startswith("temporal_"):
-        return "the Temporal server does not answer as it should just now: jobs wait for it"
-    return "the store does not take writes just now"
 
 
 def signing_keys(agents: AgentRegistry) -> SigningKeys:

@@ -65,7 +65,8 @@ def serve(settings: Settings) -> None:
                 "To serve a workspace, start in its folder or name it with --workspace; `cpa init` makes one.",
                 err=True,
             )
-        typer.echo(f"cpa is ready at {url}, data in {settings.data.absolute()}{new}")
+        far = f", jobs on Temporal at {settings.temporal_address}" if settings.engine == "temporal" else ""
+        typer.echo(f"cpa is ready at {url}, data in {settings.data.absolute()}{new}{far}")
 
     try:
         run(serve_forever(settings, ready=ready))

@@ -34,6 +34,8 @@ def test_a_job_of_the_api_runs_to_its_end(temporal: TemporalServer, tmp_path: Pa
 
     assert answer["status"] == "done"
     assert health["status"] == "healthy"
+    assert health["parts"]["engine"] == {"status": "healthy", "detail": "temporal"}
+    assert f"jobs on Temporal at {temporal.address}" in scheduler.line
     assert len(trail["entries"]) == 3
 
 
