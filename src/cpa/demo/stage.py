@@ -13,6 +13,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -88,6 +89,8 @@ class Stage:
     """The scheduler's base URL."""
     key: str
     sqlite: str
+    engine: str
+    """Who holds the jobs in flight; empty is the scheduler itself."""
 
     @property
     def parts(self) -> tuple[tuple[str, str], ...]:
@@ -95,6 +98,7 @@ class Stage:
             *self.props.parts,
             ("browser", find_browser() or "Playwright's own Chromium"),
             ("scheduler", f"{self.api}, store {self.props.data / 'cpa.db'} (SQLite {self.sqlite})"),
+            *((("engine", self.engine),) if self.engine else ()),
         )
 
 
@@ -166,6 +170,7 @@ async def _open_scheduler(props: Props, given: Mapping[str, Any]) -> AsyncIterat
             async with running(server, sockets=[bound]):
                 yield Stage(
                     props=props,
+                    engine=_engine(settings),
                     api=await url,
                     key=(settings.data / "admin.key").read_text("utf-8").strip(),
                     sqlite=await _sqlite(scheduler),
@@ -184,11 +189,19 @@ async def _sqlite(scheduler: Scheduler) -> str:
     )
 
 
+def _engine(settings: Settings) -> str:
+    """Who holds the jobs, where that is somebody else."""
+    return f"Temporal at {settings.temporal_address}" if settings.engine == "temporal" else ""
+
+
 def _settings(props: Props) -> Settings:
-    """Everything that the environment could otherwise decide is decided here."""
+    """Everything that the environment could otherwise decide is decided here, but for the engine: that is the one
+    of this house, with a task queue of the demo's own."""
+    folder = str(props.data.resolve())
     return Settings(
         _env_file=None,
         data=props.data,
+        temporal_queue=f"cpa-demo-{sha256(folder.encode()).hexdigest()[:12]}",
         workspace=props.workspace,
         database_url="",
         redis_url="",
