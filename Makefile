@@ -9,10 +9,10 @@ export PATH := $(PATH):$(CURDIR)/.uv/bin
 RUN := uv run --no-sync --frozen
 PYTHON := $(RUN) python
 
-.PHONY: help setup env demo test check format coverage bench chaos mutate mutate-protocol simulate-long lock docs clean
+.PHONY: help setup env demo test e2e-temporal check format coverage bench chaos mutate mutate-protocol simulate-long lock docs clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' \
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' \
 	  | while IFS=$$'\t' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 demo: ## install its parts, listed first; a sentence in, a mail out
@@ -24,6 +24,9 @@ setup: ## what the tests need: packages, browser, mail server, Redmine, Temporal
 
 test: setup ## all tests, with times; GROUPS="unit contracts" picks some
 	@$(PYTHON) scripts/run_tests.py $(GROUPS)
+
+e2e-temporal: setup ## the demo and all of tests/e2e but the storm of kills, on Temporal
+	CPA_TEST_ENGINE=temporal $(PYTHON) -m pytest -q --ignore=tests/e2e/test_kill.py tests/e2e tests/demo/test_story.py
 
 env: # the locked packages alone, set up if they are not there yet
 	@test -x .venv/bin/python || scripts/setup-tests.sh
@@ -52,8 +55,9 @@ bench: env ## figures of this machine: core, engine, store, peers
 	$(PYTHON) benchmarks/agents.py $(ARGS)
 	UV_PROJECT_ENVIRONMENT=.cache/peers uv run --frozen --group bench python benchmarks/peers.py $(ARGS)
 
-chaos: setup ## more kills than the tests do: KILLS=500 by default
+chaos: setup ## more kills than the tests do, on both engines: KILLS=500 by default
 	CPA_CHAOS_KILLS=$${KILLS:-500} $(PYTHON) -m pytest -m chaos --timeout=5400 -s tests
+	CPA_CHAOS_KILLS=$${KILLS:-500} CPA_TEST_ENGINE=temporal $(PYTHON) -m pytest --timeout=5400 -s tests/e2e/test_kill.py
 
 mutate: env ## change the core in many small ways; 90 % must be noticed
 	$(PYTHON) scripts/mutate.py $(ARGS)

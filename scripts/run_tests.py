@@ -1,7 +1,8 @@
 """Run the tests in groups, each with its time, and prove that every test ran.
 
 A green run must mean that all tests ran: the script fails when a test was skipped, when a group has none, or
-when the groups together ran another number of tests than pytest collects. Reports lie in `.cache/junit/`.
+when the groups together ran another number of tests than pytest collects. Groups that run tests again, on another
+engine, do not count there. Reports lie in `.cache/junit/`.
 
     python scripts/run_tests.py                 all groups
     python scripts/run_tests.py unit contracts  some of them
@@ -10,6 +11,7 @@ when the groups together ran another number of tests than pytest collects. Repor
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -36,6 +38,8 @@ class Group:
     markers: str
     paths: tuple[str, ...] = ("tests",)
     without: tuple[str, ...] = ()
+    engine: str = ""
+    """Tests of other groups, once more with all servers on this engine."""
 
     def arguments(self) -> list[str]:
         ignored = [f"--ignore={path}" for path in self.without]
@@ -43,6 +47,27 @@ class Group:
 
 
 PLAIN = "not browser and not mailserver and not redmine and not chaos"
+STORY, AGENTS, REMOTE = "tests/demo/test_story.py", "tests/e2e/test_agents.py", "tests/e2e/test_remote.py"
+ON_TEMPORAL = (
+    # The demo on the real browser and mail server, and a run that is taken up again.
+    f"{STORY}::test_both_sentences_end_in_a_proved_mail_through_dovecot",
+    f"{STORY}::test_a_retry_after_the_password_was_corrected_signs_in_again",
+    # Approvals, questions and dead letters over kills; proposals.
+    "tests/e2e/test_people.py",
+    "tests/e2e/test_proposal.py",
+    # Agents over the network: done, killed, late, bidding, cancelled; a scheduler that is killed meanwhile.
+    f"{AGENTS}::test_a_job_is_done_by_an_agent_process[http]",
+    f"{AGENTS}::test_what_a_killed_agent_had_is_done_by_another[channel]",
+    f"{AGENTS}::test_what_a_killed_agent_did_perhaps_is_asked_about",
+    f"{AGENTS}::test_a_stopped_agent_loses_its_lease_and_its_late_answer_is_fenced[channel]",
+    f"{AGENTS}::test_a_scheduler_that_is_killed_and_comes_back_gets_the_answer[http]",
+    f"{AGENTS}::test_agents_bid_for_a_task_that_asks_for_bids[channel]",
+    f"{AGENTS}::test_a_cancelled_job_stops_its_agent[channel]",
+    # A browser and a mail account elsewhere, and a browser that is killed.
+    f"{REMOTE}::test_a_browser_and_a_mail_account_elsewhere_carry_out_a_sentence[channel]",
+    f"{REMOTE}::test_a_browser_that_is_killed_in_the_middle_goes_on_where_it_was[channel]",
+)
+"""What `make e2e-temporal` runs whole costs too much time for every change: of each kind of thing one."""
 GROUPS = (
     Group(
         "unit",
@@ -64,6 +89,14 @@ GROUPS = (
     ),
     Group("e2e", "the whole way, from a sentence to a mail", "not chaos", ("tests/e2e",)),
     Group("kill", "kill -9 under load", "chaos"),
+    Group("e2e-temporal", "the whole way on Temporal, of each kind one", "", ON_TEMPORAL, engine="temporal"),
+    Group(
+        "kill-temporal",
+        "kill -9 of scheduler and Temporal server under load",
+        "",
+        ("tests/e2e/test_kill.py",),
+        engine="temporal",
+    ),
 )
 
 
@@ -79,7 +112,8 @@ class Report:
 def main(arguments: list[str]) -> int:
     if "--list" in arguments:
         for group in GROUPS:
-            print(f"{group.name:10} {group.about}: pytest {' '.join(map(repr, group.arguments()))}")
+            flag = f"CPA_TEST_ENGINE={group.engine} " if group.engine else ""
+            print(f"{group.name:13} {group.about}: {flag}pytest {' '.join(map(repr, group.arguments()))}")
         return 0
     unknown = set(arguments) - {group.name for group in GROUPS}
     if unknown:
@@ -90,11 +124,12 @@ def main(arguments: list[str]) -> int:
     for old in JUNIT.glob("*.xml"):
         old.unlink()
     problems: list[str] = []
-    ran = sum(run(group, problems) for group in chosen)
+    counts = {group.name: run(group, problems) for group in chosen}
+    ran = sum(counts.values())
     if not arguments:
-        expected = collected()
-        if ran != expected:
-            problems.append(f"{expected} tests exist, {ran} ran: a test is in no group or in two")
+        expected, once = collected(), sum(counts[group.name] for group in GROUPS if not group.engine)
+        if once != expected:
+            problems.append(f"{expected} tests exist, {once} ran: a test is in no group or in two")
     for problem in problems:
         print(f"FAILED  {problem}")
     print(f"{'not all well' if problems else 'all well'}: {ran} tests in {len(chosen)} groups")
@@ -107,7 +142,8 @@ def run(group: Group, problems: list[str]) -> int:
     junit = JUNIT / f"{group.name}.xml"
     begun = time.monotonic()
     command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={junit}", *group.arguments()]
-    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    more = {"CPA_TEST_ENGINE": group.engine} if group.engine else {}
+    status = subprocess.run(command, cwd=ROOT, env=os.environ | more, check=False).returncode
     print(f"== {group.name}: {time.monotonic() - begun:.1f} s", flush=True)
     if status == NO_TESTS or not junit.exists():
         problems.append(f"{group.name}: no test ran (pytest ended with {status})")

@@ -18,6 +18,8 @@ from tests.servers import temporal
 READY = 30.0
 """Seconds a start may take on a busy machine."""
 GRACE = 30.0
+TEMPORAL = os.environ.get("CPA_TEST_ENGINE", "local") == "temporal"
+"""The one flag: `CPA_TEST_ENGINE=temporal` lets all servers of this run have their jobs on a Temporal server."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,13 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 def engine(data: Path) -> dict[str, str]:
-    """Which engine the servers of this run use: `CPA_TEST_ENGINE=temporal` is the one flag for that."""
-    if os.environ.get("CPA_TEST_ENGINE", "local") == "local":
-        return {}
-    return {
-        "CPA_ENGINE": "temporal",
-        "CPA_TEMPORAL_ADDRESS": temporal.shared().address,
-        "CPA_TEMPORAL_QUEUE": str(data),
-    }
+    """Which engine the servers of this run use, as settings."""
+    return on_temporal(temporal.shared().address, data) if TEMPORAL else {}
+
+
+def on_temporal(address: str, data: Path) -> dict[str, str]:
+    """The settings of a scheduler with this data folder on this server."""
+    return {"CPA_ENGINE": "temporal", "CPA_TEMPORAL_ADDRESS": address, "CPA_TEMPORAL_QUEUE": str(data)}
 
 
 @contextmanager

@@ -17,14 +17,19 @@ class Client:
 
     `acknowledged` maps a wish's name to the job the server named; `told` maps a job to the end the server told.
     `repeated` counts requests that had to be sent again. What the server said against its own word is in
-    `broken`.
+    `broken`, and also jobs that were open and did not say why. `away`: it may say that its engine is away.
     """
 
-    def __init__(self, victim: Victim, wishes: list[Wish], seed: int, *, room: int) -> None:
+    def __init__(
+        self, victim: Victim, wishes: list[Wish], seed: int, *, room: int, away: bool = False
+    ) -> None:
         self.acknowledged: dict[str, str] = {}
         self.told: dict[str, tuple[str, int]] = {}
         self.broken: list[str] = []
         self.repeated = 0
+        self._away = away
+        self.explained = 0
+        """How often an open job was asked why it is open."""
         self.room = room
         """Most jobs acknowledged and not known to have ended; the others are not yet asked for."""
         self._victim = victim
@@ -47,6 +52,8 @@ class Client:
     def submit(self, api: httpx2.Client, wish: Wish) -> str:
         """The job's id. Raises `httpx2.TransportError` when no answer came."""
         answer = api.post("/jobs", json=wish.body, headers={"Idempotency-Key": wish.name})
+        if self._away and answer.status_code == 503:
+            raise httpx2.TransportError(answer.text)
         if answer.status_code != 201:
             raise AssertionError(f"{wish.name} was answered {answer.status_code}: {answer.text[:500]}")
         return str(answer.json()["job_id"])
@@ -82,6 +89,8 @@ class Client:
             job = self._draw.choice(jobs)
             answer = api.get(f"/jobs/{job}", params={"wait": 0.1})
             self._note(job, answer)
+            if job not in self.told:
+                self._ask_why(api, job)
             return False
 
         self._while_alive(at_one)
@@ -97,6 +106,15 @@ class Client:
             self.broken.append(f"{job} was told to be {before}, then {(status, number)}")
         if status in ("done", "failed", "cancelled"):
             self.told[job] = (status, number)
+
+    def _ask_why(self, api: httpx2.Client, job: str) -> None:
+        """Every task that is open says why, unless the job has ended meanwhile."""
+        said = api.get(f"/jobs/{job}/explain").json()
+        if mute := [task["task"] for task in said["tasks"] if not task["reason"]]:
+            self.broken.append(f"{job}: {mute} do not say why they are open")
+        if said["status"] in ("pending", "running") and not said["tasks"]:
+            self.broken.append(f"{job} is open, and no task of it is")
+        self.explained += 1
 
     def _while_alive(self, work: Callable[[httpx2.Client], bool]) -> None:
         """Call it again and again, on whatever life there is; rest when it had nothing to do."""

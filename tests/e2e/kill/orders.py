@@ -1,8 +1,8 @@
 """What the storm asks for, and what must have come of it in the world outside.
 
-A light job orders, confirms by mail, orders again and mails the receipt; a browser job signs in at the portal,
-looks a customer up, downloads the newest invoice and mails it. Orders may be repeated because the web service knows
-their key; mails may not: they are looked for.
+A light job orders, confirms by mail, orders again and mails the receipt; a short one only confirms. A browser job
+signs in at the portal, looks a customer up, downloads the newest invoice and mails it. Orders may be repeated: the
+web service knows their key. Mails may not: they are looked for.
 """
 
 from __future__ import annotations
@@ -65,6 +65,14 @@ def light(number: int, url: str) -> Wish:
         ("confirm", "receipt"),
         to,
     )
+
+
+def short(number: int, url: str) -> Wish:
+    """The first half of a light one."""
+    whole = light(number, url)
+    graph = {name: whole.body["task_graph"][name] for name in ("reserve", "confirm")}
+    body = whole.body | {"task_graph": graph}
+    return Wish(whole.name, body, whole.orders[:1], whole.mails[:1], whole.recipient)
 
 
 def browser(number: int) -> Wish:

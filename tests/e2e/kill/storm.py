@@ -7,6 +7,8 @@ Four kinds of death, drawn from one seed:
     working     somewhere in the next seconds
     mailing     by the mail server, between its 250 to a message and the scheduler's next commit
 
+Where the jobs run on a Temporal server, that is killed as well, in the middle of some lives, and started again.
+
 The web service's pace is tied to the number of kills, so that work lasts as long as the storm does, on any machine.
 """
 
@@ -16,20 +18,20 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tests.e2e.kill.client import Client
 from tests.e2e.kill.ledger import Count, Ledger
-from tests.e2e.kill.orders import Wish, wishes
+from tests.e2e.kill.orders import Wish
 from tests.e2e.kill.victim import Victim
 from tests.e2e.kill.world import World
+from tests.servers.temporal import TemporalServer
 
 KINDS = {"starting": 2, "recovering": 2, "working": 10, "mailing": 2}
 """Kind of death to its weight."""
 LONGEST_END = 240.0
 """Seconds after the last kill within which all jobs must end."""
-MAX_RUNNING = 36
-"""Jobs at work at the same time; the others stand in the durable line."""
+OUTAGES = 0.5
+"""Share of the working lives in which a Temporal server dies too."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,14 @@ class Report:
     seed: int
     wishes: list[Wish]
     deaths: list[Death] = field(default_factory=list)
+    outages: int = 0
+    """Kills of the Temporal server."""
     starts: list[float] = field(default_factory=list)
     acknowledged: dict[str, str] = field(default_factory=dict)
     repeated: int = 0
     """Submissions that had to be sent again."""
+    explained: int = 0
+    """How often an open job was asked why it is open."""
     broken: list[str] = field(default_factory=list)
     end: Count = field(default_factory=Count)
     seconds: float = 0.0
@@ -75,6 +81,7 @@ class Report:
         return [
             f"seed {self.seed}, {self.seconds:.0f} s, {len(self.wishes)} jobs, {self.end.ended} ended",
             f"{len(self.deaths)} kills {kinds}; {hit} with work under way, {gap} between 250 and commit",
+            f"{self.outages} kills of the Temporal server",
             f"{self.end.lost} leases lost, {self.end.verified} verifications, "
             f"{self.end.happened} lost mails found delivered, {self.repeated} submissions repeated",
             f"start to ready: p50 {quantile(starts, 0.5):.2f} s, p99 {quantile(starts, 0.99):.2f} s "
@@ -91,36 +98,37 @@ class Storm:
 
     def __init__(
         self,
-        folder: Path,
+        victim: Victim,
         world: World,
+        wishes: list[Wish],
         *,
         seed: int,
         kills: int,
-        lights: int,
-        browsers: int,
+        room: int,
+        server: TemporalServer | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
-        self.world = world
-        self.victim = Victim(folder, world.environment | {"CPA_MAX_RUNNING": str(MAX_RUNNING)})
-        self.ledger = Ledger(self.victim.data / "cpa.db")
-        self._kills = kills
+        """`room`: most jobs that are open at the same time. `server`: of the victim's engine, killed as well."""
+        self.victim, self.world = victim, world
+        self.ledger = Ledger(victim.data / "cpa.db")
+        self._kills, self._room, self._server = kills, room, server
         self._say = say
         self._draw = random.Random(seed)
-        self.report = Report(seed, wishes(lights, browsers, world.orders_url))
-        self._orders = sum(len(wish.orders) for wish in self.report.wishes)
-        world.write_workspace(folder)
+        self.report = Report(seed, wishes)
+        self._orders = sum(len(wish.orders) for wish in wishes)
 
     def run(self) -> Report:
         begun = time.monotonic()
         report = self.report
-        client = Client(self.victim, report.wishes, report.seed, room=200)
+        away = self._server is not None
+        client = Client(self.victim, report.wishes, report.seed, room=self._room, away=away)
         with client:
-            for number in range(self._kills):
+            while (number := len(report.deaths) + report.outages) < self._kills:
                 self._pace(number)
                 death = self._live()
                 report.deaths.append(death)
                 client.ended = death.count.ended
-                if number % 10 == 9:
+                if len(report.deaths) % 10 == 0:
                     self._say(f"  {number + 1} kills: {death.count}")
             self.world.spare()
             self.world.pace(self._orders)
@@ -129,7 +137,8 @@ class Storm:
             self._await_end(client)
             self._repeat(client)
         report.acknowledged, report.repeated = client.acknowledged, client.repeated
-        report.broken, report.starts = client.broken, self.victim.starts
+        report.broken, report.explained = client.broken, client.explained
+        report.starts = self.victim.starts
         report.exit_code = self.victim.stop()
         report.end = self.ledger.count()
         report.relatives = self.victim.relatives()
@@ -148,7 +157,7 @@ class Storm:
         known = self.world.accepted()
         self.victim.start()
         if kind == "starting":
-            seconds = self._draw.uniform(0.1, 1.8) * self.victim.slowness
+            seconds = self._draw.uniform(0.05, 0.9) * self.victim.usual
             self.victim.wait_dead(seconds)
             self.victim.kill()
         else:
@@ -167,11 +176,20 @@ class Storm:
                 return kind, time.monotonic() - begun
             kind = "working"
         else:
+            if kind == "working" and self._server is not None and self._draw.random() < OUTAGES:
+                self._outage(self._server)
             wait = self._draw.uniform(0.0, 0.2) if kind == "recovering" else self._draw.uniform(0.2, 3.0)
             if self.victim.wait_dead(wait * self.victim.slowness):
                 raise AssertionError(f"the server ended of itself:\n{self.victim.log.read_text()[-6000:]}")
         self.victim.kill()
         return kind, time.monotonic() - begun
+
+    def _outage(self, server: TemporalServer) -> None:
+        time.sleep(self._draw.uniform(0.0, 0.5))
+        server.kill()
+        self.report.outages += 1
+        time.sleep(self._draw.uniform(0.0, 0.5))
+        server.start()
 
     def _recorded(self) -> set[str]:
         """Message-IDs of which the store knows that they were sent."""
