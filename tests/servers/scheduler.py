@@ -15,9 +15,9 @@ from pathlib import Path
 
 from tests.servers import temporal
 
-READY = 30.0
+READY = 90.0
 """Seconds a start may take on a busy machine."""
-GRACE = 30.0
+GRACE = 60.0
 TEMPORAL = os.environ.get("CPA_TEST_ENGINE", "local") == "temporal"
 """The one flag: `CPA_TEST_ENGINE=temporal` lets all servers of this run have their jobs on a Temporal server."""
 
