@@ -20,17 +20,28 @@ from tests.servers.temporal import Address, TemporalServer
 
 @asynccontextmanager
 async def temporal_life(
-    server: TemporalServer | Address, folder: Path, others: Sequence[BaseExecutor] = (), *, slots: int = 100
+    server: TemporalServer | Address,
+    folder: Path,
+    others: Sequence[BaseExecutor] = (),
+    *,
+    slots: int = 100,
+    build: str = "",
+    alone: bool = True,
+    first: bool = True,
 ) -> AsyncIterator[TemporalEngine]:
-    """One life of a process on the store in `folder`, which has a task queue of its own."""
+    """One life of a process on the store in `folder`, which has a task queue of its own. `alone` as for the engine;
+    who is not `first` finds the store in use."""
     clock = SystemClock()
-    database = Database.open(folder / "cpa.db")
+    path = folder / "cpa.db"
+    database = Database.open(path) if first else Database(path, None, readers=1, readonly=False)
     steps = SqlSteps(database, TEMPORAL)
     try:
         client = await connect(server.address, "default")
         _, orchestrator, runtime = staff([FlowExecutor(), *others], clock, slots=slots)
         queue, ids = f"cpa-{folder.name}", job_ids(Chance())
-        engine = TemporalEngine(client, queue, steps, orchestrator, clock, ids, chance=Chance())
+        engine = TemporalEngine(
+            *(client, queue, steps, orchestrator, clock, ids), chance=Chance(), build=build, alone=alone
+        )
         async with engine, runtime:
             yield engine
     finally:

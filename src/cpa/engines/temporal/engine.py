@@ -105,6 +105,7 @@ class TemporalEngine(Reading):
         self._worker: Worker | None = None
         self._starts = asyncio.Semaphore(_STARTS)
         self.lists = Lists(client)
+        self._alone = alone
         self.versions = Versions(client, queue, build_of(build), alone=alone)
         orchestrator.connect(self._publisher.report, self._progress)
 
@@ -120,9 +121,12 @@ class TemporalEngine(Reading):
         await worker.__aenter__()
         self._worker = worker
         self._loops.append(self._group.create_task(self.versions.run()))
-        self._loops.append(
-            self._group.create_task(recovery.run(self.read, self.store, self._publisher, self._orchestrator))
-        )
+        if self._alone:
+            revived = recovery.run(self.read, self.store, self._publisher, self._orchestrator)
+            self._loops.append(self._group.create_task(revived))
+        else:
+            # What is open is the others', who are at it.
+            self._orchestrator.recovered()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -51,9 +51,9 @@ _AT_ONCE = 20
 _BUILD = SearchAttributeKey.for_keyword("TemporalWorkerDeploymentVersion")
 
 
-def build_of(setting: str, logic: int = LOGIC) -> str:
+def build_of(setting: str) -> str:
     """The build's name: what is set, else the package's version, and the core's number. Empty is none."""
-    return "" if setting == OFF else f"{setting or __version__}-logic{logic}"
+    return "" if setting == OFF else f"{setting or __version__}-logic{LOGIC}"
 
 
 def logic_of(build: str) -> int:
