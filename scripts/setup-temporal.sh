@@ -1,8 +1,9 @@
 #!/bin/sh
 # Brings a Temporal server for the tests of the second engine, once, into a cache folder; `make setup` calls it.
 # The first of these that is there: the program $TEMPORAL_BIN names; `temporal` on the PATH; what was made here
-# before; with Go the command line of Temporal, whose development server keeps a file; with Maven Temporal's test
-# server, which keeps nothing. Prints which it is. Tests look in the same places (tests/servers/temporal.py).
+# before; with Go the command line of Temporal, whose development server keeps a file. And with Maven Temporal's test
+# server, which keeps nothing and can skip time; it also stands in where there is no other one. Prints which they
+# are. Tests look in the same places (tests/servers/temporal.py).
 set -eu
 
 version=1.5.1        # later ones cannot be built with `go install`
@@ -43,25 +44,31 @@ WRAPPER
     rm -rf "$making"
 }
 
+mkdir -p "$cache"
 if [ -n "${TEMPORAL_BIN:-}" ]; then
     found=$TEMPORAL_BIN
 elif command -v temporal >/dev/null 2>&1; then
     found=$(command -v temporal)
 else
-    mkdir -p "$cache"
     if [ ! -x "$cache/temporal" ] && command -v go >/dev/null 2>&1; then
         build_with_go || say 'That failed; trying something else.'
     fi
-    if [ ! -x "$cache/temporal" ] && [ ! -x "$cache/temporal-test-server" ] && command -v mvn >/dev/null 2>&1; then
-        fetch_with_maven || say 'That failed.'
-    fi
     found="$cache/temporal"
-    [ -x "$found" ] || found="$cache/temporal-test-server"
 fi
+# Also beside another one: it alone can skip time.
+if [ ! -x "$cache/temporal-test-server" ] && command -v mvn >/dev/null 2>&1; then
+    fetch_with_maven || say 'That failed.'
+fi
+[ -x "$found" ] || found="$cache/temporal-test-server"
 
 if [ -x "$found" ]; then
     say "Temporal server for the tests: $found"
 else
     say 'No Temporal server for the tests: they will fail. Install Go or Maven, or name a `temporal` in TEMPORAL_BIN.'
     exit 1
+fi
+if [ -x "$cache/temporal-test-server" ] && command -v java >/dev/null 2>&1; then
+    say "Temporal server that can skip time: $cache/temporal-test-server"
+else
+    say 'No Temporal server that can skip time: tests that need it will fail. Install Java and Maven.'
 fi

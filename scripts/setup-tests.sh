@@ -7,10 +7,13 @@ set -eu
 
 packages='python3-venv procps chromium-headless-shell fonts-dejavu-core fonts-liberation2 dovecot-imapd dovecot-lmtpd'
 packages="$packages redmine redmine-sqlite puma poppler-utils curl"
+# Temporal's test server, which can skip time, comes with Maven and runs on Java.
+command -v java >/dev/null 2>&1 || packages="$packages default-jre-headless"
+command -v mvn >/dev/null 2>&1 || packages="$packages maven"
 
 say "What the tests need: Debian packages $packages;"
 say 'uv (the one on the path, else in .uv/); Python packages of the group "dev" as locked in uv.lock, in .venv/;'
-say 'a Temporal server, made once with Go or Maven in a cache folder (scripts/setup-temporal.sh)'
+say 'Temporal servers, made once with Go and Maven in a cache folder (scripts/setup-temporal.sh)'
 
 # Building the server takes minutes and hardly any network: it runs beside the rest, and is told of at the end.
 told=$(mktemp)

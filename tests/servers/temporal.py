@@ -27,10 +27,22 @@ PRAGMAS = ("journal_mode=WAL", "synchronous=FULL")
 PATIENCE = 60.0
 
 
+def _cache() -> Path:
+    caches = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(caches) / "cpa" / f"temporal-{VERSION}"
+
+
+def skipping() -> Path:
+    """The server that can skip time; what it was told is gone with its end. AssertionError as for `program`."""
+    found = _cache() / "temporal-test-server"
+    there = os.access(found, os.X_OK) and shutil.which("java")
+    assert there, "there is no Temporal server that can skip time: install Java and Maven, run `make setup`"
+    return found
+
+
 def program() -> Path:
     """The server to use. AssertionError saying how to get one when there is none."""
-    caches = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    cache = Path(caches) / "cpa" / f"temporal-{VERSION}"
+    cache = _cache()
     named = os.environ.get("TEMPORAL_BIN") or shutil.which("temporal")
     places = [Path(named)] if named else [cache / "temporal", cache / "temporal-test-server"]
     found = next((place for place in places if os.access(place, os.X_OK)), None)
@@ -48,11 +60,11 @@ class Address:
 class TemporalServer:
     """`start` and `kill` as often as wanted: address and file stay. `stop` at the end."""
 
-    def __init__(self, folder: Path, *settings: str) -> None:
-        """`settings`: more of the server's dynamic values, as `name=value`."""
+    def __init__(self, folder: Path, *settings: str, use: Path | None = None) -> None:
+        """`settings`: more of the server's dynamic values, as `name=value`. `use`: another one than `program`."""
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
-        self.program = program()
+        self.program = use or program()
         self._folder = folder
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
