@@ -102,7 +102,8 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
     async with AsyncExitStack() as stack:
         database, store = _store(settings)
         stack.callback(database.close)
-        await check_holders(settings.engine, SqlHolders(database))
+        holders = SqlHolders(database)
+        await check_holders(settings.engine, holders)
         steps = SqlSteps(database, settings.engine)
         stack.callback(steps.close)
         artifacts = FolderArtifacts(
@@ -128,7 +129,9 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
         )
         # Known before the engine looks at what is open: what agents had, they have still.
         await directory.load()
-        engine = await stack.enter_async_context(running(settings, steps, orchestrator, clock, vault))
+        engine = await stack.enter_async_context(
+            running(settings, steps, holders, orchestrator, clock, vault)
+        )
         # Entered last, so that on the way out the attempts end before the engine stops storing their answers.
         await stack.enter_async_context(runtime)
         planner = _planner(settings, workspace, agents)

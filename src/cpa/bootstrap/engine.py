@@ -18,6 +18,7 @@ from cpa.errors import BadInput
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
 from cpa.ports.engine import Engine
+from cpa.ports.moving import HolderStore
 from cpa.ports.secrets import SecretsManager
 from cpa.ports.steps import StepStore
 from cpa.settings import Settings
@@ -34,7 +35,12 @@ _TENANT = "default"
 
 @asynccontextmanager
 async def running(
-    settings: Settings, steps: StepStore, orchestrator: Orchestrator, clock: Clock, vault: SecretsManager
+    settings: Settings,
+    steps: StepStore,
+    holders: HolderStore,
+    orchestrator: Orchestrator,
+    clock: Clock,
+    vault: SecretsManager,
 ) -> AsyncIterator[Engine]:
     """The engine of these settings, running. `Unavailable` or `BadInput` when its server is away or not as set."""
     chance = Chance()
@@ -50,7 +56,10 @@ async def running(
 
     # Alone: the store's lock says that nobody else works on it.
     temporal = TemporalEngine(
-        *(client, queue, steps, orchestrator, clock, job_ids(chance)), chance=chance, build=build, alone=True
+        *(client, queue, steps, holders, orchestrator, clock, job_ids(chance)),
+        chance=chance,
+        build=build,
+        alone=True,
     )
     async with _kept_up(settings, vault, client), temporal:
         yield temporal

@@ -13,6 +13,7 @@ from cpa.executors.flow import FlowExecutor
 from cpa.ports.executor import BaseExecutor
 from cpa.ports.moving import TEMPORAL
 from cpa.repository.database import Database
+from cpa.repository.holders import SqlHolders
 from cpa.repository.steps import SqlSteps
 from tests.engines.world import staff
 from tests.servers.temporal import Address, TemporalServer
@@ -40,7 +41,10 @@ async def temporal_life(
         _, orchestrator, runtime = staff([FlowExecutor(), *others], clock, slots=slots)
         queue, ids = f"cpa-{folder.name}", job_ids(Chance())
         engine = TemporalEngine(
-            *(client, queue, steps, orchestrator, clock, ids), chance=Chance(), build=build, alone=alone
+            *(client, queue, steps, SqlHolders(database), orchestrator, clock, ids),
+            chance=Chance(),
+            build=build,
+            alone=alone,
         )
         async with engine, runtime:
             yield engine

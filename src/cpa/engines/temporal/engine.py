@@ -35,6 +35,7 @@ from cpa.engines.temporal import recovery
 from cpa.engines.temporal.connection import LAST_BREATH, check, trouble
 from cpa.engines.temporal.executions import start
 from cpa.engines.temporal.gateway import Gateway, Key
+from cpa.engines.temporal.orphans import Orphans
 from cpa.engines.temporal.publisher import Publisher
 from cpa.engines.temporal.reading import Reading
 from cpa.engines.temporal.values import Fact, JobInput, Told
@@ -46,6 +47,7 @@ from cpa.errors import BadInput, Conflict, CPAError, InternalError, Unavailable
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
 from cpa.ports.engine import LiveUpdate, Outcome, Receipt, Submission
+from cpa.ports.moving import HolderStore
 from cpa.ports.nonces import Nonce
 from cpa.ports.steps import StepBatch, StepStore
 from cpa.ports.transport import Attempt
@@ -75,6 +77,7 @@ class TemporalEngine(Reading):
         client: Client,
         queue: str,
         store: StepStore,
+        holders: HolderStore,
         orchestrator: Orchestrator,
         clock: Clock,
         new_id: Callable[[], str],
@@ -106,6 +109,7 @@ class TemporalEngine(Reading):
         self._starts = asyncio.Semaphore(_STARTS)
         self.lists = Lists(client)
         self._alone = alone
+        self._orphans = Orphans(client, queue, holders, self.load, self._publisher, self.lists.marked)
         self.versions = Versions(client, queue, build_of(build), alone=alone)
         orchestrator.connect(self._publisher.report, self._progress)
 
@@ -124,6 +128,7 @@ class TemporalEngine(Reading):
         if self._alone:
             revived = recovery.run(self.read, self.store, self._publisher, self._orchestrator)
             self._loops.append(self._group.create_task(revived))
+            self._loops.append(self._group.create_task(self._orphans.run()))
         else:
             # What is open is the others', who are at it.
             self._orchestrator.recovered()
@@ -319,6 +324,7 @@ class TemporalEngine(Reading):
             else:
                 told = await self._gateway.tell(key, fact)
             if told is None:
+                await self._orphans.adopt(key)
                 await asyncio.sleep(0.05)
                 continue
             if told.changed:
@@ -374,9 +380,11 @@ class TemporalEngine(Reading):
         return Fact(event, salt.hex())  # type: ignore[arg-type]  # all events are of the union
 
     def _gone(self, key: Key, fact: Fact) -> None:
-        """A fact for which there is no job any more."""
+        """A fact for which there is no workflow that runs: the job has ended, or lost it."""
         if isinstance(fact.event, AgentChosen):
             self._orchestrator.withdrawn(*key, fact.event)
+            self._publisher.unsaid(key, fact.event)
+        self._orphans.notice(key)
 
     # -- beside it -----------------------------------------------------------------------------------------
 

@@ -319,6 +319,13 @@ class Publisher:
             copy.said.update((about, fact) for about in _commands(fact.event) if about in copy.job.open)
         self._hand_in(key, fact)
 
+    def unsaid(self, key: Key, event: Event) -> None:
+        """This never reached its job, and was taken back: who goes on with the job asks anew."""
+        if (copy := self._copies.get(key)) is not None:
+            for about in _commands(event):
+                copy.said.pop(about, None)
+                copy.begun.discard(about)
+
     def _hand_in(self, key: Key, fact: Fact) -> None:
         basket = self._baskets.get(key)
         if basket is None or basket.size > MOST_BYTES:

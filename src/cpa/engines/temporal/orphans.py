@@ -1,0 +1,167 @@
+"""Open jobs whose workflow does not run: somebody terminated it at the server, it failed, or the server forgot it.
+
+The store has all that was published of such a job, so the job goes on from there as the next execution. Nothing is
+lost by that: what the old execution decided and did not publish had no effect, and whatever led to it (an answer,
+the end of an attempt, a timer) is open in the store and comes again.
+
+Looked for after a start, then now and then, and at once where a fact finds no workflow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import structlog
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from cpa.core.job import JobState, JobStatus
+from cpa.engines.keyed import Keyed
+from cpa.engines.temporal.connection import PATIENCE, trouble
+from cpa.engines.temporal.executions import start
+from cpa.engines.temporal.publisher import Publisher
+from cpa.engines.temporal.values import WORKFLOW, JobInput
+from cpa.errors import BadInput, CPAError, InternalError
+from cpa.ports.moving import TEMPORAL, Holder, HolderStore, Key, Times
+
+log = structlog.get_logger(__name__)
+OFTEN = 60.0
+"""Seconds between looks."""
+_PAGE = 1_000
+_AT_ONCE = 20
+
+
+class Orphans:
+    """`run` is the loop. `load` reads a job of the store, `marked` shows an execution in the server's lists."""
+
+    def __init__(
+        self,
+        client: Client,
+        queue: str,
+        holders: HolderStore,
+        load: Callable[[str, str], Awaitable[JobState]],
+        publisher: Publisher,
+        marked: Callable[[JobInput], JobInput],
+    ) -> None:
+        self._client, self._queue, self._holders = client, queue, holders
+        self._load, self._publisher, self._marked = load, publisher, marked
+        self._alone = Keyed[Key]()
+        self._noticed = set[Key]()
+        self._wake = asyncio.Event()
+
+    def notice(self, key: Key) -> None:
+        """A fact found no workflow of this job. Never blocks."""
+        self._noticed.add(key)
+        self._wake.set()
+
+    async def run(self) -> None:
+        now = asyncio.get_running_loop().time
+        next_look = now()
+        while True:
+            self._wake.clear()
+            try:
+                if now() >= next_look:
+                    next_look = now() + OFTEN
+                    await self.look()
+                while self._noticed:
+                    await self.adopt(self._noticed.pop())
+            except CPAError as error:
+                # The server is away, or the store: the next look finds the same.
+                log.info("executions_not_compared", error=str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(next_look - now()):
+                    await self._wake.wait()
+
+    async def look(self) -> None:
+        """Go on with all open jobs that have no execution that runs. `Unavailable` when the server is away."""
+        held = await self._holders.held(Holder(TEMPORAL))
+        running = await self._running() if held else set[str]()
+        found = [key for key in held if key[1] not in running]
+        for first in range(0, len(found), _AT_ONCE):
+            await asyncio.gather(*map(self.adopt, found[first : first + _AT_ONCE]))
+
+    async def adopt(self, key: Key) -> None:
+        """Go on with this job if it is open and no execution of it runs."""
+        async with self._alone.of(key):
+            if (await self._load(*key)).head.status.ended:
+                return
+            status = await self._status(key[1])
+            if status is WorkflowExecutionStatus.RUNNING:
+                return
+            # Read once more after that: an execution that ended by itself has stored how.
+            job = await self._load(*key)
+            if job.head.status.ended:
+                return
+            why = "unknown to the server" if status is None else status.name.lower()
+            try:
+                await self._begin(key, job, why)
+            except CPAError as error:
+                self._publisher.troubled.add(key)
+                log.error("job_set_aside", job=key[1], execution=why, error=str(error))
+
+    async def _begin(self, key: Key, job: JobState, why: str) -> None:
+        times = (await self._holders.times([key]))[key]
+        first = await self._start_of(key[1]) if job.head.status is JobStatus.PENDING else 0
+        if await start(self._client, self._queue, self._marked(rest_of(job, times, first)), again=True):
+            log.warning(
+                "execution_gone", job=key[1], execution=why, remedy="none: it goes on from what is stored"
+            )
+            self._publisher.troubled.discard(key)
+            await self._publisher.revive(key)
+
+    # -- at the server -------------------------------------------------------------------------------------
+
+    async def _running(self) -> set[str]:
+        """Ids of the executions that run, as far as the server's lists know; none where it has no lists."""
+        query = f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running'"
+        try:
+            return {each.id async for each in self._client.list_workflows(query, page_size=_PAGE)}
+        except RPCError as error:
+            if error.status is RPCStatusCode.UNIMPLEMENTED:
+                return set()
+            raise trouble(error, self._client) from error
+
+    async def _status(self, job: str) -> WorkflowExecutionStatus | None:
+        """Of the last execution; None where there is none."""
+        try:
+            return (await self._client.get_workflow_handle(job).describe(rpc_timeout=PATIENCE)).status
+        except RPCError as error:
+            self._check_gone(error)
+            return None
+
+    async def _start_of(self, job: str) -> int:
+        """When a postponed job may start: that stands in the beginning of its last execution, and nowhere else."""
+        handle = self._client.get_workflow_handle(job)
+        try:
+            async for event in handle.fetch_history_events(page_size=1, rpc_timeout=PATIENCE):
+                payloads = event.workflow_execution_started_event_attributes.input.payloads
+                [begin] = await self._client.data_converter.decode(payloads, [JobInput])
+                return int(begin.start)
+        except RPCError as error:
+            self._check_gone(error)
+        raise InternalError(
+            f"job {job} waits for a time that only its workflow knew, and that is gone",
+            field="job",
+            value=job,
+            remedy="cancel it and submit it anew",
+        )
+
+    def _check_gone(self, error: RPCError) -> None:
+        """Raise, unless what the server says is that there is no such execution."""
+        why = trouble(error, self._client)
+        if error.status is not RPCStatusCode.NOT_FOUND or isinstance(why, BadInput):
+            raise why from error
+
+
+def rest_of(job: JobState, times: Times, first: int = 0) -> JobInput:
+    """What an execution begins with that goes on from what is stored; `first`: when a postponed job may start."""
+    return JobInput(
+        spec=job.spec,
+        head=job.head,
+        tasks=tuple(job.tasks[index] for index in sorted(job.tasks)),
+        commands=tuple(job.open[key] for key in sorted(job.open)),  # type: ignore[misc]  # all are of the union
+        due={key: times.due[key] for key in sorted(times.due)},
+        start=first,
+    )

@@ -1,0 +1,107 @@
+"""Somebody terminates a job's workflow at the server, or that loses its file: the job goes on from the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cpa.core.job import JobSpec, JobStatus, TaskSpec
+from cpa.engines.temporal.engine import TemporalEngine
+from tests.contracts.engine import (
+    ASKS,
+    MARKS,
+    TENANT,
+    Outside,
+    answered,
+    asking,
+    ended,
+    submission,
+    submitted,
+    until,
+)
+from tests.engines.temporal.world import temporal_life
+from tests.servers.temporal import TemporalServer
+
+
+async def terminated(engine: TemporalEngine, job: str) -> None:
+    await engine.client.get_workflow_handle(job).terminate("by hand")
+
+
+async def test_an_answer_that_finds_no_workflow_goes_on_in_the_next(
+    temporal: TemporalServer, tmp_path: Path
+) -> None:
+    async with temporal_life(temporal, tmp_path, Outside().executors()) as engine:
+        job = await submitted(engine, ASKS)
+        asked = await asking(engine, job)
+        await terminated(engine, job)
+
+        assert await asking(engine, job) == asked
+        assert (await answered(engine, job, "anna")).changed
+        done = await ended(engine, job)
+
+        assert done.head.status is JobStatus.DONE
+        assert done.head.number == len(await engine.events(TENANT, job))
+
+
+async def test_the_end_of_an_attempt_that_finds_no_workflow_is_not_lost(
+    temporal: TemporalServer, tmp_path: Path
+) -> None:
+    outside = Outside()
+    outside.gate.clear()
+    async with temporal_life(temporal, tmp_path, outside.executors()) as engine:
+        job = await submitted(engine, MARKS)
+        await until(lambda: outside.effects[job, "m"])
+        await terminated(engine, job)
+        outside.gate.set()
+        done = await ended(engine, job)
+
+    assert done.head.status is JobStatus.DONE
+    assert outside.effects[job, "m"] == 1
+    assert done.tasks[0].epoch == 1
+
+
+async def test_after_a_start_jobs_without_a_workflow_go_on(temporal: TemporalServer, tmp_path: Path) -> None:
+    """With their timers; postponed ones stay postponed."""
+    expires = JobSpec((TaskSpec(id="a", action="flow.noop", approval=True, approval_expires=3_000),))
+    outside = Outside()
+    async with temporal_life(temporal, tmp_path, outside.executors()) as engine:
+        waits = await submitted(engine, expires)
+        await asking(engine, waits)
+        later = (await engine.submit(submission(not_before=2**42))).job
+    async with temporal_life(temporal, tmp_path, outside.executors()) as engine:
+        for job in (waits, later):
+            await terminated(engine, job)
+    async with temporal_life(temporal, tmp_path, outside.executors()) as engine:
+        assert (await ended(engine, waits)).head.status is JobStatus.FAILED
+        handle = engine.client.get_workflow_handle(later)
+        await until(lambda: _runs(engine, later))
+        assert (await engine.query(TENANT, later)).head.status is JobStatus.PENDING
+        await engine.cancel(TENANT, later, by="anna")
+        assert (await ended(engine, later)).head.status is JobStatus.CANCELLED
+        await handle.result()
+
+
+async def _runs(engine: TemporalEngine, job: str) -> bool:
+    status = (await engine.client.get_workflow_handle(job).describe()).status
+    return status is not None and status.name == "RUNNING"
+
+
+async def test_a_server_that_forgot_everything_gets_all_open_jobs_anew(tmp_path: Path) -> None:
+    outside = Outside()
+    for life in ("one", "two"):
+        (tmp_path / life).mkdir()
+    first, second = TemporalServer(tmp_path / "one"), TemporalServer(tmp_path / "two")
+    first.start()
+    try:
+        async with temporal_life(first, tmp_path, outside.executors()) as engine:
+            job = await submitted(engine, ASKS)
+            asked = await asking(engine, job)
+    finally:
+        first.stop()
+    second.start()
+    try:
+        async with temporal_life(second, tmp_path, outside.executors()) as engine:
+            assert await asking(engine, job) == asked
+            assert (await answered(engine, job, "anna")).changed
+            assert (await ended(engine, job)).head.status is JobStatus.DONE
+    finally:
+        second.stop()
