@@ -150,6 +150,24 @@ def test_slots_are_taken_and_given_back() -> None:
     assert world.choose() == "agent://web/eins"
 
 
+def test_until_it_is_known_what_they_have_agents_outside_get_nothing_new() -> None:
+    agent = remote()
+    world = World(agent)
+    world.agents.hold()
+    world.wait(applicant("j1"))
+    assert world.agents.candidates(applicant("j2")) == [agent], "they may bid"
+    assert not world.agents.take(agent, applicant("j2"))
+    world.agents.let_go()
+    assert world.called == [("j1", "agent://web/eins")]
+    assert agent.busy == 1
+
+
+def test_the_part_of_this_process_is_free_meanwhile() -> None:
+    world = World(remote(), builtin())
+    world.agents.hold()
+    assert world.choose() == builtin().address
+
+
 def test_the_part_of_this_process_takes_what_others_have_no_room_for() -> None:
     world = World(builtin(), remote(slots=1))
     assert [world.choose() for _ in range(3)] == [

@@ -77,6 +77,45 @@ NARROWED = {
     "a commit failed, and while the process stopped a look for an effect was begun": replace(
         bare(55), faults=bare(55).faults | {"disk"}, strength=0.4
     ),
+    "after a start an agent got something new before it was known again what it had": replace(
+        draw(1_005_586, jobs=5, agents=3, minutes=2.0),
+        tasks=6,
+        faults=frozenset(
+            (
+                "crashes",
+                "deadlines",
+                "deaths",
+                "duplicates",
+                "loss",
+                "lost_agents",
+                "no",
+                "restarts",
+                "slow_agents",
+                "slow_disk",
+            )
+        ),
+    ),
+    "an agent that stood still was told to stop when it went on, and took one more step": replace(
+        draw(1_000_555, jobs=1, agents=1, minutes=2.0),
+        tasks=1,
+        faults=frozenset(
+            (
+                "environment",
+                "lost_agents",
+                "mute",
+                "pauses",
+                "refusals",
+                "slow_agents",
+                "stuck_agents",
+                "technical",
+            )
+        ),
+    ),
+    "an agent failed once too often, and what follows was given to it in the same commit": replace(
+        draw(1_015_960, jobs=5, agents=2, minutes=2.0),
+        tasks=6,
+        faults=frozenset(("duplicates", "refusals", "technical", "unknown")),
+    ),
 }
 
 

@@ -42,6 +42,7 @@ class AgentRegistry:
         """By job: the agent that was last tried in vain for a task."""
         self._now: Callable[[], int] = _no_time
         self._breakers = Breakers(lambda: 0.0)
+        self._holding = False
         self._limited: tuple[Agent, ...] = ()
         """Agents with a limit of sessions."""
         self._called: Callable[[Sequence[Called]], None] = _nobody
@@ -82,6 +83,15 @@ class AgentRegistry:
             and status in ("", agent.status)
         ]
 
+    def hold(self) -> None:
+        """Give nothing to agents outside this process until `let_go`: whoever asks waits in line."""
+        self._holding = True
+
+    def let_go(self) -> None:
+        """Undo `hold`, and call who waits."""
+        self._holding = False
+        self.changed()
+
     def offers(self, action: str, capability: str = "", tenant: str = "") -> bool:
         """Whether any agent could ever take this."""
         return bool(self._look_up((tenant, action, capability))[0])
@@ -101,6 +111,8 @@ class AgentRegistry:
         """The best agent with a free slot (and session), which is taken; else why there is none, a word of
         `readiness.STAGES`. `BUSY` means that waiting in line will do."""
         reason, free = self._survey(applicant)
+        if self._holding and any(agent.remote for agent in free):
+            reason, free = BUSY, [agent for agent in free if not agent.remote]
         tried = self._tried.get((applicant.tenant, applicant.job), _NONE).get(applicant.task, "")
         best = find_agent_for_task(free, applicant.action, now=self._now(), tried=tried)
         if best is None:
@@ -150,7 +162,7 @@ class AgentRegistry:
 
     def take(self, agent: Agent, applicant: Applicant) -> bool:
         """Take a slot of this agent for the task; False when it cannot have it any more."""
-        if self._obstacle(agent, applicant, self._home(applicant)):
+        if (self._holding and agent.remote) or self._obstacle(agent, applicant, self._home(applicant)):
             return False
         self._take(agent, applicant)
         return True

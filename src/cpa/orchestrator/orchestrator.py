@@ -102,9 +102,15 @@ class Orchestrator:
         else:
             self.perform(job, command)
 
+    def recovering(self) -> None:
+        """Attempts of earlier lives are to be resumed. Until then nobody knows how many slots agents outside
+        this process have free: they get nothing new."""
+        self._agents.hold()
+
     def recovered(self) -> None:
         """All attempts of earlier lives are resumed: what agents name besides is not theirs."""
         self.presence.settled = True
+        self._agents.let_go()
 
     def closed(self, job: JobState, event: Event, keys: Iterable[str]) -> None:
         """These commands are not open any more, durably: attempts that ended with them give their slots back, and

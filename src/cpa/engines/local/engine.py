@@ -79,6 +79,7 @@ class LocalEngine:
         self._stepper.on_rest = self._line.room
 
     async def __aenter__(self) -> LocalEngine:
+        self._orchestrator.recovering()
         await self._line.open()
         await self._group.__aenter__()
         self._committer = self._group.create_task(self._stepper.run())

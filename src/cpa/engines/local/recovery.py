@@ -2,7 +2,8 @@
 
 Walks outbox rows by index and loads a job only to step it. An attempt given to a part of this process in an earlier
 life is a lost lease: its outcome is unknown, and the core decides by the task's effect class. One given to an agent
-that is a process of its own is with that agent still: it is asked for again, by the same name.
+that is a process of its own is with that agent still: it is asked for again, by the same name. All attempts come
+first: only then it is known how many slots are free.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from cpa.core.commands import CancelAttempt, DispatchTask, RequestTask, VerifyTask
+from cpa.core.commands import CancelAttempt, Command, DispatchTask, RequestTask, VerifyTask
 from cpa.core.events import Event, LeaseLost, TaskFailed, TaskRefused, TaskSucceeded
 from cpa.core.job import JobState
 from cpa.engines.local.group import Key
@@ -27,9 +28,10 @@ from cpa.ports.transport import Attempt
 Fact = tuple[str, str, Event]
 """Tenant, job, and what a part of this process found."""
 
-PERFORMED: Final = (RequestTask, CancelAttempt, DispatchTask, VerifyTask)
+_ATTEMPTS: Final = (RequestTask, CancelAttempt)
+"""What an agent has."""
+PERFORMED: Final = (*_ATTEMPTS, DispatchTask, VerifyTask)
 """What somebody does; questions and timers wait by themselves."""
-_KINDS: Final = tuple(str(kind.__struct_config__.tag) for kind in PERFORMED)
 _PAGE = 200
 
 
@@ -47,27 +49,34 @@ class Recovery:
         self._stepper = stepper
         self._orchestrator = orchestrator
         self._spawn, self._rouse = spawn, rouse
-        self._after: Key = ("", "")
+        self._after: dict[tuple[type[Command], ...], Key] = {}
+        """How far the walk for these kinds has come: it is begun anew where the store could not be read."""
         self._told: set[Attempt] = set()
         """Attempts of which the end is known and not stored yet."""
 
     async def run(self) -> None:
-        """Go once through all jobs that had something open when the process began."""
-        while page := await self._jobs.read(self._stepper.store.open_jobs, _KINDS, self._after, _PAGE):
+        """Go through all jobs that had something open when the process began."""
+        await self._walk(_ATTEMPTS)
+        self._orchestrator.recovered()
+        await self._walk((DispatchTask, VerifyTask))
+
+    async def _walk(self, kinds: tuple[type[Command], ...]) -> None:
+        tags = tuple(str(kind.__struct_config__.tag) for kind in kinds)
+        look = self._stepper.store.open_jobs
+        while page := await self._jobs.read(look, tags, self._after.get(kinds, ("", "")), _PAGE):
             await self._jobs.bring(page)
             for tenant, name in page:
                 # Also what is in memory by now: somebody may have asked for it before its turn came.
                 job = await self._jobs.found(tenant, name)
                 if job is not None:
-                    self.revive(job)
-            self._after = page[-1]
+                    self.revive(job, kinds)
+            self._after[kinds] = page[-1]
             await self._jobs.flush()
-        self._orchestrator.recovered()
 
-    def revive(self, job: JobState) -> None:
-        """Perform again what is open; attempts whose agent is gone are lost."""
+    def revive(self, job: JobState, kinds: tuple[type[Command], ...] = PERFORMED) -> None:
+        """Perform again what is open of these kinds; attempts whose agent is gone are lost."""
         for command in list(job.open.values()):
-            if command.key not in job.open:
+            if command.key not in job.open or not isinstance(command, kinds):
                 continue
             if isinstance(command, RequestTask) and _attempt(job, command) in self._told:
                 # Asked for once more, it could begin what is about to be stored as never begun.

@@ -115,6 +115,7 @@ class TemporalEngine(Reading):
 
     async def __aenter__(self) -> TemporalEngine:
         worker = worker_of(self.client, self._queue, self._publisher, await self._config())
+        self._orchestrator.recovering()
         await self._group.__aenter__()
         self._loops = [
             self._group.create_task(self._writer.run()),

@@ -16,23 +16,30 @@ from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.steps import StepStore
 
 log = structlog.get_logger(__name__)
-_KINDS = ("request_task", "cancel_attempt", "dispatch_task", "verify_task")
+_ATTEMPTS = ("request_task", "cancel_attempt")
+_REST = ("dispatch_task", "verify_task")
 _PAGE = 200
 _PAUSE = 2.0
 
 
 async def run(read: Read, store: StepStore, publisher: Publisher, orchestrator: Orchestrator) -> None:
-    """Go once through all jobs that have something open."""
+    """Go through all jobs that have something open. Attempts first: only then it is known which slots are free."""
+    await _walk(_ATTEMPTS, read, store, publisher)
+    orchestrator.recovered()
+    await _walk(_REST, read, store, publisher)
+
+
+async def _walk(kinds: tuple[str, ...], read: Read, store: StepStore, publisher: Publisher) -> None:
     after = ("", "")
     while True:
         try:
-            page = await read(store.open_jobs, _KINDS, after, _PAGE)
+            page = await read(store.open_jobs, kinds, after, _PAGE)
         except CPAError as error:
             log.error("store_unreadable", error=str(error))
             await asyncio.sleep(_PAUSE)
             continue
         if not page:
-            break
+            return
         for key in page:
             try:
                 await publisher.revive(tuple(key))
@@ -40,4 +47,3 @@ async def run(read: Read, store: StepStore, publisher: Publisher, orchestrator: 
                 publisher.troubled.add(tuple(key))
                 log.error("job_set_aside", job=key[1], error=str(error))
         after = page[-1]
-    orchestrator.recovered()

@@ -76,7 +76,8 @@ class Circuits:
         circuit = self._circuits.get(agent)
         if circuit is None or not circuit.until or agent.startswith(_OWN):
             return
-        if now < circuit.until - _MARGIN:
+        # What counts is what is stored: a choice in the same commit as the last failure was made before.
+        if circuit.last < now < circuit.until - _MARGIN:
             told = f"{agent} failed {circuit.failures} times in a row, and gets the next attempt at once"
             raise Violation("breakers", told)
         circuit.until = now + PAUSE
