@@ -1,4 +1,7 @@
-"""Jobs that wait long: a month, an approval that nobody gives, and a thousand of them at once."""
+"""Jobs that wait long: a month, an approval that nobody gives, and many at once.
+
+CPA_WAITING_JOBS says how many; `make chaos` has a thousand.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ DAY = 86_400_000
 MONTH = 30 * DAY
 
 
-MANY = 1_000
+MANY = int(os.environ.get("CPA_WAITING_JOBS", "300"))
 
 
 @pytest.fixture
@@ -97,8 +100,8 @@ async def patiently(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(900)
-async def test_a_thousand_jobs_wait_in_one_process(temporal: TemporalServer, tmp_path: Path) -> None:
+@pytest.mark.timeout(1800)
+async def test_many_jobs_wait_in_one_process(temporal: TemporalServer, tmp_path: Path) -> None:
     """Half of them for a person, with a day's end to that; half for their time."""
     task = TaskSpec(id="a", action="flow.noop", approval=True, approvals=1, approval_expires=DAY)
     async with temporal_life(temporal, tmp_path, Outside().executors()) as engine:
@@ -117,7 +120,7 @@ async def test_a_thousand_jobs_wait_in_one_process(temporal: TemporalServer, tmp
         print(
             f"\n{MANY} wait after {waiting:.0f} s: {held:.0f} MiB, {min(lengths)}-{max(lengths)} events each"
         )
-        assert held < 200
+        assert held < 0.2 * MANY + 20
         assert max(lengths) < 40
 
         begun = time.monotonic()
