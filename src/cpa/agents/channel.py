@@ -19,11 +19,11 @@ import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from cpa.agents.client import Unreachable, beat_body
+from cpa.agents.client import LATE, Unreachable, beat_body
 from cpa.agents.signing import Signer
 from cpa.core.ids import fraction
 from cpa.core.lam_protocol import BaseMessage, parse
-from cpa.errors import CPAError, InvalidDocument, Unavailable
+from cpa.errors import CPAError, InvalidDocument, Unauthorized, Unavailable
 from cpa.ports.agents import Beat
 
 log = structlog.get_logger(__name__)
@@ -119,10 +119,11 @@ class Channel:
             pause, tries = 0.0, 0
             while True:
                 tries += 1
+                began = 0 if self._signer is None else self._signer.now()
                 try:
                     await self._once()
                 except (OSError, TimeoutError, WebSocketException, CPAError) as error:
-                    if (problem := _final(error)) is not None:
+                    if (problem := _final(error)) is not None and not self._late(problem, began):
                         raise problem from error
                     log.info("channel_closed", to=self._where, error=str(error) or type(error).__name__)
                 if self._connection is not None:
@@ -152,6 +153,11 @@ class Channel:
                 raise _first(group) from None
             finally:
                 connection.close()
+
+    def _late(self, problem: CPAError, began: int) -> bool:
+        """Whether the signature may have been good when it was made: then the next one tells."""
+        signer = self._signer
+        return signer is not None and isinstance(problem, Unauthorized) and signer.now() - began >= LATE
 
     def _sealing(self) -> Callable[[str], str]:
         """What is done to each frame of a new connection."""

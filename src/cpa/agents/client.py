@@ -26,6 +26,10 @@ TIMEOUT: Final = 30.0
 """Seconds one request may take."""
 
 
+LATE: Final = 30
+"""Seconds after which a signature that is refused may have been good when it was made."""
+
+
 class Unreachable(Unavailable):
     """Nobody answers at the scheduler's address."""
 
@@ -93,6 +97,7 @@ class SchedulerClient:
             sent["X-API-Key"] = self.key
         try:
             request = self._http.build_request(method, path, content=body, headers=sent)
+            signed = 0 if self.signer is None else self.signer.now()
             if self.signer is not None and self.signer.key:
                 request.headers.update(self.signer.headers(method, str(request.url), body))
             response = await self._http.send(request)
@@ -110,6 +115,10 @@ class SchedulerClient:
                 raise Unreachable(
                     "a copy of this request was there before it", remedy="send it again"
                 ) from problem
+            refused = isinstance(problem, Unauthorized) and problem.field == "created"
+            if refused and self.signer is not None and self.signer.now() - signed >= LATE:
+                # A clock that is wrong stays wrong; a process that stood still signs anew.
+                raise Unreachable("this request was too long under way", remedy="send it again") from problem
             raise problem
         if not isinstance(answer, dict):
             raise InternalError(

@@ -46,6 +46,10 @@ class Signer:
         self.public: Final = encoded(key.public_key().public_bytes_raw())
         """What is registered as `public_key`."""
 
+    def now(self) -> int:
+        """The time that signatures tell, in seconds since 1970 UTC."""
+        return self._clock.now_ms() // 1000
+
     def headers(self, method: str, url: str, body: bytes = b"") -> dict[str, str]:
         """What to send with this request, content type included; anew at each try. `url` and `body` must go over
         the wire exactly so."""
