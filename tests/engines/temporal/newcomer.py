@@ -22,7 +22,7 @@ from cpa.core.machine import decide
 from cpa.engines.temporal import publisher, workflow
 from cpa.engines.temporal.engine import TemporalEngine
 from tests.contracts.engine import PATIENCE, TENANT, submitted
-from tests.engines.temporal.victim import PLAN, Lines
+from tests.engines.temporal.ledger import PLAN, Lines
 from tests.engines.temporal.world import temporal_life
 from tests.servers.temporal import Address
 

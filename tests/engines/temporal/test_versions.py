@@ -19,8 +19,8 @@ from cpa.engines.temporal.engine import TemporalEngine
 from cpa.engines.temporal.versions import OFF, build_of, logic_of
 from cpa.errors import BadInput
 from tests.contracts.engine import ASKS, MARKS, TENANT, Outside, answered, asking, ended, submitted, until
+from tests.engines.temporal.ledger import lines
 from tests.engines.temporal.newcomer import BUILD, URGENT
-from tests.engines.temporal.victim import lines
 from tests.engines.temporal.world import temporal_life
 from tests.servers.temporal import TemporalServer
 
