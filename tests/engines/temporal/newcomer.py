@@ -11,23 +11,49 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec.structs import replace
 from temporalio.service import RPCError
 
+from cpa.core.classes import EffectClass
 from cpa.core.events import Event, TaskSucceeded
-from cpa.core.job import Decision, JobState
+from cpa.core.job import Decision, JobSpec, JobState, TaskSpec
 from cpa.core.machine import decide
 from cpa.engines.temporal import publisher, workflow
 from cpa.engines.temporal.engine import TemporalEngine
+from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 from tests.contracts.engine import PATIENCE, TENANT, submitted
-from tests.engines.temporal.ledger import PLAN, Lines
 from tests.engines.temporal.world import temporal_life
 from tests.servers.temporal import Address
 
 BUILD = "neu"
+PLAN = JobSpec(
+    (
+        TaskSpec(id="a", action="flow.noop"),
+        TaskSpec(id="m", action="mark.line", effect=EffectClass.VERIFIABLE, needs=(0,)),
+        TaskSpec(id="z", action="flow.noop", needs=(1,)),
+    )
+)
 URGENT = 1
+
+
+class Lines(BaseExecutor):
+    """An effect is a line in a file that outlives us."""
+
+    actions: ClassVar[tuple[str, ...]] = ("mark.line",)
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    async def execute(self, request: ActionRequest) -> ExecutionResult:
+        with self._file.open("a") as file:
+            file.write(f"{request.job} {request.task}\n")
+        return ExecutionResult(success=True)
+
+    async def verify(self, request: ActionRequest) -> Verification:
+        happened = f"{request.job} {request.task}\n" in self._file.read_text()
+        return Verification(verdict=Verdict.HAPPENED if happened else Verdict.ABSENT)
 
 
 def other(job: JobState, event: Event) -> Decision:

@@ -25,8 +25,16 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from cpa.core.events import AgentChosen, CancelRequested, Event, JobReopened, JobStarted, TimerFired
-from cpa.core.job import Decision, Graph, JobState
+from cpa.core.events import (
+    AgentChosen,
+    CancelRequested,
+    Event,
+    JobReopened,
+    JobStarted,
+    JobSubmitted,
+    TimerFired,
+)
+from cpa.core.job import LOGIC, Decision, Graph, JobState
 from cpa.core.machine import decide
 from cpa.engines.temporal.values import (
     FACTS,
@@ -134,6 +142,7 @@ class JobWorkflow:
 
     @workflow.run
     async def run(self, begin: JobInput) -> Ended:
+        check_logic(begin)
         while True:
             self._news = False
             if self._broken is not None:
@@ -300,6 +309,14 @@ class JobWorkflow:
         else:
             self._inbox.extend(map(_Asked, published.facts))
         self._publishing, self._news = None, True
+
+
+def check_logic(begin: JobInput) -> None:
+    """Raise where the job needs a newer core: its workflow waits for a worker that has one."""
+    submitted = [fact.event.logic for fact in begin.inbox if isinstance(fact.event, JobSubmitted)]
+    needed = max(begin.head.logic, *submitted, 0)
+    if needed > LOGIC:
+        raise RuntimeError(f"this job needs logic {needed}, this program knows up to {LOGIC}")
 
 
 _SALT = "00" * 16
