@@ -21,6 +21,7 @@ from cpa.core.audit import kind
 from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.commands import AskPerson
 from cpa.core.events import JobDiscarded, JobReopened, QuestionAnswered, TaskSucceeded
+from cpa.core.explain import Reason, explain
 from cpa.core.job import JobSpec, JobStatus, RetryPolicy, Snapshot, TaskSpec, TaskStatus
 from cpa.errors import Conflict, NotFound, Unavailable
 from cpa.ports.engine import Engine, LiveUpdate, Outcome, StoredEvent, Submission
@@ -44,6 +45,13 @@ class Outside:
 
     def executors(self) -> list[BaseExecutor]:
         return [Ledger(self), Fails(self)]
+
+
+class Bare(Outside):
+    """A process that can do nothing but what every one can."""
+
+    def executors(self) -> list[BaseExecutor]:
+        return []
 
 
 class Ledger(BaseExecutor):
@@ -146,6 +154,10 @@ async def answered(engine: Engine, job: str, by: str, **more: Any) -> Outcome:
     asked = await asking(engine, job)
     said: dict[str, Any] = {"time": 0, "task": asked.task, "epoch": asked.epoch, "digest": asked.digest}
     return await engine.send(TENANT, job, QuestionAnswered(**(said | {"yes": True, "by": by} | more)))
+
+
+async def _held(engine: Engine, job: str) -> bool:
+    return (await engine.query(TENANT, job)).tasks[0].status is TaskStatus.HELD
 
 
 class EngineContract:
@@ -573,6 +585,21 @@ class EngineContract:
             assert await asking(engine, job) == before
             assert (await answered(engine, job, "anna")).changed
             assert (await ended(engine, job)).head.status is JobStatus.DONE
+
+    async def test_what_nobody_here_can_do_waits_says_why_and_goes_on_with_who_can(
+        self, begin: Begin, outside: Outside
+    ) -> None:
+        async with begin(Bare()) as engine:
+            job = await submitted(engine, MARKS)
+            await until(lambda: _held(engine, job))
+            [said] = explain(await engine.query(TENANT, job))
+            assert said.reason is Reason.NO_AGENT
+            assert said.remedy
+            assert engine.aside == 0
+            assert engine.trouble is None
+        async with begin(outside) as engine:
+            assert (await ended(engine, job)).head.status is JobStatus.DONE
+        assert outside.effects[job, "m"] == 1
 
     # -- health --------------------------------------------------------------------------------------------
 
