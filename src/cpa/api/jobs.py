@@ -83,10 +83,19 @@ class ExplanationView(BaseModel):
     starts: Timestamp | None = Field(default=None, description="When it will probably go on by itself.")
 
 
+class HindranceView(BaseModel):
+    evidence: str
+    remedy: str
+    actor: str = Field(description="Who can move it.")
+
+
 class ExplanationList(BaseModel):
     job: str
     status: JobStatus
     tasks: list[ExplanationView]
+    hindrance: HindranceView | None = Field(
+        default=None, description="Why the whole job cannot go on just now, whatever its tasks wait for."
+    )
 
 
 class Change(BaseModel):
@@ -178,7 +187,9 @@ async def explain_job(job_id: JobId, services: Services, caller: Reader) -> Resp
         ExplanationView(**asdict(each) | {"starts": moment(each.starts) if each.starts else None})
         for each in explain(snapshot, waits)
     ]
-    return view(ExplanationList(job=snapshot.head.id, status=snapshot.head.status, tasks=found))
+    head, why = snapshot.head, services.engine.hindrance(caller.tenant, snapshot.head.id)
+    hindrance = why and HindranceView(evidence=why.message, remedy=why.remedy or "", actor=why.actor)
+    return view(ExplanationList(job=head.id, status=head.status, tasks=found, hindrance=hindrance))
 
 
 @router.get(

@@ -25,21 +25,20 @@ class FolderClaims:
 
     def __init__(self, root: Path, limit: int) -> None:
         self._root, self._limit = root, limit
-        self._files = FolderArtifacts(root, limit)
 
     async def put(self, job: str, content: bytes) -> str:
         _check(job)
         digest = f"sha256:{(await asyncio.to_thread(hashlib.sha256, content)).hexdigest()}"
         try:
-            if (await self._files.stat(job, digest)).size == len(content):
+            if (await self._files().stat(job, digest)).size == len(content):
                 return digest
         except NotFound:
             pass
-        return (await self._files.put(job, content, name=job)).digest
+        return (await self._files().put(job, content, name=job)).digest
 
     async def read(self, job: str, digest: str) -> bytes:
         _check(job)
-        return await self._files.read(job, digest, limit=self._limit)
+        return await self._files().read(job, digest, limit=self._limit)
 
     async def jobs(self, age: float) -> Sequence[str]:
         return await asyncio.to_thread(self._old, time.time() - age)
@@ -47,6 +46,10 @@ class FolderClaims:
     async def forget(self, job: str) -> None:
         _check(job)
         await asyncio.to_thread(shutil.rmtree, self._root / job, ignore_errors=True)
+
+    def _files(self) -> FolderArtifacts:
+        """Anew each time: it remembers rooms, and there is one for each job."""
+        return FolderArtifacts(self._root, self._limit)
 
     def _old(self, before: float) -> list[str]:
         if not self._root.is_dir():

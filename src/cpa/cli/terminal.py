@@ -199,6 +199,9 @@ def _note(task: Mapping[str, Any], notes: Mapping[str, str]) -> str:
 def explanations(answer: Mapping[str, Any]) -> None:
     """Why a job stands where it stands: each task that is not done, with reason, evidence, remedy, actor."""
     found = answer["tasks"]
+    if (why := answer.get("hindrance")) is not None:
+        line(f"the whole job waits: {flat(why['evidence'])}")
+        line(f"    remedy:   {flat(why['remedy'])}")
     if not found:
         line(f"the job is {answer['status']}: nothing is open")
     for entry in found:

@@ -125,6 +125,11 @@ class Engine(Protocol):
         """How many jobs are set aside, because they cannot be gone on with. The log says which and why."""
         ...
 
+    def hindrance(self, tenant: str, job: str) -> CPAError | None:
+        """Why this job as a whole cannot go on here just now, whatever its tasks wait for; None when nothing is
+        known to hinder it."""
+        ...
+
     async def submit(self, submission: Submission) -> Receipt:
         """Durable on return. Raises `Conflict`, `Unavailable`, `InvalidDocument`."""
         ...

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from cpa.bootstrap.system import Chance, SystemClock, job_ids
+from cpa.engines.temporal.codec import Codec
 from cpa.engines.temporal.connection import connect
 from cpa.engines.temporal.engine import TemporalEngine
 from cpa.executors.flow import FlowExecutor
@@ -29,6 +30,7 @@ async def temporal_life(
     build: str = "",
     alone: bool = True,
     first: bool = True,
+    codec: Codec | None = None,
 ) -> AsyncIterator[TemporalEngine]:
     """One life of a process on the store in `folder`, which has a task queue of its own. `alone` as for the engine;
     who is not `first` finds the store in use."""
@@ -37,7 +39,7 @@ async def temporal_life(
     database = Database.open(path) if first else Database(path, None, readers=1, readonly=False)
     steps = SqlSteps(database, TEMPORAL)
     try:
-        client = await connect(server.address, "default")
+        client = await connect(server.address, "default", codec=codec)
         _, orchestrator, runtime = staff([FlowExecutor(), *others], clock, slots=slots)
         queue, ids = f"cpa-{folder.name}", job_ids(Chance())
         engine = TemporalEngine(

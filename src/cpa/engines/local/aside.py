@@ -34,6 +34,9 @@ class Aside:
         if self._jobs and (found := self._jobs.get(key)) is not None:
             raise found
 
+    def why(self, key: Key) -> Unreadable | None:
+        return self._jobs.get(key)
+
     def __contains__(self, key: object) -> bool:
         return key in self._jobs
 

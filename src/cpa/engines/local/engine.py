@@ -107,6 +107,9 @@ class LocalEngine:
 
     # -- port: changing ------------------------------------------------------------------------------------
 
+    def hindrance(self, tenant: str, job: str) -> CPAError | None:
+        return self._stepper.aside.why((tenant, job))
+
     async def submit(self, submission: Submission) -> Receipt:
         """See `ports.engine`."""
         if submission.dedupe or submission.nonce is not None:

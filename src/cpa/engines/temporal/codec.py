@@ -82,6 +82,10 @@ class Codec(PayloadCodec, WithSerializationContext):
         """What hinders this job here; None when nothing does."""
         return self._hindered.get((job, "read")) or self._hindered.get((job, "write"))
 
+    def refused(self, job: str) -> None:
+        """What could not be written was not the job's own: who wanted that was told, and nothing waits for it."""
+        self._hindered.pop((job, "write"), None)
+
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
         with self._watched("write"):
             return [await self._encoded(payload) for payload in payloads]
@@ -97,7 +101,7 @@ class Codec(PayloadCodec, WithSerializationContext):
         try:
             yield
         except CPAError as error:
-            if self._job and not isinstance(error, TooLarge):
+            if self._job:
                 if about not in self._hindered:
                     log.error("job_waits", job=self._job, error=str(error))
                 self._hindered[about] = error

@@ -10,10 +10,11 @@ from ipaddress import ip_address
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client as Client
-from temporalio.converter import DataConverter, PayloadCodec
+from temporalio.converter import DataConverter
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError, RPCStatusCode
 
+from cpa.engines.temporal.codec import Codec
 from cpa.engines.temporal.converter import converter
 from cpa.engines.temporal.tls import Tls, refusal
 from cpa.errors import BadInput, CPAError, TooLarge, Unavailable
@@ -31,7 +32,7 @@ async def connect(
     *,
     tls: Tls | None = None,
     api_key: Callable[[], str] | None = None,
-    codec: PayloadCodec | None = None,
+    codec: Codec | None = None,
 ) -> Client:
     """A connection that answers. `Unavailable` when no server does, `BadInput` when it lacks the namespace or
     something that is set cannot be right.
@@ -81,6 +82,13 @@ async def _connected(
             value=address,
             remedy="set CPA_TEMPORAL_ADDRESS to host:port, such as 127.0.0.1:7233",
         ) from error
+
+
+def codec_of(client: Client) -> Codec:
+    """What is around the values of this connection."""
+    codec = client.data_converter.payload_codec
+    assert isinstance(codec, Codec)
+    return codec
 
 
 def is_loopback(address: str) -> bool:

@@ -32,7 +32,7 @@ from cpa.engines.inbox import Inbox, repeated
 from cpa.engines.keyed import Keyed
 from cpa.engines.reopening import check_whole, not_reopened
 from cpa.engines.temporal import recovery
-from cpa.engines.temporal.connection import LAST_BREATH, check, trouble
+from cpa.engines.temporal.connection import LAST_BREATH, check, codec_of, trouble
 from cpa.engines.temporal.executions import start
 from cpa.engines.temporal.gateway import Gateway, Key
 from cpa.engines.temporal.orphans import Orphans
@@ -93,7 +93,7 @@ class TemporalEngine(Reading):
         self._opening = Keyed[Key]()
         self._group = asyncio.TaskGroup()
         self._writer = GroupWriter(store)
-        self._gateway = Gateway(client, self._group, new_id, self._gone)
+        self._gateway = Gateway(client, self._group, new_id, self._gone, lambda key: self.hindrance(*key))
         self._publisher = Publisher(
             store,
             self._writer,
@@ -168,7 +168,10 @@ class TemporalEngine(Reading):
 
     @property
     def aside(self) -> int:
-        return len(self._publisher.troubled) + self.versions.waiting
+        return len(self._publisher.troubled) + self.versions.waiting + len(codec_of(self.client).waiting)
+
+    def hindrance(self, tenant: str, job: str) -> CPAError | None:
+        return codec_of(self.client).why(job)
 
     async def submit(self, submission: Submission) -> Receipt:
         """See `ports.engine`."""
@@ -274,6 +277,7 @@ class TemporalEngine(Reading):
             head=JobHead(*key, now),
             start=0 if event.start else submission.not_before,
             inbox=(fact,),
+            salt=self._chance(MIN_SALT).hex(),
         )
         if not await self._begin(begin, submission.priority, again=False):
             return await self._began(submission, key)
@@ -348,9 +352,8 @@ class TemporalEngine(Reading):
             decision = decide(state, msgspec.structs.replace(fact.event, time=state.head.time))
             if decision.changes is None:
                 return Told(False, state.head.number, decision.reason)
-            begin = JobInput(
-                spec=state.spec, head=state.head, tasks=tuple(state.tasks.values()), inbox=(fact,)
-            )
+            tasks, salt = tuple(state.tasks.values()), self._chance(MIN_SALT).hex()
+            begin = JobInput(spec=state.spec, head=state.head, tasks=tasks, inbox=(fact,), salt=salt)
             if not await self._begin(begin, state.head.priority, again=True):
                 # The last execution has not quite ended, or another process opened the next one.
                 return await self._gateway.tell(key, fact)

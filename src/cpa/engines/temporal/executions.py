@@ -7,9 +7,10 @@ from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
-from cpa.engines.temporal.connection import PATIENCE, trouble
+from cpa.engines.temporal.connection import PATIENCE, codec_of, trouble
 from cpa.engines.temporal.values import WORKFLOW, JobInput
 from cpa.engines.temporal.visibility import priority_of, shown
+from cpa.errors import TooLarge
 
 
 async def start(
@@ -39,6 +40,9 @@ async def start(
         )
     except WorkflowAlreadyStartedError:
         return False
+    except TooLarge:
+        codec_of(client).refused(begin.head.id)
+        raise
     except RPCError as error:
         raise trouble(error, client) from error
     return True

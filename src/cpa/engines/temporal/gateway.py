@@ -18,7 +18,7 @@ from temporalio.client import Client, WorkflowUpdateFailedError, WorkflowUpdateR
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from cpa.engines.temporal.connection import PATIENCE, trouble
+from cpa.engines.temporal.connection import PATIENCE, codec_of, trouble
 from cpa.engines.temporal.values import FACTS, MOST_BYTES, TELL, UNCHANGED, Fact, Told, size_of
 from cpa.errors import BadInput, CPAError, TooLarge, Unavailable
 
@@ -48,7 +48,8 @@ class _Line:
 
 
 class Gateway:
-    """`gone` is told of facts whose job has no workflow that runs. `new_id` draws ids of updates."""
+    """`gone` is told of facts whose job has no workflow that runs. `new_id` draws ids of updates. `hindrance`:
+    why a job as a whole does not go on here."""
 
     def __init__(
         self,
@@ -56,8 +57,10 @@ class Gateway:
         group: asyncio.TaskGroup,
         new_id: Callable[[], str],
         gone: Callable[[Key, Fact], None],
+        hindrance: Callable[[Key], CPAError | None],
     ) -> None:
         self._client, self._group, self._new_id, self._gone = client, group, new_id, gone
+        self._hindrance = hindrance
         self._lines: dict[Key, _Line] = {}
         self.trouble: CPAError | None = None
         """Why the last call failed; None when it did not."""
@@ -73,7 +76,7 @@ class Gateway:
         assert sent.outcome is not None
         self._join(key, sent)
         waited = 0.0
-        while waited < MOST_WAIT and (self.trouble is None or waited < WAIT):
+        while waited < MOST_WAIT and self._hindrance(key) is None and (self.trouble is None or waited < WAIT):
             done, _ = await asyncio.wait([sent.outcome], timeout=1.0)
             if done:
                 return sent.outcome.result()
@@ -81,8 +84,12 @@ class Gateway:
         line = self._lines.get(key)
         if line is not None and sent in line.waiting:
             line.waiting.remove(sent)
-        raise self.trouble or Unavailable(
-            "no worker took this up in time", remedy="try again: what was taken already counts once"
+        raise (
+            self._hindrance(key)
+            or self.trouble
+            or Unavailable(
+                "no worker took this up in time", remedy="try again: what was taken already counts once"
+            )
         )
 
     async def flush(self, seconds: float) -> None:
@@ -120,21 +127,14 @@ class Gateway:
         while True:
             try:
                 told = await self._call(key[1], call, batch)
-            except CPAError as error:
-                # A value cannot be written or read here: that is this job's trouble, and no other's.
-                if isinstance(error, TooLarge):
-                    self._refuse(key, batch, error)
-                    return
-                _disappoint(batch, error)
-                await asyncio.sleep(PAUSE)
-                continue
-            except RPCError as error:
-                why = trouble(error, self._client)
+            except (CPAError, RPCError) as error:
+                why = error if isinstance(error, CPAError) else trouble(error, self._client)
                 if isinstance(why, TooLarge):
+                    codec_of(self._client).refused(key[1])
                     self._refuse(key, batch, why)
                     return
-                if error.status is not RPCStatusCode.NOT_FOUND or isinstance(why, BadInput):
-                    await self._fail(why)
+                if not _is_gone(error, why):
+                    await self._fail(key, batch, why, alone=isinstance(error, CPAError))
                     continue
                 told = [None] * len(batch)
             self.trouble = None
@@ -176,11 +176,23 @@ class Gateway:
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
             raise RPCError("no worker took it up in time", RPCStatusCode.DEADLINE_EXCEEDED, b"") from error
 
-    async def _fail(self, why: CPAError) -> None:
-        if self.trouble is None:
-            log.warning("server_silent", error=str(why))
-        self.trouble = why
+    async def _fail(self, key: Key, batch: list[_Sent], why: CPAError, *, alone: bool) -> None:
+        """Wait before the next try. `alone`: a value of this job cannot be written or read here, which is its
+        trouble and no other's."""
+        hindrance = self._hindrance(key) or (why if alone else None)
+        if hindrance is not None:
+            _disappoint(batch, hindrance)
+        else:
+            if self.trouble is None:
+                log.warning("server_silent", error=str(why))
+            self.trouble = why
         await asyncio.sleep(PAUSE)
+
+
+def _is_gone(error: CPAError | RPCError, why: CPAError) -> bool:
+    """Whether the server has nobody to give it to."""
+    missing = isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND
+    return missing and not isinstance(why, BadInput)
 
 
 def _disappoint(batch: list[_Sent], why: CPAError) -> None:

@@ -73,6 +73,8 @@ class JobInput(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_onl
     """Not decided yet."""
     seen: tuple[tuple[str, str], ...] = ()
     """Messages of the execution before."""
+    salt: str = ""
+    """Of the ids of activities, which stand in clear: nobody shall try out what a digest is of."""
     shown: str = ""
     """The status that the server's lists show; empty is none, they have no place for it."""
 

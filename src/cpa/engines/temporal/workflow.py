@@ -88,6 +88,7 @@ class JobWorkflow:
         self._job = JobState(begin.head, Graph(begin.spec), begin.tasks, begin.commands)
         self._due = dict(begin.due)
         self._start = begin.start
+        self._salt = begin.salt
         self._inbox = deque(_Asked(fact) for fact in begin.inbox)
         self._steps = deque(begin.steps)
         self._seen = dict.fromkeys(begin.seen)
@@ -193,6 +194,7 @@ class JobWorkflow:
             steps=tuple(self._steps),
             seen=tuple(self._new),
             shown=self._shown,
+            salt=self._salt,
         )
 
     def _show(self) -> None:
@@ -277,7 +279,7 @@ class JobWorkflow:
             self._publishing = asyncio.create_task(self._publish_some())
 
     async def _publish_some(self) -> None:
-        head, batch, size, digest = self._job.head, list[Step](), 0, hashlib.sha256()
+        head, batch, size, digest = self._job.head, list[Step](), 0, hashlib.sha256(self._salt.encode())
         while self._steps and len(batch) < MOST_STEPS and size < MOST_BYTES:
             batch.append(step := self._steps.popleft())
             digest.update(step.effect.encode())
