@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from cpa.core.ids import derived_id
 from cpa.core.lam_protocol import BaseMessage, parse
 from cpa.demo.serving import serve
-from cpa.errors import Conflict, CPAError, NotFound, Unauthorized
+from cpa.errors import Conflict, CPAError, NotFound, Unauthorized, Unavailable
 from cpa.ports.signatures import Frames
 
 ADMIN = "admin-key"
@@ -48,6 +48,8 @@ class FakeScheduler:
     problem: CPAError | None = None
     """What every message is refused with."""
     beat_problem: CPAError | None = None
+    unregistered: int = 0
+    """So many registrations are taken, and their answers lost."""
     deaf: bool = False
     """Beats and messages are read, and not answered."""
     unacknowledged: bool = False
@@ -155,10 +157,16 @@ class FakeScheduler:
         said, key = await request.json(), request.headers.get("x-api-key")
         if key not in (ADMIN, KEY) and request.headers.get("x-enrolment-token") != "token":
             raise Unauthorized("no key")
-        if any(known["name"] == said["name"] for known in self.registrations) and key != KEY:
+        if (
+            any(known["name"] == said["name"] and known != said for known in self.registrations)
+            and key != KEY
+        ):
             raise Conflict("the name is another's", field="name")
         self.registrations.append(said)
         self.order.append("register")
+        if self.unregistered:
+            self.unregistered -= 1
+            raise Unavailable("somebody on the way could not hand on the answer", remedy="ask again")
         self.address = f"agent://{said['type'].lower()}/{said['name']}"
         return JSONResponse(
             {

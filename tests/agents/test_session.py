@@ -99,6 +99,18 @@ async def test_an_enrolment_token_will_do(scheduler: FakeScheduler, tmp_path: Pa
         assert len(scheduler.registrations) == 1
 
 
+async def test_who_did_not_hear_the_answer_registers_again_with_the_same_words(
+    scheduler: FakeScheduler, tmp_path: Path
+) -> None:
+    scheduler.unregistered = 2
+    async with agent(scheduler, tmp_path, key="", token="token") as running:
+        first, *more = scheduler.registrations
+        assert more == [first, first]
+        assert first["instance"] == running.session.life
+        assert len(first["instance"]) >= 22
+        assert "instance" not in (tmp_path / "agent" / "agent.json").read_text()
+
+
 async def test_who_has_no_key_is_told_so_and_ends(scheduler: FakeScheduler, tmp_path: Path) -> None:
     with pytest.raises(Unauthorized):
         async with agent(scheduler, tmp_path, key="wrong"):

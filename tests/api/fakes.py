@@ -63,6 +63,8 @@ class MemoryTokens:
 
     def __init__(self) -> None:
         self.kept: dict[tuple[str, str], StoredToken] = {}
+        self.used: dict[tuple[str, str, bytes], str] = {}
+        """The agent, by tenant, token and proof."""
 
     async def add(self, token: StoredToken) -> None:
         if any(token.hash == kept.hash or (token.tenant, token.id) == key for key, kept in self.kept.items()):
@@ -75,11 +77,22 @@ class MemoryTokens:
                 return token
         return None
 
-    async def spend(self, digest: bytes, name: str, now: int) -> StoredToken | None:
+    async def spend(
+        self, digest: bytes, name: str, now: int, proof: bytes = b"", agent: str = ""
+    ) -> StoredToken | None:
         token = await self.find(digest, name, now)
         if token is not None:
             self.kept[token.tenant, token.id] = replace(token, uses=token.uses - 1)
+        if token is not None and proof:
+            self.used[token.tenant, token.id, proof] = agent
         return token
+
+    async def enrolled(self, digest: bytes, proof: bytes, now: int) -> tuple[str, str] | None:
+        for token in self.kept.values():
+            agent = self.used.get((token.tenant, token.id, proof))
+            if token.hash == digest and token.lives(now) and agent is not None:
+                return token.tenant, agent
+        return None
 
     async def list(self, tenant: str) -> tuple[StoredToken, ...]:
         return tuple(token for token in self.kept.values() if token.tenant == tenant)

@@ -208,6 +208,27 @@ class TokenStoreContract:
         assert await tokens.spend(token.hash, "anders", 5) is None
         assert await tokens.spend(token.hash, "größe", 5) == token
 
+    async def test_whom_a_token_let_in_is_known_again_by_the_same_proof(self, tokens: TokenStore) -> None:
+        token, other = self.token(expires=9, uses=3), self.token("tok_2")
+        await tokens.add(token)
+        await tokens.add(other)
+        mine, foreign = b"p" * 32, b"q" * 32
+        assert await tokens.enrolled(token.hash, mine, 5) is None
+        await tokens.spend(token.hash, "größe", 5, mine, "ag_1")
+        await tokens.spend(token.hash, "anders", 5, foreign, "ag_2")
+        assert await tokens.enrolled(token.hash, mine, 5) == (ME, "ag_1")
+        assert await tokens.enrolled(token.hash, foreign, 5) == (ME, "ag_2")
+        assert await tokens.enrolled(other.hash, mine, 5) is None
+        assert await tokens.enrolled(token.hash, b"?" * 32, 5) is None
+        await tokens.spend(token.hash, "größe", 5, mine, "ag_3")
+        # Used up, and still good for that.
+        assert await tokens.enrolled(token.hash, mine, 8) == (ME, "ag_3")
+        assert await tokens.enrolled(token.hash, mine, 9) is None
+        assert await tokens.spend(token.hash, "größe", 5, b"r" * 32, "ag_4") is None
+        assert await tokens.enrolled(token.hash, b"r" * 32, 5) is None
+        await tokens.revoke(ME, token.id, 6)
+        assert await tokens.enrolled(token.hash, mine, 7) is None
+
     async def test_expired_revoked_and_unknown_tokens_serve_nobody(self, tokens: TokenStore) -> None:
         expired, revoked = self.token(expires=5), self.token("tok_2")
         await tokens.add(expired)

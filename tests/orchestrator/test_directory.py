@@ -14,7 +14,7 @@ from tests.orchestrator.fleet import TENANT, applicant
 from tests.repository.shell import SteppedClock
 
 from cpa.audit.log import AuditLog
-from cpa.errors import Conflict, Forbidden, InvalidDocument, NotFound, Unavailable
+from cpa.errors import Conflict, Forbidden, InvalidDocument, NotFound, Unauthorized, Unavailable
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
 from cpa.orchestrator.directory import AgentDirectory
 from cpa.orchestrator.orchestrator import Orchestrator
@@ -55,13 +55,13 @@ class CountingStore(MemoryAgentStore):
 class Life:
     """One life of a scheduler, on a store that may be older."""
 
-    def __init__(self, store: CountingStore, keys: MemoryKeys) -> None:
+    def __init__(self, store: CountingStore, keys: MemoryKeys, tokens: MemoryTokens | None = None) -> None:
         self.clock = SteppedClock()
         self.agents = AgentRegistry()
         self.orchestrator = Orchestrator(self.agents, InProcessTransport({}), self.clock)
         self.gone: list[str] = []
         ids = count(len(keys.kept))
-        hasher, self.tokens = Hasher(b"\x01" * 32), MemoryTokens()
+        hasher, self.tokens, self.keys = Hasher(b"\x01" * 32), tokens or MemoryTokens(), keys
         self.hasher = hasher
         self.directory = AgentDirectory(
             store,
@@ -284,3 +284,110 @@ async def test_what_only_limits_an_agent_changes_nothing_where_nothing_can_be_st
     with pytest.raises(Unavailable):
         await life.directory.change(ADMIN, record.id, AgentState.DRAINING)
     assert life.seen().state is AgentState.ACTIVE
+
+
+# -- a lost answer -------------------------------------------------------------------------------------------
+
+DRAWN = replace(WANTED, instance="0123456789abcdef0123456789abcdef")
+
+
+async def test_whose_answer_was_lost_is_given_the_same_one_again(life: Life) -> None:
+    token = await life.token()
+    lost = await life.directory.register(DRAWN, None, token)
+    assert await life.directory.register(DRAWN, None, token) == lost
+    assert len(life.keys.kept) == 1
+    record = lost.agent
+    await life.directory.heartbeat(itself(record), record.id, Beat(instance=DRAWN.instance))
+    assert life.seen().record == record
+
+
+async def test_a_used_token_is_worth_nothing_to_others(life: Life) -> None:
+    token = await life.token()
+    await life.directory.register(DRAWN, None, token)
+    for other in (
+        replace(DRAWN, instance="f" * 32),
+        replace(DRAWN, public_key="another"),
+        replace(DRAWN, name="zwei"),
+        replace(DRAWN, endpoint="http://10.0.0.1:9000"),
+        replace(DRAWN, instance=""),
+    ):
+        with pytest.raises(Unauthorized):
+            await life.directory.register(other, None, token)
+    assert len(life.keys.kept) == 1
+
+
+async def test_an_instance_that_can_be_guessed_proves_nothing(life: Life) -> None:
+    token = await life.token()
+    await life.directory.register(WANTED, None, token)
+    with pytest.raises(Unauthorized):
+        await life.directory.register(WANTED, None, token)
+    with pytest.raises(Conflict):
+        await life.directory.register(WANTED, ADMIN)
+
+
+async def test_after_its_first_beat_a_token_answers_nobody(life: Life, store: CountingStore) -> None:
+    token, again = await life.token(), await life.token(uses=5)
+    record = (await life.directory.register(DRAWN, None, token)).agent
+    await life.directory.heartbeat(itself(record), record.id, Beat(instance=DRAWN.instance))
+    with pytest.raises(Unauthorized):
+        await life.directory.register(DRAWN, None, token)
+    with pytest.raises(Conflict):
+        await life.directory.register(DRAWN, None, again)
+    with pytest.raises(Conflict):
+        await life.directory.register(DRAWN, ADMIN)
+    # What another life of the scheduler knows of it is what is stored.
+    later = Life(store, life.keys, life.tokens)
+    await later.directory.load()
+    with pytest.raises(Unauthorized):
+        await later.directory.register(DRAWN, None, token)
+
+
+async def test_the_answer_is_given_again_by_another_life_of_the_scheduler(
+    life: Life, store: CountingStore
+) -> None:
+    token = await life.token()
+    lost = await life.directory.register(DRAWN, None, token)
+    later = Life(store, life.keys, life.tokens)
+    await later.directory.load()
+    assert await later.directory.register(DRAWN, None, token) == lost
+
+
+async def test_a_token_used_for_an_agent_that_could_not_be_stored_is_not_lost(
+    life: Life, store: CountingStore
+) -> None:
+    token = await life.token()
+    store.full = True
+    with pytest.raises(Unavailable):
+        await life.directory.register(DRAWN, None, token)
+    store.full = False
+    assert (await life.directory.register(DRAWN, None, token)).agent == life.seen().record
+
+
+async def test_only_while_the_token_lives_and_the_agent_is_wanted(life: Life) -> None:
+    token = await life.token(expires=life.clock.now + 1_000)
+    record = (await life.directory.register(DRAWN, None, token)).agent
+    life.clock.now += 1_000
+    with pytest.raises(Unauthorized):
+        await life.directory.register(DRAWN, None, token)
+    await life.directory.remove(ADMIN, record.id)
+
+    token = await life.token()
+    record = (await life.directory.register(DRAWN, None, token)).agent
+    await life.directory.change(ADMIN, record.id, AgentState.QUARANTINED)
+    assert (await life.directory.register(DRAWN, None, token)).agent.state is AgentState.QUARANTINED
+    await life.directory.change(ADMIN, record.id, AgentState.REVOKED)
+    with pytest.raises(Unauthorized):
+        await life.directory.register(DRAWN, None, token)
+
+    token = await life.token(uses=5)
+    record = (await life.directory.register(DRAWN, None, token)).agent
+    await life.directory.remove(ADMIN, record.id)
+    with pytest.raises(Unauthorized):
+        await life.directory.register(DRAWN, None, token)
+
+
+async def test_an_admin_s_key_registers_the_same_process_again(life: Life) -> None:
+    lost = await life.directory.register(DRAWN, ADMIN)
+    assert await life.directory.register(DRAWN, ADMIN) == lost
+    with pytest.raises(Conflict):
+        await life.directory.register(replace(DRAWN, instance="f" * 32), ADMIN)

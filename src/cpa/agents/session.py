@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -102,7 +103,8 @@ class Session:
     ) -> None:
         """The executors stay the caller's. `readiness` is asked at each beat; `ready` gets one line when the agent
         is registered and heard."""
-        self.life = uuid4().hex
+        self.life = secrets.token_hex(16)
+        """Its instance, a secret: by it the answer to a registration that got lost is given again."""
         self._options = options
         self._executors = executors
         self._clock = clock

@@ -47,7 +47,9 @@ class AgentRegistration(Body):
     )
     slots: int = Field(default=1, ge=1, le=1000, description="Attempts at the same time.")
     instance: _Short = Field(
-        default="", description="Drawn anew at each start: what an older process had is lost."
+        default="",
+        description="Drawn anew at each start: what an older process had is lost. With 22 random characters and "
+        "more a registration whose answer was lost can be said again, word for word, until the first beat.",
     )
     incarnation: int = Field(
         default=0,
@@ -234,8 +236,9 @@ def beat_answer(told: Answer) -> dict[str, Any]:
 async def register(
     request: Request, services: Services, caller: Newcomer, token: EnrolmentToken = None
 ) -> Response:
-    """With an admin's key or an enrolment token a new agent gets its own key, once. With its own key an agent comes
-    back: another `instance` loses what the older process had. Nothing is connected to."""
+    """With an admin's key or an enrolment token a new agent gets its own key, once; until its first beat the same
+    words with the same `instance` (a secret of 22 random characters and more) are answered the same. With its own
+    key an agent comes back: another `instance` loses what the older process had. Nothing is connected to."""
     raw = await read_json(request)
     said, _ = parsed(raw, AgentRegistration)
     caller = services.signatures.admit(caller, sent(request, raw), said.public_key)

@@ -19,6 +19,7 @@ from cpa.errors import Conflict, CPAError, Forbidden, Unauthorized
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry, Applicant
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.orchestrator.registration import (
+    Registered,
     Registration,
     beyond,
     capabilities,
@@ -26,24 +27,12 @@ from cpa.orchestrator.registration import (
     checked,
     granted,
     offers_more,
+    record_of,
     unknown,
 )
 from cpa.ports.agents import AgentKeys, AgentRecord, AgentState, AgentStore, Beat, Named, taken
 from cpa.ports.clock import Clock
 from cpa.ports.keys import Caller, Scope
-
-
-class Registered(msgspec.Struct, frozen=True, kw_only=True):
-    """What an agent learns when it registers."""
-
-    agent: AgentRecord
-    new: bool
-    key: str | None
-    """Its API key, this once; None when it has one already."""
-    callback_key: str
-    """What the scheduler shows when it hands tasks to the agent's endpoint."""
-    withheld: tuple[str, ...] = ()
-    """Actions it named and was not enrolled for: they are not offered to it."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -249,17 +238,51 @@ class AgentDirectory:
     # -- inside --------------------------------------------------------------------------------------------
 
     async def _come(self, wanted: Registration, caller: Caller | None, token: str) -> Registered:
-        """A new agent, which gets a key."""
-        tenant = caller.tenant if caller is not None else await self._keys.tenant(token, wanted.name)
-        await self._check_free(tenant, wanted.name)
-        if caller is None:  # Only now: a name that is taken must not use up the token.
-            await self._keys.enrol(token, wanted.name)
-        key, key_id = await self._keys.make(tenant, wanted.address)
-        record = self._record(tenant, self._new_id(), wanted, key_id)
-        await self._store.put(record)
-        await self._added(record, caller.name if caller is not None else "enrolment")
-        callback = self._keys.callback(tenant, record.id)
+        """A new agent, which gets a key; or one that did not hear the answer, and gets it again."""
+        known = await self._unheard(wanted, caller, token)
+        if known is not None:
+            tenant, id = known
+        else:
+            tenant = caller.tenant if caller is not None else await self._keys.tenant(token, wanted.name)
+            await self._check_free(tenant, wanted.name)
+            id = self._new_id()
+            if caller is None:  # Only now: a name that is taken must not use up the token.
+                await self._keys.enrol(token, wanted.name, wanted.secret, id)
+        key, key_id = await self._keys.make(tenant, wanted.address, id, wanted.secret)
+        agent = self._by_id.get((tenant, id))
+        record = None if agent is None else agent.record
+        if agent is None or record is None:
+            record = self._record(tenant, id, wanted, key_id)
+            await self._store.put(record)
+            await self._added(record, caller.name if caller is not None else "enrolment")
+        else:
+            self._presence.sign(agent)
+        callback = self._keys.callback(tenant, id)
         return Registered(agent=record, new=True, key=key, callback_key=callback)
+
+    async def _unheard(
+        self, wanted: Registration, caller: Caller | None, token: str
+    ) -> tuple[str, str] | None:
+        """Tenant and id of the agent that registered with these very words before, if it may not have heard the
+        answer: from its first beat on a token that was used opens nothing any more."""
+        if not wanted.secret:
+            return None
+        if caller is not None:
+            record = await self._store.find(caller.tenant, wanted.name)
+        elif (used := await self._keys.enrolled(token, wanted.name, wanted.secret)) is None:
+            return None
+        elif (record := await self._store.get(*used)) is None:
+            # This process ended between the two; or the agent was removed, and its key is dead.
+            await self._check_free(used[0], wanted.name)
+            return used
+        if record is None or record.state is AgentState.REVOKED:
+            return None
+        told = self._record(record.tenant, record.id, wanted, record.key)
+        agent = self._by_id.get((record.tenant, record.id))
+        if (agent and agent.beat.at) or await self._store.last_beat(record.tenant, record.id):
+            return None
+        same = replace(told, state=record.state, registered=record.registered) == record
+        return (record.tenant, record.id) if same else None
 
     async def _return(self, wanted: Registration, caller: Caller, token: str) -> Registered:
         """An agent with a key of its own: it comes back, or comes for the first time with a key made for it."""
@@ -360,24 +383,7 @@ class AgentDirectory:
         return agent, record
 
     def _record(self, tenant: str, id: str, wanted: Registration, key: str) -> AgentRecord:
-        actions, tags = checked(wanted, self._catalogue)
-        return AgentRecord(
-            tenant=tenant,
-            id=id,
-            name=wanted.name,
-            type=wanted.type,
-            address=wanted.address,
-            actions=actions,
-            tags=tags,
-            endpoint=wanted.endpoint,
-            metadata=wanted.metadata,
-            slots=wanted.slots,
-            instance=wanted.instance,
-            incarnation=wanted.incarnation,
-            key=key,
-            public_key=wanted.public_key,
-            registered=self._clock.now_ms(),
-        )
+        return record_of(wanted, self._catalogue, tenant, id, key, self._clock.now_ms())
 
     async def _log(self, by: str, action: str, record: AgentRecord) -> None:
         details = {

@@ -19,6 +19,8 @@ RESERVED: Final = frozenset(("scheduler", "user", "builtin", "channel"))
 _NAME = re.compile(r"\w[\w.@+~-]{0,99}")
 _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _MOST = 500
+_UNGUESSED = 22
+"""Signs of 128 random bits in base64."""
 _ALIKE = frozenset(("LATIN", "CYRILLIC", "GREEK", "COPTIC", "ARMENIAN", "CHEROKEE"))
 """Alphabets with letters that look the same."""
 
@@ -41,11 +43,54 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         """`agent://<kind>/<name>`"""
         return f"agent://{self.type.lower()}/{self.name}"
 
+    @property
+    def secret(self) -> str:
+        """What only this process of the agent knows: its `instance`, where that is too long to be guessed, for one
+        signing key. Empty otherwise."""
+        return f"{self.public_key}\n{self.instance}" if len(self.instance) >= _UNGUESSED else ""
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent learns when it registers."""
+
+    agent: AgentRecord
+    new: bool
+    key: str | None
+    """Its API key, until it has beaten; None when it came with one."""
+    callback_key: str
+    """What the scheduler shows when it hands tasks to the agent's endpoint."""
+    withheld: tuple[str, ...] = ()
+    """Actions it named and was not enrolled for: they are not offered to it."""
+
 
 def checked(wanted: Registration, catalogue: ActionCatalogue) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The actions and tags of a registration that is in order. Raises `InvalidDocument` naming what is wrong."""
     _check_name(wanted)
     return capabilities(wanted.capabilities, catalogue)
+
+
+def record_of(
+    wanted: Registration, catalogue: ActionCatalogue, tenant: str, id: str, key: str, now: int
+) -> AgentRecord:
+    """What is kept of a registration, for an agent of this id with the API key of that id. Raises as `checked`."""
+    actions, tags = checked(wanted, catalogue)
+    return AgentRecord(
+        tenant=tenant,
+        id=id,
+        name=wanted.name,
+        type=wanted.type,
+        address=wanted.address,
+        actions=actions,
+        tags=tags,
+        endpoint=wanted.endpoint,
+        metadata=wanted.metadata,
+        slots=wanted.slots,
+        instance=wanted.instance,
+        incarnation=wanted.incarnation,
+        key=key,
+        public_key=wanted.public_key,
+        registered=now,
+    )
 
 
 def _check_name(wanted: Registration) -> None:

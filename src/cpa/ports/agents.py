@@ -58,7 +58,8 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
     slots: int = 1
     """Attempts at the same time."""
     instance: str = ""
-    """Drawn anew at each start of the agent's process: attempts of an older instance are lost."""
+    """Drawn anew at each start of the agent's process: attempts of an older instance are lost. A secret between it
+    and the scheduler, told to nobody else."""
     incarnation: int = 0
     """Greater at each start: by it a late registration of an older process is known. 0 is not said."""
     granted: tuple[str, ...] = ()
@@ -167,13 +168,19 @@ class AgentKeys(Protocol):
         """The tenant that an agent of this name would enter with the token. Uses nothing; raises as `enrol`."""
         ...
 
-    async def enrol(self, token: str, name: str) -> str:
+    async def enrol(self, token: str, name: str, secret: str = "", agent: str = "") -> str:
         """Use an enrolment token once for an agent of this name; gives its tenant. `Unauthorized` when it is not
-        accepted."""
+        accepted. With a secret of the agent's it is kept which agent (its id) the token was used for."""
         ...
 
-    async def make(self, tenant: str, address: str) -> tuple[str, str]:
-        """A new API key for the agent of this address, and the key's id. Durable on return."""
+    async def enrolled(self, token: str, name: str, secret: str) -> tuple[str, str] | None:
+        """Tenant and id of the agent of this name that used the token with this secret, as long as the token is
+        neither revoked nor expired."""
+        ...
+
+    async def make(self, tenant: str, address: str, agent: str, secret: str = "") -> tuple[str, str]:
+        """An API key for the agent of this address and id, and the key's id. Durable on return. With a secret of
+        the agent's it is the same key each time, `Unauthorized` once that is revoked; else a new one."""
         ...
 
     async def revoke(self, tenant: str, address: str) -> None:

@@ -25,7 +25,11 @@ class StoredToken:
     """0 is not revoked."""
 
     def active(self, now: int) -> bool:
-        return self.uses > 0 and not self.revoked and not (self.expires and self.expires <= now)
+        return self.uses > 0 and self.lives(now)
+
+    def lives(self, now: int) -> bool:
+        """Whether it counts at all, used up or not."""
+        return not self.revoked and not (self.expires and self.expires <= now)
 
 
 class TokenStore(Protocol):
@@ -39,10 +43,17 @@ class TokenStore(Protocol):
         """The token that `spend` would use now; nothing is used."""
         ...
 
-    async def spend(self, digest: bytes, name: str, now: int) -> StoredToken | None:
+    async def spend(
+        self, digest: bytes, name: str, now: int, proof: bytes = b"", agent: str = ""
+    ) -> StoredToken | None:
         """Use the token of this hash once for an agent of this name, durably, and give it as it was before; None,
         and nothing used, when there is none that is active and for that name. Of two at once one gets the last
-        use."""
+        use. With the use is kept which agent (its id) it was for, and by which proof that agent is known again."""
+        ...
+
+    async def enrolled(self, digest: bytes, proof: bytes, now: int) -> tuple[str, str] | None:
+        """Tenant and id of the agent that the token of this hash was last used for with this proof; None when there
+        is none, and for a token that is revoked or expired. One that is used up will do."""
         ...
 
     async def list(self, tenant: str) -> tuple[StoredToken, ...]:

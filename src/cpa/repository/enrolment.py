@@ -1,4 +1,4 @@
-"""Enrolment tokens in the store: hashes and what is left of them, never a token."""
+"""Enrolment tokens in the store: hashes and what is left of them, never a token; and whom they let in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import insert
 from cpa.errors import Conflict
 from cpa.ports.enrolment import StoredToken
 from cpa.repository.database import Database
-from cpa.repository.tables import enrolment_tokens
+from cpa.repository.tables import enrolment_tokens, enrolments
 
 _COLUMNS = ("tenant", "id", "hash", "name", "uses", "created", "expires", "revoked")
 _SELECT = sa.select(*(enrolment_tokens.c[name] for name in _COLUMNS))
@@ -37,15 +37,33 @@ class SqlTokenStore:
     async def find(self, digest: bytes, name: str, now: int) -> StoredToken | None:
         return await self._database.read(lambda connection: _usable(connection, digest, name, now))
 
-    async def spend(self, digest: bytes, name: str, now: int) -> StoredToken | None:
+    async def spend(
+        self, digest: bytes, name: str, now: int, proof: bytes = b"", agent: str = ""
+    ) -> StoredToken | None:
         def work(connection: sa.Connection) -> StoredToken | None:
             token = _usable(connection, digest, name, now)
             if token is not None:
                 where = enrolment_tokens.c.hash == digest
                 connection.execute(sa.update(enrolment_tokens).where(where).values(uses=token.uses - 1))
+            if token is not None and proof:
+                row = {"tenant": token.tenant, "token": token.id, "proof": proof, "agent": agent}
+                kept = insert(enrolments).values(row)
+                connection.execute(kept.on_conflict_do_update(["tenant", "token", "proof"], set_=row))
             return token
 
         return await self._database.write(work)
+
+    async def enrolled(self, digest: bytes, proof: bytes, now: int) -> tuple[str, str] | None:
+        def work(connection: sa.Connection) -> tuple[str, str] | None:
+            token = _found(connection, digest)
+            if token is None or not token.lives(now):
+                return None
+            same = (enrolments.c.tenant == token.tenant, enrolments.c.token == token.id)
+            query = sa.select(enrolments.c.agent).where(*same, enrolments.c.proof == proof)
+            agent = connection.execute(query).scalar()
+            return None if agent is None else (token.tenant, agent)
+
+        return await self._database.read(work)
 
     async def list(self, tenant: str) -> tuple[StoredToken, ...]:
         query = _SELECT.where(enrolment_tokens.c.tenant == tenant)
@@ -59,9 +77,13 @@ class SqlTokenStore:
 
 
 def _usable(connection: sa.Connection, digest: bytes, name: str, now: int) -> StoredToken | None:
-    row = connection.execute(_SELECT.where(enrolment_tokens.c.hash == digest)).first()
-    token = None if row is None else _token(row)
+    token = _found(connection, digest)
     return token if token is not None and token.active(now) and token.name in ("", name) else None
+
+
+def _found(connection: sa.Connection, digest: bytes) -> StoredToken | None:
+    row = connection.execute(_SELECT.where(enrolment_tokens.c.hash == digest)).first()
+    return None if row is None else _token(row)
 
 
 def _token(row: Sequence[Any]) -> StoredToken:

@@ -273,6 +273,18 @@ enrolment_tokens = Table(
 `uses` is how often it may still be used."""
 Index("enrolment_tokens_by_hash", enrolment_tokens.c.hash, unique=True)
 
+enrolments = Table(
+    "enrolments",
+    metadata,
+    _text("tenant"),
+    _text("token"),
+    Column("proof", LargeBinary, nullable=False),
+    _text("agent"),
+    PrimaryKeyConstraint("tenant", "token", "proof"),
+    sqlite_with_rowid=False,
+)
+"""Which agents the tokens were used for; `proof` is a keyed hash of what only the process that used one knows."""
+
 nonces = Table(
     "nonces",
     metadata,

@@ -38,9 +38,9 @@ _LENGTH: Final = len(PREFIX) + _RANDOM + _CHECK
 _SECRET_BYTES: Final = 32
 
 
-def generate_key() -> str:
-    """A new key with 256 random bits."""
-    body = _base62(int.from_bytes(secrets.token_bytes(32)), _RANDOM)
+def generate_key(bits: bytes = b"") -> str:
+    """A new key with 256 random bits, or with these."""
+    body = _base62(int.from_bytes(bits or secrets.token_bytes(32)), _RANDOM)
     return PREFIX + body + _checksum(body)
 
 

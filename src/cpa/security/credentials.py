@@ -2,13 +2,16 @@
 
 An agent's key is an API key of the scope `agent` that is called by the agent's address. What we show at its
 endpoint follows from the server's own secret: it is stored nowhere, and told again whenever the agent registers.
+So does a key made for a process that gave a secret of its own, so that an answer that got lost can be given again,
+and late copies of a registration kill no key that is in use.
 """
 
 from __future__ import annotations
 
+from cpa.errors import Unauthorized
 from cpa.ports.clock import Clock
 from cpa.ports.keys import KeyStore, Scope
-from cpa.security.auth import Authenticator, Hasher, issue
+from cpa.security.auth import Authenticator, Hasher, generate_key, issue
 from cpa.security.enrolment import Enrolment
 
 
@@ -38,18 +41,32 @@ class AgentCredentials:
     async def tenant(self, token: str, name: str) -> str:
         return await self._enrolment.tenant(token, name)
 
-    async def enrol(self, token: str, name: str) -> str:
-        return await self._enrolment.use(token, name)
+    async def enrol(self, token: str, name: str, secret: str = "", agent: str = "") -> str:
+        return await self._enrolment.use(token, name, secret, agent)
 
-    async def make(self, tenant: str, address: str) -> tuple[str, str]:
+    async def enrolled(self, token: str, name: str, secret: str) -> tuple[str, str] | None:
+        return await self._enrolment.used(token, name, secret)
+
+    async def make(self, tenant: str, address: str, agent: str, secret: str = "") -> tuple[str, str]:
+        bits = self._hasher.hash(f"agent key\n{tenant}\n{agent}\n{secret}") if secret else b""
+        now = self._clock.now_ms()
         key, stored = issue(
             self._hasher,
             name=address,
             scopes=frozenset((Scope.AGENT,)),
-            now=self._clock.now_ms(),
+            now=now,
             tenant=tenant,
+            key=generate_key(bits),
         )
-        await self._store.add(stored)
+        known = await self._store.find(stored.hash) if secret else None
+        if known is None:
+            await self._store.add(stored)
+        elif not known.active(now):
+            raise Unauthorized(
+                "this agent was removed, and its key is dead",
+                field="X-Enrolment-Token",
+                remedy="start it again with a new token (`cpa agents token`)",
+            )
         return key, stored.id
 
     async def revoke(self, tenant: str, address: str) -> None:

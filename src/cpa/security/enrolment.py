@@ -43,10 +43,26 @@ class Enrolment:
         """The tenant that an agent of this name would enter with the token, which is not used. Raises as `use`."""
         return await self._ask(self._store.find, token, name)
 
-    async def use(self, token: str, name: str) -> str:
+    async def use(self, token: str, name: str, secret: str = "", agent: str = "") -> str:
         """The tenant of the token, which is used once for an agent of this name. Raises `Unauthorized`, which tells
-        nobody why a token is not accepted."""
-        return await self._ask(self._store.spend, token, name)
+        nobody why a token is not accepted. With a secret, `used` knows the agent of this id again."""
+        proof = self._proof(token, name, secret) if secret else b""
+
+        def spend(digest: bytes, name: str, now: int) -> Awaitable[StoredToken | None]:
+            return self._store.spend(digest, name, now, proof, agent)
+
+        return await self._ask(spend, token, name)
+
+    async def used(self, token: str, name: str, secret: str) -> tuple[str, str] | None:
+        """Tenant and id of the agent of this name that used the token with this secret, as long as the token is
+        neither revoked nor expired."""
+        if not secret or not well_formed(token):
+            return None
+        proof = self._proof(token, name, secret)
+        return await self._store.enrolled(self._hasher.hash(token), proof, self._clock.now_ms())
+
+    def _proof(self, token: str, name: str, secret: str) -> bytes:
+        return self._hasher.hash(f"enrolment\n{token}\n{name}\n{secret}")
 
     async def _ask(self, ask: _Ask, token: str, name: str) -> str:
         digest = self._hasher.hash(token)

@@ -315,10 +315,13 @@ class _Keys:
     async def tenant(self, token: str, name: str) -> str:
         raise Unavailable("nobody enrols here", remedy="come with a key")
 
-    async def enrol(self, token: str, name: str) -> str:
+    async def enrol(self, token: str, name: str, secret: str = "", agent: str = "") -> str:
         raise Unavailable("nobody enrols here", remedy="come with a key")
 
-    async def make(self, tenant: str, address: str) -> tuple[str, str]:
+    async def enrolled(self, token: str, name: str, secret: str) -> tuple[str, str] | None:
+        return None
+
+    async def make(self, tenant: str, address: str, agent: str, secret: str = "") -> tuple[str, str]:
         return "", ""
 
     async def revoke(self, tenant: str, address: str) -> None: ...
