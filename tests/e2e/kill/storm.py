@@ -81,7 +81,7 @@ class Report:
         return [
             f"seed {self.seed}, {self.seconds:.0f} s, {len(self.wishes)} jobs, {self.end.ended} ended",
             f"{len(self.deaths)} kills {kinds}; {hit} with work under way, {gap} between 250 and commit",
-            f"{self.outages} kills of the Temporal server",
+            *([f"{self.outages} kills of the Temporal server"] if self.outages else []),
             f"{self.end.lost} leases lost, {self.end.verified} verifications, "
             f"{self.end.happened} lost mails found delivered, {self.repeated} submissions repeated",
             f"start to ready: p50 {quantile(starts, 0.5):.2f} s, p99 {quantile(starts, 0.99):.2f} s "
