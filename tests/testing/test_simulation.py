@@ -116,6 +116,11 @@ NARROWED = {
         tasks=6,
         faults=frozenset(("duplicates", "refusals", "technical", "unknown")),
     ),
+    "a quarter of an hour later, an agent said, and the clock was set back by twenty minutes": replace(
+        bare(500_508, jobs=3, agents=1, minutes=2.0),
+        tasks=1,
+        faults=frozenset(("cancels", "clock", "disk", "mute", "operators", "proposals")),
+    ),
 }
 
 

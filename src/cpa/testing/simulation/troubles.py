@@ -30,6 +30,8 @@ class Troubles:
     def __init__(self, world: World) -> None:
         self._world = world
         self._chance = world.scenario.stream("troubles")
+        self._foremost = world.clock.skew
+        """What the clock was ahead at most."""
         for process in world.processes:
             if "slow_agents" in world.scenario.faults and self._chance.random() < 0.5:
                 process.hands.speed = self._chance.choice((3.0, 30.0))
@@ -49,6 +51,12 @@ class Troubles:
             "operators": self._operators,
         }
         yield from (work() for fault, work in everything.items() if fault in faults)
+
+    @property
+    def set_back(self) -> float:
+        """Seconds that the clock lies behind what it has shown. A time of day that was named before (a timer's, an
+        agent's for its proposal) comes later by as much: too early would be worse than late."""
+        return (self._foremost - self._world.clock.skew) / 1000
 
     def heal(self) -> None:
         """All is well from now on, but for what never comes back."""
@@ -88,6 +96,7 @@ class Troubles:
             jump = self._chance.choice((-600_000, -20_000, -500, 500, 20_000, 600_000))
             skew = self._world.clock.skew + jump
             self._world.clock.skew = min(max(skew, -_MOST_SKEW), _MOST_SKEW)
+            self._foremost = max(self._foremost, self._world.clock.skew)
             self._world.trace("clock jumps", jump)
 
     async def _deaths(self) -> None:

@@ -56,7 +56,8 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
 HEALED = 1_800.0
-"""Virtual seconds within which everything has ended once nothing goes wrong any more."""
+"""Virtual seconds within which everything has ended once nothing goes wrong any more, where the clock was not set
+back: an agent may put off its task by a quarter of an hour, a clock by twenty minutes more."""
 _ALL_ALONG = frozenset(("builtin", "deadlines", "slow_agents", "slow_disk", "slow_network"))
 """Faults that exist, or not; all others strike."""
 _DEFECTS = (
@@ -150,7 +151,7 @@ class World:
                 await self._until(lambda: False, self.scenario.minutes * 60)
                 self.faulty = False
                 self._troubles.heal()
-                await self._until(self._settled, HEALED)
+                await self._until(self._settled, HEALED + self._troubles.set_back)
                 await self._until(lambda: False, 40.0)
                 check_end(self)
                 for work in works:
