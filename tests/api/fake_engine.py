@@ -47,6 +47,9 @@ class FakeEngine:
         self._remembered: set[tuple[str, str, str]] = set()
         self._accepted: dict[tuple[str, str, str], tuple[Receipt, str]] = {}
 
+    def hindrance(self, tenant: str, job: str) -> None:
+        """Nothing hinders jobs here."""
+
     async def submit(self, submission: Submission) -> Receipt:
         if self.draining:
             raise Unavailable("draining", remedy="try again later")
