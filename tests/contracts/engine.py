@@ -601,6 +601,16 @@ class EngineContract:
             assert (await ended(engine, job)).head.status is JobStatus.DONE
         assert outside.effects[job, "m"] == 1
 
+    async def test_all_that_was_open_is_closed_in_the_next_life(self, begin: Begin, outside: Outside) -> None:
+        """A time limit and a question, in whatever order they are found again."""
+        async with begin(outside) as engine:
+            job = await submitted(engine, ASKS, due=time.time_ns() // 1_000_000 + 3_600_000)
+            await asking(engine, job)
+        async with begin(outside) as engine:
+            assert (await engine.cancel(TENANT, job, by="anna")).changed
+            done = await ended(engine, job)
+            assert (done.head.status, done.commands) == (JobStatus.CANCELLED, ())
+
     # -- health --------------------------------------------------------------------------------------------
 
     async def test_an_engine_that_is_well_says_so(self, begin: Begin, outside: Outside) -> None:

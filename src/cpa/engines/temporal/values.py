@@ -12,7 +12,7 @@ from temporalio.common import SearchAttributeKey
 
 from cpa.core.commands import AnyCommand
 from cpa.core.events import AgentChosen, AnyEvent
-from cpa.core.job import Decision, JobHead, JobSpec, TaskRun
+from cpa.core.job import Changes, Decision, JobHead, JobSpec, TaskRun
 from cpa.ports.nonces import Nonce
 
 WORKFLOW = "cpa.job"
@@ -114,8 +114,13 @@ class Ended(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 def effect_of(decision: Decision) -> str:
-    """Digest of what a decision changes and commands."""
-    return hashlib.sha256(_encode(decision.changes) + _encode(decision.commands)).hexdigest()[:16]
+    """Digest of what a decision changes and commands, in whatever order: that is another one where the job was
+    rebuilt from what is stored."""
+    changes, commands = decision.changes, sorted(decision.commands, key=lambda command: command.key)
+    if changes is not None:
+        tasks = tuple(sorted(changes.tasks, key=lambda run: run.index))
+        changes = Changes(changes.head, tasks, tuple(sorted(changes.closed)))
+    return hashlib.sha256(_encode(changes) + _encode(commands)).hexdigest()[:16]
 
 
 def size_of(fact: Fact) -> int:
