@@ -56,7 +56,7 @@ def test_help_lists_every_command_and_the_exit_codes(tmp_path: Path) -> None:
     assert listed == EXPECTED
 
 
-@pytest.mark.parametrize("group", [(), ("agents",), ("dead-letters",), ("keys",), ("intents",)])
+@pytest.mark.parametrize("group", [(), ("agents",), ("dead-letters",), ("keys",), ("intents",), ("migrate",)])
 def test_what_a_command_does_is_said_whole_on_a_narrow_terminal(
     group: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -75,6 +75,12 @@ app = typer.Typer(
 intents = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="What can be asked for: list it, check a file of it."
 )
+migrations = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+
+
+class Engine(StrEnum):
+    LOCAL = "local"
+    TEMPORAL = "temporal"
 
 
 class Language(StrEnum):
@@ -178,12 +184,43 @@ def serve(
     serve_now(settings(data=data, host=host, port=port, workspace=workspace, builtin_agent=builtin))
 
 
-@app.command(epilog="\b\nExample:\n  cpa migrate --data /var/lib/cpa")
-def migrate(data: Data = None) -> None:
-    """Bring the store's tables to this version. `cpa serve` does the same when it starts."""
+@migrations.callback(
+    epilog="\b\nExamples:\n  cpa migrate --data /var/lib/cpa\n  cpa migrate engine --to temporal --dry-run"
+)
+def migrate(context: typer.Context, data: Data = None) -> None:
+    """Bring the store to this version, or jobs to another engine.
+
+    `cpa serve` brings the store to this version by itself when it starts.
+    """
     from cpa.cli.upkeep import migrate as migrate_now
 
-    typer.echo(migrate_now(settings(data=data)))
+    context.obj = data
+    if context.invoked_subcommand is None:
+        typer.echo(migrate_now(settings(data=data)))
+
+
+@migrations.command(
+    epilog="\b\nExamples:\n  cpa migrate engine --to temporal --dry-run\n  cpa migrate engine --to temporal\n"
+    "  cpa migrate engine --to local --json\n\n"
+    "Stop `cpa serve` first; a dry run may look beside it. Killed in the middle, it goes on when it is called "
+    "again, and nothing happens twice. Exit code 1 when a job could not be moved; 3 when the store is in use or "
+    "the Temporal server does not answer."
+)
+def engine(
+    context: typer.Context,
+    to: Annotated[Engine, typer.Option(help="The engine that is to go on with all open jobs.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would move, and change nothing.")
+    ] = False,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Hand all open jobs over to another engine."""
+    from cpa.cli.moving import move
+
+    answer = move(settings(data=data or context.obj), to.value, rehearsal=dry_run)
+    dump(answer.facts) if as_json else typer.echo(answer.text)
+    raise typer.Exit(OK if answer.well else NEGATIVE)
 
 
 @app.command(
@@ -359,4 +396,5 @@ agent.add_to(app)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(intents, name="intents")
 app.add_typer(keys.app, name="keys")
+app.add_typer(migrations, name="migrate")
 app.add_typer(agents.app, name="agents")

@@ -1,16 +1,19 @@
-"""Executions of job workflows: how one is started, with what operators find it by and what goes first."""
+"""Executions of job workflows: how one is started, with what operators find it by and what goes first; and how they
+stand at the server."""
 
 from __future__ import annotations
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
+from cpa.core.job import JobState
 from cpa.engines.temporal.connection import PATIENCE, codec_of, trouble
 from cpa.engines.temporal.values import WORKFLOW, JobInput
 from cpa.engines.temporal.visibility import priority_of, shown
-from cpa.errors import TooLarge
+from cpa.errors import BadInput, TooLarge
+from cpa.ports.moving import Times
 
 
 async def start(
@@ -46,3 +49,46 @@ async def start(
     except RPCError as error:
         raise trouble(error, client) from error
     return True
+
+
+def rest_of(job: JobState, times: Times, first: int = 0) -> JobInput:
+    """What an execution begins with that goes on from what is stored; `first`: when a postponed job may start."""
+    return JobInput(
+        spec=job.spec,
+        head=job.head,
+        tasks=tuple(job.tasks[index] for index in sorted(job.tasks)),
+        commands=tuple(job.open[key] for key in sorted(job.open)),  # type: ignore[misc]  # all are of the union
+        due={key: times.due[key] for key in sorted(times.due)},
+        start=first,
+    )
+
+
+async def status_of(client: Client, job: str) -> WorkflowExecutionStatus | None:
+    """Of the last execution of this id; None where there is none."""
+    try:
+        return (await client.get_workflow_handle(job).describe(rpc_timeout=PATIENCE)).status
+    except RPCError as error:
+        check_gone(client, error)
+        return None
+
+
+async def beginning_of(client: Client, job: str) -> JobInput | None:
+    """What the last execution of this id began with; None where there is none, or it is no job's."""
+    handle = client.get_workflow_handle(job)
+    try:
+        async for event in handle.fetch_history_events(page_size=1, rpc_timeout=PATIENCE):
+            started = event.workflow_execution_started_event_attributes
+            if started.workflow_type.name != WORKFLOW:
+                return None
+            [begin] = await client.data_converter.decode(started.input.payloads, [JobInput])
+            return begin  # type: ignore[no-any-return]  # it was decoded as one
+    except RPCError as error:
+        check_gone(client, error)
+    return None
+
+
+def check_gone(client: Client, error: RPCError) -> None:
+    """Raise, unless what the server says is that there is no such execution."""
+    why = trouble(error, client)
+    if error.status is not RPCStatusCode.NOT_FOUND or isinstance(why, BadInput):
+        raise why from error

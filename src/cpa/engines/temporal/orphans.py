@@ -19,12 +19,12 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from cpa.core.job import JobState, JobStatus
 from cpa.engines.keyed import Keyed
-from cpa.engines.temporal.connection import PATIENCE, trouble
-from cpa.engines.temporal.executions import start
+from cpa.engines.temporal.connection import trouble
+from cpa.engines.temporal.executions import beginning_of, rest_of, start, status_of
 from cpa.engines.temporal.publisher import Publisher
 from cpa.engines.temporal.values import WORKFLOW, JobInput
-from cpa.errors import BadInput, CPAError, InternalError
-from cpa.ports.moving import TEMPORAL, Holder, HolderStore, Key, Times
+from cpa.errors import CPAError, InternalError
+from cpa.ports.moving import TEMPORAL, Holder, HolderStore, Key
 
 log = structlog.get_logger(__name__)
 OFTEN = 60.0
@@ -87,7 +87,7 @@ class Orphans:
         async with self._alone.of(key):
             if (await self._load(*key)).head.status.ended:
                 return
-            status = await self._status(key[1])
+            status = await status_of(self._client, key[1])
             if status is WorkflowExecutionStatus.RUNNING:
                 return
             # Read once more after that: an execution that ended by itself has stored how.
@@ -123,45 +123,13 @@ class Orphans:
                 return set()
             raise trouble(error, self._client) from error
 
-    async def _status(self, job: str) -> WorkflowExecutionStatus | None:
-        """Of the last execution; None where there is none."""
-        try:
-            return (await self._client.get_workflow_handle(job).describe(rpc_timeout=PATIENCE)).status
-        except RPCError as error:
-            self._check_gone(error)
-            return None
-
     async def _start_of(self, job: str) -> int:
         """When a postponed job may start: that stands in the beginning of its last execution, and nowhere else."""
-        handle = self._client.get_workflow_handle(job)
-        try:
-            async for event in handle.fetch_history_events(page_size=1, rpc_timeout=PATIENCE):
-                payloads = event.workflow_execution_started_event_attributes.input.payloads
-                [begin] = await self._client.data_converter.decode(payloads, [JobInput])
-                return int(begin.start)
-        except RPCError as error:
-            self._check_gone(error)
+        if (begin := await beginning_of(self._client, job)) is not None:
+            return begin.start
         raise InternalError(
             f"job {job} waits for a time that only its workflow knew, and that is gone",
             field="job",
             value=job,
             remedy="cancel it and submit it anew",
         )
-
-    def _check_gone(self, error: RPCError) -> None:
-        """Raise, unless what the server says is that there is no such execution."""
-        why = trouble(error, self._client)
-        if error.status is not RPCStatusCode.NOT_FOUND or isinstance(why, BadInput):
-            raise why from error
-
-
-def rest_of(job: JobState, times: Times, first: int = 0) -> JobInput:
-    """What an execution begins with that goes on from what is stored; `first`: when a postponed job may start."""
-    return JobInput(
-        spec=job.spec,
-        head=job.head,
-        tasks=tuple(job.tasks[index] for index in sorted(job.tasks)),
-        commands=tuple(job.open[key] for key in sorted(job.open)),  # type: ignore[misc]  # all are of the union
-        due={key: times.due[key] for key in sorted(times.due)},
-        start=first,
-    )

@@ -199,7 +199,8 @@ class JobWorkflow:
 
     def _show(self) -> None:
         """Let the server's lists have the status, where they have a place for it."""
-        status = self._job.head.status.value
+        head = self._job.head
+        status = head.status.value if head.status.ended or not self._leaving else "moved"
         if self._shown and self._shown != status:
             self._shown = status
             workflow.upsert_search_attributes([STATUS.value_set(status)])

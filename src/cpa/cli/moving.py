@@ -1,0 +1,90 @@
+"""`cpa migrate engine`: what moved, what stays and why, in words and for programs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from cpa.cli.call import Finding
+from cpa.cli.terminal import flat
+from cpa.errors import CPAError, NotFound
+from cpa.settings import Settings
+
+if TYPE_CHECKING:
+    from cpa.engines.moving import Report
+
+PAUSE = 2.0
+"""Seconds between two lines that tell how far it is."""
+
+
+def move(settings: Settings, target: str, *, rehearsal: bool) -> Finding:
+    """Move all open jobs to this engine, or say what would move."""
+    from cpa.bootstrap.moving import move as move_now
+
+    store = settings.data / "cpa.db"
+    if not settings.database_url and not store.exists():
+        raise NotFound(
+            f"there is no store at {store}",
+            field="data",
+            value=str(store),
+            remedy="name its folder with --data",
+        )
+    report = asyncio.run(move_now(settings, target, rehearsal=rehearsal, told=_Told()))
+    return Finding(not report.problems, _words(report, target, rehearsal), _facts(report, target, rehearsal))
+
+
+class _Told:
+    """Says now and then how far it is, to a person who waits."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, done: int, all_: int) -> None:
+        now = time.monotonic()
+        if now - self._last >= PAUSE:
+            self._last = now
+            typer.echo(f"{done:,} of {all_:,} jobs", err=True)
+
+
+def _words(report: Report, target: str, rehearsal: bool) -> str:
+    lines = [_sum(report, target, rehearsal)]
+    if report.resumed:
+        jobs = _jobs(report.resumed)
+        lines.append(f"an earlier move had begun with {jobs}, and was interrupted")
+    if report.ended:
+        lines.append(f"{_jobs(report.ended)} ended on the way, with the last of what was known")
+    for problem in report.problems:
+        lines.append(f"not moved: {flat(str(problem.error))}")
+    if rehearsal:
+        lines.append("a dry run: nothing was changed")
+    elif report.moved and not report.problems:
+        lines.append(f"they go on with `CPA_ENGINE={target} cpa serve`")
+    return "\n".join(lines)
+
+
+def _sum(report: Report, target: str, rehearsal: bool) -> str:
+    if not (report.moved or report.ended or report.problems):
+        return f"nothing to move: no open job is with another engine than {target}"
+    return f"{'would move' if rehearsal else 'moved'} {_jobs(report.moved)} to engine {target}"
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count:,} jobs"
+
+
+def _facts(report: Report, target: str, rehearsal: bool) -> dict[str, Any]:
+    return {
+        "to": target,
+        "dry_run": rehearsal,
+        "moved": report.moved,
+        "ended": report.ended,
+        "resumed": report.resumed,
+        "problems": [{"tenant": p.key[0], "job": p.key[1]} | _of(p.error) for p in report.problems],
+    }
+
+
+def _of(error: CPAError) -> dict[str, str]:
+    return {"code": error.code, "message": error.message, "remedy": error.remedy or ""}
