@@ -61,14 +61,17 @@ if [ ! -x "$cache/temporal-test-server" ] && command -v mvn >/dev/null 2>&1; the
 fi
 [ -x "$found" ] || found="$cache/temporal-test-server"
 
+status=0
 if [ -x "$found" ]; then
     say "Temporal server for the tests: $found"
 else
     say 'No Temporal server for the tests: they will fail. Install Go or Maven, or name a `temporal` in TEMPORAL_BIN.'
-    exit 1
+    status=1
 fi
 if [ -x "$cache/temporal-test-server" ] && command -v java >/dev/null 2>&1; then
     say "Temporal server that can skip time: $cache/temporal-test-server"
 else
     say 'No Temporal server that can skip time: tests that need it will fail. Install Java and Maven.'
+    status=1
 fi
+exit $status

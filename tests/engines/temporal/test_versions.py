@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from temporalio.service import RPCError, RPCStatusCode
 
 from cpa.core.events import JobSubmitted
 from cpa.core.job import LOGIC, JobHead, JobStatus
@@ -20,7 +21,7 @@ from cpa.engines.temporal import versions
 from cpa.engines.temporal.engine import TemporalEngine
 from cpa.engines.temporal.executions import start
 from cpa.engines.temporal.values import Fact, JobInput
-from cpa.engines.temporal.versions import OFF, build_of, logic_of
+from cpa.engines.temporal.versions import OFF, Versions, build_of, logic_of
 from cpa.errors import BadInput
 from tests.contracts.engine import (
     ASKS,
@@ -173,6 +174,23 @@ async def test_workers_without_a_version_do_not_leave_bound_jobs_behind(
             pass
     assert caught.value.field == "temporal_build"
     assert caught.value.remedy
+
+
+async def test_a_server_that_keeps_new_jobs_from_us_is_said(
+    temporal: TemporalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(self: Versions) -> None:
+        raise RPCError("no rights", RPCStatusCode.PERMISSION_DENIED, b"")
+
+    with monkeypatch.context() as without_rights:
+        without_rights.setattr(Versions, "become_current", refused)
+        async with temporal_life(temporal, tmp_path, build="1.0") as engine:
+            await until(lambda: engine.trouble)
+            assert engine.trouble is not None
+            assert engine.trouble.field == "temporal_build"
+            assert f"set-current-version --deployment-name cpa-{tmp_path.name}" in engine.trouble.remedy
+            without_rights.undo()
+            await until(lambda: engine.trouble is None)
 
 
 async def test_a_core_does_not_decide_on_a_job_of_a_newer_one(

@@ -164,7 +164,7 @@ class TemporalEngine(Reading):
 
     @property
     def trouble(self) -> CPAError | None:
-        return self._gateway.trouble or self._silent
+        return self._gateway.trouble or self._silent or self.versions.trouble
 
     @property
     def aside(self) -> int:

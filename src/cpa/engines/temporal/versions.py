@@ -35,13 +35,13 @@ from temporalio.worker import WorkerDeploymentConfig
 
 from cpa import __version__
 from cpa.core.job import LOGIC
-from cpa.errors import BadInput
+from cpa.errors import BadInput, CPAError, Unavailable
 
 log = structlog.get_logger(__name__)
 OFF = "off"
 """As the setting: workers without versions."""
 SOON, LATER = 0.5, 60.0
-"""Seconds until the next look: after something went wrong or was found, and when all is well."""
+"""Seconds until the next look: after something went wrong or was found, and, growing to that, when all is well."""
 _NONE: Final = (RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.INVALID_ARGUMENT)
 """How a server says that it has no versions for us."""
 _YET: Final = (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.UNAVAILABLE)
@@ -70,7 +70,8 @@ class Versions:
         self.deployment = re.sub(r"[^A-Za-z0-9_-]", "-", queue)
         self.current = asyncio.Event()
         """Set once new jobs go to a build that somebody works under."""
-        self._said = ""
+        self.trouble: CPAError | None = None
+        """Why new jobs do not come to us; None when they do."""
         self.waiting = 0
         """Jobs that wait for a worker with a newer core."""
 
@@ -98,19 +99,35 @@ class Versions:
 
     async def run(self) -> None:
         """Become the current build, and take up what was left, as long as this process lives."""
+        pause = SOON
         while self.build:
             try:
                 if not self.current.is_set():
                     await self._become_current()
                 found = await self._take_up() if self._alone else 0
             except RPCError as error:
-                # A version is known at the server shortly after its first poll; a server that is away comes back.
-                if error.status not in _YET and error.message != self._said:
-                    self._said = error.message
-                    log.warning("versions_not_set", build=self.build, reason=error.message)
+                self._not_set(error)
                 found = 1
-            await asyncio.sleep(SOON if found else LATER)
+            else:
+                self.trouble = None
+            # What began just now is in the server's lists a little later.
+            pause = SOON if found else min(2 * pause, LATER)
+            await asyncio.sleep(pause)
         self.current.set()
+
+    def _not_set(self, error: RPCError) -> None:
+        """A version is known at the server shortly after its first poll, and a server that is away comes back: only
+        what is neither needs somebody."""
+        if error.status in _YET or self.trouble is not None:
+            return
+        self.trouble = Unavailable(
+            f"the Temporal server does not let new jobs come to our version: {error.message}",
+            field="temporal_build",
+            value=self.build,
+            remedy="let us do that, or say `temporal worker deployment set-current-version "
+            f"--deployment-name {self.deployment} --build-id {self.build}`",
+        )
+        log.warning("versions_not_set", error=str(self.trouble))
 
     # -- new jobs ------------------------------------------------------------------------------------------
 
