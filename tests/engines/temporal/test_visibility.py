@@ -110,7 +110,9 @@ async def test_a_server_without_our_attributes_runs_the_jobs_all_the_same(
 @pytest.fixture
 def fair(tmp_path: Path) -> Iterator[TemporalServer]:
     """A server that lets tenants take turns: one of today does not, unless it is told to."""
-    server = TemporalServer(tmp_path, "matching.enableFairness=true")
+    # In one part, for each part of a queue has an order of its own.
+    parts = [f"matching.numTaskqueue{each}Partitions=1" for each in ("Read", "Write")]
+    server = TemporalServer(tmp_path, "matching.enableFairness=true", *parts)
     assert server.lasting, "this server knows no priorities: build the command line, see CONTRIBUTING"
     server.start()
     yield server

@@ -31,7 +31,7 @@ DAY = 86_400_000
 MONTH = 30 * DAY
 
 
-MANY = int(os.environ.get("CPA_WAITING_JOBS", "300"))
+MANY = int(os.environ.get("CPA_WAITING_JOBS", "200"))
 
 
 @pytest.fixture
