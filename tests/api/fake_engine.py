@@ -8,7 +8,7 @@ Other actions wait for facts sent by the test.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from uuid import uuid4
 
 import msgspec
@@ -96,13 +96,20 @@ class FakeEngine:
         return self._step(self._job(tenant, job), event)
 
     async def remember(
-        self, tenant: str, *, message: tuple[str, str] | None = None, nonce: Nonce | None = None
+        self,
+        tenant: str,
+        *,
+        message: tuple[str, str] | None = None,
+        nonce: Nonce | None = None,
+        first: Callable[[], Awaitable[object]] | None = None,
     ) -> bool:
-        if nonce is not None:
-            if (tenant, nonce.key, nonce.value) in self._spent:
-                raise replayed(nonce)
-            self._spent.add((tenant, nonce.key, nonce.value))
+        if nonce is not None and (tenant, nonce.key, nonce.value) in self._spent:
+            raise replayed(nonce)
         new = message is None or (tenant, *message) not in self._remembered
+        if new and message is not None and first is not None:
+            await first()
+        if nonce is not None:
+            self._spent.add((tenant, nonce.key, nonce.value))
         if message is not None:
             self._remembered.add((tenant, *message))
         return new

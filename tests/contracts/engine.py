@@ -362,6 +362,28 @@ class EngineContract:
             assert not await engine.remember(TENANT, message=("x", "1"))
             assert await engine.remember(TENANT, message=("y", "1"))
 
+    async def test_what_a_message_does_comes_first_and_once(self, begin: Begin, outside: Outside) -> None:
+        did: list[str] = []
+        nonce = Nonce("default/ag_1", "n1", 2**52)
+
+        async def fail() -> None:
+            did.append("failed")
+            raise Unavailable("not now", remedy="ask again")
+
+        async def work() -> None:
+            await asyncio.sleep(0)
+            did.append("done")
+
+        async with begin(outside) as engine:
+            with pytest.raises(Unavailable):
+                await engine.remember(TENANT, message=("x", "1"), nonce=nonce, first=fail)
+            calls = [engine.remember(TENANT, message=("x", "1"), first=work) for _ in range(5)]
+            assert (await asyncio.gather(*calls)).count(True) == 1
+            assert await engine.remember(TENANT, nonce=nonce)
+        async with begin(outside) as engine:
+            assert not await engine.remember(TENANT, message=("x", "1"), first=work)
+        assert did == ["failed", "done"]
+
     async def test_who_works_is_stopped_by_a_cancel(self, begin: Begin, outside: Outside) -> None:
         outside.gate.clear()
         async with begin(outside) as engine:

@@ -19,6 +19,7 @@ from cpa.core.job import JobSpec, TaskRun, TaskSpec
 from cpa.core.lam_protocol import BaseMessage, parse
 from cpa.core.views import rfc3339
 from cpa.engines.local.engine import LocalEngine
+from cpa.errors import CPAError
 from cpa.orchestrator.agent import Agent
 from cpa.orchestrator.agent_registry import AgentRegistry
 from cpa.orchestrator.bids import Bids
@@ -126,8 +127,12 @@ class Offers:
 
     def __init__(self) -> None:
         self.said: list[tuple[str, tuple[str, ...]]] = []
+        self.trouble: CPAError | None = None
+        """What every offer is refused with."""
 
     async def offer(self, caller: Caller, offered: tuple[str, ...]) -> AgentRecord:
+        if self.trouble is not None:
+            raise self.trouble
         self.said.append((caller.name, offered))
         return record()
 

@@ -14,7 +14,7 @@ from cpa.core.classes import EffectClass
 from cpa.core.events import TaskSucceeded, TaskVerified
 from cpa.core.job import JobStatus, TaskStatus
 from cpa.core.lam_protocol import BaseMessage
-from cpa.errors import CPAError, Forbidden, InvalidDocument, NotFound
+from cpa.errors import CPAError, Forbidden, InvalidDocument, NotFound, Unavailable
 from cpa.orchestrator.answers import in_order
 from cpa.ports.keys import Scope
 
@@ -306,6 +306,10 @@ def test_an_offer_of_capabilities_is_taken_once(tmp_path: Path) -> None:
     async def story(scheduler: SchedulerLife) -> None:
         agent = scheduler.agent("eins")
         said = word("offer", agent.address, None, {"capabilities": ["x.a.b", "büro"]})
+        scheduler.offers.trouble = Unavailable("the disk is full", remedy="free some space")
+        with pytest.raises(Unavailable):
+            await scheduler.handle(said, caller(agent.address))
+        scheduler.offers.trouble = None  # and nothing was remembered: the same message counts now
         assert (await scheduler.handle(said, caller(agent.address))).effect == "capabilities_noted"
         assert (await scheduler.handle(said, caller(agent.address))).effect == "duplicate"
         assert scheduler.offers.said == [(agent.address, ("x.a.b", "büro"))]

@@ -13,6 +13,7 @@ confirmed only by who was asked to look. What an agent in quarantine says is log
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -181,10 +182,10 @@ class Messages:
     async def _offer(
         self, message: BaseMessage, capabilities: tuple[str, ...], caller: Caller
     ) -> Acknowledgement:
-        told = await self._note(message, caller, "capabilities_noted")
-        if told.new:
+        async def offer() -> None:
             await self._offers.offer(caller, capabilities)
-        return told
+
+        return await self._note(message, caller, "capabilities_noted", offer)
 
     # -- about attempts ------------------------------------------------------------------------------------
 
@@ -286,10 +287,16 @@ class Messages:
 
     # -- inside --------------------------------------------------------------------------------------------
 
-    async def _note(self, message: BaseMessage, caller: Caller, effect: str) -> Acknowledgement:
-        """Remember a message that steps no job."""
+    async def _note(
+        self,
+        message: BaseMessage,
+        caller: Caller,
+        effect: str,
+        first: Callable[[], Awaitable[None]] | None = None,
+    ) -> Acknowledgement:
+        """Remember a message that steps no job, once what it does is done."""
         key = (message.sender, str(message.id))
-        new = await self._engine.remember(caller.tenant, message=key, nonce=caller.nonce)
+        new = await self._engine.remember(caller.tenant, message=key, nonce=caller.nonce, first=first)
         return _told(message, new, effect if new else "duplicate", message.correlation.job_id)
 
     async def _has(self, tenant: str, digest: str) -> bool:

@@ -17,7 +17,7 @@ Contract of every engine (local on SQL, Temporal):
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -160,10 +160,18 @@ class Engine(Protocol):
         ...
 
     async def remember(
-        self, tenant: str, *, message: tuple[str, str] | None = None, nonce: Nonce | None = None
+        self,
+        tenant: str,
+        *,
+        message: tuple[str, str] | None = None,
+        nonce: Nonce | None = None,
+        first: Callable[[], Awaitable[object]] | None = None,
     ) -> bool:
         """Remember a message that concerns no job; durable on return. False when it was here before. A nonce that
-        was used before raises `Replayed`."""
+        was used before raises `Replayed`.
+
+        `first` is what the message does: it is done where the message is new, and only what it did is remembered.
+        What it raises is raised, and nothing is remembered. After a crash in between it is done again."""
         ...
 
     def show(self, tenant: str, job: str, update: LiveUpdate) -> None:

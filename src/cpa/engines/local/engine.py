@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -154,13 +154,20 @@ class LocalEngine:
                 return await self._send(tenant, job, event, message, nonce)
 
     async def remember(
-        self, tenant: str, *, message: tuple[str, str] | None = None, nonce: Nonce | None = None
+        self,
+        tenant: str,
+        *,
+        message: tuple[str, str] | None = None,
+        nonce: Nonce | None = None,
+        first: Callable[[], Awaitable[object]] | None = None,
     ) -> bool:
         async with self._inbox.unused(tenant, nonce):
             if message is None:
                 return await self._repeat(True, tenant, nonce)
             async with self._inbox.once(tenant, *message) as known:
                 if known is None:
+                    if first is not None:
+                        await first()
                     self._stepper.accept(tenant, *message, "")
                     self._spend(tenant, nonce)
                     return await self.jobs.durable(True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from temporalio.client import Client
@@ -224,13 +224,20 @@ class TemporalEngine(Reading):
                 return Outcome(False, head.number, "duplicate")
 
     async def remember(
-        self, tenant: str, *, message: tuple[str, str] | None = None, nonce: Nonce | None = None
+        self,
+        tenant: str,
+        *,
+        message: tuple[str, str] | None = None,
+        nonce: Nonce | None = None,
+        first: Callable[[], Awaitable[object]] | None = None,
     ) -> bool:
         async with self._inbox.unused(tenant, nonce):
             if message is None:
                 await self._remember(tenant, "", None, nonce)
                 return True
             async with self._inbox.once(tenant, *message) as known:
+                if known is None and first is not None:
+                    await first()
                 await self._remember(tenant, "", message if known is None else None, nonce)
                 return known is None
 
