@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cpa.testing.virtual import START, Stalled, VirtualClock, VirtualLoop
+from cpa.testing.virtual import START, Stalled, Threaded, VirtualClock, VirtualLoop
 
 
 def test_a_month_passes_at_once_and_the_clock_shows_it() -> None:
@@ -60,6 +61,21 @@ def test_what_the_work_raises_reaches_who_awaits_it() -> None:
     with (
         asyncio.Runner(loop_factory=VirtualLoop) as runner,
         pytest.raises(ValueError, match="invalid literal"),
+    ):
+        runner.run(main())
+
+
+def test_a_thread_that_takes_part_ends_the_run() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        worker = threading.Thread(target=loop.call_soon_threadsafe, args=(print,), name="worker")
+        worker.start()
+        worker.join()
+        await asyncio.sleep(1)
+
+    with (
+        asyncio.Runner(loop_factory=VirtualLoop) as runner,
+        pytest.raises(Threaded, match="worker gave work"),
     ):
         runner.run(main())
 

@@ -124,7 +124,8 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-def _refused(_request: Request, error: Exception) -> Response:
+async def _refused(_request: Request, error: Exception) -> Response:
+    # A plain function would be run by a thread of its own, and what is refused could overtake what is taken.
     assert isinstance(error, CPAError)
     return JSONResponse(error.problem(), error.status, media_type="application/problem+json")
 

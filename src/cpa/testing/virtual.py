@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextvars import Context
 from typing import Any, TypeAlias
 
 START = 1_700_000_000_000
@@ -34,16 +36,25 @@ class Stalled(RuntimeError):
     """Somebody waits, and nothing is left that could wake them."""
 
 
+class Threaded(RuntimeError):
+    """A thread did some of the work: when it is done is not the loop's to say, and no run is like another."""
+
+
 class _Jumps(selectors.SelectSelector):
     """Never waits: tells the loop's clock to jump instead."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.strange = ""
+        """The thread that took part, if one did."""
         self._turn = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         self._turn += 1
+        if self.strange:
+            strange, self.strange = self.strange, ""  # once: the loop is still needed to end what runs
+            raise Threaded(f"{strange} gave work to the loop")
         # Only signals can come from outside; asking the system for them each time costs as much as all else here.
         ready = super().select(0) if timeout is None or self._turn % _ASK == 0 else []
         if not ready and timeout is None:
@@ -64,11 +75,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._jumps = _Jumps()
         self._latency = latency
         self._lines: dict[Executor | None, deque[_Call]] = {}
+        self._thread = threading.get_ident()
         super().__init__(self._jumps)
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._jumps.now
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As any loop; from a thread it ends the run with `Threaded`."""
+        if threading.get_ident() != self._thread:
+            self._jumps.strange = threading.current_thread().name
+        return super().call_soon_threadsafe(callback, *args, context=context)
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Executor | None, func: Callable[..., Any], *args: Any
