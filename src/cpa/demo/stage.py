@@ -202,6 +202,8 @@ def _settings(props: Props) -> Settings:
         _env_file=None,
         data=props.data,
         temporal_queue=f"cpa-demo-{sha256(folder.encode()).hexdigest()[:12]}",
+        # A namespace has room for a hundred versioned queues; a demo is over before there is another version.
+        temporal_build="off",
         workspace=props.workspace,
         database_url="",
         redis_url="",

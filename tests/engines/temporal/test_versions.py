@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -21,7 +22,7 @@ from cpa.engines.temporal import versions
 from cpa.engines.temporal.engine import TemporalEngine
 from cpa.engines.temporal.executions import start
 from cpa.engines.temporal.values import Fact, JobInput
-from cpa.engines.temporal.versions import OFF, Versions, build_of, logic_of
+from cpa.engines.temporal.versions import OFF, Versions, build_of, deployment_of, logic_of
 from cpa.errors import BadInput
 from tests.contracts.engine import (
     ASKS,
@@ -176,12 +177,16 @@ async def test_workers_without_a_version_do_not_leave_bound_jobs_behind(
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize("status", [RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.FAILED_PRECONDITION])
 async def test_a_server_that_keeps_new_jobs_from_us_is_said(
-    temporal: TemporalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    temporal: TemporalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: RPCStatusCode
 ) -> None:
-    async def refused(self: Versions) -> None:
-        raise RPCError("no rights", RPCStatusCode.PERMISSION_DENIED, b"")
+    """It gives us no right to, or does not come to know of us: its namespace has all the deployments it takes."""
 
+    async def refused(self: Versions) -> None:
+        raise RPCError("not you", status, b"")
+
+    monkeypatch.setattr(versions, "PATIENCE", 1.0)
     with monkeypatch.context() as without_rights:
         without_rights.setattr(Versions, "become_current", refused)
         async with temporal_life(temporal, tmp_path, build="1.0") as engine:
@@ -219,3 +224,11 @@ def test_a_build_says_its_core() -> None:
         0,
     ]
     assert build_of(OFF) == ""
+
+
+def test_each_queue_has_a_deployment_of_its_own() -> None:
+    names = [deployment_of(queue) for queue in ("cpa", "a.b", "a-b", "a b", "büro")]
+
+    assert names[0] == "cpa"
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in names)

@@ -13,6 +13,7 @@ Jobs of a build whose core is newer than ours are left: they wait for such a wor
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from typing import Final
 
@@ -44,8 +45,10 @@ SOON, LATER = 0.5, 60.0
 """Seconds until the next look: after something went wrong or was found, and, growing to that, when all is well."""
 _NONE: Final = (RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.INVALID_ARGUMENT)
 """How a server says that it has no versions for us."""
-_YET: Final = (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.UNAVAILABLE)
-"""How a server says that it does not know our version yet, or has no time."""
+_YET: Final = (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION)
+"""How a server says that it does not know our version yet."""
+PATIENCE = 60.0
+"""Seconds after which it should."""
 _PAGE = 1_000
 _AT_ONCE = 20
 _BUILD = SearchAttributeKey.for_keyword("TemporalWorkerDeploymentVersion")
@@ -62,14 +65,21 @@ def logic_of(build: str) -> int:
     return int(found[1]) if found else 0
 
 
+def deployment_of(queue: str) -> str:
+    """The queue's name where that can name a deployment, else one like it that no other queue has."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "-", queue)
+    return queue if plain == queue else f"{plain}-{hashlib.sha256(queue.encode()).hexdigest()[:8]}"
+
+
 class Versions:
     """`run` is the loop. `alone`: no other process works on this store."""
 
     def __init__(self, client: Client, queue: str, build: str, *, alone: bool) -> None:
         self._client, self.build, self._alone = client, build, alone
-        self.deployment = re.sub(r"[^A-Za-z0-9_-]", "-", queue)
+        self.deployment = deployment_of(queue)
         self.current = asyncio.Event()
         """Set once new jobs go to a build that somebody works under."""
+        self._begun = 0.0
         self.trouble: CPAError | None = None
         """Why new jobs do not come to us; None when they do."""
         self.waiting = 0
@@ -99,7 +109,7 @@ class Versions:
 
     async def run(self) -> None:
         """Become the current build, and take up what was left, as long as this process lives."""
-        pause = SOON
+        pause, self._begun = SOON, asyncio.get_running_loop().time()
         while self.build:
             try:
                 if not self.current.is_set():
@@ -118,14 +128,17 @@ class Versions:
     def _not_set(self, error: RPCError) -> None:
         """A version is known at the server shortly after its first poll, and a server that is away comes back: only
         what is neither needs somebody."""
-        if error.status in _YET or self.trouble is not None:
+        young = asyncio.get_running_loop().time() - self._begun < PATIENCE
+        away = error.status is RPCStatusCode.UNAVAILABLE
+        if self.trouble is not None or away or (error.status in _YET and young):
             return
         self.trouble = Unavailable(
             f"the Temporal server does not let new jobs come to our version: {error.message}",
             field="temporal_build",
             value=self.build,
-            remedy="let us do that, or say `temporal worker deployment set-current-version "
-            f"--deployment-name {self.deployment} --build-id {self.build}`",
+            remedy="let us do that; look whether the namespace has reached `matching.maxDeployments`; or say "
+            f"`temporal worker deployment set-current-version --deployment-name {self.deployment} "
+            f"--build-id {self.build}`",
         )
         log.warning("versions_not_set", error=str(self.trouble))
 
