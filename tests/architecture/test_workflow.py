@@ -9,11 +9,18 @@ import pytest
 from .source import Module, modules
 from .test_core import impurities
 
-REPLAYED = ("engines.temporal.workflow", "engines.temporal.values")
+REPLAYED = tuple(f"engines.temporal.{name}" for name in ("workflow", "decider", "values"))
 ALLOWED = (
     *("asyncio", "collections", "datetime", "hashlib"),
     *("msgspec", "temporalio.workflow", "temporalio.common", "temporalio.exceptions"),
-    *("cpa.core", "cpa.engines.temporal.values", "cpa.ports.nonces", "__future__", "typing"),
+    *(
+        "cpa.core",
+        "cpa.engines.temporal.values",
+        "cpa.engines.temporal.decider",
+        "cpa.ports.nonces",
+        "__future__",
+        "typing",
+    ),
 )
 TIME = ("sleep", "wait", "wait_for", "timeout", "to_thread", "gather")
 """Of asyncio: what waits by the machine's clock, in a thread, or in no order."""

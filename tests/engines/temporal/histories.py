@@ -14,10 +14,12 @@ from pathlib import Path
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
-from cpa.core.events import TaskSucceeded
+from cpa.core.events import QuestionAnswered, TaskSucceeded
 from cpa.core.job import JobSpec, TaskSpec
 from cpa.engines.temporal.converter import CONVERTER
 from cpa.engines.temporal.engine import TemporalEngine
+from cpa.engines.temporal.executions import start
+from cpa.engines.temporal.values import Fact, JobInput
 from cpa.engines.temporal.workflow import JobWorkflow
 from cpa.ports.engine import Engine
 from tests.contracts.engine import ASKS, MARKS, TENANT, Outside, answered, asking, ended, fails, submitted
@@ -88,7 +90,30 @@ async def expired(engine: Engine) -> str:
     return job
 
 
-STORIES: tuple[Story, ...] = (chain, fan, person, proved, tried_again, second_run, cancelled, expired)
+async def behind(engine: Engine) -> str:
+    """An execution that knows less than the store, and is told again what it led to already."""
+    assert isinstance(engine, TemporalEngine)
+    job = await submitted(engine, ASKS)
+    asked = await asking(engine, job)
+    old = await engine.query(TENANT, job)
+    await answered(engine, job, "anna", note="größer")
+    await ended(engine, job)
+    await engine.client.get_workflow_handle(job).result()
+    said = QuestionAnswered(
+        time=0, task=0, epoch=asked.epoch, digest=asked.digest, yes=True, by="anna", note="größer"
+    )
+    again = JobInput(
+        spec=old.spec,
+        head=old.head,
+        tasks=old.tasks,
+        commands=(asked,),
+        inbox=(Fact(said, "00" * 16), Fact(TaskSucceeded(time=0, task=0, epoch=9), since=5)),
+    )
+    await start(engine.client, engine._queue, again, again=True)
+    return job
+
+
+STORIES: tuple[Story, ...] = (chain, fan, person, proved, tried_again, second_run, cancelled, expired, behind)
 
 
 async def replayed(paths: list[Path]) -> None:

@@ -20,7 +20,7 @@ from cpa.core.classes import EffectClass
 from cpa.core.events import Event, TaskSucceeded
 from cpa.core.job import Decision, JobSpec, JobState, TaskSpec
 from cpa.core.machine import decide
-from cpa.engines.temporal import publisher, workflow
+from cpa.engines.temporal import decider, publisher
 from cpa.engines.temporal.engine import TemporalEngine
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 from tests.contracts.engine import PATIENCE, TENANT, submitted
@@ -89,7 +89,7 @@ async def lived(folder: Path, address: str, jobs: int) -> None:
 
 
 if __name__ == "__main__":
-    workflow.decide = publisher.decide = other  # type: ignore[attr-defined]
+    decider.decide = publisher.decide = other  # type: ignore[attr-defined]
     asyncio.run(lived(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
     # Not through the interpreter's end: threads of the client library may still be about.
     os._exit(0)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from cpa.core.events import TaskSucceeded
 from cpa.core.job import JobSpec, JobStatus, TaskSpec, TaskStatus
-from tests.contracts.engine import PATIENCE, TENANT, Outside, ended, submitted
+from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
+from tests.contracts.engine import PATIENCE, TENANT, ended, submitted
 from tests.engines.temporal.world import temporal_life
 from tests.servers.temporal import TemporalServer
 
@@ -28,13 +30,25 @@ def server(tmp_path: Path) -> Iterator[TemporalServer]:
     server.stop()
 
 
+class Late(BaseExecutor):
+    """Answers a little later: what it says comes as a signal of its own."""
+
+    actions: ClassVar[tuple[str, ...]] = ("late.answer",)
+
+    async def execute(self, request: ActionRequest) -> ExecutionResult:
+        await asyncio.sleep(0.01)
+        return ExecutionResult(success=True)
+
+    async def verify(self, request: ActionRequest) -> Verification:
+        return Verification(verdict=Verdict.UNKNOWN)
+
+
 async def test_nothing_is_lost_where_an_execution_follows_another(
     server: TemporalServer, tmp_path: Path
 ) -> None:
-    tasks = [TaskSpec(id=f"t{n}", action="flow.noop") for n in range(WIDE)]
+    tasks = [TaskSpec(id=f"t{n}", action="late.answer") for n in range(WIDE)]
     join = TaskSpec(id="join", action="flow.noop", needs=tuple(range(WIDE)))
-    outside = Outside()
-    async with temporal_life(server, tmp_path, outside.executors()) as engine:
+    async with temporal_life(server, tmp_path, [Late()]) as engine:
         job = await submitted(engine, JobSpec((*tasks, join), max_parallel=2))
         stale = [
             asyncio.create_task(

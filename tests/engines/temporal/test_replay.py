@@ -14,7 +14,7 @@ from temporalio.workflow import NondeterminismError
 from cpa.core.events import Event, TaskSucceeded
 from cpa.core.job import Decision, JobState
 from cpa.core.machine import decide
-from cpa.engines.temporal import workflow
+from cpa.engines.temporal import decider
 from tests.engines.temporal.histories import FOLDER, STORIES, replayed
 
 ROOT = FOLDER.parents[2]
@@ -44,7 +44,7 @@ async def test_a_core_that_decides_otherwise_is_noticed(monkeypatch: pytest.Monk
             changes = replace(changes, head=replace(changes.head, priority=1))
         return replace(decision, changes=changes)
 
-    monkeypatch.setattr(workflow, "decide", other)
+    monkeypatch.setattr(decider, "decide", other)
 
     with pytest.raises(NondeterminismError):
         await replayed([FOLDER / "chain.json"])

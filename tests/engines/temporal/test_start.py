@@ -1,4 +1,4 @@
-"""An execution that begins from an old state of its job changes nothing; large values go in parts."""
+"""An execution that begins from an old state of its job goes by what is stored; large values go in parts."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from typing import ClassVar
 
 import pytest
 from temporalio.client import WorkflowFailureError
-from temporalio.exceptions import ActivityError
 
-from cpa.core.events import JobReopened
-from cpa.core.job import JobSpec, JobStatus, TaskSpec
-from cpa.engines.temporal.values import WORKFLOW, Fact, JobInput
+from cpa.core.events import JobReopened, JobSubmitted
+from cpa.core.job import JobHead, JobSpec, JobStatus, TaskSpec
+from cpa.engines.temporal.values import WORKFLOW, Ended, Fact, JobInput
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
-from tests.contracts.engine import TENANT, Outside, ended, fails, submitted
+from tests.contracts.engine import TENANT, Outside, answered, asking, ended, fails, submitted, until
 from tests.engines.temporal.world import temporal_life
 from tests.servers.temporal import TemporalServer
+
+
+def queue_of(folder: Path) -> str:
+    return f"cpa-{folder.name}"
 
 
 async def test_an_execution_from_an_old_state_ends_without_a_trace(
@@ -27,18 +30,54 @@ async def test_an_execution_from_an_old_state_ends_without_a_trace(
         await engine.retry(TENANT, job, by="anna")
         done = await ended(engine, job)
         await engine.client.get_workflow_handle(job).result()
-        stale = JobInput(
-            spec=old.spec, head=old.head, tasks=old.tasks, inbox=(Fact(JobReopened(time=0, by="uwe")),)
+        wish = Fact(JobReopened(time=0, by="uwe"))
+        stale = JobInput(spec=old.spec, head=old.head, tasks=old.tasks, inbox=(wish,))
+
+        result = await engine.client.execute_workflow(
+            WORKFLOW, stale, id=job, task_queue=queue_of(tmp_path), result_type=Ended
         )
 
-        queue = f"cpa-{tmp_path.name}"
-        handle = await engine.client.start_workflow(WORKFLOW, stale, id=job, task_queue=queue)
-        with pytest.raises(WorkflowFailureError) as caught:
-            await handle.result()
-
-        assert isinstance(caught.value.cause, ActivityError)
-        assert "another execution" in str(caught.value.cause.cause)
+        assert result == Ended("done", done.head.number)
         assert await engine.query(TENANT, job) == done
+
+
+async def test_a_second_job_of_one_id_is_refused(temporal: TemporalServer, tmp_path: Path) -> None:
+    async with temporal_life(temporal, tmp_path, Outside().executors()) as engine:
+        job = await submitted(engine, fails(1))
+        before = await ended(engine, job)
+        await engine.client.get_workflow_handle(job).result()
+        event = JobSubmitted(time=1, tenant=TENANT, job=job, spec="another", tasks=1, start=True)
+        other = JobInput(spec=before.spec, head=JobHead(TENANT, job, 1), inbox=(Fact(event),))
+
+        with pytest.raises(WorkflowFailureError) as caught:
+            await engine.client.execute_workflow(WORKFLOW, other, id=job, task_queue=queue_of(tmp_path))
+
+        assert "there is another job" in str(caught.value.cause)
+        assert await engine.query(TENANT, job) == before
+
+
+async def test_an_execution_that_knows_less_than_the_store_catches_up(
+    temporal: TemporalServer, tmp_path: Path
+) -> None:
+    """As if the server had forgotten what people said: what follows from it went out, and its answer counts."""
+    outside = Outside()
+    outside.gate.clear()
+    task = TaskSpec(id="m", action="mark.verifiable", approval=True, approvals=1)
+    async with temporal_life(temporal, tmp_path, outside.executors()) as engine:
+        job = await submitted(engine, JobSpec((task,)))
+        await asking(engine, job)
+        asked = await engine.query(TENANT, job)
+        await answered(engine, job, "anna")
+        await until(lambda: outside.effects[job, "m"])
+        await engine.client.get_workflow_handle(job).terminate("to be begun again")
+        old = JobInput(spec=asked.spec, head=asked.head, tasks=asked.tasks, commands=asked.commands)
+        await engine.client.start_workflow(WORKFLOW, old, id=job, task_queue=queue_of(tmp_path))
+        outside.gate.set()
+        done = await ended(engine, job)
+
+    assert done.head.status is JobStatus.DONE
+    assert outside.effects[job, "m"] == 1
+    assert {run.epoch for run in done.tasks} == {1}
 
 
 class Large(BaseExecutor):

@@ -38,7 +38,7 @@ from cpa.engines.temporal.gateway import Gateway, Key
 from cpa.engines.temporal.orphans import Orphans
 from cpa.engines.temporal.publisher import Publisher
 from cpa.engines.temporal.reading import Reading
-from cpa.engines.temporal.values import Fact, JobInput, Told
+from cpa.engines.temporal.values import Fact, JobInput, Told, content_of
 from cpa.engines.temporal.versions import Versions, build_of
 from cpa.engines.temporal.visibility import Lists
 from cpa.engines.temporal.worker import worker_of
@@ -159,6 +159,7 @@ class TemporalEngine(Reading):
         worker, self._worker = self._worker, None
         if worker is not None:
             await worker.shutdown()
+        await self._publisher.idle()
 
     # -- port: changing ------------------------------------------------------------------------------------
 
@@ -331,6 +332,7 @@ class TemporalEngine(Reading):
         """Give a fact to a job, running or ended; what it changed is in the store by then."""
         for _ in range(_TRIES):
             state = await self.load(*key)
+            fact = msgspec.structs.replace(fact, since=state.head.number)
             if state.head.status.ended:
                 told = await self._after_the_end(key, fact)
             else:
@@ -364,8 +366,11 @@ class TemporalEngine(Reading):
             if not await self._begin(begin, state.head.priority, again=True):
                 # The last execution has not quite ended, or another process opened the next one.
                 return await self._gateway.tell(key, fact)
-            await self.stored(key, state.head.number + 1)
-            return Told(True, state.head.number + 1)
+            number = state.head.number + 1
+            await self.stored(key, number)
+            [first] = await self.read(self.store.events, *key, state.head.number, 1)
+            # Else somebody else opened it between our looking and our asking.
+            return Told(True, number) if content_of(first.event) == content_of(fact.event) else None
 
     async def _remember(
         self, tenant: str, job: str, message: tuple[str, str] | None, nonce: Nonce | None
@@ -380,7 +385,7 @@ class TemporalEngine(Reading):
         if not batch.empty:
             await self._writer.store(batch)
 
-    def _sealed(self, event: Event) -> Fact:
+    def _sealed(self, event: Event, since: int = 0) -> Fact:
         """The event as it can be stored, with the salt it will be stored with. InvalidDocument as `storable`."""
         salt = self._chance(MIN_SALT) if type(event) in PERSONAL else b""
         try:
@@ -388,7 +393,7 @@ class TemporalEngine(Reading):
                 event = storable(event)
         except UNSTORABLE:
             event = storable(event)
-        return Fact(event, salt.hex())  # type: ignore[arg-type]  # all events are of the union
+        return Fact(event, salt.hex(), since=since)  # type: ignore[arg-type]  # all events are of the union
 
     def _gone(self, key: Key, fact: Fact) -> None:
         """A fact for which there is no workflow that runs: the job has ended, or lost it."""

@@ -3,6 +3,8 @@ stand at the server."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -14,6 +16,10 @@ from cpa.engines.temporal.values import WORKFLOW, JobInput
 from cpa.engines.temporal.visibility import priority_of, shown
 from cpa.errors import BadInput, TooLarge
 from cpa.ports.moving import Times
+
+PULSE = timedelta(seconds=5)
+"""After so long without a sign of life of the worker that has a workflow task, another one is asked. While what it
+publishes takes long it gives one by itself."""
 
 
 async def start(
@@ -39,6 +45,7 @@ async def start(
             search_attributes=shown(begin),
             priority=priority_of(begin.head.tenant, begin.head.priority if priority is None else priority),
             request_eager_start=eager,
+            task_timeout=PULSE,
             rpc_timeout=PATIENCE,
         )
     except WorkflowAlreadyStartedError:

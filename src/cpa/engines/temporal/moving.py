@@ -180,8 +180,8 @@ class Still(Orchestrator):
     def job_ended(self, job: JobState) -> None: ...
 
 
-def _fact(event: Event) -> Fact:
-    return Fact(event)  # type: ignore[arg-type]  # all events are of the union
+def _fact(event: Event, since: int) -> Fact:
+    return Fact(event, since=since)  # type: ignore[arg-type]  # all events are of the union
 
 
 def _nobody(key: Key, fact: Fact) -> None: ...

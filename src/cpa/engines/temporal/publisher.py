@@ -5,8 +5,9 @@ This process keeps a copy of each job it published lately; it decides each step 
 workflow came to. Commands are carried out only after their steps stand in the store. What is answered at once goes
 back with the activity's result, everything else through the gateway.
 
-A publication that comes again, after a crash or because its result was lost, finds its steps stored. Then all that
-is open is looked at: an answer given before is given again, an attempt whose agent is gone is lost.
+A publication that comes again, after a crash or because its result was lost, finds the store ahead. What stands
+there counts: where it is something else than the steps, it goes back to the workflow instead. Then all that is open
+is looked at: an answer given before is given again, an attempt whose agent is gone is lost.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from cpa.core.audit import seal
 from cpa.core.commands import CancelAttempt, Command, DispatchTask, RequestTask, VerifyTask
 from cpa.core.events import (
     AgentChosen,
+    AnyEvent,
     DispatchDeferred,
     Event,
     JobSubmitted,
@@ -45,6 +47,7 @@ from cpa.engines.temporal.values import (
     Publication,
     Published,
     Step,
+    content_of,
     effect_of,
     size_of,
 )
@@ -60,6 +63,8 @@ _WORK = (DispatchTask, RequestTask, CancelAttempt, VerifyTask)
 """What somebody has to do; the rest only waits."""
 BEAT = timedelta(seconds=1.5)
 """Between the signs of life of a publication that takes long; see `workflow.SILENCE`."""
+_MOST_MISSED = 5_000
+"""Events given back at once."""
 Read = Callable[..., Awaitable[Any]]
 """Runs a blocking read of the store in a thread."""
 
@@ -106,12 +111,13 @@ class Publisher:
         orchestrator: Orchestrator,
         read: Read,
         committed: Callable[[StepBatch], None],
-        sealed: Callable[[Event], Fact],
+        sealed: Callable[[Event, int], Fact],
         send: Callable[[Key, Fact], None],
         *,
         keep: int = 2_000,
     ) -> None:
-        """`committed` is told what is durable now; `sealed` makes facts of events; `send` takes those that nobody
+        """`committed` is told what is durable now; `sealed` makes facts of events, with
+        the number of the job's last that is known here; `send` takes those that nobody
         waits for."""
         self._store, self._writer, self._orchestrator = store, writer, orchestrator
         self._read, self._committed, self._sealed, self._send = read, committed, sealed, send
@@ -120,6 +126,7 @@ class Publisher:
         self._graphs = Graphs()
         self._alone = Keyed[Key]()
         self._baskets: dict[Key, _Basket] = {}
+        self._at_work: set[asyncio.Task[Published]] = set()
         self.troubled: set[Key] = set()
         """Jobs whose steps could not be published when that was tried last."""
 
@@ -127,10 +134,27 @@ class Publisher:
 
     @activity.defn(name=PUBLISH)
     async def publish(self, publication: Publication) -> Published:
-        key = (publication.tenant, publication.job)
+        # Who waited may give up, but never in the middle: what is stored is also followed.
+        work = asyncio.create_task(self._tried(publication))
+        self._at_work.add(work)
+        work.add_done_callback(self._worked)
         with _Beating():
-            async with self._alone.of(key):
-                return await self._published(key, publication)
+            return await asyncio.shield(work)
+
+    def _worked(self, work: asyncio.Task[Published]) -> None:
+        self._at_work.discard(work)
+        if not work.cancelled():
+            work.exception()
+
+    async def idle(self) -> None:
+        """Return when nothing is being published any more."""
+        while self._at_work:
+            await asyncio.wait(self._at_work)
+
+    async def _tried(self, publication: Publication) -> Published:
+        key = (publication.tenant, publication.job)
+        async with self._alone.of(key):
+            return await self._published(key, publication)
 
     async def _published(self, key: Key, publication: Publication) -> Published:
         try:
@@ -146,54 +170,78 @@ class Publisher:
 
     async def _publish(self, key: Key, publication: Publication) -> Published:
         copy = await self._copy(key, publication)
-        before = copy.job.head.number
+        ahead = copy.job.head.number > publication.after
+        missed = await self._missed(key, copy.job.head.number, publication) if ahead else ()
+        if missed:
+            publication = Publication(tenant=key[0], job=key[1], after=publication.after)
         batch = self._decided(copy.job, publication)
         if batch.rows.events:
             await self._keep_new(batch.part)
             await self._writer.store(batch.part)
             self._committed(batch.part)
-        elif publication.steps:
-            await self._check_known(key, publication.steps[-1])
         basket = self._baskets[key] = _Basket()
         try:
             for choice in (*publication.refused, *batch.unchosen):
                 self._orchestrator.withdrawn(*key, choice)
             self._follow(copy, batch)
-            if publication.steps and publication.steps[0].number <= before:
+            if ahead:
                 self._revive(copy)
             # Who is quick answers within this turn of the loop.
             await asyncio.sleep(0)
         finally:
             del self._baskets[key]
-        return Published(tuple(basket.facts))
+        return Published(tuple(basket.facts), missed)
 
     async def _copy(self, key: Key, publication: Publication) -> Copy:
-        steps = publication.steps
-        first = steps[0].number if steps else 0
         copy = self._copies.get(key)
-        if copy is None or copy.ahead or copy.job.head.number + 1 < first:
-            job = await self._stored(key, publication)
+        if copy is None and not publication.after:
+            # Most probably nobody has seen it before; where that is wrong the store says so.
+            copy = self._copies[key] = Copy(self._new(key, publication))
+        elif copy is None or copy.ahead or copy.job.head.number < publication.after:
+            job = await self._from_store(key, publication)
             if copy is None:
                 copy = Copy(job)
             copy.job, copy.ahead = job, False
-            if job.head.number + 1 < first:
+            if job.head.number < publication.after:
                 raise InternalError(
-                    f"job {key[1]} has {job.head.number} events, and {first} is to be its next"
+                    f"job {key[1]} has {job.head.number} events here, and {publication.after} in its workflow",
+                    remedy="is this the store the job was written to? All workers of a queue share one",
                 )
             self._copies[key] = copy
-            if len(self._copies) > self._keep:
-                self._evict()
+        if len(self._copies) > self._keep:
+            self._evict()
         self._copies.move_to_end(key)
         return copy
 
-    async def _stored(self, key: Key, publication: Publication) -> JobState:
+    async def _from_store(self, key: Key, publication: Publication) -> JobState:
         try:
             return rebuilt(await self._read(self._store.load, *key))
         except NotFound:
             if publication.spec is None:
                 raise
-            graph, _, _ = self._graphs.of(publication.spec)
-            return JobState(JobHead(*key, publication.steps[0].fact.event.time), graph)
+            return self._new(key, publication)
+
+    def _new(self, key: Key, publication: Publication) -> JobState:
+        assert publication.spec is not None
+        graph, _, _ = self._graphs.of(publication.spec)
+        return JobState(JobHead(*key, publication.steps[0].fact.event.time), graph)
+
+    async def _missed(self, key: Key, number: int, publication: Publication) -> tuple[AnyEvent, ...]:
+        """What the store has beyond what the workflow knows; nothing when that is how the publication begins."""
+        after, steps = publication.after, publication.steps
+        stored = await self._read(self._store.events, *key, after, min(number - after, _MOST_MISSED))
+        known = [seal(step.fact.event, bytes.fromhex(step.fact.salt)).body for step in steps[: len(stored)]]
+        if known == [each.body for each in stored]:
+            return ()
+        if not after and content_of(stored[0].event) != content_of(steps[0].fact.event):
+            raise ApplicationError(f"there is another job {key[1]}", type=STALE, non_retryable=True)
+        missed, size = list[AnyEvent](), 0
+        for each in stored:
+            missed.append(each.event)
+            size += len(content_of(each.event))
+            if size > MOST_BYTES:
+                break
+        return tuple(missed)
 
     def _decided(self, job: JobState, publication: Publication) -> _Batch:
         """Work the steps into the copy that the store does not have."""
@@ -243,15 +291,6 @@ class Publisher:
         accepted, spent = self._store.accepted, self._store.spent
         part.inbox = [row for row in part.inbox if await self._read(accepted, *row[:3]) is None]
         part.nonces = [row for row in part.nonces if not await self._read(spent, *row[:3])]
-
-    async def _check_known(self, key: Key, last: Step) -> None:
-        """What the store has already must be this very step, and not one of another execution."""
-        sealed = seal(last.fact.event, bytes.fromhex(last.fact.salt))
-        stored = await self._read(self._store.events, *key, last.number - 1, 1)
-        if not stored or stored[0].body != sealed.body:
-            raise ApplicationError(
-                f"job {key[1]} went on in another execution", type=STALE, non_retryable=True
-            )
 
     # -- carrying out --------------------------------------------------------------------------------------
 
@@ -313,8 +352,8 @@ class Publisher:
     def report(self, tenant: str, job: str, event: Event) -> None:
         """Take what a part of this process found. Never blocks."""
         key = (tenant, job)
-        fact = self._sealed(event)
         copy = self._copies.get(key)
+        fact = self._sealed(event, 0 if copy is None else copy.job.head.number)
         if copy is not None:
             copy.said.update((about, fact) for about in _commands(fact.event) if about in copy.job.open)
         self._hand_in(key, fact)

@@ -11,7 +11,7 @@ import msgspec
 from temporalio.common import SearchAttributeKey
 
 from cpa.core.commands import AnyCommand
-from cpa.core.events import AgentChosen, AnyEvent
+from cpa.core.events import AgentChosen, AnyEvent, Event
 from cpa.core.job import Changes, Decision, JobHead, JobSpec, TaskRun
 from cpa.ports.nonces import Nonce
 
@@ -23,7 +23,7 @@ TELL = "tell"
 LEAVE = "leave"
 """Signal: another engine takes the job over."""
 PUBLISH = "cpa.publish"
-"""Activity: steps into the store, commands to the orchestrator."""
+"""Activity, local or not: steps into the store, commands to the orchestrator."""
 MOST_BYTES = 512 * 1024
 """Of facts in one call, result or publication, as JSON: with one more of the largest the server still takes it."""
 UNCHANGED = "unchanged"
@@ -31,7 +31,7 @@ UNCHANGED = "unchanged"
 STATUS = SearchAttributeKey.for_keyword("CpaStatus")
 """What the server's lists show of a job's status."""
 STALE = "stale_start"
-"""Type of the failure of an execution that began from an old state of its job."""
+"""Type of the failure of an execution of a new job whose id another job has."""
 
 
 class Fact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -45,6 +45,8 @@ class Fact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     digest: str = ""
     """Of the message's body."""
     nonce: Nonce | None = None
+    since: int = 0
+    """Number of the job's last event that its sender had seen in the store."""
 
 
 class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -67,8 +69,6 @@ class JobInput(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_onl
     """When the timers of open commands fire, by key; milliseconds since 1970 UTC."""
     start: int = 0
     """When a postponed job may start; 0 is not postponed."""
-    steps: tuple[Step, ...] = ()
-    """Decided, and not published yet."""
     inbox: tuple[Fact, ...] = ()
     """Not decided yet."""
     seen: tuple[tuple[str, str], ...] = ()
@@ -84,8 +84,10 @@ class Publication(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_
 
     tenant: str
     job: str
+    after: int = 0
+    """The last event the workflow knows to be in the store."""
     spec: JobSpec | None = None
-    """With the first step of a job."""
+    """Until the store has the first step of a job."""
     steps: tuple[Step, ...] = ()
     refused: tuple[AgentChosen, ...] = ()
     """Choices of agents that changed nothing: their slots are free again."""
@@ -94,6 +96,9 @@ class Publication(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_
 class Published(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     facts: tuple[Fact, ...] = ()
     """What was answered at once."""
+    missed: tuple[AnyEvent, ...] = ()
+    """What the store has beyond `after`, when it is something else than the steps: of these nothing was stored. The
+    first of them where they are many."""
 
 
 class Told(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -121,6 +126,11 @@ def effect_of(decision: Decision) -> str:
         tasks = tuple(sorted(changes.tasks, key=lambda run: run.index))
         changes = Changes(changes.head, tasks, tuple(sorted(changes.closed)))
     return hashlib.sha256(_encode(changes) + _encode(commands)).hexdigest()[:16]
+
+
+def content_of(event: Event) -> bytes:
+    """What happened, whenever that was."""
+    return _encode(msgspec.structs.replace(event, time=0))
 
 
 def size_of(fact: Fact) -> int:

@@ -27,7 +27,10 @@ def worker_of(
         # What runs in a workflow is the core, whose purity is proved otherwise; a sandbox would load it anew for
         # every job.
         workflow_runner=UnsandboxedWorkflowRunner(),
+        # Else a turn of two seconds counts as hung: that is a wide job on a busy machine. The core always ends.
+        debug_mode=True,
         max_concurrent_activities=200,
+        max_concurrent_local_activities=200,
         deployment_config=deployment,
         sticky_queue_schedule_to_start_timeout=STICKY,
         max_heartbeat_throttle_interval=BEAT,

@@ -1,46 +1,36 @@
-"""One job as a workflow: the core decides inside, history is the truth.
+"""One job as a workflow: the core decides inside, history is the truth of what came in.
 
-    signal, update, timer, the activity's result  ->  inbox  ->  decide  ->  steps  ->  activity `publish`
+    signal, update, timer, a publication's result  ->  inbox  ->  decide  ->  steps  ->  `publish`
 
-One loop decides, fact after fact. What was decided goes out in batches, one at a time and in order: an activity
-writes the steps into the store and has their commands carried out, so every command stands in history before its
-effect. There is one timer, for the earliest due command. Where the history grows long the execution goes on as a
-new one, with everything that was not decided or not published yet.
+One loop decides, fact after fact, a batch at a time; then `publish` writes the batch into the store and has its
+commands carried out. The next batch is decided when that has come back. There is one timer, for the earliest due
+command. Where the history grows long the execution goes on as a new one, with all that was not decided yet.
+
+The store may be ahead of all this when a worker ended in between: see `decider`.
 
 Replay runs this code again over the history and must come to the same: no clock but the workflow's, no chance, no
-order of sets, nothing imported but the core. An activity's id holds a digest of what was decided, so that a core
-that decides otherwise is noticed at once.
+order of sets, nothing imported but the core. An activity's id holds a digest of all that was decided, so that a
+core that decides otherwise is noticed at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections import deque
 from datetime import timedelta
 
 import msgspec
-from msgspec.structs import replace
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ApplicationError, FailureError
 
-from cpa.core.events import (
-    AgentChosen,
-    CancelRequested,
-    Event,
-    JobReopened,
-    JobStarted,
-    JobSubmitted,
-    TimerFired,
-)
-from cpa.core.job import LOGIC, Decision, Graph, JobState
-from cpa.core.machine import decide
+from cpa.core.events import CancelRequested, JobSubmitted
+from cpa.core.job import LOGIC
+from cpa.engines.temporal.decider import Decider
 from cpa.engines.temporal.values import (
     FACTS,
     LEAVE,
-    MOST_BYTES,
     PUBLISH,
+    STALE,
     STATUS,
     TELL,
     UNCHANGED,
@@ -50,34 +40,24 @@ from cpa.engines.temporal.values import (
     JobInput,
     Publication,
     Published,
-    Step,
     Told,
-    effect_of,
 )
 
-MOST_STEPS = 500
-"""Steps in one publication."""
 MOST_UPDATES = 1_500
 """In one execution; the server takes 2,000."""
+MOST_LOCAL = 200
+"""Publications within one workflow task: signals and updates are taken up between workflow tasks only."""
+MOST_LOCAL_BYTES = 1024 * 1024
+"""Of results within one workflow task, as JSON: the server takes its end in one piece, of 4 MB at most."""
 PATIENCE = timedelta(seconds=20)
-"""How long a publication may take before another worker is asked for it."""
+"""How long a publication may take before it is tried again."""
 SILENCE = timedelta(seconds=6)
-"""After so long without a sign of life of its worker another one is asked at once."""
-_START = "start"
-"""Key of the timer of a postponed job."""
+"""After so long without a sign of life of the worker that has it, another one is asked at once."""
 _NEWEST = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE
 """Where an execution follows another it may move to the newest version of the workers."""
+_TRIES = 3
+"""Of a publication on the spot; from then on the server has it tried, which costs no history."""
 _encode = msgspec.json.Encoder().encode
-
-
-class _Asked:
-    """A fact whose outcome somebody may wait for."""
-
-    __slots__ = ("fact", "told")
-
-    def __init__(self, fact: Fact) -> None:
-        self.fact = fact
-        self.told: Told | None = None
 
 
 @workflow.defn(name=WORKFLOW)
@@ -85,32 +65,25 @@ class JobWorkflow:
     @workflow.init
     def __init__(self, begin: JobInput) -> None:
         # Here and not in `run`: signals of the first moment find everything in place.
-        self._job = JobState(begin.head, Graph(begin.spec), begin.tasks, begin.commands)
-        self._due = dict(begin.due)
-        self._start = begin.start
-        self._salt = begin.salt
-        self._inbox = deque(_Asked(fact) for fact in begin.inbox)
-        self._steps = deque(begin.steps)
-        self._seen = dict.fromkeys(begin.seen)
-        self._new = dict[tuple[str, str], None]()
-        self._refused: list[AgentChosen] = []
-        self._publishing: asyncio.Task[None] | None = None
+        self._decider = Decider(begin)
+        self._publishing: asyncio.Task[Published] | None = None
+        self._published = 0
+        self._local, self._local_bytes = 0, 0
+        self._fresh = False
+        """An update was accepted, and that may not stand in history yet."""
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at = 0
         self._news = True
         self._leaving = False
         self._updates = 0
-        self._published = 0
-        self._broken: ActivityError | None = None
         self._shown = begin.shown
-        if begin.start:
-            self._due[_START] = begin.start
 
     # -- facts come in -------------------------------------------------------------------------------------
 
     @workflow.signal(name=FACTS)
     def facts(self, facts: list[Fact]) -> None:
-        self._inbox.extend(map(_Asked, facts))
+        self._decider.add(facts)
+        self._news = True
 
     @workflow.signal(name=LEAVE)
     def leave(self) -> None:
@@ -121,23 +94,18 @@ class JobWorkflow:
     @workflow.update(name=TELL)
     async def tell(self, facts: list[Fact]) -> list[Told]:
         self._updates += 1
-        asked = [_Asked(fact) for fact in facts]
-        self._inbox.extend(asked)
-        await workflow.wait_condition(lambda: asked[-1].told is not None)
+        asked = self._decider.add(facts)
+        self._news = self._fresh = True
+        await workflow.wait_condition(lambda: all(each.settled for each in asked))
         return [each.told for each in asked if each.told is not None]
 
     @tell.validator
     def refuse(self, facts: list[Fact]) -> None:
         """What changes nothing leaves no trace in history: it is answered at once."""
-        if self._inbox:
-            return
-        reasons = list[str]()
-        for fact in facts:
-            decision = self._decision(self._stamped(fact.event), fact)
-            if decision.changes is not None:
-                return
-            reasons.append(decision.reason)
-        raise ApplicationError("nothing changes", self._job.head.number, reasons, type=UNCHANGED)
+        reasons = self._decider.refusals(facts, _now())
+        if reasons:
+            number = self._decider.job.head.number
+            raise ApplicationError("nothing changes", number, reasons, type=UNCHANGED)
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -146,23 +114,18 @@ class JobWorkflow:
         check_logic(begin)
         while True:
             self._news = False
-            if self._broken is not None:
-                raise self._broken
-            if not self._leaving:
-                self._fire()
-            while self._inbox:
-                self._take(self._inbox.popleft())
-            rolling = self._long() and not self._leaving
-            if not rolling:
-                self._publish()
-            if self._publishing is None and workflow.all_handlers_finished():
-                if rolling:
-                    workflow.continue_as_new(self._rest(), initial_versioning_behavior=_NEWEST)
-                head = self._job.head
-                if head.status.ended or self._leaving:
-                    self._show()
-                    return Ended(head.status.value, head.number, self._start)
+            if self._publishing is not None and self._publishing.done():
+                publishing, self._publishing = self._publishing, None
+                self._decider.came_back(publishing.result())
             if self._publishing is None:
+                if self._rolls():
+                    workflow.continue_as_new(self._rest(), initial_versioning_behavior=_NEWEST)
+                self._go_on()
+            if self._publishing is None:
+                if self._over() and not self._decider.inbox:
+                    self._show()
+                    head = self._decider.job.head
+                    return Ended(head.status.value, head.number, self._decider.start)
                 # While something is being published its end is the next news, and no timer is needed.
                 self._set_alarm()
             try:
@@ -170,103 +133,60 @@ class JobWorkflow:
             except asyncio.CancelledError:
                 # Somebody cancelled the execution at the server: for the job that is a person's wish.
                 event = CancelRequested(time=0, by="temporal", reason="cancelled at the Temporal server")
-                self._inbox.append(_Asked(Fact(event, salt=_SALT)))
+                self._decider.add([Fact(event, salt=_SALT)])
+                self._news = True
+
+    def _go_on(self) -> None:
+        """The next batch, and on its way."""
+        decider, now = self._decider, _now()
+        postponed = decider.start
+        if not self._leaving:
+            decider.fire(now)
+        decider.decide(now)
+        if postponed and not decider.start:
+            self._show()
+        publication = decider.publication()
+        if publication is not None:
+            self._published += 1
+            name = f"{self._published}:{decider.digest}"
+            self._publishing = asyncio.create_task(self._carried(publication, name))
 
     def _called(self) -> bool:
-        if self._inbox or self._news:
+        if self._news or (self._publishing is not None and self._publishing.done()):
             return True
-        idle = self._publishing is None and workflow.all_handlers_finished()
-        return idle and (self._job.head.status.ended or self._leaving or self._long())
+        return self._publishing is None and (self._over() or self._rolls())
 
-    def _long(self) -> bool:
-        return workflow.info().is_continue_as_new_suggested() or self._updates >= MOST_UPDATES
+    def _over(self) -> bool:
+        return (self._decider.job.head.status.ended or self._leaving) and workflow.all_handlers_finished()
+
+    def _rolls(self) -> bool:
+        """Whether to go on in a new execution."""
+        long = workflow.info().is_continue_as_new_suggested() or self._updates >= MOST_UPDATES
+        return long and not self._over() and workflow.all_handlers_finished()
 
     def _rest(self) -> JobInput:
-        """What is left of this execution."""
-        job = self._job
-        return JobInput(
-            spec=job.spec,
-            head=job.head,
-            tasks=tuple(job.tasks.values()),
-            commands=tuple(job.open.values()),  # type: ignore[arg-type]  # all commands are of the union
-            due={key: due for key, due in self._due.items() if key != _START},
-            start=self._start,
-            steps=tuple(self._steps),
-            seen=tuple(self._new),
-            shown=self._shown,
-            salt=self._salt,
-        )
+        return msgspec.structs.replace(self._decider.rest(), shown=self._shown)
 
     def _show(self) -> None:
         """Let the server's lists have the status, where they have a place for it."""
-        head = self._job.head
+        head = self._decider.job.head
         status = head.status.value if head.status.ended or not self._leaving else "moved"
         if self._shown and self._shown != status:
             self._shown = status
             workflow.upsert_search_attributes([STATUS.value_set(status)])
 
-    # -- deciding ------------------------------------------------------------------------------------------
-
-    def _take(self, asked: _Asked) -> None:
-        fact = asked.fact
-        event = self._stamped(fact.event)
-        decision = self._decision(event, fact)
-        changes = decision.changes
-        if changes is None:
-            if isinstance(event, AgentChosen):
-                self._refused.append(event)
-        else:
-            self._job.apply(changes, decision.commands)
-            for key in changes.closed:
-                self._due.pop(key, None)
-            for command in decision.commands:
-                if command.after:
-                    self._due[command.key] = event.time + command.after
-            if self._start and changes.head.status.value != "pending":
-                self._start = 0
-                self._due.pop(_START, None)
-                self._show()
-            if isinstance(event, JobReopened):
-                # No line to stand in: whoever takes up this workflow has room for it.
-                self._inbox.appendleft(_Asked(Fact(JobStarted(time=0))))
-            if fact.message is not None:
-                self._new[fact.message] = None
-            stamped = replace(fact, event=event)
-            self._steps.append(Step(changes.head.number, stamped, effect_of(decision)))
-        asked.told = Told(changes is not None, self._job.head.number, decision.reason)
-
-    def _decision(self, event: Event, fact: Fact) -> Decision:
-        if fact.message is not None and (fact.message in self._new or fact.message in self._seen):
-            return Decision(reason="duplicate")
-        return decide(self._job, event)
-
-    def _stamped(self, event: Event) -> Event:
-        return replace(event, time=max(self._now(), self._job.head.time))
-
-    def _now(self) -> int:
-        return int(workflow.now().timestamp() * 1000)
-
     # -- time ----------------------------------------------------------------------------------------------
-
-    def _fire(self) -> None:
-        """Commands whose time has come, earliest first."""
-        now = self._now()
-        ripe = sorted((due, key) for key, due in self._due.items() if due <= now)
-        for _, key in ripe:
-            del self._due[key]
-            event = JobStarted(time=0) if key == _START else TimerFired(time=0, key=key)
-            self._inbox.append(_Asked(Fact(event)))
 
     def _set_alarm(self) -> None:
         """One timer, for the earliest. One that rings too early is set again then: that is cheaper in history than
         to cancel it whenever something else happens."""
-        earliest = min(self._due.values(), default=0)
+        earliest = self._decider.earliest
         if not earliest or (self._alarm is not None and self._alarm_at <= earliest):
             return
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm_at = earliest
-        self._alarm = asyncio.create_task(self._ring(max(earliest - self._now(), 1)))
+        self._alarm = asyncio.create_task(self._ring(max(earliest - _now(), 1)))
 
     async def _ring(self, after: int) -> None:
         await workflow.sleep(timedelta(milliseconds=after))
@@ -275,43 +195,45 @@ class JobWorkflow:
 
     # -- publishing ----------------------------------------------------------------------------------------
 
-    def _publish(self) -> None:
-        if self._publishing is None and (self._steps or self._refused):
-            self._publishing = asyncio.create_task(self._publish_some())
-
-    async def _publish_some(self) -> None:
-        head, batch, size, digest = self._job.head, list[Step](), 0, hashlib.sha256(self._salt.encode())
-        while self._steps and len(batch) < MOST_STEPS and size < MOST_BYTES:
-            batch.append(step := self._steps.popleft())
-            digest.update(step.effect.encode())
-            size += len(_encode(step))
-        refused, self._refused = self._refused, []
-        self._published += 1
-        publication = Publication(
-            tenant=head.tenant,
-            job=head.id,
-            spec=self._job.spec if batch and batch[0].number == 1 else None,
-            steps=tuple(batch),
-            refused=tuple(refused),
+    async def _carried(self, publication: Publication, name: str) -> Published:
+        """The result of the publication."""
+        if not self._fresh and self._local < MOST_LOCAL and self._local_bytes < MOST_LOCAL_BYTES:
+            try:
+                published: Published = await workflow.execute_local_activity(
+                    PUBLISH,
+                    publication,
+                    result_type=Published,
+                    activity_id=name,
+                    start_to_close_timeout=PATIENCE,
+                    retry_policy=RetryPolicy(
+                        initial_interval=timedelta(milliseconds=200), maximum_attempts=_TRIES
+                    ),
+                )
+            except FailureError as error:
+                # It is tried without end, but for one refusal: there is another job of this id.
+                if isinstance(error, ApplicationError) and error.type == STALE:
+                    raise
+            else:
+                self._local += 1
+                self._local_bytes += len(_encode(published))
+                return published
+        self._fresh, self._local, self._local_bytes = False, 0, 0
+        later: Published = await workflow.execute_activity(
+            PUBLISH,
+            publication,
+            result_type=Published,
+            activity_id=f"{name}:server",
+            start_to_close_timeout=PATIENCE,
+            heartbeat_timeout=SILENCE,
+            retry_policy=RetryPolicy(
+                initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5)
+            ),
         )
-        try:
-            published: Published = await workflow.execute_activity(
-                PUBLISH,
-                publication,
-                result_type=Published,
-                activity_id=f"{self._published}:{digest.hexdigest()[:16]}",
-                start_to_close_timeout=PATIENCE,
-                heartbeat_timeout=SILENCE,
-                retry_policy=RetryPolicy(
-                    initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5)
-                ),
-            )
-        except ActivityError as error:
-            # It is tried without end, but for one refusal: this execution began from an old state of the job.
-            self._broken = error
-        else:
-            self._inbox.extend(map(_Asked, published.facts))
-        self._publishing, self._news = None, True
+        return later
+
+
+def _now() -> int:
+    return int(workflow.now().timestamp() * 1000)
 
 
 def check_logic(begin: JobInput) -> None:
