@@ -6,6 +6,7 @@ Nothing is tried twice here.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import Mapping
@@ -79,10 +80,14 @@ class SchedulerClient:
             self.signer.key = str(error.value)
             return await self._ask("POST", "/agents/register", body, headers)
 
-    async def beat(self, agent: str, beat: Beat) -> Mapping[str, Any]:
-        """Say that the agent of this id lives."""
+    async def beat(self, agent: str, beat: Beat, *, patience: float = TIMEOUT) -> Mapping[str, Any]:
+        """Say that the agent of this id lives. `Unreachable` when there is no answer within `patience` seconds."""
         body = json.dumps(beat_body(beat)).encode()
-        return await self._ask("POST", f"/agents/{quote(agent, safe='')}/heartbeat", body)
+        try:
+            async with asyncio.timeout(patience):
+                return await self._ask("POST", f"/agents/{quote(agent, safe='')}/heartbeat", body)
+        except TimeoutError as error:
+            raise unreachable(self.url, error) from error
 
     async def hand_in(self, message: BaseMessage | bytes) -> Mapping[str, Any]:
         """Hand in a LAM message; the answer says what it did."""
@@ -165,6 +170,12 @@ def _certificate(error: BaseException | None) -> ssl.SSLCertVerificationError | 
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def beat_patience(lease: float) -> float:
+    """Seconds after which a beat counts as lost: with the next one there are two within a lease, and one that
+    vanishes costs no attempt."""
+    return max(lease / 2, 1.0)
 
 
 def beat_body(beat: Beat) -> dict[str, Any]:

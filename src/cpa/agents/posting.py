@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import structlog
 
-from cpa.agents.client import SchedulerClient
+from cpa.agents.client import TIMEOUT, SchedulerClient
 from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import CPAError, InternalError
 from cpa.ports.agents import Beat
@@ -34,15 +34,19 @@ class Posting:
         client: SchedulerClient,
         agent: str,
         acknowledged: Callable[[str, str, Mapping[str, Any] | None], None],
+        *,
+        patience: float = TIMEOUT,
     ) -> None:
-        """`agent` is its id."""
+        """`agent` is its id; `patience`: seconds within which a beat is answered, else it counts as lost."""
         self._client = client
         self._agent = agent
         self._acknowledged = acknowledged
+        self._patience = patience
         self._waiting: dict[str, deque[tuple[BaseMessage, bool]]] = {}
         """By conversation; the first of each is on its way."""
         self._room = asyncio.Semaphore(AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        """In the order in which they began."""
         self._group = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Posting:
@@ -61,14 +65,14 @@ class Posting:
         if line is None:
             self._waiting[conversation] = deque([(message, lasting)])
             task = self._group.create_task(self._post(conversation))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = None
+            task.add_done_callback(lambda task: self._tasks.pop(task, None))
         elif all(message.id != known.id for known, _ in line):
             line.append((message, lasting))
 
     async def beat(self, beat: Beat) -> Mapping[str, Any]:
         """Send a beat; its answer."""
-        return await self._client.beat(self._agent, beat)
+        return await self._client.beat(self._agent, beat, patience=self._patience)
 
     async def _post(self, conversation: str) -> None:
         line = self._waiting[conversation]

@@ -27,7 +27,7 @@ import structlog
 from msgspec.structs import replace
 
 from cpa.agents.channel import Channel
-from cpa.agents.client import SchedulerClient, lost_in
+from cpa.agents.client import SchedulerClient, beat_patience, lost_in
 from cpa.agents.conversation import Conversations
 from cpa.agents.identity import Identity, keep, known, machine
 from cpa.agents.line import Line
@@ -244,7 +244,9 @@ class Session:
         )
         self._conversations = conversations
         left = await outbox.undelivered()
-        async with conversations, Posting(client, agent, conversations.acknowledged) as posting:
+        patience = beat_patience(self._lease)
+        told = conversations.acknowledged
+        async with conversations, Posting(client, agent, told, patience=patience) as posting:
             channel = self._channel(client, agent, conversations)
             way: _Way = posting if endpoint else channel
             conversations.connect(way)
@@ -273,7 +275,7 @@ class Session:
             conversations.hear,
             conversations.acknowledged,
             opened=self._beat_now.set,
-            patience=max(2 * self._interval, 1.0),
+            patience=beat_patience(self._lease),
             signer=client.signer,
         )
 

@@ -30,7 +30,7 @@ from cpa.testing.simulation.lies import invented, pretend
 from cpa.testing.simulation.memory import Memory, Row
 from cpa.testing.simulation.proposals import Proposals
 from cpa.testing.simulation.restraint import Restraint
-from cpa.testing.simulation.ways import RESEND, Direct, Way, way_of
+from cpa.testing.simulation.ways import LEASE, RESEND, Direct, Way, way_of
 
 if TYPE_CHECKING:
     from cpa.testing.simulation.world import World
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TENANT = "default"
-BEAT, LEASE = 5.0, 15.0
-"""Seconds, as the scheduler says when an agent registers."""
+BEAT = LEASE / 3
 
 
 class Process:

@@ -24,8 +24,8 @@ from cpa.core.events import PERSONAL, AgentChosen, AnyEvent, Event, JobStarted, 
 from cpa.core.job import JobState, TaskStatus
 from cpa.core.replay import replay
 from cpa.testing.schedules.knowledge import Violation
-from cpa.testing.simulation.agents import LEASE
 from cpa.testing.simulation.journal import Record
+from cpa.testing.simulation.ways import LEASE
 
 if TYPE_CHECKING:
     from cpa.orchestrator.agent_registry import Agent

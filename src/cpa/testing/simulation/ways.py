@@ -14,7 +14,7 @@ import httpx2
 import msgspec
 
 from cpa.agents.channel import Channel
-from cpa.agents.client import SchedulerClient
+from cpa.agents.client import SchedulerClient, beat_patience
 from cpa.agents.conversation import Conversations
 from cpa.agents.line import Line
 from cpa.agents.listener import Door
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 RESEND = 2.0
 """Seconds after which an answer that was not acknowledged is said again."""
-BEAT = 5.0
+LEASE = 15.0
+"""Seconds, as the scheduler says when an agent registers."""
 URL = "http://scheduler"
 
 
@@ -167,7 +168,8 @@ class Wired:
         door = Door(dict)
         taking = cast("Conversations", _Taking(process, conversations))
         door.open(taking, self._callback)
-        async with Posting(self._client, process.id, process.acknowledged) as self._line:
+        patience = beat_patience(LEASE)
+        async with Posting(self._client, process.id, process.acknowledged, patience=patience) as self._line:
             process.app = door.app()
             try:
                 yield
@@ -184,7 +186,7 @@ class Wired:
             process.take_in,
             process.acknowledged,
             opened=process.beat_now,
-            patience=2 * BEAT,
+            patience=beat_patience(LEASE),
             signer=self._client.signer,
             open=Dialler(self._world, process, self._life).open,
         )
