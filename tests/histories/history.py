@@ -63,7 +63,7 @@ def made(about: str, logic: int, spec: JobSpec, events: Sequence[Event]) -> Hist
 
 
 def paths() -> list[Path]:
-    return sorted(FOLDER.glob("*/*.json"))
+    return sorted(FOLDER.glob("[0-9]*/*.json"))
 
 
 def read(path: Path) -> History:
