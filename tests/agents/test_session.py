@@ -618,7 +618,7 @@ async def test_who_is_told_twice_leaves_at_once_and_gives_back(
     await asyncio.wait_for(tester.life, 15)
     assert tester.hands.stopped == ["t"]
     assert scheduler.types()[-1] == "failure"
-    assert scheduler.beats[-1]["status"] == "offline"
+    await scheduler.until(lambda: scheduler.beats[-1]["status"] == "offline", "saying goodbye")
 
 
 async def test_an_agent_can_leave_a_scheduler_that_is_not_there(tmp_path: Path) -> None:
