@@ -337,3 +337,20 @@ def test_without_a_workspace_its_values_count_as_there(tmp_path: Path) -> None:
     done = cpa("intents", "check", "own.yaml", cwd=tmp_path)
     assert done.stdout.count("\n") == 1
     assert "Did you mean open?" in done.stdout
+
+
+def test_moving_jobs_where_there_is_nothing_to_move_needs_no_server(tmp_path: Path) -> None:
+    data = str(tmp_path / "data")
+    missing = cpa("migrate", "engine", "--to", "local", "--data", data, cwd=tmp_path)
+    assert (missing.returncode, "no store" in told(missing)) == (2, True)
+    assert cpa("migrate", "--data", data, cwd=tmp_path).returncode == 0
+
+    done = cpa("migrate", "engine", "--to", "temporal", "--data", data, "--json", cwd=tmp_path)
+    assert done.returncode == 0
+    facts = {"to": "temporal", "dry_run": False, "moved": 0, "ended": 0, "resumed": 0, "problems": []}
+    assert json.loads(done.stdout) == facts
+    before = (tmp_path / "data" / "cpa.db").read_bytes()
+    tried = cpa("migrate", "--data", data, "engine", "--to", "local", "--dry-run", cwd=tmp_path)
+    assert (tried.returncode, "nothing to move" in tried.stdout) == (0, True)
+    assert (tmp_path / "data" / "cpa.db").read_bytes() == before
+    assert cpa("migrate", "engine", "--to", "mars", "--data", data, cwd=tmp_path).returncode == 2

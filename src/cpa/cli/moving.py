@@ -44,7 +44,7 @@ class _Told:
 
     def __call__(self, done: int, all_: int) -> None:
         now = time.monotonic()
-        if now - self._last >= PAUSE:
+        if now - self._last >= PAUSE and done < all_:
             self._last = now
             typer.echo(f"{done:,} of {all_:,} jobs", err=True)
 
@@ -61,7 +61,7 @@ def _words(report: Report, target: str, rehearsal: bool) -> str:
     if rehearsal:
         lines.append("a dry run: nothing was changed")
     elif report.moved and not report.problems:
-        lines.append(f"they go on with `CPA_ENGINE={target} cpa serve`")
+        lines.append(f"next: CPA_ENGINE={target} cpa serve")
     return "\n".join(lines)
 
 
