@@ -91,6 +91,9 @@ class Plain:
 
 async def history(client: Client, job: str) -> dict[str, float]:
     """What the server keeps of one job."""
-    described = await client.get_workflow_handle(job).describe()
+    handle = client.get_workflow_handle(job)
+    # What is stored of a job may be ahead of what the server knows.
+    await handle.result()
+    described = await handle.describe()
     size = described.raw_description.workflow_execution_info.history_size_bytes
     return {"events/job": described.history_length, "history KiB/job": size / 1024}
