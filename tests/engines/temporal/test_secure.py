@@ -94,7 +94,12 @@ async def test_jobs_run_over_tls_and_one_without_its_key_waits_and_says_so(
                 timeout=60,
             )
             secret(data, "temporal_payload_old", kept)
-            ended = polled(lambda: client.get(f"/jobs/{job}", params={"wait": 20}).json()["status"] == "done")
+
+            def answered() -> bool:
+                client.post(f"/questions/{question['id']}", json=answer)
+                return bool(client.get(f"/jobs/{job}", params={"wait": 1}).json()["status"] == "done")
+
+            ended = polled(answered)
 
         assert (told.json()["field"], told.json()["value"]) == ("temporal_payload_key", "old")
         assert "'old'" in why["evidence"]

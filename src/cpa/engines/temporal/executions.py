@@ -3,6 +3,7 @@ stand at the server."""
 
 from __future__ import annotations
 
+import secrets
 from datetime import timedelta
 
 from temporalio.client import Client, WorkflowExecutionStatus
@@ -14,7 +15,7 @@ from cpa.core.job import JobState
 from cpa.engines.temporal.connection import PATIENCE, codec_of, trouble
 from cpa.engines.temporal.values import WORKFLOW, JobInput
 from cpa.engines.temporal.visibility import priority_of, shown
-from cpa.errors import BadInput, TooLarge
+from cpa.errors import BadInput, CPAError
 from cpa.ports.moving import Times
 
 PULSE = timedelta(seconds=5)
@@ -50,7 +51,8 @@ async def start(
         )
     except WorkflowAlreadyStartedError:
         return False
-    except TooLarge:
+    except CPAError:
+        # Its values could not be written: there is no such job.
         codec_of(client).refused(begin.head.id)
         raise
     except RPCError as error:
@@ -67,6 +69,7 @@ def rest_of(job: JobState, times: Times, first: int = 0) -> JobInput:
         commands=tuple(job.open[key] for key in sorted(job.open)),  # type: ignore[misc]  # all are of the union
         due={key: times.due[key] for key in sorted(times.due)},
         start=first,
+        salt=secrets.token_hex(16),
     )
 
 

@@ -84,6 +84,7 @@ class Gateway:
         line = self._lines.get(key)
         if line is not None and sent in line.waiting:
             line.waiting.remove(sent)
+        sent.outcome.cancel()
         raise (
             self._hindrance(key)
             or self.trouble
