@@ -72,7 +72,8 @@ class TemporalSide:
         if await start(self._client, self._queue, self._lists.marked(begin), again=True):
             return
         first = await beginning_of(self._client, head.id)
-        if first is None or replace(first, shown="") != begin:
+        # Our own earlier try drew another salt, and may have been shown.
+        if first is None or replace(first, shown="", salt=begin.salt) != begin:
             raise _taken(head.id)
 
     @asynccontextmanager
