@@ -91,6 +91,11 @@ class Settings(BaseSettings):
         description="Id of the key that encrypts what the server keeps: the secret `temporal_payload_<id>`, "
         "32 bytes in base64. Empty encrypts nothing; older keys are found by their ids.",
     )
+    temporal_payload_plain: bool = Field(
+        default=False,
+        description="Whether values that are not encrypted are read although there is a key: for jobs that began "
+        "before there was one.",
+    )
     redis_url: str = Field(
         default="",
         validation_alias=AliasChoices("CPA_REDIS_URL", "REDIS_URL", "redis_url"),
@@ -117,7 +122,9 @@ class Settings(BaseSettings):
         "machine.",
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
-    max_running: int = Field(default=1000, ge=1, description="Jobs stepped at the same time by one process.")
+    max_running: int = Field(
+        default=1000, ge=1, description="Jobs stepped at the same time by one process; local engine only."
+    )
     max_parallel: int = Field(default=100, ge=1, description="Tasks of one job at the same time.")
     approve_own: bool = Field(
         default=False, description="Whether who asked for a job may also allow its tasks."

@@ -139,7 +139,15 @@ def _codec(settings: Settings, vault: SecretsManager) -> Codec:
 
     claims, current = _claims(settings), settings.temporal_payload_key
     if current:
-        return Codec(KeyRing(current, partial(vault.resolve, _TENANT)), claims)
+        if settings.temporal_payload_plain:
+            log.warning(
+                "values that are not encrypted are read",
+                field="temporal_payload_plain",
+                detail="whoever may write into the namespace can answer and report without the key",
+                remedy="unset CPA_TEMPORAL_PAYLOAD_PLAIN once the last job from before the key has ended",
+            )
+        keys = KeyRing(current, partial(vault.resolve, _TENANT))
+        return Codec(keys, claims, plain=settings.temporal_payload_plain)
     if not is_loopback(settings.temporal_address):
         log.warning(
             "values are not encrypted",

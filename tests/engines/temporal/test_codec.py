@@ -88,13 +88,35 @@ async def test_what_was_written_is_read(
 
 
 async def test_a_new_key_still_reads_what_was_written_before(secrets: Secrets, claims: FolderClaims) -> None:
-    plain, old = bound(Codec(None, claims)), bound(Codec(KeyRing("old", secrets.resolve), claims))
+    old, new = (bound(Codec(KeyRing(name, secrets.resolve), claims)) for name in ("old", "new"))
     values = [value(data) for data in VALUES]
-    written = [*await plain.encode(values), *await old.encode(values)]
-    new = bound(Codec(KeyRing("new", secrets.resolve), claims))
 
-    assert await new.decode(written) == [*values, *values]
+    assert await new.decode(await old.encode(values)) == values
     assert {each.metadata["key"] for each in await new.encode(values[:2])} == {b"new"}
+
+
+@pytest.mark.parametrize("data", VALUES, ids=len)
+async def test_with_a_key_what_is_not_encrypted_is_read_only_where_that_is_wanted(
+    secrets: Secrets, claims: FolderClaims, data: bytes
+) -> None:
+    """Else whoever may write into the namespace could say in anybody's name that a question was answered."""
+    written = await bound(Codec(None, claims)).encode([value(data)])
+    codec = Codec(KeyRing("old", secrets.resolve), claims)
+
+    error = await unread(bound(codec), written)
+    assert (type(error), error.field) == (Unavailable, "temporal_payload_plain")
+    assert "CPA_TEMPORAL_PAYLOAD_PLAIN" in str(error.remedy)
+    assert codec.why(JOB) == error
+
+    lenient = bound(Codec(KeyRing("old", secrets.resolve), claims, plain=True))
+    assert await lenient.decode([*written, *await lenient.encode([value(data)])]) == [value(data)] * 2
+    assert {each.metadata["key"] for each in await lenient.encode([value(data[:9])])} == {b"old"}
+
+
+async def test_what_says_nothing_at_all_is_no_exception(secrets: Secrets) -> None:
+    codec = bound(Codec(KeyRing("old", secrets.resolve)))
+    for empty in (Payload(), Payload(metadata={"encoding": b"binary/null"})):
+        assert (await unread(codec, [empty])).field == "temporal_payload_plain"
 
 
 async def test_small_values_that_are_equal_do_not_look_equal(secrets: Secrets) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -14,16 +16,20 @@ from temporalio.api.workflowservice.v1 import (
     DescribeWorkflowExecutionRequest,
     GetWorkflowExecutionHistoryRequest,
     ListWorkflowExecutionsRequest,
+    ListWorkflowExecutionsResponse,
 )
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHistory
+from temporalio.converter import PayloadConverter
 
 from cpa.artifacts.claims import FolderClaims
 from cpa.core.classes import FailureClass
 from cpa.core.events import QuestionAnswered
 from cpa.core.job import JobSpec, JobStatus, TaskSpec
 from cpa.engines.temporal.codec import Codec
+from cpa.engines.temporal.connection import IDENTITY, connect
 from cpa.engines.temporal.engine import TemporalEngine
 from cpa.engines.temporal.keyring import PREFIX, KeyRing
+from cpa.engines.temporal.values import FACTS, Fact
 from cpa.errors import Unavailable
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 from cpa.ports.steps import StepBatch
@@ -34,6 +40,10 @@ from tests.engines.temporal.world import temporal_life
 from tests.servers.temporal import TemporalServer
 
 MARKER = "Zuckerbäckerstraße"
+PLAIN = "zuckerbaecker"
+"""What could stand anywhere, also where only plain names are let through."""
+OF_THE_SERVER = ("BuildIds", "Temporal")
+"""Names of what it notes in its lists by itself begin so."""
 
 
 class Tells(BaseExecutor):
@@ -54,12 +64,15 @@ class Tells(BaseExecutor):
 
 TELLING = JobSpec(
     (
-        TaskSpec(id="a", action="tell.back", arguments={"text": MARKER}),
+        TaskSpec(id=f"a-{PLAIN}", action="tell.back", arguments={"text": f"{MARKER} {PLAIN}"}),
         TaskSpec(id="large", action="tell.back", arguments={"text": MARKER, "digits": 200_000}, needs=(0,)),
         TaskSpec(id="asks", action="flow.noop", approval=True, arguments={"value": MARKER}, needs=(1,)),
         TaskSpec(id="fails", action="tell.failure", arguments={"text": f"Fehler in {MARKER}"}, needs=(2,)),
     ),
-    description=f"Lieferung an {MARKER}",
+    intent="order.deliver",
+    description=f"Lieferung an {MARKER}, {PLAIN}",
+    context={"user": f"user-{PLAIN}"},
+    requester=f"key-{PLAIN}",
 )
 
 
@@ -106,6 +119,29 @@ async def kept(client: Client, job: str) -> list[bytes]:
     return found
 
 
+def listed(answer: bytes) -> list[dict[str, str]]:
+    """What the server's lists show of each run of a job, but for what the server notes there itself."""
+    runs = ListWorkflowExecutionsResponse.FromString(answer).executions
+    assert not any(run.memo.fields for run in runs)
+    return [
+        {
+            name: PayloadConverter.default.from_payload(found)
+            for name, found in run.search_attributes.indexed_fields.items()
+            if not name.startswith(OF_THE_SERVER)
+        }
+        for run in runs
+    ]
+
+
+def identities(history: WorkflowHistory) -> set[str]:
+    """Who called, as the events tell it."""
+    found = set()
+    for event in history.events:
+        attributes = getattr(event, str(event.WhichOneof("attributes")))
+        found.add(getattr(attributes, "identity", ""))
+    return found - {""}
+
+
 def spelled(text: str) -> tuple[bytes, ...]:
     """As it may stand somewhere."""
     return text.encode(), text.encode("latin-1"), text.encode("utf-16-le"), text.encode("unicode-escape")
@@ -125,16 +161,17 @@ async def test_nothing_anybody_wrote_stands_in_clear_at_the_server(
         commit(store, batch)
 
     monkeypatch.setattr(SqlSteps, "commit", refuses)
-    sender, dedupe = f"{MARKER}@example.org", f"Anfrage {MARKER}"
+    sender, dedupe = f"{MARKER}.{PLAIN}@example.org", f"Anfrage {MARKER} {PLAIN}"
     async with life(temporal, tmp_path, secrets, "old") as engine:
+        await engine.lists.known.wait()
         job = await submitted(engine, TELLING, sender=sender, dedupe=dedupe, body_digest="1")
-        await answered(engine, job, sender, note=f"Ja, {MARKER}")
+        await answered(engine, job, sender, note=f"Ja, {MARKER}, {PLAIN}")
         done = await ended(engine, job)
         await engine.retry(TENANT, job, by=sender)
         await ended(engine, job)
         waits = await submitted(engine, ASKS)
         await asking(engine, waits)
-        await engine.cancel(TENANT, waits, by=sender, reason=f"Umzug aus {MARKER}")
+        await engine.cancel(TENANT, waits, by=sender, reason=f"Umzug aus {MARKER}, {PLAIN}")
         await ended(engine, waits)
         said = [*await kept(engine.client, job), *await kept(engine.client, waits)]
         plain = await engine.client.get_workflow_handle(job).fetch_history()
@@ -150,7 +187,15 @@ async def test_nothing_anybody_wrote_stands_in_clear_at_the_server(
     assert len(said) > 40
     assert claims, "something went by reference"
     for bytes_ in (*said, *claims, *values):
-        assert not any(way in bytes_ for way in spelled(MARKER))
+        assert not any(way in bytes_ for way in (*spelled(MARKER), *spelled(PLAIN)))
+        assert f"{os.getpid()}@{socket.gethostname()}".encode() not in bytes_
+    shown = listed(said[0])
+    assert len(shown) == 2, "its first run and its second"
+    for run in shown:
+        status = run.pop("CpaStatus")
+        assert status in {"running", "failed"}
+        assert run == {"CpaIntent": "order.deliver", "CpaTenant": TENANT}
+    assert identities(plain) == {IDENTITY}
 
 
 async def test_without_a_key_the_same_look_finds_it(temporal: TemporalServer, tmp_path: Path) -> None:
@@ -160,7 +205,34 @@ async def test_without_a_key_the_same_look_finds_it(temporal: TemporalServer, tm
         await ended(engine, job)
         said = await kept(engine.client, job)
 
-    assert any(MARKER.encode() in each for each in said)
+    for marker in (MARKER, PLAIN):
+        assert any(marker.encode() in each for each in said)
+
+
+async def test_who_has_no_key_cannot_answer(
+    temporal: TemporalServer, tmp_path: Path, secrets: Secrets
+) -> None:
+    """They may write into the namespace: the job does not take it, says so, and goes on once they are kept out."""
+    async with life(temporal, tmp_path, secrets, "old") as engine:
+        job = await submitted(engine, ASKS)
+        asked = await asking(engine, job)
+        answer = QuestionAnswered(
+            time=0, task=asked.task, epoch=asked.epoch, digest=asked.digest, yes=True, by="boss"
+        )
+        stranger = await connect(temporal.address, "default")
+        await stranger.get_workflow_handle(job).signal(FACTS, [Fact(answer)])
+
+        await until(lambda: engine.hindrance(TENANT, job))
+        assert "CPA_TEMPORAL_PAYLOAD_PLAIN" in str(engine.hindrance(TENANT, job))
+        assert (await engine.query(TENANT, job)).head.status is JobStatus.RUNNING
+
+        await stranger.get_workflow_handle(job).terminate()
+        await engine._orphans.look()
+        await until(lambda: engine.hindrance(TENANT, job) is None)
+        await answered(engine, job, "anna")
+        assert (await ended(engine, job)).head.status is JobStatus.DONE
+        told = [event.event for event in await engine.events(TENANT, job)]
+    assert [each.by for each in told if isinstance(each, QuestionAnswered)] == ["anna"]
 
 
 async def test_jobs_of_an_old_key_wait_for_it_and_say_so(

@@ -2,9 +2,11 @@
 
     value -> zlib, where that helps -> AES-256-GCM, with keys -> a reference, above 64 KiB
 
-Each layer is a payload that holds the one below, and says in its metadata which it is; so all that was written
-under other settings can still be read. The id of the key stands in clear and is authenticated. What goes by
-reference is kept until nothing of its job is left at the server (`upkeep`).
+Each layer is a payload that holds the one below, and says in its metadata which it is; so what was written
+under other settings can still be read. One thing is not taken on trust: with keys a value that is not encrypted is
+refused, for anybody who may write into the namespace could have made it. `plain` lets it in, for jobs that began
+before there were keys. The id of the key stands in clear and is authenticated. What goes by reference is kept until
+nothing of its job is left at the server (`upkeep`).
 
 A value that cannot be read just now, because a key or a file is missing, fails the workflow task and nothing more:
 the server gives the task out again, at growing intervals of at most ten minutes. Until then the job waits, and
@@ -56,10 +58,13 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 class Codec(PayloadCodec, WithSerializationContext):
-    """Without keys it only compresses, without a store of claims everything goes through the server."""
+    """Without keys it only compresses, without a store of claims everything goes through the server. With keys and
+    `plain` what is not encrypted is read as well."""
 
-    def __init__(self, keys: KeyRing | None = None, claims: ClaimStore | None = None) -> None:
-        self._keys, self._claims = keys, claims
+    def __init__(
+        self, keys: KeyRing | None = None, claims: ClaimStore | None = None, *, plain: bool = False
+    ) -> None:
+        self._keys, self._claims, self._plain = keys, claims, plain
         self._job = ""
         self._hindered: dict[tuple[str, str], CPAError] = {}
         """Why values could not be read or written when that was tried last, by job and which of the two."""
@@ -69,7 +74,7 @@ class Codec(PayloadCodec, WithSerializationContext):
         job = None
         if isinstance(context, WorkflowSerializationContext | ActivitySerializationContext):
             job = context.workflow_id
-        bound = Codec(self._keys, self._claims)
+        bound = Codec(self._keys, self._claims, plain=self._plain)
         bound._job, bound._hindered = job or "", self._hindered
         return bound
 
@@ -142,6 +147,8 @@ class Codec(PayloadCodec, WithSerializationContext):
                 payload = Payload.FromString(await self._claimed(payload.data))
             if payload.metadata.get("encoding") == SEALED:
                 payload = Payload.FromString(await self._opened(payload))
+            elif self._keys is not None and not self._plain:
+                raise _in_clear()
             if payload.metadata.get("encoding") == ZLIB:
                 payload = Payload.FromString(await _work(len(payload.data), _unpacked, payload.data))
         except (DecodeError, zlib.error, msgspec.MsgspecError, KeyError) as error:
@@ -189,6 +196,17 @@ def _absent(reference: Reference) -> Unavailable:
         field="claims",
         value=reference.digest,
         remedy="put the folder `claims` of the data folder back from a backup; the job waits for it",
+    )
+
+
+def _in_clear() -> Unavailable:
+    return Unavailable(
+        "a value at the Temporal server is not encrypted, although there is a key: the job waits",
+        field="temporal_payload_plain",
+        value=False,
+        remedy="if this job began before there was a key, set CPA_TEMPORAL_PAYLOAD_PLAIN=true until it has ended; "
+        "if not, somebody else writes into this namespace: keep them out, and terminate the workflow at the server "
+        "(the job goes on from the store)",
     )
 
 

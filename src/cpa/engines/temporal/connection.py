@@ -14,6 +14,7 @@ from temporalio.converter import DataConverter
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError, RPCStatusCode
 
+from cpa import __version__
 from cpa.engines.temporal.codec import Codec
 from cpa.engines.temporal.converter import converter
 from cpa.engines.temporal.tls import Tls, refusal
@@ -21,6 +22,9 @@ from cpa.errors import BadInput, CPAError, TooLarge, Unavailable
 
 PATIENCE = timedelta(seconds=10)
 """How long one call to the server may take."""
+
+IDENTITY = f"cpa-{__version__}"
+"""What the server is told of who calls: it stands in every event, and the library would name the machine."""
 
 LAST_BREATH = 0.3
 """Seconds the library's threads need in peace before the interpreter may end; else it sometimes crashes then."""
@@ -71,6 +75,7 @@ async def _connected(
                 data_converter=values,
                 tls=False if tls is None else tls.config(),
                 api_key=None if api_key is None else api_key(),
+                identity=IDENTITY,
                 runtime=_runtime(),
             )
     except (RuntimeError, TimeoutError) as error:
