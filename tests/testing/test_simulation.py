@@ -176,6 +176,7 @@ WIRED = {
         "signed-http",
         11,
     ): "the answer to a registration was lost: the agent did not learn how its key is called",
+    ("channel", 827): "a word that a killed scheduler had begun to take was gone on with",
     ("signed-http", 14): "a copy of a signed request was refused, and the agent took that for a no",
 }
 

@@ -42,7 +42,7 @@ class Heard:
     async def handle(self, message: BaseMessage, caller: Caller) -> Acknowledgement:
         world, about = self._world, message.correlation
         heard = world.loop.time()
-        told = await self._life.messages.handle(message, caller)
+        told = await self._life.within(self._life.messages.handle(message, caller))
         check_acknowledged(world, message, told, heard)
         world.vital[about.job_id, about.task_id, about.epoch or 0] = world.loop.time()
         name = message.sender.rpartition("/")[2]
@@ -63,7 +63,7 @@ class Register:
         world, address = self._world, caller.name
         before = attempts_of(self._life, address)
         known = await world.agent_store.find(caller.tenant, wanted.name)
-        done = await self._life.directory.register(wanted, caller, token)
+        done = await self._life.within(self._life.directory.register(wanted, caller, token))
         if known is not None and known.incarnation > wanted.incarnation:
             impersonated(world, wanted.instance, "registers after it died")
         if known is None or known.instance != done.agent.instance:
@@ -74,7 +74,7 @@ class Register:
         world = self._world
         heard = world.loop.time()  # it renews at once; the answer may wait for the disk
         known = await world.agent_store.get(caller.tenant, id)
-        answer = await self._life.directory.heartbeat(caller, id, beat)
+        answer = await self._life.within(self._life.directory.heartbeat(caller, id, beat))
         current = beat.instance if known is None else known.instance
         check_beat(world, self._life, caller.name, beat, answer.lost, current)
         named = frozenset((one.job, one.task, one.epoch) for one in beat.running)

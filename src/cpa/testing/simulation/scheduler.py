@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from cpa.agents.runtime import AgentRuntime
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from cpa.testing.simulation.world import World
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 _PLANNER = Planner(IntentRouter(()))
 """Agents ask for no jobs."""
@@ -230,6 +231,36 @@ class Life:
             work.close()
             return
         self._group.create_task(self._quietly(work))
+
+    async def within(self, work: Coroutine[Any, Any, T]) -> T:
+        """Have this done inside the process, for a door whose own tasks outlive it; `Unavailable` when it ends."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        down = Unavailable("the scheduler is down", remedy="ask again")
+
+        async def serve() -> None:
+            try:
+                result = await work
+            except Exception as error:
+                if done.done():
+                    raise
+                done.set_exception(error)
+            else:
+                if not done.done():
+                    done.set_result(result)
+
+        if not self.up:
+            work.close()
+            raise down
+        self.start(serve())
+        ended = asyncio.ensure_future(self._ended.wait())
+        try:
+            either: list[asyncio.Future[Any]] = [done, ended]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not done.done():
+                raise down
+            return done.result()
+        finally:
+            ended.cancel()
 
     def _alive(self, call: Callable[P, None]) -> Callable[P, None]:
         """The loop's timers outlive a process that was killed: what they call does not."""
