@@ -13,6 +13,7 @@ from typing import Protocol
 import structlog
 
 from cpa.engines.local.group import Group, Key, Part, merged
+from cpa.engines.refusal import of_its_content
 from cpa.errors import CPAError, InternalError
 from cpa.ports.steps import StepBatch, StepStore
 
@@ -64,7 +65,7 @@ class Writer:
             self._steps.settle(group, commit.exception())
             raise
         error = commit.exception()
-        if isinstance(error, Exception) and _of_its_content(error):
+        if isinstance(error, Exception) and of_its_content(error):
             self._rescue(group, error)
             return
         self._steps.settle(group, error)
@@ -102,7 +103,7 @@ class Writer:
         if error is None:
             durable.update(name for name, _ in parts if name is not None)
             return
-        if not _of_its_content(error):
+        if not of_its_content(error):
             raise error
         if len(parts) > 1:
             middle = len(parts) // 2
@@ -112,8 +113,3 @@ class Writer:
             raise InternalError(f"the store refused what is of no job: {error}") from error
         else:
             self._steps.refused(group, key, error)
-
-
-def _of_its_content(error: Exception) -> bool:
-    """Whether the store refused something in the batch, rather than to write at all."""
-    return not isinstance(error, CPAError) or isinstance(error, InternalError)

@@ -1,15 +1,19 @@
 """Commits what is to be stored in groups: while one batch is written, in a thread, the next one fills.
 
-A batch that the store refuses is written part by part, so that each owner learns of its own.
+What the store refuses for something in it is written by halves, so that each owner learns of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeAlias
 
+from cpa.engines.refusal import of_its_content
 from cpa.ports.steps import StepBatch, StepStore
 
+_Waiting: TypeAlias = tuple[StepBatch, asyncio.Future[None]]
+_Written: TypeAlias = Future[list[BaseException | None]] | asyncio.Future[list[BaseException | None]]
 _MOST = 200
 """Parts in one transaction."""
 
@@ -19,7 +23,7 @@ class GroupWriter:
 
     def __init__(self, store: StepStore) -> None:
         self._store = store
-        self._waiting: list[tuple[StepBatch, asyncio.Future[None]]] = []
+        self._waiting: list[_Waiting] = []
         self._filled = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-step")
 
@@ -38,54 +42,58 @@ class GroupWriter:
                 await self._next()
         finally:
             while self._waiting:
-                self._settle(self._take(), None)
+                group = self._take()
+                _settle(group, self._thread.submit(self._written, [part for part, _ in group]))
             self._thread.shutdown()
 
     async def _next(self) -> None:
         group = self._take()
         loop = asyncio.get_running_loop()
-        commit = loop.run_in_executor(self._thread, self._store.commit, _merged(group))
+        written = loop.run_in_executor(self._thread, self._written, [part for part, _ in group])
         try:
-            await asyncio.wait([commit])
+            await asyncio.wait([written])
         except asyncio.CancelledError:
-            await asyncio.wait([commit])
-            self._settle(group, commit)
+            await asyncio.wait([written])
+            _settle(group, written)
             raise
-        self._settle(group, commit)
+        _settle(group, written)
 
-    def _take(self) -> list[tuple[StepBatch, asyncio.Future[None]]]:
+    def _take(self) -> list[_Waiting]:
         group, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
         if not self._waiting:
             self._filled.clear()
         return group
 
-    def _settle(
-        self, group: list[tuple[StepBatch, asyncio.Future[None]]], commit: asyncio.Future[None] | None
-    ) -> None:
-        error = None if commit is None else commit.exception()
-        whole = commit is not None and (len(group) == 1 or error is None)
-        for part, future in group:
-            why = error if whole else self._tried(part)
-            if future.done():
-                continue
-            if why is None:
-                future.set_result(None)
-            else:
-                future.set_exception(why)
-
-    def _tried(self, part: StepBatch) -> BaseException | None:
+    def _written(self, parts: list[StepBatch]) -> list[BaseException | None]:
+        """What came of each part."""
         try:
-            self._store.commit(part)
+            self._store.commit(_merged(parts))
         except Exception as error:  # noqa: BLE001 - returned
-            return error
-        return None
+            if len(parts) == 1 or not of_its_content(error):
+                return [error] * len(parts)
+        else:
+            return [None] * len(parts)
+        middle = len(parts) // 2
+        return self._written(parts[:middle]) + self._written(parts[middle:])
 
 
-def _merged(group: list[tuple[StepBatch, asyncio.Future[None]]]) -> StepBatch:
-    if len(group) == 1:
-        return group[0][0]
+def _settle(group: list[_Waiting], written: _Written) -> None:
+    whole = written.exception()
+    outcomes = written.result() if whole is None else [whole] * len(group)
+    for (_, future), error in zip(group, outcomes, strict=True):
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
+def _merged(parts: list[StepBatch]) -> StepBatch:
+    if len(parts) == 1:
+        return parts[0]
     whole = StepBatch()
-    for part, _ in group:
+    for part in parts:
         whole.jobs |= part.jobs
         whole.specs += part.specs
         whole.inbox += part.inbox
