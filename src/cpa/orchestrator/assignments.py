@@ -241,10 +241,14 @@ class Assignments:
         if not isinstance(event, _ABOUT_SLOTS):
             return
         attempt = Attempt(tenant, job, event.task, event.epoch)
-        if type(event) is AgentChosen or attempt in self.ending:
-            held = self._settled(attempt)
-            if held is not None:
-                self._agents.release(held[0])
+        held = self._held.get(attempt)
+        if held is None:
+            return
+        # What another process chose has no slot here.
+        chosen = type(event) is AgentChosen and event.agent == held[0].address
+        if chosen or (type(event) is not AgentChosen and attempt in self.ending):
+            self._settled(attempt)
+            self._agents.release(held[0])
 
     def closed(self, job: JobState, event: Event, keys: Iterable[str]) -> None:
         """These commands of a job are not open any more. Attempts that ended with them give their slots back; an

@@ -93,7 +93,7 @@ class TemporalEngine(Reading):
         self._opening = Keyed[Key]()
         self._group = asyncio.TaskGroup()
         self._writer = GroupWriter(store)
-        self._gateway = Gateway(client, self._group, new_id, self._gone, lambda key: self.hindrance(*key))
+        self._gateway = Gateway(client, self._group, new_id, self._lost, lambda key: self.hindrance(*key))
         self._publisher = Publisher(
             store,
             self._writer,
@@ -395,12 +395,12 @@ class TemporalEngine(Reading):
             event = storable(event)
         return Fact(event, salt.hex(), since=since)  # type: ignore[arg-type]  # all events are of the union
 
-    def _gone(self, key: Key, fact: Fact) -> None:
-        """A fact for which there is no workflow that runs: the job has ended, or lost it."""
+    def _lost(self, key: Key, fact: Fact, gone: bool) -> None:
+        """A fact no workflow took up; with `gone` as none runs: the job has ended, or lost it."""
         if isinstance(fact.event, AgentChosen):
-            self._orchestrator.withdrawn(*key, fact.event)
-            self._publisher.unsaid(key, fact.event)
-        self._orphans.notice(key)
+            self._publisher.unchosen(key, fact.event)
+        if gone:
+            self._orphans.notice(key)
 
     # -- beside it -----------------------------------------------------------------------------------------
 

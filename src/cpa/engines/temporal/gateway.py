@@ -48,19 +48,20 @@ class _Line:
 
 
 class Gateway:
-    """`gone` is told of facts whose job has no workflow that runs. `new_id` draws ids of updates. `hindrance`:
-    why a job as a whole does not go on here."""
+    """`unheard` is told of facts that nobody waits for and no workflow took up: with True as none runs, else as it
+    would have changed nothing. `new_id` draws ids of updates. `hindrance`: why a job as a whole does not go on
+    here."""
 
     def __init__(
         self,
         client: Client,
         group: asyncio.TaskGroup,
         new_id: Callable[[], str],
-        gone: Callable[[Key, Fact], None],
+        unheard: Callable[[Key, Fact, bool], None],
         hindrance: Callable[[Key], CPAError | None],
     ) -> None:
-        self._client, self._group, self._new_id, self._gone = client, group, new_id, gone
-        self._hindrance = hindrance
+        self._client, self._group, self._new_id = client, group, new_id
+        self._unheard, self._hindrance = unheard, hindrance
         self._lines: dict[Key, _Line] = {}
         self.trouble: CPAError | None = None
         """Why the last call failed; None when it did not."""
@@ -127,7 +128,7 @@ class Gateway:
         call = self._new_id()
         while True:
             try:
-                told = await self._call(key[1], call, batch)
+                told = await self._call(key, call, batch)
             except (CPAError, RPCError) as error:
                 why = error if isinstance(error, CPAError) else trouble(error, self._client)
                 if isinstance(why, TooLarge):
@@ -146,7 +147,7 @@ class Gateway:
         for sent, outcome in zip(batch, told, strict=True):
             if sent.outcome is None:
                 if outcome is None:
-                    self._gone(key, sent.fact)
+                    self._unheard(key, sent.fact, True)
             elif not sent.outcome.done():
                 sent.outcome.set_result(outcome)
 
@@ -156,8 +157,8 @@ class Gateway:
         log.error("facts_refused", job=key[1], error=str(why), facts=len(batch))
         _disappoint(batch, why)
 
-    async def _call(self, job: str, call: str, batch: list[_Sent]) -> list[Told | None]:
-        handle = self._client.get_workflow_handle(job)
+    async def _call(self, key: Key, call: str, batch: list[_Sent]) -> list[Told | None]:
+        handle = self._client.get_workflow_handle(key[1])
         facts = [sent.fact for sent in batch]
         if all(sent.outcome is None for sent in batch):
             await handle.signal(FACTS, facts, rpc_timeout=PATIENCE)
@@ -171,6 +172,9 @@ class Gateway:
             cause = error.cause
             if isinstance(cause, ApplicationError) and cause.type == UNCHANGED:
                 number, reasons = cause.details
+                for sent in batch:
+                    if sent.outcome is None:
+                        self._unheard(key, sent.fact, False)
                 return [Told(False, number, reason) for reason in reasons]
             # The workflow ended before it came to these.
             return [None] * len(batch)

@@ -182,7 +182,7 @@ class Publisher:
         basket = self._baskets[key] = _Basket()
         try:
             for choice in (*publication.refused, *batch.unchosen):
-                self._orchestrator.withdrawn(*key, choice)
+                self.unchosen(key, choice)
             self._follow(copy, batch)
             if ahead:
                 self._revive(copy)
@@ -345,8 +345,10 @@ class Publisher:
         """After a start: go on with a job of which something is open in the store."""
         async with self._alone.of(key):
             copy = self._copies.get(key)
-            if copy is None:
-                copy = self._copies[key] = Copy(rebuilt(await self._read(self._store.load, *key)))
+            if copy is None or copy.ahead:
+                job = rebuilt(await self._read(self._store.load, *key))
+                copy = self._copies[key] = copy or Copy(job)
+                copy.job, copy.ahead = job, False
             self._revive(copy)
 
     def report(self, tenant: str, job: str, event: Event) -> None:
@@ -358,12 +360,18 @@ class Publisher:
             copy.said.update((about, fact) for about in _commands(fact.event) if about in copy.job.open)
         self._hand_in(key, fact)
 
-    def unsaid(self, key: Key, event: Event) -> None:
-        """This never reached its job, and was taken back: who goes on with the job asks anew."""
+    def unchosen(self, key: Key, choice: AgentChosen) -> None:
+        """This choice changed nothing: its slot is free, and who goes on with the job asks anew. Not where the job
+        heard it twice, and the agent is at work."""
         if (copy := self._copies.get(key)) is not None:
-            for about in _commands(event):
+            for kind in ("request", "cancel"):
+                given = copy.job.open.get(f"{kind}:{choice.task}:{choice.epoch}")
+                if isinstance(given, RequestTask | CancelAttempt) and given.agent == choice.agent:
+                    return
+            for about in _commands(choice):
                 copy.said.pop(about, None)
                 copy.begun.discard(about)
+        self._orchestrator.withdrawn(*key, choice)
 
     def _hand_in(self, key: Key, fact: Fact) -> None:
         basket = self._baskets.get(key)
