@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
-from temporalio.client import WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.service import RPCError, RPCStatusCode
 
 from cpa.core.events import JobReopened, JobSubmitted
 from cpa.core.job import JobHead, JobSpec, JobStatus, TaskSpec
 from cpa.engines.temporal.values import WORKFLOW, Ended, Fact, JobInput
+from cpa.errors import Conflict, Unavailable
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 from tests.contracts.engine import TENANT, Outside, answered, asking, ended, fails, submitted, until
 from tests.engines.temporal.world import temporal_life
@@ -104,3 +106,45 @@ async def test_many_large_results_at_once_fit(temporal: TemporalServer, tmp_path
 
     assert done.head.status is JobStatus.DONE
     assert {len(run.result["text"]) for run in done.tasks if run.result is not None} == {66_000}
+
+
+class Lost:
+    """Of the first start of an execution the server has everything, and the answer is lost on its way back."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.starts = 0
+        whole, lost = Client.start_workflow, self
+
+        async def start(client: Client, *arguments: Any, **more: Any) -> Any:
+            handle = await whole(client, *arguments, **more)
+            lost.starts += 1
+            if lost.starts == 1:
+                raise RPCError("timed out", RPCStatusCode.DEADLINE_EXCEEDED, b"")
+            return handle
+
+        patch.setattr(Client, "start_workflow", start)
+
+
+async def test_a_start_whose_answer_is_lost_is_there_once(
+    temporal: TemporalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with temporal_life(temporal, tmp_path) as engine:
+        lost = Lost(monkeypatch)
+        job = await submitted(engine)
+        done = await ended(engine, job)
+
+        assert lost.starts == 1
+        assert done.head.status is JobStatus.DONE
+        assert (await engine.list(TENANT)).total == 1
+
+
+async def test_an_id_that_others_know_is_nobodys_own(
+    temporal: TemporalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with temporal_life(temporal, tmp_path) as engine:
+        Lost(monkeypatch)
+        with pytest.raises(Unavailable):
+            await submitted(engine, job=tmp_path.name)
+        with pytest.raises(Conflict):
+            await submitted(engine, job=tmp_path.name)
+        assert (await ended(engine, tmp_path.name)).head.status is JobStatus.DONE

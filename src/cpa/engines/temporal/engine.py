@@ -287,7 +287,8 @@ class TemporalEngine(Reading):
             inbox=(fact,),
             salt=self._chance(MIN_SALT).hex(),
         )
-        if not await self._begin(begin, submission.priority, again=False):
+        ours = not (submission.job or submission.dedupe)
+        if not await self._begin(begin, submission.priority, again=False, ours=ours):
             return await self._began(submission, key)
         head = await self.stored(key, 1)
         return Receipt(job, head.created, head.status)
@@ -303,11 +304,11 @@ class TemporalEngine(Reading):
                 return repeated(submission.dedupe, submission.body_digest, *known)
         raise Conflict("there is a job of this id", field="job", value=key[1], remedy="use a new id")
 
-    async def _begin(self, begin: JobInput, priority: int, *, again: bool) -> bool:
-        """Start an execution; False when there is one already."""
+    async def _begin(self, begin: JobInput, priority: int, *, again: bool, ours: bool = False) -> bool:
+        """As `executions.start`."""
         async with self._starts:
-            begin = self.lists.marked(begin)
-            return await start(*(self.client, self._queue, begin), again=again, eager=True, priority=priority)
+            way = (self.client, self._queue, self.lists.marked(begin))
+            return await start(*way, again=again, ours=ours, eager=True, priority=priority)
 
     # -- telling -------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from cpa.core.job import JobState
 from cpa.engines.temporal.connection import PATIENCE, codec_of, trouble
 from cpa.engines.temporal.values import WORKFLOW, JobInput
 from cpa.engines.temporal.visibility import priority_of, shown
-from cpa.errors import BadInput, CPAError
+from cpa.errors import BadInput, CPAError, Unavailable
 from cpa.ports.moving import Times
 
 PULSE = timedelta(seconds=5)
@@ -29,11 +29,13 @@ async def start(
     begin: JobInput,
     *,
     again: bool,
+    ours: bool = False,
     eager: bool = False,
     priority: int | None = None,
 ) -> bool:
     """Start the job's execution; False when there is one already: with `again` one that runs, else also one that
-    ended. With `eager` its first workflow task comes back with the answer, to this process's own worker.
+    ended. With `ours` nobody else knows this id, and one that is there is what we asked for. With `eager` its first
+    workflow task comes back with the answer, to this process's own worker.
     `priority` of a new job, whose head has none yet."""
     policy = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.REJECT_DUPLICATE
     try:
@@ -56,7 +58,11 @@ async def start(
         codec_of(client).refused(begin.head.id)
         raise
     except RPCError as error:
-        raise trouble(error, client) from error
+        why = trouble(error, client)
+        if not ours or not isinstance(why, Unavailable):
+            raise why from error
+        # It may have begun all the same, and whoever is sent away with that submits a second job.
+        await start(client, queue, begin, again=again, eager=eager, priority=priority)
     return True
 
 
