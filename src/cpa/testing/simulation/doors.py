@@ -1,7 +1,8 @@
 """The doors of one life of the scheduler: what agents say goes through an oracle, over whatever wire it comes.
 
 `Heard` and `Register` stand where messages, beats and registrations are taken, and hold what is answered against
-what is durable. `app` is the real API over them, for agents on a real wire.
+what is durable; what they do ends with the process, also where the API's own tasks do not. `app` is the real API
+over them, for agents on a real wire.
 """
 
 from __future__ import annotations
@@ -40,9 +41,12 @@ class Heard:
         self._world, self._life = world, life
 
     async def handle(self, message: BaseMessage, caller: Caller) -> Acknowledgement:
+        return await self._life.within(self._handle(message, caller))
+
+    async def _handle(self, message: BaseMessage, caller: Caller) -> Acknowledgement:
         world, about = self._world, message.correlation
         heard = world.loop.time()
-        told = await self._life.within(self._life.messages.handle(message, caller))
+        told = await self._life.messages.handle(message, caller)
         check_acknowledged(world, message, told, heard)
         world.vital[about.job_id, about.task_id, about.epoch or 0] = world.loop.time()
         name = message.sender.rpartition("/")[2]
@@ -60,21 +64,27 @@ class Register:
         return getattr(self._life.directory, name)
 
     async def register(self, wanted: Registration, caller: Caller, token: str = "") -> Registered:
+        return await self._life.within(self._register(wanted, caller, token))
+
+    async def heartbeat(self, caller: Caller, id: str, beat: Beat) -> Answer:
+        return await self._life.within(self._heartbeat(caller, id, beat))
+
+    async def _register(self, wanted: Registration, caller: Caller, token: str) -> Registered:
         world, address = self._world, caller.name
         before = attempts_of(self._life, address)
         known = await world.agent_store.find(caller.tenant, wanted.name)
-        done = await self._life.within(self._life.directory.register(wanted, caller, token))
+        done = await self._life.directory.register(wanted, caller, token)
         if known is not None and known.incarnation > wanted.incarnation:
             impersonated(world, wanted.instance, "registers after it died")
         if known is None or known.instance != done.agent.instance:
             check_restart(world, address, before, attempts_of(self._life, address))
         return done
 
-    async def heartbeat(self, caller: Caller, id: str, beat: Beat) -> Answer:
+    async def _heartbeat(self, caller: Caller, id: str, beat: Beat) -> Answer:
         world = self._world
         heard = world.loop.time()  # it renews at once; the answer may wait for the disk
         known = await world.agent_store.get(caller.tenant, id)
-        answer = await self._life.within(self._life.directory.heartbeat(caller, id, beat))
+        answer = await self._life.directory.heartbeat(caller, id, beat)
         current = beat.instance if known is None else known.instance
         check_beat(world, self._life, caller.name, beat, answer.lost, current)
         named = frozenset((one.job, one.task, one.epoch) for one in beat.running)
