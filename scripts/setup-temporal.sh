@@ -18,15 +18,18 @@ say() {
 # build_with_go COMMAND...: how Go is called.
 build_with_go() {
     say "Building Temporal's command line $version with Go, once, takes minutes ..."
-    making=$(mktemp -d "$cache/making.XXXXXX")
+    making=$(mktemp -d "$cache/making.XXXXXX") || return
+    made=0
     CGO_ENABLED=0 GOBIN="$making" GOFLAGS=-trimpath "$@" install -ldflags='-s -w' \
-        "github.com/temporalio/cli/cmd/temporal@v$version" && mv "$making/temporal" "$cache/temporal"
+        "github.com/temporalio/cli/cmd/temporal@v$version" && mv "$making/temporal" "$cache/temporal" || made=$?
     rm -rf "$making"
+    return $made
 }
 
 fetch_with_maven() {
     say "Fetching Temporal's test server $test_version with Maven, once ..."
-    making=$(mktemp -d "$cache/making.XXXXXX")
+    making=$(mktemp -d "$cache/making.XXXXXX") || return
+    made=0
     cat >"$making/pom.xml" <<POM
 <project>
   <modelVersion>4.0.0</modelVersion>
@@ -42,8 +45,9 @@ POM
 #!/bin/sh
 exec java -cp "$(dirname -- "$0")/lib/*" io.temporal.testserver.TestServer "$@"
 WRAPPER
-        chmod 755 "$making/server" && mv "$making/server" "$cache/temporal-test-server"
+        chmod 755 "$making/server" && mv "$making/server" "$cache/temporal-test-server" || made=$?
     rm -rf "$making"
+    return $made
 }
 
 mkdir -p "$cache"

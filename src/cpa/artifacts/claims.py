@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
 import shutil
 import time
@@ -30,9 +31,12 @@ class FolderClaims:
         _check(job)
         digest = f"sha256:{(await asyncio.to_thread(hashlib.sha256, content)).hexdigest()}"
         try:
+            # Before the look: what is found then is young, and nobody who cleans takes it away.
+            await asyncio.to_thread(os.utime, self._root / job)
             if (await self._files().stat(job, digest)).size == len(content):
                 return digest
-        except NotFound:
+        except (NotFound, OSError):
+            # What hinders here hinders the writing too, and is told there.
             pass
         return (await self._files().put(job, content, name=job)).digest
 
@@ -41,29 +45,37 @@ class FolderClaims:
         return await self._files().read(job, digest, limit=self._limit)
 
     async def jobs(self, age: float) -> Sequence[str]:
-        return await asyncio.to_thread(self._old, time.time() - age)
+        return await asyncio.to_thread(self._old, age)
 
-    async def forget(self, job: str) -> None:
+    async def forget(self, job: str, age: float) -> bool:
         _check(job)
-        await asyncio.to_thread(shutil.rmtree, self._root / job, ignore_errors=True)
+        return await asyncio.to_thread(_remove, self._root / job, age)
 
     def _files(self) -> FolderArtifacts:
         """Anew each time: it remembers rooms, and there is one for each job."""
         return FolderArtifacts(self._root, self._limit)
 
-    def _old(self, before: float) -> list[str]:
+    def _old(self, age: float) -> list[str]:
         if not self._root.is_dir():
             return []
         rooms = [each for each in self._root.iterdir() if _JOB.fullmatch(each.name) and each.is_dir()]
-        return sorted(room.name for room in rooms if _newest(room) < before)
+        return sorted(room.name for room in rooms if _unused(room, age))
 
 
-def _newest(room: Path) -> float:
-    """When something was put there last; 0 when it went meanwhile."""
+def _remove(room: Path, age: float) -> bool:
+    found = _unused(room, age)
+    if found:
+        shutil.rmtree(room, ignore_errors=True)
+    return found
+
+
+def _unused(room: Path, age: float) -> bool:
+    """Whether nothing was put there for so many seconds. What moves under our eyes is being put there just now."""
     try:
-        return max(each.stat().st_mtime for each in (room, *room.rglob("*")))
+        newest = max(each.stat().st_mtime for each in (room, *room.rglob("*")))
     except FileNotFoundError:
-        return 0.0
+        return False
+    return newest < time.time() - age
 
 
 def _check(job: str) -> None:

@@ -9,8 +9,8 @@ from typing import Protocol
 class ClaimStore(Protocol):
     """Content-addressed, per job; shared by all workers of one store.
 
-    Guarantees: `put` is durable on return, and the same bytes twice are stored once; `read` checks the digest.
-    Nothing goes but by `forget`.
+    Guarantees: `put` is durable on return, and the same bytes twice are stored once, and are as young as the second
+    time; `read` checks the digest. Nothing goes but by `forget`.
     """
 
     async def put(self, job: str, content: bytes) -> str:
@@ -25,6 +25,7 @@ class ClaimStore(Protocol):
         """Jobs that have something here, and nothing that is newer than `age` seconds."""
         ...
 
-    async def forget(self, job: str) -> None:
-        """Remove everything of this job. Nothing there is fine."""
+    async def forget(self, job: str, age: float) -> bool:
+        """Remove everything of this job, unless something of it is newer than `age` seconds now. Whether it went;
+        nothing there is fine."""
         ...

@@ -228,7 +228,7 @@ async def test_what_is_broken_is_an_error_of_ours(
 async def test_a_lost_large_value_is_named(secrets: Secrets, claims: FolderClaims) -> None:
     codec = bound(Codec(KeyRing("old", secrets.resolve), claims))
     written = await codec.encode([value(noise(300_000))])
-    await claims.forget(JOB)
+    await claims.forget(JOB, -1)
 
     error = await unread(codec, written)
     assert error.field == "claims"

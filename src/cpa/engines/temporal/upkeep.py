@@ -61,8 +61,8 @@ async def clean(client: Client, claims: ClaimStore, age: float = YOUNG) -> int:
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND or "namespace" in error.message.lower():
                 raise
-            await claims.forget(job)
-            gone += 1
+            # The answer was of a moment ago: a job that is about to start has put something there since.
+            gone += await claims.forget(job, age)
     if gone:
         log.info("values_cleaned", jobs=gone)
     return gone
