@@ -25,6 +25,8 @@ DOORS = ("tests/api", "tests/cli", "tests/docs")
 BACKENDS = ("tests/artifacts", "tests/queue")
 """Where the suites of `tests/contracts` are applied."""
 SIMULATION = "tests/simulation"
+SHORT = "not soak"
+"""What takes minutes and shows more of the same is part of `make chaos` alone."""
 NO_TESTS = 5
 """pytest's exit status when it collected nothing."""
 
@@ -43,7 +45,8 @@ class Group:
 
     def arguments(self) -> list[str]:
         ignored = [f"--ignore={path}" for path in self.without]
-        return [*self.paths, *ignored, "-m", self.markers]
+        markers = f"({self.markers}) and {SHORT}" if self.markers else SHORT
+        return [*self.paths, *ignored, "-m", markers]
 
 
 PLAIN = "not browser and not mailserver and not redmine and not chaos"
@@ -165,13 +168,15 @@ def read(junit: Path) -> Report:
 
 
 def collected() -> int:
-    """How many tests there are, whatever their group."""
+    """How many tests there are to run, whatever their group."""
     command = [
         sys.executable,
         "-m",
         "pytest",
         "--collect-only",
         "-q",
+        "-m",
+        SHORT,
         "-o",
         "addopts=--import-mode=importlib",
     ]
