@@ -103,9 +103,9 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
         database, store = _store(settings)
         stack.callback(database.close)
         holders = SqlHolders(database)
-        await check_holders(settings.engine, holders)
         steps = SqlSteps(database, settings.engine)
         stack.callback(steps.close)
+        await check_holders(settings.engine, holders, steps.load)
         artifacts = FolderArtifacts(
             settings.data / "artifacts", settings.max_artifact_bytes, settings.max_tenant_bytes
         )

@@ -10,11 +10,11 @@ import typer
 
 from cpa.cli.call import Finding
 from cpa.cli.terminal import flat
-from cpa.errors import CPAError, NotFound
+from cpa.errors import NotFound
 from cpa.settings import Settings
 
 if TYPE_CHECKING:
-    from cpa.engines.moving import Report
+    from cpa.engines.moving import Problem, Report
 
 PAUSE = 2.0
 """Seconds between two lines that tell how far it is."""
@@ -58,6 +58,8 @@ def _words(report: Report, target: str, rehearsal: bool) -> str:
         lines.append(f"{_jobs(report.ended)} ended on the way, with the last of what was known")
     for problem in report.problems:
         lines.append(f"not moved: {flat(str(problem.error))}")
+    for problem in report.undated:
+        lines.append(f"moved, but {flat(str(problem.error))}")
     if rehearsal:
         lines.append("a dry run: nothing was changed")
     elif report.moved and not report.problems:
@@ -82,9 +84,12 @@ def _facts(report: Report, target: str, rehearsal: bool) -> dict[str, Any]:
         "moved": report.moved,
         "ended": report.ended,
         "resumed": report.resumed,
-        "problems": [{"tenant": p.key[0], "job": p.key[1]} | _of(p.error) for p in report.problems],
+        "problems": list(map(_problem, report.problems)),
+        "undated": list(map(_problem, report.undated)),
     }
 
 
-def _of(error: CPAError) -> dict[str, str]:
-    return {"code": error.code, "message": error.message, "remedy": error.remedy or ""}
+def _problem(problem: Problem) -> dict[str, str]:
+    error, (tenant, job) = problem.error, problem.key
+    said = {"code": error.code, "message": error.message, "remedy": error.remedy or ""}
+    return {"tenant": tenant, "job": job} | said

@@ -18,12 +18,15 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+import structlog
+
 from cpa.core.job import JobState, JobStatus
 from cpa.engines.stored import rebuilt
 from cpa.errors import BadInput, Conflict, CPAError, InternalError, NotFound, Unavailable
-from cpa.ports.moving import LOCAL, Holder, HolderStore, Key, Times
+from cpa.ports.moving import LOCAL, LOST_START, Holder, HolderStore, Key, Times
 from cpa.ports.steps import StoredJob, Unreadable
 
+log = structlog.get_logger(__name__)
 T = TypeVar("T")
 CHUNK: Final = 100
 """Jobs that move at the same time."""
@@ -80,19 +83,23 @@ class Report:
     resumed: int = 0
     """Jobs that an earlier move had marked."""
     problems: list[Problem] = field(default_factory=list)
+    undated: list[Problem] = field(default_factory=list)
+    """Jobs that moved, and do not start by themselves any more: when they were to, nobody knows."""
 
 
+Load = Callable[[str, str], StoredJob]
+"""Reads one job of the store, blocking, as `ports.steps.StepStore.load`."""
 Progress = Callable[[int, int], None]
 """How many jobs are done with, of how many."""
 
 
 class Mover:
-    """`load` reads one job of the store, blocking, as `ports.steps.StepStore.load`; `told` hears of progress."""
+    """`told` hears of progress."""
 
     def __init__(
         self,
         holders: HolderStore,
-        load: Callable[[str, str], StoredJob],
+        load: Load,
         far: FarEngine,
         told: Progress = lambda _, __: None,
     ) -> None:
@@ -153,15 +160,21 @@ class Mover:
         starts, ended = dict[Key, int | None](), 0
         for key, job in (await self._readable(list(tried.fine))).items():
             left = tried.fine[key]
-            pending = job.head.status is JobStatus.PENDING
-            if (left.number or 0) > job.head.number or (pending and left.start is None):
-                tried.refused.append(Problem(key, _unknown(key, job, left)))
-            else:
-                starts[key] = left.start if pending else None
-                ended += job.head.status.ended
+            if (left.number or 0) > job.head.number:
+                tried.refused.append(Problem(key, _behind(key, job, left)))
+                continue
+            starts[key] = self._start_of(key, left) if job.head.status is JobStatus.PENDING else None
+            ended += job.head.status.ended
         await self._holders.receive(starts)
         self._report.ended += ended
         return self._judged(tried, len(starts) - ended)
+
+    def _start_of(self, key: Key, left: Left) -> int:
+        """Of a job that did not start yet."""
+        if left.start is not None:
+            return left.start
+        self._report.undated.append(Problem(key, _lost(key)))
+        return LOST_START
 
     def _judged(self, tried: _Tried[Any], done: int) -> int:
         self._report.problems += tried.refused
@@ -237,15 +250,17 @@ def _chunks(keys: Sequence[Key]) -> Iterable[Sequence[Key]]:
     return (keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK))
 
 
-def _unknown(key: Key, job: JobState, left: Left) -> CPAError:
+def _lost(key: Key) -> CPAError:
+    return Conflict(
+        f"job {key[1]} waits for a time that only its workflow knew, and that is gone",
+        field="job",
+        value=key[1],
+        remedy="cancel it and submit it anew",
+    )
+
+
+def _behind(key: Key, job: JobState, left: Left) -> CPAError:
     """Why what is stored of a job that left is not enough."""
-    if left.start is None:
-        return Conflict(
-            f"job {key[1]} waits for a time that only its workflow knew, and that is gone",
-            field="job",
-            value=key[1],
-            remedy="start the scheduler on the engine it is with, cancel it there, and submit it anew",
-        )
     return InternalError(
         f"job {key[1]} had {left.number} events where it comes from, and {job.head.number} are stored",
         field="job",
@@ -254,10 +269,19 @@ def _unknown(key: Key, job: JobState, left: Left) -> CPAError:
     )
 
 
-async def check_holders(engine: str, store: HolderStore) -> None:
-    """Raise unless all open jobs are this engine's, so that it may begin."""
+async def check_holders(engine: str, store: HolderStore, load: Load) -> None:
+    """Raise unless all open jobs are this engine's, so that it may begin. Those that cannot be read, by `load`, do
+    not count: they cannot move, and whichever engine runs leaves them as they are."""
     found = await store.holders()
     for holder, count in sorted(found.items(), key=lambda item: (not item[0].target, -item[1])):
+        if holder == Holder(engine):
+            continue
+        if not await asyncio.to_thread(_any_readable, load, await store.held(holder)):
+            remedy = (
+                "restore the store from a backup, or start the newer CPA that wrote them; the others go on"
+            )
+            log.error("jobs_unreadable", engine=holder.engine, jobs=count, remedy=remedy)
+            continue
         jobs = "1 open job is" if count == 1 else f"{count} open jobs are"
         if holder.target:
             raise BadInput(
@@ -266,11 +290,19 @@ async def check_holders(engine: str, store: HolderStore) -> None:
                 value=engine,
                 remedy=f"end it with `cpa migrate engine --to {holder.target}`",
             )
-        if holder != Holder(engine):
-            raise BadInput(
-                f"{jobs} with engine {holder.engine}, and {engine} is to run",
-                field="engine",
-                value=engine,
-                remedy=f"hand them over with `cpa migrate engine --to {engine}`, "
-                f"or set CPA_ENGINE={holder.engine}",
-            )
+        raise BadInput(
+            f"{jobs} with engine {holder.engine}, and {engine} is to run",
+            field="engine",
+            value=engine,
+            remedy=f"hand them over with `cpa migrate engine --to {engine}`, or set CPA_ENGINE={holder.engine}",
+        )
+
+
+def _any_readable(load: Load, keys: Sequence[Key]) -> bool:
+    for key in keys:
+        try:
+            rebuilt(load(*key))
+        except (Unreadable, NotFound):
+            continue
+        return True
+    return False

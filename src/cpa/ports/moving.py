@@ -16,6 +16,9 @@ LOCAL: Final = "local"
 TEMPORAL: Final = "temporal"
 Key = tuple[str, str]
 """(tenant, job id)"""
+LOST_START: Final = 2**42
+"""When a postponed job starts whose time nobody knows any more: in the year 2109. At once would be wrong, somebody
+did not want that; so it waits until it is cancelled."""
 
 
 class Holder(msgspec.Struct, frozen=True, gc=False):

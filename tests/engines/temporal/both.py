@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.client import Client
+
 from cpa.agents.runtime import AgentRuntime
 from cpa.bootstrap.system import Chance, SystemClock, job_ids
 from cpa.core.replay import replay
@@ -17,6 +21,7 @@ from cpa.engines.local.engine import LocalEngine
 from cpa.engines.moving import FarEngine, Mover, Report
 from cpa.engines.temporal.connection import connect
 from cpa.engines.temporal.engine import TemporalEngine
+from cpa.engines.temporal.executions import status_of
 from cpa.engines.temporal.moving import TemporalSide
 from cpa.executors.flow import FlowExecutor
 from cpa.executors.registry import ExecutorRegistry
@@ -32,7 +37,7 @@ from cpa.repository.database import Database
 from cpa.repository.holders import SqlHolders
 from cpa.repository.steps import SqlSteps
 from cpa.transport.inprocess import InProcessTransport
-from tests.contracts.engine import TENANT, Outside
+from tests.contracts.engine import TENANT, Outside, until
 from tests.servers.temporal import Address, TemporalServer
 
 FAR = "agent://data/fern"
@@ -196,6 +201,29 @@ class Both:
 
 def other(engine: str) -> str:
     return LOCAL if engine == TEMPORAL else TEMPORAL
+
+
+async def corrupted(path: Path, job: str) -> None:
+    """What is stored of the job cannot be read any more; nobody else has the store."""
+    database = Database.open(path)
+    try:
+        await database.write(lambda c: c.exec_driver_sql("UPDATE jobs SET head = x'00' WHERE id = ?", (job,)))
+    finally:
+        database.close()
+
+
+async def forgotten(client: Client, job: str) -> None:
+    """The server knows nothing of the job's execution any more."""
+    await client.workflow_service.delete_workflow_execution(
+        DeleteWorkflowExecutionRequest(
+            namespace=client.namespace, workflow_execution=WorkflowExecution(workflow_id=job)
+        )
+    )
+
+    async def gone() -> bool:
+        return await status_of(client, job) is None
+
+    await until(gone)
 
 
 async def check_history(engine: Engine, job: str) -> None:

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cpa.bootstrap.system import SystemClock
 from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.commands import CancelAttempt, RequestTask, StartTimer, VerifyTask
 from cpa.core.events import TaskFailed, TaskSucceeded
 from cpa.core.job import JobSpec, JobStatus, RetryPolicy, Snapshot, TaskSpec
 from cpa.engines import moving
 from cpa.engines.moving import check_holders
+from cpa.engines.temporal import workflow
 from cpa.engines.temporal.connection import connect
+from cpa.engines.temporal.moving import TemporalSide
 from cpa.errors import BadInput
 from cpa.ports.engine import Engine
-from cpa.ports.moving import LOCAL, TEMPORAL, Holder
+from cpa.ports.moving import LOCAL, LOST_START, TEMPORAL, Holder
 from cpa.ports.nonces import Nonce, Replayed
+from cpa.ports.steps import StoredJob
 from cpa.repository.database import Database
 from cpa.repository.holders import SqlHolders
+from cpa.repository.steps import SqlSteps
 from tests.contracts.engine import (
     ASKS,
     TENANT,
@@ -32,7 +40,7 @@ from tests.contracts.engine import (
     submitted,
     until,
 )
-from tests.engines.temporal.both import Both, Newcomer, check_history, other
+from tests.engines.temporal.both import Both, Newcomer, check_history, corrupted, forgotten, other
 from tests.servers.temporal import TemporalServer
 
 STATE = ("jobs", "job_counts", "job_specs", "task_runs", "events", "outbox", "inbox", "nonces")
@@ -53,6 +61,15 @@ def second() -> JobSpec:
     """Fails once for good; the second run asks."""
     once = TaskSpec(id="f", action="fail.times", arguments={"times": 1}, retry=RetryPolicy(max_attempts=1))
     return JobSpec((once, TaskSpec(id="a", action="flow.noop", needs=(0,), approval=True)))
+
+
+async def may_begin(engine: str, database: Database) -> None:
+    """Raises where a scheduler on this engine would not begin."""
+    steps = SqlSteps(database, engine)
+    try:
+        await check_holders(engine, SqlHolders(database), steps.load)
+    finally:
+        steps.close()
 
 
 def now() -> int:
@@ -284,7 +301,7 @@ async def test_a_move_that_breaks_at_any_point_is_gone_on_with(both: Both, sourc
                     if at > 1 and Holder(other(source)) not in found:
                         for engine_name in (LOCAL, TEMPORAL):
                             with pytest.raises(BadInput, match="migrate engine --to"):
-                                await check_holders(engine_name, SqlHolders(database))
+                                await may_begin(engine_name, database)
                 finally:
                     database.close()
             else:
@@ -351,9 +368,7 @@ async def test_what_cannot_move_stays_and_says_why(both: Both) -> None:
     taken, broken, fine = jobs
     client = await connect(both.server.address, "default")
     await client.start_workflow("cpa.other", id=taken, task_queue="nobody")
-    database = Database.open(both.folder / "cpa.db")
-    await database.write(lambda c: c.exec_driver_sql("UPDATE jobs SET head = x'00' WHERE id = ?", (broken,)))
-    database.close()
+    await corrupted(both.folder / "cpa.db", broken)
     before = both.rows(*STATE)
 
     async with both.mover(readonly=True) as mover:
@@ -368,6 +383,94 @@ async def test_what_cannot_move_stays_and_says_why(both: Both) -> None:
         assert "cannot be read" in said[broken]
     assert both.rows(*STATE) == before
     assert both.rows("job_engines")["job_engines"] == [(TENANT, fine, TEMPORAL, "")]
+
+
+async def test_jobs_that_cannot_be_read_do_not_bar_the_other_engine(both: Both) -> None:
+    async with both.life(LOCAL) as engine:
+        jobs = [await submitted(engine, ASKS) for _ in range(3)]
+        for job in jobs:
+            await asking(engine, job)
+    await corrupted(both.folder / "cpa.db", jobs[0])
+    assert len((await both.move(TEMPORAL)).problems) == 1
+
+    database = Database.open(both.folder / "cpa.db")
+    try:
+        await may_begin(TEMPORAL, database)
+        with pytest.raises(BadInput, match="2 open jobs are with engine temporal"):
+            await may_begin(LOCAL, database)
+        # One on its way does not either, but for one that can be read.
+        holders, way = SqlHolders(database), Holder(LOCAL, TEMPORAL)
+        await holders.mark([(TENANT, jobs[0])], way)
+        await may_begin(TEMPORAL, database)
+        await holders.mark([(TENANT, jobs[1])], way)
+        with pytest.raises(BadInput, match="2 open jobs are on the way"):
+            await may_begin(TEMPORAL, database)
+        await holders.mark([(TENANT, jobs[1])], Holder(TEMPORAL))
+    finally:
+        database.close()
+    async with both.life(TEMPORAL) as engine:
+        for job in jobs[1:]:
+            assert (await answered(engine, job, "anna")).changed
+            assert (await ended(engine, job)).head.status is JobStatus.DONE
+
+
+async def test_a_postponed_job_whose_execution_was_forgotten_moves_without_its_time(both: Both) -> None:
+    async with both.life(TEMPORAL) as engine:
+        job = await submitted(engine, not_before=now() + HOUR)
+    await forgotten(await connect(both.server.address, "default"), job)
+
+    report = await both.move(LOCAL)
+
+    assert (report.moved, report.problems) == (1, [])
+    [said] = report.undated
+    assert (said.key, said.error.remedy) == ((TENANT, job), "cancel it and submit it anew")
+    assert [row[3] for row in both.rows("queue")["queue"]] == [LOST_START]
+    for target in (TEMPORAL, LOCAL):
+        report = await both.move(target)
+        assert (report.moved, report.problems, report.undated) == (1, [], [])
+    async with both.life(LOCAL) as engine:
+        assert (await engine.query(TENANT, job)).head.status is JobStatus.PENDING
+        assert (await engine.cancel(TENANT, job, by="anna")).changed
+        assert (await ended(engine, job)).head.status is JobStatus.CANCELLED
+
+
+class Slow(SqlSteps):
+    """Reads once it may, and says that it is asked to."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, TEMPORAL)
+        self.asked, self.may = threading.Event(), threading.Event()
+
+    def load(self, tenant: str, job: str) -> StoredJob:
+        self.asked.set()
+        assert self.may.wait(20)
+        return super().load(tenant, job)
+
+
+async def test_who_stops_fetching_jobs_still_stores_what_is_under_way(
+    both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A time had passed when the mover began to work. That is being published, for so long that the worker gave up
+    on it, when the mover is through."""
+    monkeypatch.setattr(workflow, "PATIENCE", timedelta(seconds=0.5))
+    async with both.life(LOCAL) as engine:
+        job = await submitted(engine, retried(500))
+        await has(engine, job, StartTimer)
+    assert (await both.move(TEMPORAL)).moved == 1
+    database = Database.open(both.folder / "cpa.db")
+    steps = Slow(database)
+    try:
+        side = TemporalSide(await connect(both.server.address, "default"), both.queue, steps, SystemClock())
+        before = steps.events(TENANT, job, 0, 100)
+        async with side.leaving():
+            await until(steps.asked.is_set)
+            asyncio.get_running_loop().call_later(5.0, steps.may.set)
+
+        assert len(steps.events(TENANT, job, 0, 100)) > len(before)
+    finally:
+        steps.may.set()
+        steps.close()
+        database.close()
 
 
 @BOTH

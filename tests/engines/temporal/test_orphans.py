@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
+from temporalio.client import WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
+
+from cpa.core.events import AgentChosen
 from cpa.core.job import JobSpec, JobStatus, TaskSpec
+from cpa.engines.temporal import orphans
+from cpa.engines.temporal.connection import connect
 from cpa.engines.temporal.engine import TemporalEngine
+from cpa.engines.temporal.executions import beginning_of, status_of
+from cpa.engines.temporal.values import Fact
+from cpa.ports.moving import LOST_START
 from tests.contracts.engine import (
     ASKS,
     MARKS,
@@ -18,6 +29,7 @@ from tests.contracts.engine import (
     submitted,
     until,
 )
+from tests.engines.temporal.both import corrupted, forgotten
 from tests.engines.temporal.world import temporal_life
 from tests.servers.temporal import TemporalServer
 
@@ -78,6 +90,75 @@ async def test_after_a_start_jobs_without_a_workflow_go_on(temporal: TemporalSer
         await engine.cancel(TENANT, later, by="anna")
         assert (await ended(engine, later)).head.status is JobStatus.CANCELLED
         await handle.result()
+
+
+async def test_a_postponed_job_that_the_server_forgot_waits_until_it_is_cancelled(
+    temporal: TemporalServer, tmp_path: Path
+) -> None:
+    async with temporal_life(temporal, tmp_path) as engine:
+        job = (await engine.submit(submission(not_before=2**41))).job
+        await forgotten(engine.client, job)
+    async with temporal_life(temporal, tmp_path) as engine:
+
+        async def begun() -> bool:
+            return await status_of(engine.client, job) is not None
+
+        await until(begun)
+        assert (await engine.query(TENANT, job)).head.status is JobStatus.PENDING
+        begin = await beginning_of(engine.client, job)
+        assert begin is not None
+        assert begin.start == LOST_START
+        assert (await engine.cancel(TENANT, job, by="anna")).changed
+        assert (await ended(engine, job)).head.status is JobStatus.CANCELLED
+
+
+async def test_a_job_that_cannot_be_read_does_not_keep_others_from_going_on(
+    temporal: TemporalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphans, "_AT_ONCE", 1)
+    async with temporal_life(temporal, tmp_path) as engine:
+        jobs = sorted([await submitted(engine, ASKS) for _ in range(3)])
+        for job in jobs:
+            await asking(engine, job)
+    for job in jobs:
+        await (await connect(temporal.address, "default")).get_workflow_handle(job).terminate()
+    await corrupted(tmp_path / "cpa.db", jobs[0])
+
+    async with temporal_life(temporal, tmp_path) as engine:
+
+        async def both_run() -> bool:
+            return all([await _runs(engine, job) for job in jobs[1:]])
+
+        await until(both_run)
+        assert engine.aside == 1
+
+
+async def test_a_choice_that_was_taken_back_is_made_anew(
+    temporal: TemporalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It found no execution, and by the time somebody looks the next one runs."""
+    taken_back: list[str] = []
+    signal = WorkflowHandle.signal
+
+    async def missing(handle: WorkflowHandle[Any, Any], name: str, facts: list[Fact], **how: Any) -> None:
+        if not taken_back and any(isinstance(fact.event, AgentChosen) for fact in facts):
+            taken_back.append(handle.id)
+            raise RPCError("workflow execution already completed", RPCStatusCode.NOT_FOUND, b"")
+        await signal(handle, name, facts, **how)
+
+    monkeypatch.setattr(WorkflowHandle, "signal", missing)
+    outside = Outside()
+    outside.gate.clear()
+    async with temporal_life(temporal, tmp_path, outside.executors(), slots=1) as engine:
+        first = await submitted(engine, MARKS)
+        await until(lambda: outside.effects[first, "m"])
+        second = await submitted(engine, MARKS)
+        outside.gate.set()
+        for job in (first, second):
+            assert (await ended(engine, job)).head.status is JobStatus.DONE
+
+    assert taken_back == [second]
+    assert outside.effects == {(first, "m"): 1, (second, "m"): 1}
 
 
 async def _runs(engine: TemporalEngine, job: str) -> bool:

@@ -91,6 +91,7 @@ class TemporalSide:
                 self._moved_at = asyncio.get_running_loop().time()
                 yield
         finally:
+            await publisher.idle()
             for loop in loops:
                 loop.cancel()
             await asyncio.gather(*loops, return_exceptions=True)

@@ -23,12 +23,13 @@ from cpa.engines.temporal.connection import trouble
 from cpa.engines.temporal.executions import beginning_of, rest_of, start, status_of
 from cpa.engines.temporal.publisher import Publisher
 from cpa.engines.temporal.values import WORKFLOW, JobInput
-from cpa.errors import CPAError, InternalError
-from cpa.ports.moving import TEMPORAL, Holder, HolderStore, Key
+from cpa.errors import CPAError, NotFound, Unavailable
+from cpa.ports.moving import LOST_START, TEMPORAL, Holder, HolderStore, Key
 
 log = structlog.get_logger(__name__)
 OFTEN = 60.0
 """Seconds between looks."""
+_LOST = "it waits for a time that only its execution knew, and the server forgot that"
 _PAGE = 1_000
 _AT_ONCE = 20
 
@@ -66,7 +67,7 @@ class Orphans:
                     next_look = now() + OFTEN
                     await self.look()
                 while self._noticed:
-                    await self.adopt(self._noticed.pop())
+                    await self._heard(self._noticed.pop())
             except CPAError as error:
                 # The server is away, or the store: the next look finds the same.
                 log.info("executions_not_compared", error=str(error))
@@ -82,34 +83,55 @@ class Orphans:
         for first in range(0, len(found), _AT_ONCE):
             await asyncio.gather(*map(self.adopt, found[first : first + _AT_ONCE]))
 
-    async def adopt(self, key: Key) -> None:
-        """Go on with this job if it is open and no execution of it runs."""
+    async def adopt(self, key: Key, *, anew: bool = False) -> None:
+        """Go on with this job if it is open and no execution of it runs. With `anew` it is also looked for what is
+        to be done where one does. A job that cannot be gone on with is set aside; `Unavailable` as `look`."""
         async with self._alone.of(key):
-            if (await self._load(*key)).head.status.ended:
-                return
-            status = await status_of(self._client, key[1])
-            if status is WorkflowExecutionStatus.RUNNING:
-                return
+            try:
+                await self._adopt(key, anew)
+            except Unavailable:
+                raise
+            except NotFound:
+                # Nothing was ever stored of it, so nothing of it had an effect.
+                log.warning("execution_of_no_job", job=key[1])
+            except CPAError as error:
+                self._publisher.troubled.add(key)
+                log.error("job_set_aside", job=key[1], error=str(error))
+
+    async def _heard(self, key: Key) -> None:
+        """What was noticed is kept while the server is away. What a fact was about is asked anew: the next
+        execution may have begun, and found it said, before the fact was taken back."""
+        try:
+            await self.adopt(key, anew=True)
+        except Unavailable:
+            self._noticed.add(key)
+            raise
+
+    async def _adopt(self, key: Key, anew: bool) -> None:
+        if (await self._load(*key)).head.status.ended:
+            return
+        status = await status_of(self._client, key[1])
+        if status is not WorkflowExecutionStatus.RUNNING:
             # Read once more after that: an execution that ended by itself has stored how.
             job = await self._load(*key)
             if job.head.status.ended:
                 return
-            why = "unknown to the server" if status is None else status.name.lower()
-            try:
-                await self._begin(key, job, why)
-            except CPAError as error:
-                self._publisher.troubled.add(key)
-                log.error("job_set_aside", job=key[1], execution=why, error=str(error))
+            anew |= await self._begin(key, job, status)
+        if anew:
+            await self._publisher.revive(key)
 
-    async def _begin(self, key: Key, job: JobState, why: str) -> None:
+    async def _begin(self, key: Key, job: JobState, status: WorkflowExecutionStatus | None) -> bool:
+        """Whether an execution begins now; else another process was quicker."""
         times = (await self._holders.times([key]))[key]
         first = await self._start_of(key[1]) if job.head.status is JobStatus.PENDING else 0
-        if await start(self._client, self._queue, self._marked(rest_of(job, times, first)), again=True):
-            log.warning(
-                "execution_gone", job=key[1], execution=why, remedy="none: it goes on from what is stored"
-            )
-            self._publisher.troubled.discard(key)
-            await self._publisher.revive(key)
+        if not await start(self._client, self._queue, self._marked(rest_of(job, times, first)), again=True):
+            return False
+        why = "unknown to the server" if status is None else status.name.lower()
+        log.warning(
+            "execution_gone", job=key[1], execution=why, remedy="none: it goes on from what is stored"
+        )
+        self._publisher.troubled.discard(key)
+        return True
 
     # -- at the server -------------------------------------------------------------------------------------
 
@@ -127,9 +149,5 @@ class Orphans:
         """When a postponed job may start: that stands in the beginning of its last execution, and nowhere else."""
         if (begin := await beginning_of(self._client, job)) is not None:
             return begin.start
-        raise InternalError(
-            f"job {job} waits for a time that only its workflow knew, and that is gone",
-            field="job",
-            value=job,
-            remedy="cancel it and submit it anew",
-        )
+        log.error("start_lost", job=job, reason=_LOST, remedy="cancel it and submit it anew")
+        return LOST_START
