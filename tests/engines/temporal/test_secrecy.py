@@ -227,7 +227,7 @@ async def test_who_has_no_key_cannot_answer(
         assert (await engine.query(TENANT, job)).head.status is JobStatus.RUNNING
 
         await stranger.get_workflow_handle(job).terminate()
-        await engine._orphans.look()
+        await engine._orphans.adopt((TENANT, job))
         await until(lambda: engine.hindrance(TENANT, job) is None)
         await answered(engine, job, "anna")
         assert (await ended(engine, job)).head.status is JobStatus.DONE
