@@ -21,7 +21,7 @@ from cpa.ports.moving import LOCAL, TEMPORAL
 from tests.engines.temporal.wanderer import JOBS, LONG
 from tests.servers.temporal import TemporalServer
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 
 SEED = int(os.environ.get("CPA_STORM_SEED", "20261126"))
 ROOT = Path(__file__).resolve().parents[3]

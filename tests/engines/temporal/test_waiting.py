@@ -99,7 +99,7 @@ async def patiently(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
     return await asyncio.gather(*map(called, calls))
 
 
-@pytest.mark.chaos
+@pytest.mark.soak
 @pytest.mark.timeout(1800)
 async def test_many_jobs_wait_in_one_process(temporal: TemporalServer, tmp_path: Path) -> None:
     """Half of them for a person, with a day's end to that; half for their time."""
