@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,8 @@ class Terminal:
                 env=environment,
                 stdout=out,
                 stderr=subprocess.STDOUT,
+                # Where the tests themselves run in the background nobody has a Ctrl-C.
+                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
             )
         deadline = time.monotonic() + 60
         while READY[name] not in self.log.read_text("utf-8"):
