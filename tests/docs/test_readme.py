@@ -66,7 +66,7 @@ class Terminal:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 # Where the tests themselves run in the background nobody has a Ctrl-C.
-                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # no threads here
             )
         deadline = time.monotonic() + 60
         while READY[name] not in self.log.read_text("utf-8"):
