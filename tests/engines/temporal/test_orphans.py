@@ -34,6 +34,12 @@ from tests.engines.temporal.world import temporal_life
 from tests.servers.temporal import TemporalServer
 
 
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's lists may show for a moment what ran before: the next look is soon."""
+    monkeypatch.setattr(orphans, "OFTEN", 1.0)
+
+
 async def terminated(engine: TemporalEngine, job: str) -> None:
     await engine.client.get_workflow_handle(job).terminate("by hand")
 
