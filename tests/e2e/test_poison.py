@@ -121,7 +121,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield Place(scheduler, client, (one, two), waiting)
 
 
-@pytest.mark.parametrize("what", ENDLESS)
+@pytest.mark.parametrize("what", ["exit", pytest.param("loop", marks=pytest.mark.soak)])
 def test_what_ends_its_agent_is_given_up_after_so_many(place: Place, what: str) -> None:
     job = place.run(what)
     error = place.failed(job)
@@ -133,6 +133,7 @@ def test_what_ends_its_agent_is_given_up_after_so_many(place: Place, what: str) 
     assert job in [letter["job"]["id"] for letter in letters]
 
 
+@pytest.mark.soak
 def test_the_log_of_an_agent_that_stood_still_says_where(place: Place) -> None:
     place.run("loop")
     logs = [agent.log() for agent in place.agents]

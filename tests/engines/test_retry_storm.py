@@ -6,6 +6,8 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from cpa.core.classes import FailureClass
 from cpa.core.job import JobStatus
 from cpa.ports.transport import Attempt
@@ -43,6 +45,7 @@ class Dependency:
         return self.traffic - len(self.attempts)
 
 
+@pytest.mark.soak
 def test_a_minute_of_failure_costs_few_retries_and_is_over_soon_after_it_heals(tmp_path: Path) -> None:
     dependency = Dependency()
     workers = [

@@ -61,6 +61,7 @@ def rolling(tmp_path: Path) -> Iterator[TemporalServer]:
     server.stop()
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 async def test_ten_thousand_results_of_two_kilobytes_roll_over_and_end(
     rolling: TemporalServer, tmp_path: Path
@@ -151,6 +152,7 @@ async def test_values_are_kept_as_long_as_the_server_knows_their_job(
         assert await upkeep.clean(engine.client, claims, age=-1) == 0, "its history is still there"
 
 
+@pytest.mark.soak
 async def test_without_the_server_nothing_is_removed(server: TemporalServer, tmp_path: Path) -> None:
     claims = FolderClaims(tmp_path / "claims", LIMIT)
     async with temporal_life(server, tmp_path, codec=Codec(None, claims)) as engine:
