@@ -10,8 +10,8 @@ import pytest
 
 from cpa.core.events import QuestionAnswered
 from cpa.core.job import JobSpec, JobStatus, TaskSpec, TaskStatus
+from cpa.engines.inbox import KEEP_NONCES
 from cpa.engines.local.engine import LocalEngine
-from cpa.engines.local.stepper import KEEP_NONCES
 from cpa.errors import NotFound
 from cpa.ports.engine import Outcome, Submission
 from cpa.ports.nonces import Nonce, Replayed

@@ -7,19 +7,34 @@ keys are the last resort; they would refuse a whole batch.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from cpa.core.job import JobStatus
 from cpa.engines.keyed import Keyed
-from cpa.errors import Conflict
-from cpa.ports.engine import Receipt
+from cpa.errors import BadInput, Conflict
+from cpa.ports.engine import Receipt, Submission
 from cpa.ports.nonces import Nonce, replayed
 from cpa.ports.steps import StepStore
 
+MANY = 10_000
+"""Most submissions in one call."""
+KEEP_NONCES = 600_000
+"""Milliseconds a nonce is kept beyond its end, for a clock that is set back."""
 Known = tuple[str, str, int]
 """(job, digest, received) of what was accepted before."""
+
+
+def check_number(submissions: Sequence[Submission]) -> None:
+    """`BadInput` for more than one call takes."""
+    if len(submissions) > MANY:
+        raise BadInput(
+            "too many jobs in one call",
+            field="jobs",
+            value=len(submissions),
+            remedy=f"submit at most {MANY} at a time",
+        )
 
 
 class Inbox:

@@ -16,7 +16,7 @@ import msgspec
 from cpa.core.events import CancelRequested, Event, JobDiscarded, JobReopened
 from cpa.core.job import Decision, JobHead, JobState, JobStatus, Snapshot
 from cpa.core.reopening import with_pages
-from cpa.engines.inbox import Inbox, repeated
+from cpa.engines.inbox import Inbox, check_number, repeated
 from cpa.engines.local.jobs import Jobs
 from cpa.engines.local.line import Line
 from cpa.engines.local.loops import lasting
@@ -25,7 +25,7 @@ from cpa.engines.local.stepper import Stepper
 from cpa.engines.local.timers import Timers
 from cpa.engines.reopening import check_whole, not_reopened
 from cpa.engines.watchers import Watchers
-from cpa.errors import BadInput, CPAError, Unavailable
+from cpa.errors import CPAError, Unavailable
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
 from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Place, Receipt, StoredEvent, Submission
@@ -34,8 +34,6 @@ from cpa.ports.steps import StepBatch, StepStore
 from cpa.ports.transport import Attempt
 
 T = TypeVar("T")
-_MANY = 10_000
-"""Most submissions in one call."""
 
 
 class LocalEngine:
@@ -121,13 +119,7 @@ class LocalEngine:
         return None if known is None else repeated(dedupe, body_digest, *known)
 
     async def submit_many(self, submissions: Sequence[Submission]) -> list[Receipt]:
-        if len(submissions) > _MANY:
-            raise BadInput(
-                "too many jobs in one call",
-                field="jobs",
-                value=len(submissions),
-                remedy=f"submit at most {_MANY} at a time",
-            )
+        check_number(submissions)
         if any(submission.dedupe or submission.nonce for submission in submissions):
             return [await self.submit(submission) for submission in submissions]
         # One promise for all: they enter the same commit.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -85,16 +85,3 @@ class Group:
 
 def _key(job: JobState) -> Key:
     return job.head.tenant, job.head.id
-
-
-def merged(parts: Iterable[Part]) -> StepBatch:
-    """One batch of several parts."""
-    whole = StepBatch()
-    for _, part in parts:
-        whole.jobs |= part.jobs
-        whole.queue |= part.queue
-        whole.specs += part.specs
-        whole.inbox += part.inbox
-        whole.nonces += part.nonces
-        whole.ripe, whole.expired = max(whole.ripe, part.ripe), max(whole.expired, part.expired)
-    return whole

@@ -25,6 +25,7 @@ from cpa.core.job import LOGIC, Decision, JobHead, JobState
 from cpa.core.machine import decide
 from cpa.core.storing import UNSTORABLE, doubtful, storable
 from cpa.engines.graphs import Graphs
+from cpa.engines.inbox import KEEP_NONCES
 from cpa.engines.local.aside import Aside
 from cpa.engines.local.group import Group, Key
 from cpa.engines.local.writer import RETRY_COMMIT, Writer
@@ -45,8 +46,6 @@ _NOTHING = Group()
 """Nothing is being written."""
 GLANCE = 10.0
 """Seconds after which who waits for a time looks at the clock again."""
-KEEP_NONCES = 600_000
-"""Milliseconds a nonce is kept beyond its end, for a clock that is set back."""
 
 
 class Stepper:

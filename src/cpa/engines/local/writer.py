@@ -12,7 +12,8 @@ from typing import Protocol
 
 import structlog
 
-from cpa.engines.local.group import Group, Key, Part, merged
+from cpa.engines.batches import merged
+from cpa.engines.local.group import Group, Key, Part
 from cpa.engines.refusal import of_its_content
 from cpa.errors import CPAError, InternalError
 from cpa.ports.steps import StepBatch, StepStore
@@ -99,7 +100,7 @@ class Writer:
             self._steps.settle(group, None)
 
     def _write(self, group: Group, parts: list[Part], durable: set[Key]) -> None:
-        error, key = self._tried(merged(parts)), parts[0][0]
+        error, key = self._tried(merged(part for _, part in parts)), parts[0][0]
         if error is None:
             durable.update(name for name, _ in parts if name is not None)
             return

@@ -28,7 +28,7 @@ from cpa.core.machine import decide
 from cpa.core.reopening import with_pages
 from cpa.core.storing import UNSTORABLE, doubtful, storable
 from cpa.engines.graphs import digest_of
-from cpa.engines.inbox import Inbox, repeated
+from cpa.engines.inbox import KEEP_NONCES, Inbox, check_number, repeated
 from cpa.engines.keyed import Keyed
 from cpa.engines.reopening import check_whole, not_reopened
 from cpa.engines.temporal import recovery
@@ -43,7 +43,7 @@ from cpa.engines.temporal.versions import Versions, build_of
 from cpa.engines.temporal.visibility import Lists
 from cpa.engines.temporal.worker import worker_of
 from cpa.engines.temporal.writer import GroupWriter
-from cpa.errors import BadInput, Conflict, CPAError, InternalError, Unavailable
+from cpa.errors import Conflict, CPAError, InternalError, Unavailable
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
 from cpa.ports.engine import LiveUpdate, Outcome, Receipt, Submission
@@ -54,14 +54,10 @@ from cpa.ports.transport import Attempt
 
 LOOK = 5.0
 """Seconds between looks at whether the server is there."""
-_MANY = 10_000
-"""Most submissions in one call."""
 _STARTS = 100
 """Starts under way at the same time."""
 _TRIES = 5
 """How often a job is looked at anew that ended or was opened just then."""
-KEEP_NONCES = 600_000
-"""Milliseconds a nonce is kept beyond its end, for a clock that is set back."""
 
 
 class TemporalEngine(Reading):
@@ -196,13 +192,7 @@ class TemporalEngine(Reading):
         return None if known is None else repeated(dedupe, body_digest, *known)
 
     async def submit_many(self, submissions: Sequence[Submission]) -> list[Receipt]:
-        if len(submissions) > _MANY:
-            raise BadInput(
-                "too many jobs in one call",
-                field="jobs",
-                value=len(submissions),
-                remedy=f"submit at most {_MANY} at a time",
-            )
+        check_number(submissions)
         return await asyncio.gather(*map(self.submit, submissions))
 
     async def send(

@@ -9,6 +9,7 @@ import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeAlias
 
+from cpa.engines.batches import merged
 from cpa.engines.refusal import of_its_content
 from cpa.ports.steps import StepBatch, StepStore
 
@@ -67,7 +68,7 @@ class GroupWriter:
     def _written(self, parts: list[StepBatch]) -> list[BaseException | None]:
         """What came of each part."""
         try:
-            self._store.commit(_merged(parts))
+            self._store.commit(merged(parts))
         except Exception as error:  # noqa: BLE001 - returned
             if len(parts) == 1 or not of_its_content(error):
                 return [error] * len(parts)
@@ -87,16 +88,3 @@ def _settle(group: list[_Waiting], written: _Written) -> None:
             future.set_result(None)
         else:
             future.set_exception(error)
-
-
-def _merged(parts: list[StepBatch]) -> StepBatch:
-    if len(parts) == 1:
-        return parts[0]
-    whole = StepBatch()
-    for part in parts:
-        whole.jobs |= part.jobs
-        whole.specs += part.specs
-        whole.inbox += part.inbox
-        whole.nonces += part.nonces
-        whole.expired = max(whole.expired, part.expired)
-    return whole
