@@ -30,6 +30,8 @@ KINDS = {"starting": 2, "recovering": 2, "working": 10, "mailing": 2}
 """Kind of death to its weight."""
 LONGEST_END = 240.0
 """Seconds after the last kill within which all jobs must end."""
+LONGEST_LULL = 2.0
+"""Seconds a drawn kill waits for something to be under way: short jobs leave moments in which nothing is."""
 OUTAGES = 0.5
 """Share of the working lives in which a Temporal server dies too."""
 
@@ -181,8 +183,14 @@ class Storm:
             wait = self._draw.uniform(0.0, 0.2) if kind == "recovering" else self._draw.uniform(0.2, 3.0)
             if self.victim.wait_dead(wait * self.victim.slowness):
                 raise AssertionError(f"the server ended of itself:\n{self.victim.log.read_text()[-6000:]}")
+            self._await_work()
         self.victim.kill()
         return kind, time.monotonic() - begun
+
+    def _await_work(self) -> None:
+        deadline = time.monotonic() + LONGEST_LULL
+        while not self.ledger.count().under_way and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def _outage(self, server: TemporalServer) -> None:
         time.sleep(self._draw.uniform(0.0, 0.5))
