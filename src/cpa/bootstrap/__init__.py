@@ -130,7 +130,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
         # Known before the engine looks at what is open: what agents had, they have still.
         await directory.load()
         engine = await stack.enter_async_context(
-            running(settings, steps, holders, orchestrator, clock, vault)
+            running(settings, steps, holders, orchestrator, clock, vault, hasher)
         )
         # Entered last, so that on the way out the attempts end before the engine stops storing their answers.
         await stack.enter_async_context(runtime)

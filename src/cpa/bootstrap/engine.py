@@ -21,6 +21,7 @@ from cpa.ports.engine import Engine
 from cpa.ports.moving import HolderStore
 from cpa.ports.secrets import SecretsManager
 from cpa.ports.steps import StepStore
+from cpa.security.auth import Hasher
 from cpa.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ async def running(
     orchestrator: Orchestrator,
     clock: Clock,
     vault: SecretsManager,
+    hasher: Hasher,
 ) -> AsyncIterator[Engine]:
     """The engine of these settings, running. `Unavailable` or `BadInput` when its server is away or not as set."""
     chance = Chance()
@@ -51,6 +53,7 @@ async def running(
             yield local
         return
     client = await temporal_client(settings, vault)
+    await claim_queue(client, settings, hasher)
     queue, build = settings.temporal_queue, settings.temporal_build
     from cpa.engines.temporal.engine import TemporalEngine
 
@@ -83,6 +86,13 @@ async def temporal_client(settings: Settings, vault: SecretsManager) -> Client:
         api_key=_api_key(settings, vault),
         codec=_codec(settings, vault),
     )
+
+
+async def claim_queue(client: Client, settings: Settings, hasher: Hasher) -> None:
+    """No other store works on the task queue of these settings. `BadInput` where one does."""
+    from cpa.engines.temporal.owner import claim
+
+    await claim(client, settings.temporal_queue, hasher.hash("the store of a task queue").hex()[:32])
 
 
 @asynccontextmanager

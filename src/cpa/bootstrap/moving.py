@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from cpa.bootstrap.engine import temporal_client
+from cpa.bootstrap.engine import claim_queue, temporal_client
 from cpa.bootstrap.system import SystemClock
 from cpa.engines.moving import Mover, Progress, Report
 from cpa.ports.moving import TEMPORAL, Holder
 from cpa.repository.database import Database
 from cpa.repository.holders import SqlHolders
 from cpa.repository.steps import SqlSteps
+from cpa.security.auth import Hasher
 from cpa.security.secrets import EnvironmentAndFileSecrets
 from cpa.settings import Settings
 
@@ -27,18 +28,20 @@ async def move(settings: Settings, target: str, *, rehearsal: bool, told: Progre
         if set(await holders.holders()) <= {Holder(target)}:
             # No server is needed to find that there is nothing to do.
             return Report()
-        mover = await stack.enter_async_context(_mover(settings, database, holders, told))
+        mover = await stack.enter_async_context(_mover(settings, database, holders, told, rehearsal))
         return await (mover.rehearse(target) if rehearsal else mover.move(target))
 
 
 @asynccontextmanager
 async def _mover(
-    settings: Settings, database: Database, holders: SqlHolders, told: Progress
+    settings: Settings, database: Database, holders: SqlHolders, told: Progress, rehearsal: bool
 ) -> AsyncIterator[Mover]:
     client = await temporal_client(settings, EnvironmentAndFileSecrets(settings.data / "secrets"))
     from cpa.engines.temporal.connection import LAST_BREATH
     from cpa.engines.temporal.moving import TemporalSide
 
+    if not rehearsal:
+        await claim_queue(client, settings, Hasher.of(settings.data))
     reads, writes = SqlSteps(database), SqlSteps(database, TEMPORAL)
     try:
         far = TemporalSide(

@@ -13,7 +13,6 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -30,7 +29,7 @@ from cpa.demo.smtpd import Account
 from cpa.errors import Unavailable
 from cpa.executors.web.browser import find_browser
 from cpa.repository.keys import SqlKeyStore
-from cpa.security.auth import ensure_admin_key
+from cpa.security.auth import Hasher, ensure_admin_key
 from cpa.settings import Settings
 from cpa.telemetry.logs import configure
 
@@ -197,11 +196,12 @@ def _engine(settings: Settings) -> str:
 def _settings(props: Props) -> Settings:
     """Everything that the environment could otherwise decide is decided here, but for the engine: that is the one
     of this house, with a task queue of the demo's own."""
-    folder = str(props.data.resolve())
+    # Another demo in this folder, once it was removed, is another store.
+    queue = Hasher.of(props.data).hash("the demo's task queue").hex()[:12]
     return Settings(
         _env_file=None,
         data=props.data,
-        temporal_queue=f"cpa-demo-{sha256(folder.encode()).hexdigest()[:12]}",
+        temporal_queue=f"cpa-demo-{queue}",
         # A namespace has room for a hundred versioned queues; a demo is over before there is another version.
         temporal_build="off",
         workspace=props.workspace,
