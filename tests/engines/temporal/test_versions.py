@@ -194,7 +194,8 @@ async def test_a_server_that_keeps_new_jobs_from_us_is_said(
             await until(lambda: engine.trouble)
             assert engine.trouble is not None
             assert engine.trouble.field == "temporal_build"
-            assert f"set-current-version --deployment-name cpa-{tmp_path.name}" in engine.trouble.remedy
+            named = f"set-current-version --namespace default --deployment-name cpa-{tmp_path.name}"
+            assert named in engine.trouble.remedy
             without_rights.undo()
             await until(lambda: engine.trouble is None)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from temporalio.client import WorkflowExecution
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -98,13 +99,17 @@ async def test_a_server_without_our_attributes_runs_the_jobs_all_the_same(
         raise RPCError("no room for more", RPCStatusCode.INVALID_ARGUMENT, b"")
 
     monkeypatch.setattr(visibility, "_make", refuses)
-    async with temporal_life(temporal, tmp_path, Outside().executors()) as engine:
-        await engine.lists.known.wait()
-        job = await submitted(engine)
-        await ended(engine, job)
+    with capture_logs() as logs:
+        async with temporal_life(temporal, tmp_path, Outside().executors()) as engine:
+            await engine.lists.known.wait()
+            job = await submitted(engine)
+            await ended(engine, job)
 
-        assert not engine.lists.searchable
-        assert (await of(engine, job)).typed_search_attributes.get(STATUS) is None
+            assert not engine.lists.searchable
+            assert (await of(engine, job)).typed_search_attributes.get(STATUS) is None
+
+    [warning] = [each for each in logs if each["event"] == "jobs_not_searchable"]
+    assert "--namespace default --name CpaIntent" in warning["remedy"]
 
 
 @pytest.fixture

@@ -137,8 +137,8 @@ class Versions:
             field="temporal_build",
             value=self.build,
             remedy="let us do that; look whether the namespace has reached `matching.maxDeployments`; or say "
-            f"`temporal worker deployment set-current-version --deployment-name {self.deployment} "
-            f"--build-id {self.build}`",
+            f"`temporal worker deployment set-current-version --namespace {self._client.namespace} "
+            f"--deployment-name {self.deployment} --build-id {self.build}`",
         )
         log.warning("versions_not_set", error=str(self.trouble))
 

@@ -47,7 +47,7 @@ async def made(client: Client) -> bool:
                 log.warning(
                     "jobs_not_searchable",
                     reason=error.message,
-                    remedy=f"temporal operator search-attribute create {missing}",
+                    remedy=f"temporal operator search-attribute create --namespace {client.namespace} {missing}",
                 )
                 return False
         await asyncio.sleep(PAUSE)
