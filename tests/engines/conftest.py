@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers.temporal import TemporalServer
+from tests.servers.temporal import TemporalServer, common
 
 
 @pytest.fixture(scope="session")
 def temporal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TemporalServer]:
-    server = TemporalServer(tmp_path_factory.mktemp("temporal"))
+    server = common(tmp_path_factory.mktemp("temporal"))
     print(f"\nTemporal server: {server.program}")
     server.start()
     yield server

@@ -2,6 +2,9 @@
 
 The command line's development server keeps a file, so that it can be killed and started again; the test server made
 with Maven keeps nothing. Both have the namespace `default`.
+
+CPA_TEST_TEMPORAL=127.0.0.1:7233 names a server that runs, for the tests that share one: one on PostgreSQL, say. It
+needs that namespace, and the dynamic values below. Tests that kill a server, or want it otherwise, start theirs.
 """
 
 from __future__ import annotations
@@ -113,11 +116,33 @@ class TemporalServer:
         return command
 
 
+class _Elsewhere(TemporalServer):
+    """One that runs, and goes on when the tests have ended."""
+
+    def __init__(self, address: str) -> None:
+        self.address, self.program = address, Path(address)
+        self.port = int(address.rpartition(":")[2])
+
+    def start(self) -> None:
+        wait_until(lambda: answers(self.port), f"the Temporal server {self.address} answers")
+
+    def kill(self) -> None:
+        """It is not ours."""
+
+    stop = kill
+
+
+def common(folder: Path) -> TemporalServer:
+    """One that many tests use, not started yet."""
+    named = os.environ.get("CPA_TEST_TEMPORAL", "")
+    return _Elsewhere(named) if named else TemporalServer(folder)
+
+
 @cache
 def shared() -> TemporalServer:
     """One for the whole run, ended with it."""
     folder = Path(tempfile.mkdtemp(prefix="cpa-test-temporal-"))
-    server = TemporalServer(folder)
+    server = common(folder)
     server.start()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(server.stop)
