@@ -109,8 +109,8 @@ class Story:
         more = {"code": "http_503", "message": "the portal is down"} | more
         return self.tell(events.TaskFailed(**self.attempt(index), failure=failure, **more))
 
-    def lost(self, index: int = 0) -> Decision:
-        return self.tell(events.LeaseLost(**self.attempt(index), reason="agent gone"))
+    def lost(self, index: int = 0, among: int = 0) -> Decision:
+        return self.tell(events.LeaseLost(**self.attempt(index), reason="agent gone", among=among))
 
     def verified(self, verdict: str, index: int = 0, **more: Any) -> Decision:
         return self.tell(events.TaskVerified(**self.attempt(index), verdict=verdict, **more))

@@ -9,7 +9,7 @@ from tests.core.situations import START, UNSAFE, VERIFIABLE, Story, task
 from cpa.core import events
 from cpa.core.classes import FailureClass
 from cpa.core.explain import Actor, Explanation, Reason, explain
-from cpa.core.job import TERMINAL, JobStatus, TaskError, TaskRun, TaskStatus
+from cpa.core.job import TERMINAL, JobStatus, RetryPolicy, TaskError, TaskRun, TaskStatus
 from cpa.core.views import rfc3339
 from cpa.testing.schedules.schedule import Schedule
 from cpa.testing.schedules.seen import Seen
@@ -315,6 +315,22 @@ def test_a_failed_task_hands_the_executors_remedy_on() -> None:
     story.failed(failure=FailureClass.POLICY, remedy="Allow the folder.")
 
     assert why(story).remedy == "Allow the folder."
+
+
+def test_a_task_over_which_agents_ended_says_how_and_what_to_look_at() -> None:
+    story = Story(task("a", retry=RetryPolicy(max_losses=1)))
+    story.begun()
+    story.lost(among=1)
+
+    found = why(story)
+
+    assert (found.reason, found.actor) == (Reason.FAILED, Actor.OPERATOR)
+    assert found.evidence == (
+        "Attempt 1 failed with technical agents_lost (one agent after the other ended or fell silent while it did "
+        "this, the last one so: agent gone)."
+    )
+    assert found.remedy.startswith("Look at what the task was given (a file, a page) and mend it, then")
+    assert "`max_losses`" in found.remedy
 
 
 def test_a_done_job_has_nothing_to_explain() -> None:

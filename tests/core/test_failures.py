@@ -11,9 +11,11 @@ from string import Formatter
 import pytest
 from tests.core.situations import Story, task
 
+from cpa.core import events
 from cpa.core.classes import FailureClass
 from cpa.core.explain import explain
 from cpa.core.failures import GERMAN, translated
+from cpa.core.job import RetryPolicy
 from cpa.core.views import job_detail
 
 SOURCE = Path(__file__).parents[2] / "src" / "cpa"
@@ -96,6 +98,27 @@ def test_a_job_asked_for_in_german_tells_its_failure_in_german() -> None:
     assert explained.remedy.startswith(remedy)
     assert snapshot.tasks[0].error is not None
     assert snapshot.tasks[0].error.message == "the secret 'tür' is not set"  # as it is stored
+
+
+@pytest.mark.parametrize(
+    ("reason", "wording"),
+    [
+        ("its agent was restarted", "sein Agent wurde neu gestartet"),
+        ("its agent was not heard of for 15 s", "sein Agent war 15 s lang nicht zu hören"),
+    ],
+)
+def test_why_a_task_was_given_up_over_its_agents_is_told_in_german(reason: str, wording: str) -> None:
+    story = Story(task("a", retry=RetryPolicy(max_losses=1)), locale="de")
+    story.begun()
+    story.tell(events.LeaseLost(**story.attempt(0), reason=reason, among=1))
+
+    (found,) = explain(story.job.snapshot())
+
+    assert found.evidence == (
+        "Versuch 1 ist gescheitert mit technical agents_lost (ein Agent nach dem anderen ist dabei abgestürzt oder "
+        f"verstummt, der letzte so: {wording})."
+    )
+    assert found.remedy.startswith("Bitte ansehen, was die Aufgabe bekommen hat")
 
 
 def test_a_job_asked_for_in_another_language_tells_it_as_it_is_stored() -> None:

@@ -12,7 +12,7 @@ from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.commands import AskPerson, CancelAttempt, RequestTask, StartTimer, VerifyTask
 from cpa.core.events import Event
 from cpa.core.job import JobStatus, RetryPolicy, TaskError, TaskStatus
-from cpa.core.retry import LOST_LEASE, MOST_LOOKS
+from cpa.core.retry import BLAME, LOST_LEASE, MOST_LOOKS, PARTING
 
 TECHNICAL, ENVIRONMENT = FailureClass.TECHNICAL, FailureClass.ENVIRONMENT
 UNKNOWN = FailureClass.UNKNOWN_OUTCOME
@@ -320,6 +320,130 @@ def test_a_lost_lease_of_a_verifiable_task_is_looked_for_and_then_counts_as_lost
 
     assert (story[0].status, story[0].attempts, story[0].waited) == (TaskStatus.HELD, 0, LOST_LEASE)
     assert story[0].reason == "lease_lost"
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_task_over_which_so_many_agents_end_is_given_up(most: int) -> None:
+    story = Story(task("a", retry=RetryPolicy(max_losses=most)))
+    for epoch in range(1, most):
+        story.begun()
+        story.lost(among=1)
+        assert (story[0].status, story.command(f"retry:0:{epoch}").after) == (TaskStatus.HELD, 1)
+        story.fired(f"retry:0:{epoch}")
+    story.begun()
+
+    story.lost(among=1)
+
+    assert (story[0].status, story[0].attempts, story[0].epoch) == (TaskStatus.FAILED, 0, most)
+    error = story[0].error
+    assert error is not None
+    assert (error.failure, error.code) == (FailureClass.TECHNICAL, "agents_lost")
+    assert "agent gone" in error.message
+    assert error.remedy
+
+
+def test_an_agent_that_had_more_shares_the_blame_and_what_it_had_comes_back_apart() -> None:
+    story = Story(*(task(name, retry=RetryPolicy(max_losses=1)) for name in "abcd"))
+    for index in range(4):
+        story.begun(index)
+    for index in range(4):
+        story.lost(index, among=4)
+
+    assert {story.command(f"retry:{index}:1").after for index in range(4)} == {1}
+    for epoch in (1, 2):
+        for index in range(4):
+            story.fired(f"retry:{index}:{epoch}")
+            story.begun(index)
+        for index in range(4):
+            story.lost(index, among=4)
+
+    waits = {story.command(f"retry:{index}:3").after for index in range(4)}
+    assert len(waits) == 4
+    assert min(waits) >= 1
+    assert max(waits) <= PARTING
+    story.fired("retry:0:3")
+    story.begun(0)
+    story.lost(0, among=4)
+    assert (story[0].status, story[0].epoch) == (TaskStatus.FAILED, 4)
+
+
+def test_an_attempt_that_ends_with_its_agent_alive_begins_the_count_anew() -> None:
+    story = Story(task("a", retry=RetryPolicy(max_losses=2)))
+    story.begun()
+    story.lost(among=1)
+    story.fired("retry:0:1")
+    story.begun()
+    story.failed()
+    assert story[0].blame == 0
+    story.later(60_000).fired("retry:0:2")
+    story.begun()
+
+    story.lost(among=1)
+
+    assert story[0].status is TaskStatus.HELD
+
+
+@pytest.mark.parametrize("what", ["refused", "unknown", "silent"])
+def test_what_says_nothing_of_its_agent_leaves_the_count_as_it_is(what: str) -> None:
+    story = Story(task("a", retry=RetryPolicy(max_losses=2)))
+    story.begun()
+    story.lost(among=1)
+    story.fired("retry:0:1")
+    story.chosen()
+    if what == "refused":
+        story.tell(events.TaskRefused(**story.attempt(0)))
+    elif what == "unknown":
+        story.failed(failure=UNKNOWN, code="agent_restarted")
+    else:
+        story.lost(among=0)
+
+    assert (story[0].status, story[0].blame) == (TaskStatus.HELD, BLAME)
+
+
+def test_jobs_of_older_logic_know_no_blame() -> None:
+    story = Story(task("a", retry=RetryPolicy(max_losses=1)), logic=2)
+    story.begun()
+
+    story.lost(among=1)
+
+    assert (story[0].status, story[0].blame) == (TaskStatus.HELD, 0)
+
+
+def test_an_effect_that_may_have_happened_is_looked_for_before_its_task_is_given_up() -> None:
+    story = Story(task("a", effect=VERIFIABLE, retry=RetryPolicy(max_losses=1)))
+    story.begun()
+    story.lost(among=1)
+    assert (story[0].status, story[0].reason) == (TaskStatus.IN_DOUBT, "unknown_outcome")
+
+    story.verified("absent")
+
+    assert story[0].status is TaskStatus.FAILED
+    assert story[0].error is not None
+    assert story[0].error.code == "agents_lost"
+
+
+def test_who_looked_and_says_to_go_on_begins_the_count_anew() -> None:
+    story = Story(task("a", effect=VERIFIABLE, retry=RetryPolicy(max_losses=2)))
+    story.begun()
+    story.lost(among=1)
+    story.verified("unknown")
+    story.answered(False)
+    story.later(60_000).fired("retry:0:1")
+    story.begun()
+    story.lost(among=1)
+
+    story.verified("absent")
+
+    assert (story[0].status, story[0].blame) == (TaskStatus.HELD, BLAME)
+
+
+def test_a_new_run_counts_anew() -> None:
+    story = Story(task("a", retry=RetryPolicy(max_losses=1)))
+    story.begun()
+    story.lost(among=1)
+    story.reopened()
+
+    assert story[0].blame == 0
 
 
 def test_a_lost_lease_of_an_unsafe_task_asks_a_person() -> None:

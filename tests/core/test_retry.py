@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cpa.core.job import RetryPolicy
-from cpa.core.retry import backoff, environment_wait, look_wait
+from cpa.core.retry import BLAME, PARTING, backoff, blamed, environment_wait, look_wait, loss_wait
 
 POLICY = RetryPolicy(max_attempts=10, first_delay=1_000, factor=2.0, max_delay=60_000)
 
@@ -81,3 +81,21 @@ def test_an_effect_is_looked_for_soon_then_more_rarely_and_never_later_than_aske
     looks: int, asked: int, wait: int
 ) -> None:
     assert look_wait(looks, asked) == wait
+
+
+@pytest.mark.parametrize(("among", "share"), [(1, BLAME), (2, BLAME // 2), (10, BLAME // 10), (10_000, 1)])
+def test_who_ended_with_an_agent_bears_its_share_and_never_none(among: int, share: int) -> None:
+    assert blamed(0, among) == share
+    assert blamed(BLAME, among) == BLAME + share
+
+
+@pytest.mark.parametrize("blame", [0, 1, BLAME // 5 * 2, BLAME // 2, BLAME, 2 * BLAME])
+def test_what_was_alone_or_bears_little_blame_is_tried_again_at_once(blame: int) -> None:
+    assert {loss_wait(blame, f"job-{number}") for number in range(20)} == {1}
+
+
+@pytest.mark.parametrize("blame", [BLAME // 2 + 1, BLAME // 4 * 3, BLAME + BLAME // 4])
+def test_what_bears_shares_of_more_than_one_end_comes_back_spread(blame: int) -> None:
+    waits = {loss_wait(blame, f"job-{number}") for number in range(20)}
+    assert len(waits) > 10
+    assert all(1 <= wait <= PARTING for wait in waits)

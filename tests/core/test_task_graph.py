@@ -198,6 +198,8 @@ for _ in range(40):
         ({"\ud800": NOOP}, "tasks.\\ud800", "cannot be the name"),
         ([noop(effect="harmless")], "tasks[0].effect", "input should be"),
         ([noop(retry={"max_attempts": 0})], "tasks[0].retry.max_attempts", "greater than or equal to 1"),
+        ([noop(retry={"max_losses": 0})], "tasks[0].retry.max_losses", "greater than or equal to 1"),
+        ([noop(retry={"max_losses": 101})], "tasks[0].retry.max_losses", "less than or equal to 100"),
         ([noop(retry={"attempts": 1})], "tasks[0].retry.attempts", "extra inputs"),
         ([noop(tainted="b")], "tasks[0].tainted", "there is no argument"),
         ([noop(id="a b")], "tasks[0].id", "letters, digits"),
@@ -513,7 +515,7 @@ def test_everything_reaches_the_job() -> None:
         id="a",
         action="http.request",
         arguments={"url": "https://x", "method": "POST"},
-        retry={"max_attempts": 5, "first_delay": 0.5, "factor": 3, "max_delay": 10},
+        retry={"max_attempts": 5, "first_delay": 0.5, "factor": 3, "max_delay": 10, "max_losses": 7},
         approval=True,
         capability="intern",
         outputs=["number"],
@@ -533,7 +535,8 @@ def test_everything_reaches_the_job() -> None:
     )
 
     task = spec.tasks[0]
-    assert RetryPolicy(max_attempts=5, first_delay=500, factor=3.0, max_delay=10_000) == task.retry
+    policy = RetryPolicy(max_attempts=5, first_delay=500, factor=3.0, max_delay=10_000, max_losses=7)
+    assert policy == task.retry
     assert (
         task.approval,
         task.capability,

@@ -11,14 +11,14 @@ import shutil
 from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from pysqlite3 import dbapi2
 
 from cpa.core.events import LeaseLost
-from cpa.core.job import JobSpec, JobStatus, TaskSpec
-from cpa.core.retry import LOST_LEASE
+from cpa.core.job import JobSpec, JobStatus, RetryPolicy, TaskSpec
 from cpa.engines.local.engine import LocalEngine
 from cpa.ports.engine import Submission
 from tests.engines.fleet import BEAT, TENANT, Fleet, Worker, job, live
@@ -28,7 +28,6 @@ OPEN = 60_000
 """Milliseconds from the submission to the second in which all questions expire."""
 DISK = 0.005
 """Seconds each call to the disk takes."""
-LOSSES = 5
 
 
 def due(number: int) -> int:
@@ -129,14 +128,14 @@ def test_a_task_that_ends_every_agent_is_given_up_after_so_many_and_costs_no_oth
     workers = [Worker(name, seconds=0.5, slots=4) for name in ("eins", "zwei", "drei")]
     poison = Submission(
         tenant=TENANT,
-        spec=JobSpec((TaskSpec(id="gift", action="x.a.b"),), environment_wait=LOSSES * LOST_LEASE),
+        spec=JobSpec((TaskSpec(id="gift", action="x.a.b"),), max_retries=0),
     )
 
     async def story(fleet: Fleet) -> None:
         async with fleet.scheduler(tmp_path) as engine:
             await asyncio.sleep(BEAT)
             bad = (await engine.submit(poison)).job
-            killing = asyncio.create_task(kill_who_has(bad, workers))
+            killing = asyncio.create_task(kill_who_has(bad, fleet, workers))
             good = []
             for _ in range(20):
                 good += [receipt.job for receipt in await engine.submit_many([job()] * 5)]
@@ -144,11 +143,15 @@ def test_a_task_that_ends_every_agent_is_given_up_after_so_many_and_costs_no_oth
             ends = Counter([(await engine.wait(TENANT, name, 300)).status for name in good])
             assert ends == {JobStatus.DONE: 100}
             assert (await engine.wait(TENANT, bad, 600)).status is JobStatus.FAILED
+            (task,) = (await engine.query(TENANT, bad)).tasks
+            assert task.error is not None
+            assert task.error.code == "agents_lost"
             told = [stored.event for stored in await engine.events(TENANT, bad)]
-            assert len([event for event in told if isinstance(event, LeaseLost)]) == LOSSES + 1
-            assert (
-                len([each for worker in workers for _, each in worker.got if each.job == bad]) == LOSSES + 1
-            )
+            shares = [Fraction(1, event.among) for event in told if isinstance(event, LeaseLost)]
+            most = RetryPolicy().max_losses
+            assert sum(shares[:-1]) < most <= sum(shares), "neither too early nor too late"
+            got = [each for worker in workers for _, each in worker.got if each.job == bad]
+            assert len(got) == len(shares)
             killing.cancel()
             with suppress(asyncio.CancelledError):
                 await killing
@@ -156,7 +159,7 @@ def test_a_task_that_ends_every_agent_is_given_up_after_so_many_and_costs_no_oth
     live(story, *workers)
 
 
-async def kill_who_has(bad: str, workers: list[Worker]) -> None:
+async def kill_who_has(bad: str, fleet: Fleet, workers: list[Worker]) -> None:
     """Whoever begins this job dies with all it has, and is started again a little later."""
     while True:
         await asyncio.sleep(0.1)
@@ -167,4 +170,13 @@ async def kill_who_has(bad: str, workers: list[Worker]) -> None:
                     if work is not None:
                         work.cancel()
                 worker.running.clear()
-                asyncio.get_running_loop().call_later(3.0, setattr, worker, "alive", True)
+                asyncio.get_running_loop().call_later(3.0, started, fleet, worker)
+
+
+def started(fleet: Fleet, worker: Worker) -> None:
+    """Again, as a process that registers."""
+    assert fleet.orchestrator is not None
+    agent = fleet.registry.get(worker.record.address, TENANT)
+    assert agent is not None
+    worker.alive = True
+    fleet.orchestrator.presence.lose(agent, "its agent was restarted", ended=True)

@@ -52,6 +52,21 @@ def retry() -> Story:
     return story
 
 
+def agents_lost() -> Story:
+    """agents end over a task: among others, then with nothing else; one that lives begins the count anew"""
+    story = Story(task("a", retry=RetryPolicy(max_losses=2)))
+    for epoch, among in ((1, 3), (2, 1), (3, 0), (4, 1), (5, 3), (6, 3)):
+        story.begun()
+        if epoch == 3:
+            story.later(100).failed()
+        else:
+            story.later(100).lost(among=among)
+        story.later(60_000).fired(f"retry:0:{epoch}")
+    story.begun()
+    story.lost(among=3)
+    return story
+
+
 def retries_used_up() -> Story:
     """attempts run out while a sibling finishes"""
     story = Story(task("a", retry=RetryPolicy(max_attempts=1)), task("b"), task("c", 0))
@@ -362,6 +377,7 @@ STORIES: tuple[Callable[[], Story], ...] = (
     linear,
     fork_and_join,
     retry,
+    agents_lost,
     retries_used_up,
     environment,
     outcome_verified,

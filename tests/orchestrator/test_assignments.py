@@ -183,8 +183,8 @@ def test_a_lost_lease_is_told_and_the_agent_is_told_to_stop() -> None:
     world.ask(state())
     attempt = Attempt(TENANT, "j1", 0, 1)
     assert world.assignments.begin(attempt, first.address, "a")
-    world.presence.leave(first, "weg")
-    assert world.reported == [("j1", LeaseLost(time=0, task=0, epoch=1, reason="weg"))]
+    world.presence.leave(first, "weg", ended=True)
+    assert world.reported == [("j1", LeaseLost(time=0, task=0, epoch=1, reason="weg", among=1))]
     assert world.cancelled == [(first.address, attempt)]
     world.stored(LOST)
     assert (first.busy, first.online) == (0, False)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from tests.orchestrator.fleet import TENANT, remote
 
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
@@ -28,12 +29,16 @@ class World:
         self.presence = Presence(self.registry, self.clock, BEAT)
         self.presence.settled = True
         self.lost: list[tuple[str, float, str]] = []
-        self.presence.connect(
-            lambda attempt, reason: self.lost.append((attempt.job, round(self.loop.time(), 3), reason))
-        )
+        self.ended: list[int] = []
+        """How many attempts the agent had when it ended, for each that was lost."""
+        self.presence.connect(self._lost)
         self.agents = agents or (remote(online=False),)
         for agent in self.agents:
             self.registry.register(agent)
+
+    def _lost(self, attempt: Attempt, reason: str, among: int) -> None:
+        self.lost.append((attempt.job, round(self.loop.time(), 3), reason))
+        self.ended.append(among)
 
     def begin(self, job: str, agent: Agent | None = None) -> Attempt:
         attempt = Attempt(TENANT, job, 0, 1)
@@ -80,6 +85,78 @@ def test_a_lease_that_nobody_renews_runs_out_on_time() -> None:
 
     world = run(story)
     assert [(job, when) for job, when, _ in world.lost] == [("j1", LEASE), ("j2", LEASE + 1)]
+
+
+def test_an_agent_that_was_restarted_has_ended_with_all_it_had() -> None:
+    async def story(world: World) -> None:
+        for job in ("j1", "j2", "j3"):
+            world.begin(job)
+        world.presence.lose(world.agents[0], "its agent was restarted", ended=True)
+
+    assert run(story).ended == [3, 3, 3]
+
+
+@pytest.mark.parametrize("apart", [0.0, 4.9])
+@pytest.mark.parametrize("others", [True, False])
+def test_an_agent_that_falls_silent_has_ended_if_others_are_heard(others: bool, apart: float) -> None:
+    """Else it is the network that is away, whenever each of them was heard last."""
+
+    async def story(world: World) -> None:
+        silent, other = world.agents
+        world.begin("j1", silent)
+        world.begin("j2", silent)
+        world.beat("j1", "j2", agent=silent)
+        await asyncio.sleep(apart)
+        world.beat(agent=other)
+        for _ in range(10 if others else 0):
+            await asyncio.sleep(BEAT)
+            world.beat(agent=other)
+        await asyncio.sleep(100)
+
+    world = run(story, remote("stumm", online=False), remote("da", online=False))
+    assert [when for _, when, _ in world.lost] == [LEASE, LEASE]
+    assert world.ended == ([2, 2] if others else [0, 0])
+
+
+@pytest.mark.parametrize(("later", "ended"), [(0.000_1, [3, 3, 3]), (4.9, [3, 3, 3]), (5.0, [0, 0, 1])])
+def test_who_said_something_since_the_last_beat_falls_silent_with_all_it_had(
+    later: float, ended: list[int]
+) -> None:
+    """Unless the next beat was due before: then it was alive when that was missed."""
+
+    async def story(world: World) -> None:
+        silent, other = world.agents
+        attempts = [world.begin(job, silent) for job in ("j1", "j2", "j3")]
+        world.beat("j1", "j2", "j3", agent=silent)
+        world.beat(agent=other)
+        await asyncio.sleep(later)
+        world.presence.renew(attempts[2])
+        for _ in range(10):
+            await asyncio.sleep(BEAT)
+            world.beat(agent=other)
+
+    world = run(story, remote("stumm", online=False), remote("da", online=False))
+    assert world.ended == ended
+
+
+def test_a_lone_agent_that_falls_silent_may_be_behind_a_network_that_is_away() -> None:
+    async def story(world: World) -> None:
+        world.begin("j1")
+        world.beat("j1")
+        await asyncio.sleep(100)
+
+    assert run(story).ended == [0]
+
+
+def test_what_a_living_agent_names_no_more_tells_nothing_of_its_end() -> None:
+    async def story(world: World) -> None:
+        world.begin("j1")
+        world.beat("j1")
+        world.beat()
+        world.begin("j2")
+        world.presence.lose(world.agents[0], "its agent is in quarantine")
+
+    assert run(story).ended == [0, 0]
 
 
 def test_a_beat_renews_what_it_names_for_ever() -> None:

@@ -61,7 +61,7 @@ def asks_nobody(job: JobState, event: Any) -> Decision:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "oracle", "most"), [(forgets_epochs, "fencing", 12), (asks_nobody, "invariants", 3)]
+    ("wrong", "oracle", "most"), [(forgets_epochs, "fencing", 14), (asks_nobody, "invariants", 3)]
 )
 def test_a_core_that_breaks_a_promise_is_found_and_shown_in_few_events(
     monkeypatch: pytest.MonkeyPatch, wrong: Any, oracle: str, most: int

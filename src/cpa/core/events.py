@@ -98,6 +98,8 @@ class LeaseLost(Event, tag="lease_lost", frozen=True, gc=False, omit_defaults=Tr
     task: int
     epoch: int
     reason: str = ""
+    among: int = 0
+    """How many attempts its agent had when it ended, this one included; 0 where nothing says that it ended."""
 
 
 class TaskVerified(Event, tag="task_verified", frozen=True, gc=False, omit_defaults=True, kw_only=True):

@@ -16,6 +16,16 @@ _LONGEST: Final = 1_000
 GERMAN: Final[dict[str, str]] = {
     # -- of the scheduler
     "no answer in time": "keine Antwort in der erlaubten Zeit",
+    "one agent after the other ended or fell silent while it did this, the last one so: {reason}": (
+        "ein Agent nach dem anderen ist dabei abgestürzt oder verstummt, der letzte so: {reason}"
+    ),
+    "Look at what the task was given (a file, a page) and mend it, then `cpa retry`. If such ends are to be "
+    "expected, raise `max_losses` in its `retry`.": (
+        "Bitte ansehen, was die Aufgabe bekommen hat (eine Datei, eine Seite), es berichtigen, dann `cpa retry`. "
+        "Wenn damit zu rechnen ist, bitte `max_losses` in ihrem `retry` erhöhen."
+    ),
+    "its agent was restarted": "sein Agent wurde neu gestartet",
+    "its agent was not heard of for {seconds} s": "sein Agent war {seconds} s lang nicht zu hören",
     "looked for the effect and did not find it": "die Wirkung wurde gesucht und nicht gefunden",
     "{by} says it did not happen": "{by} sagt, dass es nicht geschehen ist",
     "{by} said no": "{by} hat Nein gesagt",

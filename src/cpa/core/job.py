@@ -23,11 +23,12 @@ from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.commands import Command
 from cpa.core.conditions import Condition, parse
 
-LOGIC = 2
+LOGIC = 3
 """The core's behaviour number: a change that alters an old history's outcome takes the next one.
 
     1   an effect that an agent claimed and a look did not find is technical, and tried again
     2   it is done, unproved: what was accepted once (a mail by its server) must not be sent again
+    3   a task over which one agent after the other ends is given up (`agents_lost`)
 """
 SCHEMA = 1
 """The number of the stored form of heads, task runs and events; older ones are upcast on read."""
@@ -79,6 +80,8 @@ class RetryPolicy(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, for
     first_delay: int = 1_000
     factor: float = 2.0
     max_delay: int = 60_000
+    max_losses: int = 3
+    """Agents in a row that may end while they have the task, each with nothing else; then it is given up."""
 
 
 class TaskSpec(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -185,6 +188,9 @@ class TaskRun(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     those. Kept in later runs."""
     proposed: Proposal | None = None
     """What people are being asked about instead."""
+    blame: int = 0
+    """For the ends of agents that had it, one after the other, in this run: `retry.BLAME` for each that had nothing
+    else, shares of that for others."""
 
 
 class JobHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

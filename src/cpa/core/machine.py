@@ -11,6 +11,9 @@ Who settles what happened to an attempt:
     succeeded, otherwise           -> done
     technical                      -> tried again after a backoff, while the retry policy has attempts left
     environment, lease lost        -> tried again without burning an attempt, bounded by `environment_wait`
+    lease lost, its agent ended    -> the same, and bounded by the retry policy's `max_losses` in a row: so many
+                                      agents that had nothing else, or more that had; an attempt that ends with its
+                                      agent alive, or of which a person says that it did nothing, begins it anew
     business, policy               -> failed
     unknown outcome, timed out     -> idempotent: as technical; verifiable: looked for; unsafe: a person is asked
 """
@@ -28,7 +31,16 @@ from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.commands import AskPerson, CancelAttempt, RequestTask, StartTimer, VerifyTask
 from cpa.core.events import Event
 from cpa.core.job import ENDED, Decision, JobState, JobStatus, TaskError, TaskRun, TaskStatus
-from cpa.core.retry import LOST_LEASE, MOST_LOOKS, backoff, environment_wait, look_wait
+from cpa.core.retry import (
+    BLAME,
+    LOST_LEASE,
+    MOST_LOOKS,
+    backoff,
+    blamed,
+    environment_wait,
+    look_wait,
+    loss_wait,
+)
 from cpa.core.step import Step
 from cpa.core.transitions import ACCEPTS
 
@@ -138,7 +150,9 @@ def _task_started(job: JobState, event: events.TaskStarted) -> Decision:
 
 def _task_refused(job: JobState, event: events.TaskRefused) -> Decision:
     error = TaskError(FailureClass.ENVIRONMENT, "refused", event.reason)
-    return _settled(job, event, error)
+    step = Step(job, event)
+    _settle(step, step.task(event.task), error)
+    return step.decide()
 
 
 def _task_succeeded(job: JobState, event: events.TaskSucceeded) -> Decision:
@@ -159,12 +173,22 @@ def _task_succeeded(job: JobState, event: events.TaskSucceeded) -> Decision:
 
 def _task_failed(job: JobState, event: events.TaskFailed) -> Decision:
     error = TaskError(event.failure, event.code, event.message, event.remedy)
-    return _settled(job, event, error, event.retry_after)
+    step = Step(job, event)
+    run = step.task(event.task)
+    if run.blame and event.failure is not FailureClass.UNKNOWN_OUTCOME:
+        run = replace(run, blame=0)  # its agent lives
+    _settle(step, run, error, event.retry_after)
+    return step.decide()
 
 
 def _lease_lost(job: JobState, event: events.LeaseLost) -> Decision:
     error = TaskError(FailureClass.UNKNOWN_OUTCOME, "lease_lost", event.reason)
-    return _settled(job, event, error, lost=True)
+    step = Step(job, event)
+    run = step.task(event.task)
+    if event.among > 0 and job.head.logic > 2:
+        run = replace(run, blame=blamed(run.blame, event.among))
+    _settle(step, run, error, lost=True)
+    return step.decide()
 
 
 def _task_proposed(job: JobState, event: events.TaskProposed) -> Decision:
@@ -181,12 +205,6 @@ def _task_proposed(job: JobState, event: events.TaskProposed) -> Decision:
         step.hold(run, "proposal_time", wait, error=error, waited=waited)
     else:
         _again(step, run, error)
-    return step.decide()
-
-
-def _settled(job: JobState, event: Any, error: TaskError, asked: int = 0, *, lost: bool = False) -> Decision:
-    step = Step(job, event)
-    _settle(step, step.task(event.task), error, asked, lost=lost)
     return step.decide()
 
 
@@ -208,8 +226,12 @@ def _again(step: Step, run: TaskRun, error: TaskError, asked: int = 0, *, lost: 
     spec = step.spec(run.index)
     if step.ending is not None:
         step.fail(run, error)
+    elif lost and run.blame >= BLAME * spec.retry.max_losses:
+        step.fail(run, _agents_lost(error))
     elif lost or error.failure is FailureClass.ENVIRONMENT:
-        wait = 1 if lost else environment_wait(run.waited, asked)
+        wait = loss_wait(run.blame, step.job.head.id, run.index, run.epoch)
+        if not lost:
+            wait = environment_wait(run.waited, asked)
         waited = run.waited + (LOST_LEASE if lost else wait)
         if waited > step.job.spec.environment_wait:
             step.fail(run, error)
@@ -222,6 +244,17 @@ def _again(step: Step, run: TaskRun, error: TaskError, asked: int = 0, *, lost: 
         step.hold(run, "retry", wait, error=error, attempts=attempts)
     else:
         step.fail(replace(run, attempts=run.attempts + 1), error)
+
+
+def _agents_lost(last: TaskError) -> TaskError:
+    """It is given up, for one agent after the other ended over it."""
+    return TaskError(
+        FailureClass.TECHNICAL,
+        "agents_lost",
+        f"one agent after the other ended or fell silent while it did this, the last one so: {last.message}",
+        "Look at what the task was given (a file, a page) and mend it, then `cpa retry`. If such ends are to be "
+        "expected, raise `max_losses` in its `retry`.",
+    )
 
 
 # -- proof, people, time -------------------------------------------------------------------------------------
@@ -284,7 +317,7 @@ def _no(step: Step, run: TaskRun, command: AskPerson, by: str) -> None:
     said = f"{by} said no" if by else "not enough people said yes in time"
     if command.question == "doubt":
         error = TaskError(FailureClass.TECHNICAL, "effect_absent", f"{by} says it did not happen")
-        _again(step, run, error)
+        _again(step, replace(run, blame=0), error)  # who looked says to go on
     elif command.question == "proposal":
         error = TaskError(FailureClass.ENVIRONMENT, "proposed", f"{said} to what the agent proposed")
         _again(step, replace(run, proposed=None), error)

@@ -12,7 +12,13 @@ FIRST_WAIT = 1_000
 LONGEST_WAIT = 60_000
 LOST_LEASE = 60_000
 """What one lost lease counts against the job's `environment_wait`: 60 in an hour, so that a task which kills its
-agents comes to an end."""
+agents comes to an end whatever is known about them."""
+BLAME = 5_040
+"""For the end of an agent that had one attempt. Where it had more each bears its share, for it may have been the
+neighbour's doing: this number can be divided by every one up to ten."""
+PARTING = 5_000
+"""Those that lost their agent together come back spread over so many milliseconds: whose doing it was shows once
+they are apart."""
 FIRST_LOOK = 500
 LONGEST_LOOK = 30_000
 MOST_LOOKS = 12
@@ -33,6 +39,17 @@ def backoff(policy: RetryPolicy, attempts: int, asked: int, *seed: str | int) ->
 def environment_wait(waited: int, asked: int) -> int:
     """Milliseconds until a task that waits for its place is tried again: as long as it waited so far, bounded."""
     return max(min(max(waited, FIRST_WAIT), LONGEST_WAIT), asked)
+
+
+def blamed(blame: int, among: int) -> int:
+    """The blame after one more agent ended that had so many attempts."""
+    return blame + max(BLAME // among, 1)
+
+
+def loss_wait(blame: int, *seed: str | int) -> int:
+    """Milliseconds before a task whose lease was lost is tried again: at once, unless it bears shares of blame for
+    more than one end."""
+    return 1 + int(PARTING * fraction(*seed)) if blame > BLAME // 2 and blame % BLAME else 1
 
 
 def look_wait(looks: int, asked: int) -> int:

@@ -356,6 +356,7 @@ def _retry_policy(retry: RetrySpec) -> RetryPolicy:
         first_delay=milliseconds(retry.first_delay),
         factor=retry.factor,
         max_delay=milliseconds(retry.max_delay),
+        max_losses=retry.max_losses,
     )
 
 

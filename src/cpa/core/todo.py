@@ -33,6 +33,7 @@ class RetrySpec(BaseModel):
     first_delay: float = Field(default=1.0, ge=0, le=86_400)
     factor: float = Field(default=2.0, ge=1, le=100)
     max_delay: float = Field(default=60.0, ge=0, le=86_400)
+    max_losses: int = Field(default=3, ge=1, le=100, description="Agents in a row that may end over it.")
 
 
 class Approval(BaseModel):

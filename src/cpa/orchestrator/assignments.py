@@ -314,10 +314,13 @@ class Assignments:
     def _at_home(self) -> bool:
         return any(not agent.remote for agent, _ in self._held.values())
 
-    def _lost(self, attempt: Attempt, reason: str) -> None:
+    def _lost(self, attempt: Attempt, reason: str, among: int) -> None:
         """A lease is lost: nothing more is expected, and the agent is to stop if it hears us at all."""
-        kind = TaskRefused if self.unsent(attempt) else LeaseLost
-        self.ended(attempt, kind(time=0, task=attempt.task, epoch=attempt.epoch, reason=reason))
+        task, epoch = attempt.task, attempt.epoch
+        if self.unsent(attempt):
+            self.ended(attempt, TaskRefused(time=0, task=task, epoch=epoch, reason=reason))
+        else:
+            self.ended(attempt, LeaseLost(time=0, task=task, epoch=epoch, reason=reason, among=among))
 
     def _called(self, called: Sequence[Called]) -> None:
         """Somebody in line gets an agent, or learns why not."""

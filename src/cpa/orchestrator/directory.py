@@ -332,7 +332,7 @@ class AgentDirectory:
         if record != known:
             await self._store.put(record)
         if restarted := known.instance != record.instance:
-            self._presence.lose(agent, "its agent was restarted")
+            self._presence.lose(agent, "its agent was restarted", ended=True)
             self._breakers.forget(agent.key)
             agent.beat = Beat()
         self._take_over(agent, record)

@@ -3,10 +3,13 @@
 An attempt with an agent outside this process has a lease of three beats. A beat renews exactly the attempts it
 names, a message about an attempt renews that one. It is lost
 
-    - when its lease runs out;
+    - when its lease runs out, and the agent is not about to be offline: then it is lost with all else that has;
     - when a beat no longer names it: at once if an earlier one did, else with the second beat after the agent took
       it, because one beat may have crossed the request on its way;
     - when its agent is offline (three beats missed), was restarted, or is not to be heard any more.
+
+An agent that was restarted has ended with what it had. One that fell silent has too, as far as anybody can know, if
+others were heard at the same time; else it is the network that is away, or we are, and nobody is to blame.
 
 Nothing here is durable, and nothing here keeps an effect from happening twice: that is what epochs are for. A lease
 only decides when to stop waiting. After a restart of the scheduler every attempt gets one fresh lease, and until
@@ -51,8 +54,9 @@ class Lease:
 
 Key = tuple[str, str]
 """An agent: its tenant and its address."""
-Lost = Callable[[Attempt, str], None]
-"""Takes an attempt that has lost its lease, and why; must not block."""
+Lost = Callable[[Attempt, str, int], None]
+"""Takes an attempt that has lost its lease, why, and how many attempts its agent had when it ended (0: nothing says
+that it did); must not block."""
 
 
 class Presence:
@@ -161,17 +165,18 @@ class Presence:
             self._agents.changed()
         return lost
 
-    def leave(self, agent: Agent, reason: str) -> None:
+    def leave(self, agent: Agent, reason: str, *, ended: bool = False) -> None:
         """Nothing more is expected of the agent for now: its attempts are lost."""
         self._seen.pop(agent.key, None)
         agent.online = False
         self._agents.changed()
-        self.lose(agent, reason)
+        self.lose(agent, reason, ended=ended)
 
-    def lose(self, agent: Agent, reason: str) -> None:
-        """The agent stays, and its attempts are lost."""
-        for lease in list(self._by_agent.get(agent.key, {}).values()):
-            self._give_up(lease, reason)
+    def lose(self, agent: Agent, reason: str, *, ended: bool = False) -> None:
+        """The agent stays, and its attempts are lost; with `ended` it has lost them by ending."""
+        leases = list(self._by_agent.get(agent.key, {}).values())
+        for lease in leases:
+            self._give_up(lease, reason, len(leases) if ended else 0)
 
     def forget(self, agent: Agent, reason: str) -> None:
         """The agent is no more."""
@@ -200,15 +205,24 @@ class Presence:
         if now < self._deaf:
             return
         while self._line and self._line[0][0] <= now:
-            watched = heapq.heappop(self._line)[3]
+            when, _, _, watched = heapq.heappop(self._line)
             if isinstance(watched, tuple):
                 self._look_after(watched, now)
             elif watched.over:
                 continue
             elif watched.until > now:
                 self._watch(watched.until, watched)
+            elif (offline := self._offline(watched)) > when:
+                self._watch(offline, watched)
             else:
                 self._give_up(watched, f"its agent did not name it for {self.lease:g} s")
+
+    def _offline(self, lease: Lease) -> float:
+        """When the agent will be offline, if its last word came after the attempt was renewed and before the next
+        beat was due: then it falls silent as a whole, and loses all it has at once. 0 otherwise."""
+        seen = self._seen.get(lease.agent.key)
+        due = 0.0 if seen is None else seen + self.lease
+        return due if lease.taken and due < lease.until + self.interval else 0.0
 
     def _look_after(self, key: Key, now: float) -> None:
         self._watching.discard(key)
@@ -219,7 +233,14 @@ class Presence:
             self._watching.add(key)
             self._watch(seen + self.lease, key)
         else:
-            self.leave(agent, f"its agent was not heard of for {self.lease:g} s")
+            reason = f"its agent was not heard of for {self.lease:g} s"
+            self.leave(agent, reason, ended=self._others(key, now))
+
+    def _others(self, silent: Key, now: float) -> bool:
+        """Whether others were heard since this one fell silent: each beats once in an interval, and its last beat
+        was a lease ago."""
+        since = now - (BEATS - 1) * self.interval
+        return any(seen > since for key, seen in self._seen.items() if key != silent)
 
     # -- inside --------------------------------------------------------------------------------------------
 
@@ -248,10 +269,10 @@ class Presence:
                 lease.crossed = True
         return tuple(strange)
 
-    def _give_up(self, lease: Lease, reason: str) -> None:
+    def _give_up(self, lease: Lease, reason: str, among: int = 0) -> None:
         if not lease.over:
             self.end(lease.attempt)
-            self._lost(lease.attempt, reason)
+            self._lost(lease.attempt, reason, among)
 
 
 def _room(agent: Agent, beat: Beat) -> int:
@@ -262,4 +283,4 @@ def _room(agent: Agent, beat: Beat) -> int:
     return most if beat.free is None else min(most, len(beat.running) + max(beat.free, 0))
 
 
-def _nobody(_attempt: Attempt, _reason: str) -> None: ...
+def _nobody(_attempt: Attempt, _reason: str, _among: int) -> None: ...

@@ -81,14 +81,32 @@ agent.run()
 """
 
 
+WITNESS = """
+import sys
+
+from cpa.agents import Agent
+
+agent = Agent(sys.argv[1], type="DATA")
+
+
+@agent.action("x.witness.none", effect="idempotent")
+async def none():
+    return {}
+
+
+agent.run()
+"""
+"""Harms nobody, and is heard: so who falls silent has ended, and is not cut off by a network that is away."""
+
+
 class Supervisor:
     """Starts an agent again whenever it ends, until `stop`. Made by `supervised`."""
 
-    def __init__(self, scheduler: Scheduler, folder: Path, name: str) -> None:
+    def __init__(self, scheduler: Scheduler, folder: Path, name: str, text: str) -> None:
         self.name, self.folder = name, folder / name
         self.folder.mkdir()
         script = self.folder / "agent.py"
-        script.write_text(SCRIPT)
+        script.write_text(text)
         self._command = [sys.executable, str(script), name, str(MEMORY)]
         self._environment = clean_environment(**scheduler.environment)
         self._over = threading.Event()
@@ -127,8 +145,8 @@ class Supervisor:
 
 
 @contextmanager
-def supervised(scheduler: Scheduler, folder: Path, name: str) -> Iterator[Supervisor]:
-    supervisor = Supervisor(scheduler, folder, name)
+def supervised(scheduler: Scheduler, folder: Path, name: str, text: str = SCRIPT) -> Iterator[Supervisor]:
+    supervisor = Supervisor(scheduler, folder, name, text)
     try:
         yield supervisor
     finally:

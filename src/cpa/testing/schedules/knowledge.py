@@ -7,12 +7,13 @@ The rules are written a second time here, from the promises and not from the cod
     doubt       an effect that may have happened is neither tried again nor given up before it was looked for, or a
                 person said no
     proof       nothing is done without the word of who held it, a look that found it, or a person
-    attempts    no more tries than the retry policy allows
+    attempts    no more tries than the retry policy allows, nor more agents that end over it, and none fewer
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Final
 
 from cpa.core.classes import EffectClass, FailureClass
@@ -64,7 +65,7 @@ class Violation(AssertionError):
 class _Task:
     """What the events say of one task."""
 
-    __slots__ = ("agent", "doubtful", "epoch", "proof", "tries")
+    __slots__ = ("agent", "doubtful", "ended", "epoch", "proof", "tries")
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -76,6 +77,8 @@ class _Task:
         """Why it may count as done."""
         self.tries = 0
         """Attempts of this run that failed and count."""
+        self.ended = Fraction()
+        """Agents that ended one after the other while they had it, shared with their other attempts."""
 
 
 class Knowledge:
@@ -102,7 +105,7 @@ class Knowledge:
             self._answer(task, event)
         elif isinstance(event, JobReopened):
             for task in self._tasks:
-                task.doubtful, task.proof, task.tries = "", "", 0
+                task.doubtful, task.proof, task.tries, task.ended = "", "", 0, Fraction()
             for index in event.done:
                 self._tasks[int(index)].proof = "done by a person"
 
@@ -112,6 +115,11 @@ class Knowledge:
         if task.doubtful and run.status in _UNDONE:
             told = f"{self._job}: task {run.index} is {run.status.value} after {task.doubtful}"
             raise Violation("doubt", told)
+        given_up = run.error is not None and run.error.code == "agents_lost"
+        if given_up and run.status in _UNDONE and task.ended < self._losses(run.index):
+            raise Violation(
+                "attempts", f"{self._job}: task {run.index} is given up after {task.ended} agents"
+            )
         if run.status is not TaskStatus.DONE:
             return
         unproved = run.reason == "unproved" and task.doubtful == CLAIMED
@@ -132,7 +140,12 @@ class Knowledge:
             raise Violation("doubt", f"{job}: task {event.task} is tried again, it is done: {task.proof}")
         if task.tries >= self._spec.tasks[event.task].retry.max_attempts:
             raise Violation("attempts", f"{job}: task {event.task} is tried again after {task.tries} tries")
+        if task.ended >= self._losses(event.task):
+            raise Violation("attempts", f"{job}: task {event.task} is tried again after {task.ended} agents")
         task.epoch, task.agent = event.epoch, event.agent
+
+    def _losses(self, task: int) -> int:
+        return self._spec.tasks[task].retry.max_losses
 
     def _timer(self, before: Outbox, event: TimerFired) -> None:
         stored = before.get(event.key)
@@ -153,10 +166,11 @@ class Knowledge:
                 self._unknown(event.task, f"its agent said {event.code}")
                 task.tries += self._spec.tasks[event.task].effect is EffectClass.IDEMPOTENT
             case TaskFailed():
-                task.doubtful = ""
+                task.doubtful, task.ended = "", Fraction()
                 task.tries += event.failure is FailureClass.TECHNICAL
             case LeaseLost():
                 self._unknown(event.task, "its lease was lost")
+                task.ended += Fraction(1, event.among) if event.among > 0 else 0
             case TaskRefused() | TaskProposed():
                 task.doubtful = ""
             case TaskVerified(verdict="happened"):
@@ -176,6 +190,7 @@ class Knowledge:
         if asked[0].question == "doubt":
             task.doubtful, task.proof = "", f"{event.by} said so" if event.yes else ""
             task.tries += not event.yes
+            task.ended = Fraction()  # who looked says to go on
         elif asked[0].question == "input" and event.yes:
             task.proof = f"{event.by} answered"
 

@@ -126,5 +126,7 @@ def _condition(chance: random.Random, needs: tuple[int, ...]) -> str:
 
 _EFFECTS: Final = tuple(EffectClass)
 _RETRIES: Final = tuple(
-    RetryPolicy(max_attempts=most, first_delay=delay) for most in (1, 2, 3, 4) for delay in (0, 1, 500, 2_000)
+    RetryPolicy(max_attempts=most, first_delay=delay, max_losses=most)
+    for most in (1, 2, 3, 4)
+    for delay in (0, 1, 500, 2_000)
 )

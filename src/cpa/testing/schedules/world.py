@@ -228,7 +228,7 @@ class World:
             reason = chance.choice(("", "nachts"))
             return events.TaskProposed(**place, run_at=run_at, arguments=arguments, reason=reason)
         if self.has("lease"):
-            return events.LeaseLost(**place, reason="gone")
+            return events.LeaseLost(**place, reason="gone", among=chance.choice((0, 1, 1, 2, 3)))
         if self.has("loss"):
             return self._timed(command)
         failure = self._failure()

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 PEOPLE = ("Anna", "Jörg", "Uwe")
 
 
+def _retry(chance: random.Random) -> RetryPolicy:
+    most, delay = chance.randint(1, 4), chance.choice((1, 500))
+    return RetryPolicy(max_attempts=most, first_delay=delay, max_losses=most)
+
+
 def plan(chance: random.Random, tasks: int, faults: frozenset[str]) -> JobSpec:
     """A graph of up to so many tasks."""
     made: list[TaskSpec] = []
@@ -46,7 +51,7 @@ def plan(chance: random.Random, tasks: int, faults: frozenset[str]) -> JobSpec:
                 approvals=chance.choice((1, 2)) if approval and not asks else 0,
                 timeout=chance.choice((8_000, 30_000, 120_000)),
                 bids=chance.choice((0, 0, 0, 500, 3_000)),
-                retry=RetryPolicy(max_attempts=chance.randint(1, 4), first_delay=chance.choice((1, 500))),
+                retry=_retry(chance),
             )
         )
     hurry = "deadlines" in faults and chance.random() < 0.5
