@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -30,6 +29,7 @@ from cpa.orchestrator.registration import (
     record_of,
     unknown,
 )
+from cpa.orchestrator.standing import Standing
 from cpa.ports.agents import AgentKeys, AgentRecord, AgentState, AgentStore, Beat, Named, taken
 from cpa.ports.clock import Clock
 from cpa.ports.keys import Caller, Scope
@@ -43,19 +43,6 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     state: AgentState
     interval: float
     """Seconds until the next beat is expected."""
-
-
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an agent besides its record and its last beat."""
-
-    last_seen: float | None
-    """Seconds since its last sign of life; None while it is offline, and for a part of this process."""
-    running: tuple[tuple[Named, float], ...]
-    """Its attempts, and how many seconds each lease still has."""
-    success: dict[str, float]
-    """Share of attempts that ended well, newer ones weighing more, by action; what never failed is left out."""
-    breakers: dict[str, dict[str, Any]]
-    """By family of actions: circuits that saw failures."""
 
 
 class AgentDirectory:
@@ -227,13 +214,7 @@ class AgentDirectory:
 
     def describe(self, agent: Agent) -> Standing:
         """How an agent stands just now."""
-        now = self._clock.now_ms()
-        return Standing(
-            last_seen=self._presence.last(agent),
-            running=tuple((named, left) for _, named, left in self._presence.running(agent)),
-            success={action: agent.share(action, now) for action in sorted(agent.shares)},
-            breakers=self._breakers.of(agent.key),
-        )
+        return Standing.of(agent, self._presence, self._breakers, self._clock.now_ms())
 
     # -- inside --------------------------------------------------------------------------------------------
 

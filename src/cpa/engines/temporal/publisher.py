@@ -13,11 +13,9 @@ is looked at: an answer given before is given again, an attempt whose agent is g
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
 import structlog
 from temporalio import activity
@@ -34,11 +32,11 @@ from cpa.core.events import (
     LeaseLost,
     TaskVerified,
 )
-from cpa.core.job import Changes, JobHead, JobState
+from cpa.core.job import Changes, JobState
 from cpa.core.machine import decide
 from cpa.engines.graphs import Graphs
 from cpa.engines.keyed import Keyed
-from cpa.engines.stored import rebuilt
+from cpa.engines.temporal.copies import Copies, Copy, Key, Read
 from cpa.engines.temporal.values import (
     MOST_BYTES,
     PUBLISH,
@@ -52,34 +50,17 @@ from cpa.engines.temporal.values import (
     size_of,
 )
 from cpa.engines.temporal.writer import GroupWriter
-from cpa.errors import InternalError, NotFound
+from cpa.errors import InternalError
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.steps import JobRows, StepBatch, StepStore
 
 log = structlog.get_logger(__name__)
-Key = tuple[str, str]
-"""(tenant, job id)"""
 _WORK = (DispatchTask, RequestTask, CancelAttempt, VerifyTask)
 """What somebody has to do; the rest only waits."""
 BEAT = timedelta(seconds=1.5)
 """Between the signs of life of a publication that takes long; see `workflow.SILENCE`."""
 _MOST_MISSED = 5_000
 """Events given back at once."""
-Read = Callable[..., Awaitable[Any]]
-"""Runs a blocking read of the store in a thread."""
-
-
-@dataclass(slots=True)
-class Copy:
-    """A job as the store has it, and what this process did about its open commands."""
-
-    job: JobState
-    begun: set[str] = field(default_factory=set)
-    """Keys of open commands carried out by this process."""
-    said: dict[str, Fact] = field(default_factory=dict)
-    """What came of them, by key, until the store has it too."""
-    ahead: bool = False
-    """The store may not have all of it: it is to be read again."""
 
 
 @dataclass(slots=True)
@@ -121,9 +102,8 @@ class Publisher:
         waits for."""
         self._store, self._writer, self._orchestrator = store, writer, orchestrator
         self._read, self._committed, self._sealed, self._send = read, committed, sealed, send
-        self._copies: OrderedDict[Key, Copy] = OrderedDict()
-        self._keep = keep
         self._graphs = Graphs()
+        self._copies = Copies(store, read, self._graphs, keep)
         self._alone = Keyed[Key]()
         self._baskets: dict[Key, _Basket] = {}
         self._at_work: set[asyncio.Task[Published]] = set()
@@ -169,7 +149,7 @@ class Publisher:
         return published
 
     async def _publish(self, key: Key, publication: Publication) -> Published:
-        copy = await self._copy(key, publication)
+        copy = await self._copies.of(publication, self._alone)
         ahead = copy.job.head.number > publication.after
         missed = await self._missed(key, copy.job.head.number, publication) if ahead else ()
         if missed:
@@ -191,40 +171,6 @@ class Publisher:
         finally:
             del self._baskets[key]
         return Published(tuple(basket.facts), missed)
-
-    async def _copy(self, key: Key, publication: Publication) -> Copy:
-        copy = self._copies.get(key)
-        if copy is None and not publication.after:
-            # Most probably nobody has seen it before; where that is wrong the store says so.
-            copy = self._copies[key] = Copy(self._new(key, publication))
-        elif copy is None or copy.ahead or copy.job.head.number < publication.after:
-            job = await self._from_store(key, publication)
-            if copy is None:
-                copy = Copy(job)
-            copy.job, copy.ahead = job, False
-            if job.head.number < publication.after:
-                raise InternalError(
-                    f"job {key[1]} has {job.head.number} events here, and {publication.after} in its workflow",
-                    remedy="is this the store the job was written to? All workers of a queue share one",
-                )
-            self._copies[key] = copy
-        if len(self._copies) > self._keep:
-            self._evict()
-        self._copies.move_to_end(key)
-        return copy
-
-    async def _from_store(self, key: Key, publication: Publication) -> JobState:
-        try:
-            return rebuilt(await self._read(self._store.load, *key))
-        except NotFound:
-            if publication.spec is None:
-                raise
-            return self._new(key, publication)
-
-    def _new(self, key: Key, publication: Publication) -> JobState:
-        assert publication.spec is not None
-        graph, _, _ = self._graphs.of(publication.spec)
-        return JobState(JobHead(*key, publication.steps[0].fact.event.time), graph)
 
     async def _missed(self, key: Key, number: int, publication: Publication) -> tuple[AnyEvent, ...]:
         """What the store has beyond what the workflow knows; nothing when that is how the publication begins."""
@@ -344,12 +290,7 @@ class Publisher:
     async def revive(self, key: Key) -> None:
         """After a start: go on with a job of which something is open in the store."""
         async with self._alone.of(key):
-            copy = self._copies.get(key)
-            if copy is None or copy.ahead:
-                job = rebuilt(await self._read(self._store.load, *key))
-                copy = self._copies[key] = copy or Copy(job)
-                copy.job, copy.ahead = job, False
-            self._revive(copy)
+            self._revive(await self._copies.stored(key))
 
     def report(self, tenant: str, job: str, event: Event) -> None:
         """Take what a part of this process found. Never blocks."""
@@ -380,12 +321,6 @@ class Publisher:
         else:
             basket.facts.append(fact)
             basket.size += size_of(fact)
-
-    def _evict(self) -> None:
-        """Forget jobs that nobody here works on."""
-        idle = [key for key, copy in self._copies.items() if not (copy.begun or key in self._alone)]
-        for key in idle[: len(self._copies) - self._keep]:
-            del self._copies[key]
 
 
 class _Beating:

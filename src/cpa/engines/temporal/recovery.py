@@ -10,7 +10,8 @@ import asyncio
 
 import structlog
 
-from cpa.engines.temporal.publisher import Publisher, Read
+from cpa.engines.temporal.copies import Read
+from cpa.engines.temporal.publisher import Publisher
 from cpa.errors import CPAError
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.steps import StepStore

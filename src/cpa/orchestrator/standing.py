@@ -1,0 +1,34 @@
+"""How an agent stands, besides what is stored of it and what its last beat said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from cpa.orchestrator.agent_registry import Agent
+from cpa.orchestrator.breakers import Breakers
+from cpa.orchestrator.presence import Presence
+from cpa.ports.agents import Named
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one moment."""
+
+    last_seen: float | None
+    """Seconds since its last sign of life; None while it is offline, and for a part of this process."""
+    running: tuple[tuple[Named, float], ...]
+    """Its attempts, and how many seconds each lease still has."""
+    success: dict[str, float]
+    """Share of attempts that ended well, newer ones weighing more, by action; what never failed is left out."""
+    breakers: dict[str, dict[str, Any]]
+    """By family of actions: circuits that saw failures."""
+
+    @classmethod
+    def of(cls, agent: Agent, presence: Presence, breakers: Breakers, now: int) -> Standing:
+        return cls(
+            last_seen=presence.last(agent),
+            running=tuple((named, left) for _, named, left in presence.running(agent)),
+            success={action: agent.share(action, now) for action in sorted(agent.shares)},
+            breakers=breakers.of(agent.key),
+        )
