@@ -16,7 +16,7 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from cpa.core.events import QuestionAnswered, TaskSucceeded
 from cpa.core.job import JobSpec, TaskSpec
-from cpa.engines.temporal.converter import CONVERTER
+from cpa.engines.temporal.converter import converter
 from cpa.engines.temporal.engine import TemporalEngine
 from cpa.engines.temporal.executions import start
 from cpa.engines.temporal.values import Fact, JobInput
@@ -119,7 +119,7 @@ STORIES: tuple[Story, ...] = (chain, fan, person, proved, tried_again, second_ru
 async def replayed(paths: list[Path]) -> None:
     """Run today's workflow over these. Raises where it comes to something else."""
     replayer = Replayer(
-        workflows=[JobWorkflow], data_converter=CONVERTER, workflow_runner=UnsandboxedWorkflowRunner()
+        workflows=[JobWorkflow], data_converter=converter(), workflow_runner=UnsandboxedWorkflowRunner()
     )
     for path in paths:
         await replayer.replay_workflow(WorkflowHistory.from_json(path.stem, path.read_text()))

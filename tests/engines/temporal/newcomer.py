@@ -23,7 +23,7 @@ from cpa.core.machine import decide
 from cpa.engines.temporal import decider, publisher
 from cpa.engines.temporal.engine import TemporalEngine
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
-from tests.contracts.engine import PATIENCE, TENANT, submitted
+from tests.contracts.engine import PATIENCE, TENANT, submitted, until
 from tests.engines.temporal.world import temporal_life
 from tests.servers.temporal import Address
 
@@ -80,7 +80,7 @@ async def lived(folder: Path, address: str, jobs: int) -> None:
     async with temporal_life(
         Address(address), folder, others, build=BUILD, alone=False, first=False
     ) as engine:
-        await engine.versions.current.wait()
+        await until(lambda: engine.versions._settled)
         await taken_over(engine)
         for job in [await submitted(engine, PLAN) for _ in range(jobs)]:
             print("ended", job, (await engine.wait(TENANT, job, PATIENCE)).status.value, flush=True)

@@ -13,6 +13,7 @@ from temporalio.converter import WorkflowSerializationContext
 from cpa.artifacts.claims import FolderClaims
 from cpa.engines.temporal import codec as codecs
 from cpa.engines.temporal.codec import CLAIM, INLINE, SEALED, ZLIB, Codec
+from cpa.engines.temporal.hindrances import Hindrances
 from cpa.engines.temporal.keyring import PREFIX, KeyRing
 from cpa.errors import BadInput, CPAError, InternalError, NotFound, TooLarge, Unavailable
 
@@ -101,12 +102,13 @@ async def test_with_a_key_what_is_not_encrypted_is_read_only_where_that_is_wante
 ) -> None:
     """Else whoever may write into the namespace could say in anybody's name that a question was answered."""
     written = await bound(Codec(None, claims)).encode([value(data)])
-    codec = Codec(KeyRing("old", secrets.resolve), claims)
+    hindrances = Hindrances()
+    codec = Codec(KeyRing("old", secrets.resolve), claims).noting(hindrances)
 
     error = await unread(bound(codec), written)
     assert (type(error), error.field) == (Unavailable, "temporal_payload_plain")
     assert "CPA_TEMPORAL_PAYLOAD_PLAIN" in str(error.remedy)
-    assert codec.why(JOB) == error
+    assert hindrances.why(JOB) == error
 
     lenient = bound(Codec(KeyRing("old", secrets.resolve), claims, plain=True))
     assert await lenient.decode([*written, *await lenient.encode([value(data)])]) == [value(data)] * 2
@@ -150,17 +152,67 @@ async def unread(codec: Codec, written: list[Payload]) -> CPAError:
 async def test_a_missing_key_is_named_and_found_once_it_is_there(secrets: Secrets) -> None:
     written = await bound(Codec(KeyRing("old", secrets.resolve))).encode([value(MARKER.encode())])
     kept = secrets.values.pop(PREFIX + "old")
-    codec = Codec(KeyRing("new", secrets.resolve))
+    hindrances = Hindrances()
+    codec = Codec(KeyRing("new", secrets.resolve)).noting(hindrances)
 
     error = await unread(bound(codec), written)
     assert (error.field, error.value) == ("temporal_payload_key", "old")
     assert PREFIX + "old" in str(error.remedy)
-    assert (codec.waiting, codec.why(JOB)) == ({JOB}, error)
-    assert codec.why("another") is None
+    assert (hindrances.jobs, hindrances.why(JOB)) == ({JOB}, error)
+    assert hindrances.why("another") is None
 
     secrets.values[PREFIX + "old"] = kept
     assert (await bound(codec).decode(written))[0].data == MARKER.encode()
-    assert (codec.waiting, codec.why(JOB)) == (frozenset(), None)
+    assert (hindrances.jobs, hindrances.why(JOB)) == (frozenset(), None)
+
+
+async def test_each_value_hinders_by_itself(secrets: Secrets) -> None:
+    """What else is read or written of the job, before and after, neither hides nor ends it."""
+    old = bound(Codec(KeyRing("old", secrets.resolve)))
+    first, second = [(await old.encode([value(data)]))[0] for data in (b"1", b"2")]
+    [fine] = await bound(Codec(KeyRing("new", secrets.resolve))).encode([value(b"3")])
+    kept = secrets.values.pop(PREFIX + "old")
+    hindrances = Hindrances()
+    codec = bound(Codec(KeyRing("new", secrets.resolve)).noting(hindrances))
+
+    for unreadable in (first, second):
+        await unread(codec, [fine, unreadable])
+    await codec.decode([fine])
+    await codec.decode(await codec.encode([value(b"4")]))
+    assert hindrances.jobs == {JOB}
+
+    secrets.values[PREFIX + "old"] = kept
+    await codec.decode([first])
+    assert hindrances.jobs == {JOB}, "the other one is not read yet"
+    await codec.decode([second])
+    assert hindrances.jobs == frozenset()
+
+
+async def test_the_next_execution_of_a_job_is_not_hindered_by_what_the_last_one_could_not_read(
+    secrets: Secrets,
+) -> None:
+    written = await bound(Codec(KeyRing("old", secrets.resolve))).encode([value(b"1")])
+    secrets.values.pop(PREFIX + "old")
+    hindrances = Hindrances()
+    codec = bound(Codec(KeyRing("new", secrets.resolve)).noting(hindrances))
+
+    await unread(codec, written)
+    hindrances.forget(JOB)
+    assert hindrances.why(JOB) is None
+    await unread(codec, written)
+    assert hindrances.why(JOB) is not None, "unless it cannot either"
+
+
+async def test_who_calls_is_told_and_hinders_nobody(
+    secrets: Secrets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec, hindrances = Codec(KeyRing("old", secrets.resolve)), Hindrances()
+    codec.noting(hindrances)
+    monkeypatch.setattr(codecs, "MOST", 100)
+    with pytest.raises(TooLarge):
+        await bound(codec).encode([value(bytes(200))])
+    await unread(bound(codec), [value(b"in clear")])
+    assert hindrances.jobs == frozenset()
 
 
 async def test_without_any_key_the_remedy_is_the_setting(secrets: Secrets) -> None:

@@ -452,7 +452,7 @@ async def test_who_stops_fetching_jobs_still_stores_what_is_under_way(
 ) -> None:
     """A time had passed when the mover began to work. That is being published, for so long that the worker gave up
     on it, when the mover is through."""
-    monkeypatch.setattr(workflow, "PATIENCE", timedelta(seconds=0.5))
+    monkeypatch.setattr(workflow, "ONE_TRY", timedelta(seconds=0.5))
     async with both.life(LOCAL) as engine:
         job = await submitted(engine, retried(500))
         await has(engine, job, StartTimer)

@@ -163,7 +163,7 @@ async def test_nothing_anybody_wrote_stands_in_clear_at_the_server(
     monkeypatch.setattr(SqlSteps, "commit", refuses)
     sender, dedupe = f"{MARKER}.{PLAIN}@example.org", f"Anfrage {MARKER} {PLAIN}"
     async with life(temporal, tmp_path, secrets, "old") as engine:
-        await engine.lists.known.wait()
+        await until(lambda: engine.lists.searchable)
         job = await submitted(engine, TELLING, sender=sender, dedupe=dedupe, body_digest="1")
         await answered(engine, job, sender, note=f"Ja, {MARKER}, {PLAIN}")
         done = await ended(engine, job)

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from cpa.core.commands import DispatchTask
-from cpa.core.events import AgentChosen
+from cpa.core.events import AgentChosen, QuestionAnswered
 from cpa.core.job import JobSpec, JobStatus, TaskSpec
+from cpa.engines.temporal import codec
 from cpa.engines.temporal.engine import TemporalEngine
 from cpa.engines.temporal.values import Fact
-from cpa.errors import Unavailable
+from cpa.errors import TooLarge, Unavailable
 from cpa.ports.steps import StepBatch
 from cpa.ports.transport import Attempt
 from cpa.repository.steps import SqlSteps
@@ -93,6 +94,35 @@ async def test_a_choice_refused_with_all_of_its_call_frees_its_slot(
         assert outcome is not None
         assert not outcome.changed
         assert not engine._orchestrator.assignments.has(Attempt(TENANT, asks, 0, 9))
+        assert (await ended(engine, await submitted(engine, MARKS))).head.status is JobStatus.DONE
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["with what is too large", "by itself"])
+async def test_a_choice_the_server_takes_not_frees_its_slot(
+    temporal: TemporalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    """Only what is too large is refused; the choice in the same call comes to the job. One that is too large itself
+    takes no slot."""
+    async with temporal_life(temporal, tmp_path, Outside().executors(), slots=1) as engine:
+        asks = await submitted(engine, ASKS)
+        asked = await asking(engine, asks)
+        state = await engine.load(TENANT, asks)
+        choice = engine._orchestrator.choose(state, DispatchTask(key="dispatch:0:9", task=0, epoch=9))
+        assert isinstance(choice, AgentChosen)
+
+        monkeypatch.setattr(codec, "MOST", 100 if alone else 2_000)
+        large = QuestionAnswered(
+            time=0, task=0, epoch=asked.epoch, yes=True, by="anna", note="größer" * 1_000
+        )
+        told = asyncio.create_task(engine._gateway.tell((TENANT, asks), Fact(large)))
+        # In one call with it, because its line is not at work yet.
+        engine._publisher.report(TENANT, asks, choice)
+        with pytest.raises(TooLarge):
+            await told
+        await until(lambda: not engine._orchestrator.assignments.has(Attempt(TENANT, asks, 0, 9)))
+        assert engine.hindrance(TENANT, asks) is None
+
+        monkeypatch.undo()
         assert (await ended(engine, await submitted(engine, MARKS))).head.status is JobStatus.DONE
 
 

@@ -80,7 +80,7 @@ async def test_an_old_and_a_new_core_work_side_by_side(temporal: TemporalServer,
     outside = Outside()
     outside.gate.clear()
     async with temporal_life(temporal, tmp_path, outside.executors(), build="alt", alone=False) as engine:
-        await engine.versions.current.wait()
+        await until(lambda: engine.versions._settled)
         old = [await submitted(engine, MARKS if n % 2 else ASKS) for n in range(2 * JOBS)]
         await until(lambda: len(outside.effects) == JOBS)
 
@@ -168,7 +168,7 @@ async def test_workers_without_a_version_do_not_leave_bound_jobs_behind(
         await asking(engine, free)
         assert not await version(engine, free)
     async with temporal_life(temporal, tmp_path) as engine:
-        await engine.versions.current.wait()
+        await until(lambda: engine.versions._settled)
         await answered(engine, free, "anna")
         assert (await ended(engine, free)).head.status is JobStatus.DONE
     with pytest.raises(BadInput) as caught:
@@ -187,7 +187,7 @@ async def test_a_server_that_keeps_new_jobs_from_us_is_said(
     async def refused(self: Versions) -> None:
         raise RPCError("not you", status, b"")
 
-    monkeypatch.setattr(versions, "PATIENCE", 1.0)
+    monkeypatch.setattr(versions, "KNOWN_WITHIN", 1.0)
     with monkeypatch.context() as without_rights:
         without_rights.setattr(Versions, "become_current", refused)
         async with temporal_life(temporal, tmp_path, build="1.0") as engine:

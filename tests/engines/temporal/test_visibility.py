@@ -41,7 +41,7 @@ async def of(engine: TemporalEngine, job: str) -> WorkflowExecution:
 
 async def test_jobs_are_found_by_intent_tenant_and_status(temporal: TemporalServer, tmp_path: Path) -> None:
     async with temporal_life(temporal, tmp_path, Outside().executors()) as engine:
-        await engine.lists.known.wait()
+        await until(lambda: engine.lists.searchable)
         done = await submitted(engine, plan("invoice.fetch"))
         waits = await submitted(engine, plan("invoice.fetch", asks=True))
         named = await submitted(engine, plan("Rechnung für Jörg Müller"))
@@ -73,7 +73,7 @@ async def test_a_second_run_and_a_postponed_job_are_shown_as_they_are(
     temporal: TemporalServer, tmp_path: Path
 ) -> None:
     async with temporal_life(temporal, tmp_path, Outside().executors()) as engine:
-        await engine.lists.known.wait()
+        await until(lambda: engine.lists.searchable)
         later = await submitted(engine, ASKS, not_before=engine._clock.now_ms() + 3_600_000)
         assert (await of(engine, later)).typed_search_attributes.get(STATUS) == "pending"
         await engine.cancel(TENANT_NAME, later, by="anna")
@@ -101,7 +101,7 @@ async def test_a_server_without_our_attributes_runs_the_jobs_all_the_same(
     monkeypatch.setattr(visibility, "_make", refuses)
     with capture_logs() as logs:
         async with temporal_life(temporal, tmp_path, Outside().executors()) as engine:
-            await engine.lists.known.wait()
+            await until(lambda: engine.lists.searchable is False)
             job = await submitted(engine)
             await ended(engine, job)
 

@@ -22,7 +22,7 @@ from cpa.core.events import QuestionAnswered
 from cpa.core.job import JobSpec, JobStatus, TaskSpec
 from cpa.engines.temporal.engine import TemporalEngine
 from cpa.errors import Unavailable
-from tests.contracts.engine import ONE, TENANT, Outside, asking, ended, submission, submitted
+from tests.contracts.engine import ONE, TENANT, Outside, asking, ended, submission, submitted, until
 from tests.engines.temporal.world import temporal_life
 from tests.servers.temporal import TemporalServer, skipping
 
@@ -105,7 +105,7 @@ async def test_many_jobs_wait_in_one_process(temporal: TemporalServer, tmp_path:
     """Half of them for a person, with a day's end to that; half for their time."""
     task = TaskSpec(id="a", action="flow.noop", approval=True, approvals=1, approval_expires=DAY)
     async with temporal_life(temporal, tmp_path, Outside().executors()) as engine:
-        await engine.versions.current.wait()
+        await until(lambda: engine.versions._settled)
         start = engine._clock.now_ms() + DAY
         before, begun = memory(), time.monotonic()
         wishes = [submission(JobSpec((task,)), sender="anna", dedupe=str(n)) for n in range(MANY // 2)]

@@ -9,21 +9,18 @@ before there were keys. The id of the key stands in clear and is authenticated. 
 nothing of its job is left at the server (`upkeep`).
 
 A value that cannot be read just now, because a key or a file is missing, fails the workflow task and nothing more:
-the server gives the task out again, at growing intervals of at most ten minutes. Until then the job waits, and
-`why` tells the reason.
+the job waits, `hindrances` has the reason, and `waking` sees to it that it goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
 import msgspec
-import structlog
 from google.protobuf.message import DecodeError
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import (
@@ -34,11 +31,11 @@ from temporalio.converter import (
     WorkflowSerializationContext,
 )
 
+from cpa.engines.temporal.hindrances import Hindrance, Hindrances
 from cpa.engines.temporal.keyring import KeyRing, missing
 from cpa.errors import CPAError, InternalError, NotFound, TooLarge, Unavailable
 from cpa.ports.claims import ClaimStore
 
-log = structlog.get_logger(__name__)
 T = TypeVar("T")
 ZLIB, SEALED, CLAIM = b"binary/zlib", b"binary/cpa-sealed", b"binary/cpa-claim"
 _KEY = "key"
@@ -66,8 +63,7 @@ class Codec(PayloadCodec, WithSerializationContext):
     ) -> None:
         self._keys, self._claims, self._plain = keys, claims, plain
         self._job = ""
-        self._hindered: dict[tuple[str, str], CPAError] = {}
-        """Why values could not be read or written when that was tried last, by job and which of the two."""
+        self._hindrances: Hindrances | None = None
 
     def with_context(self, context: SerializationContext) -> Codec:
         """One that knows whose values these are, and is the same otherwise."""
@@ -75,44 +71,33 @@ class Codec(PayloadCodec, WithSerializationContext):
         if isinstance(context, WorkflowSerializationContext | ActivitySerializationContext):
             job = context.workflow_id
         bound = Codec(self._keys, self._claims, plain=self._plain)
-        bound._job, bound._hindered = job or "", self._hindered
+        bound._job, bound._hindrances = job or "", self._hindrances
         return bound
 
-    @property
-    def waiting(self) -> frozenset[str]:
-        """Jobs with values that could not be read or written when that was tried last."""
-        return frozenset(job for job, _ in self._hindered)
-
-    def why(self, job: str) -> CPAError | None:
-        """What hinders this job here; None when nothing does."""
-        return self._hindered.get((job, "read")) or self._hindered.get((job, "write"))
-
-    def refused(self, job: str) -> None:
-        """What could not be written was not the job's own: who wanted that was told, and nothing waits for it."""
-        self._hindered.pop((job, "write"), None)
+    def noting(self, hindrances: Hindrances) -> Codec:
+        """The same for who works: what it cannot read or write of a job hinders the job."""
+        found = Codec(self._keys, self._claims, plain=self._plain)
+        found._hindrances = hindrances
+        return found
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        with self._watched("write"):
-            return [await self._encoded(payload) for payload in payloads]
+        return [await self._noted(payload, self._encoded, writing=True) for payload in payloads]
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        with self._watched("read"):
-            return [await self._decoded(payload) for payload in payloads]
+        return [await self._noted(payload, self._decoded) for payload in payloads]
 
-    @contextmanager
-    def _watched(self, work: str) -> Iterator[None]:
-        """What hinders a job is remembered until it no longer does."""
-        about = (self._job, work)
+    async def _noted(
+        self, payload: Payload, work: Callable[[Payload], Awaitable[Payload]], *, writing: bool = False
+    ) -> Payload:
+        if self._hindrances is None or not self._job:
+            return await work(payload)
         try:
-            yield
+            done = await work(payload)
         except CPAError as error:
-            if self._job:
-                if about not in self._hindered:
-                    log.error("job_waits", job=self._job, error=str(error))
-                self._hindered[about] = error
+            self._hindrances.note(self._job, Hindrance(error, payload, writing))
             raise
-        if self._hindered.pop(about, None) is not None:
-            log.info("job_goes_on", job=self._job)
+        self._hindrances.gone(self._job, payload)
+        return done
 
     # -- there ---------------------------------------------------------------------------------------------
 

@@ -20,8 +20,14 @@ from cpa.engines.temporal.converter import converter
 from cpa.engines.temporal.tls import Tls, refusal
 from cpa.errors import BadInput, CPAError, TooLarge, Unavailable
 
-PATIENCE = timedelta(seconds=10)
+ONE_CALL = timedelta(seconds=10)
 """How long one call to the server may take."""
+
+STARTING = 30.0
+"""Seconds in which a server that answers, and says that it is not ready yet, should be."""
+_STARTS = "not healthy yet"
+"""In what it says then."""
+_PAUSE = 0.5
 
 IDENTITY = f"cpa-{__version__}"
 """What the server is told of who calls: it stands in every event, and the library would name the machine."""
@@ -38,19 +44,25 @@ async def connect(
     api_key: Callable[[], str] | None = None,
     codec: Codec | None = None,
 ) -> Client:
-    """A connection that answers. `Unavailable` when no server does, `BadInput` when it lacks the namespace or
-    something that is set cannot be right.
+    """A connection that answers; a server that is just starting is waited for. `Unavailable` when none answers,
+    `BadInput` when it lacks the namespace or something that is set cannot be right.
 
     `api_key` is resolved now; `codec` is around every value, and compresses only when there is none given.
     """
-    try:
-        client = await _connected(address, namespace, tls, api_key, converter(codec))
-        await check(client)
-    except CPAError:
-        # Who is told that ends, most likely, and must not do so while the library is still at it.
-        await asyncio.sleep(LAST_BREATH)
-        raise
-    return client
+    now = asyncio.get_running_loop().time
+    patient = now() + STARTING
+    while True:
+        try:
+            client = await _connected(address, namespace, tls, api_key, converter(codec))
+            await check(client)
+        except CPAError as error:
+            if _STARTS in error.message and now() < patient:
+                await asyncio.sleep(_PAUSE)
+                continue
+            # Who is told that ends, most likely, and must not do so while the library is still at it.
+            await asyncio.sleep(LAST_BREATH)
+            raise
+        return client
 
 
 async def _connected(
@@ -68,7 +80,7 @@ async def _connected(
             remedy="leave CPA_TEMPORAL_TLS empty or set it to true; only a server on this machine may do without",
         )
     try:
-        async with asyncio.timeout(PATIENCE.total_seconds()):
+        async with asyncio.timeout(ONE_CALL.total_seconds()):
             return await Client.connect(
                 address,
                 namespace=namespace,

@@ -53,7 +53,3 @@ def converter(codec: PayloadCodec | None = None) -> DataConverter:
         payload_codec=codec or Codec(),
         failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
     )
-
-
-CONVERTER = converter()
-"""Reads what was written without keys."""

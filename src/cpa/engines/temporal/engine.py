@@ -20,34 +20,35 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
-from cpa.core.audit import MIN_SALT, seal
-from cpa.core.events import PERSONAL, AgentChosen, CancelRequested, Event, JobReopened, JobSubmitted
+from cpa.core.audit import MIN_SALT
+from cpa.core.events import AgentChosen, CancelRequested, Event, JobReopened, JobSubmitted
 from cpa.core.ids import derived_id
 from cpa.core.job import LOGIC, JobHead
 from cpa.core.machine import decide
 from cpa.core.reopening import with_pages
-from cpa.core.storing import UNSTORABLE, doubtful, storable
 from cpa.engines.graphs import digest_of
 from cpa.engines.inbox import KEEP_NONCES, Inbox, check_number, repeated
 from cpa.engines.keyed import Keyed
 from cpa.engines.reopening import check_whole, not_reopened
 from cpa.engines.temporal import recovery
-from cpa.engines.temporal.connection import LAST_BREATH, check, codec_of, trouble
+from cpa.engines.temporal.connection import LAST_BREATH, check, trouble
 from cpa.engines.temporal.executions import start
 from cpa.engines.temporal.gateway import Gateway, Key
+from cpa.engines.temporal.hindrances import Hindrances
 from cpa.engines.temporal.orphans import Orphans
 from cpa.engines.temporal.publisher import Publisher
 from cpa.engines.temporal.reading import Reading
-from cpa.engines.temporal.values import Fact, JobInput, Told, content_of
+from cpa.engines.temporal.values import Fact, JobInput, Told, content_of, sealed
 from cpa.engines.temporal.versions import Versions, build_of
 from cpa.engines.temporal.visibility import Lists
+from cpa.engines.temporal.waking import Waking
 from cpa.engines.temporal.worker import worker_of
 from cpa.engines.temporal.writer import GroupWriter
 from cpa.errors import Conflict, CPAError, InternalError, Unavailable
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
 from cpa.ports.engine import LiveUpdate, Outcome, Receipt, Submission
-from cpa.ports.moving import HolderStore
+from cpa.ports.moving import TEMPORAL, Holder, HolderStore
 from cpa.ports.nonces import Nonce
 from cpa.ports.steps import StepBatch, StepStore
 from cpa.ports.transport import Attempt
@@ -87,9 +88,10 @@ class TemporalEngine(Reading):
         self._orchestrator, self._clock, self._new_id, self._chance = orchestrator, clock, new_id, chance
         self._inbox = Inbox(store, self.read)
         self._opening = Keyed[Key]()
+        self._hindrances = Hindrances()
         self._group = asyncio.TaskGroup()
         self._writer = GroupWriter(store)
-        self._gateway = Gateway(client, self._group, new_id, self._lost, lambda key: self.hindrance(*key))
+        self._gateway = Gateway(client, self._group, new_id, self._lost, self._hindrances)
         self._publisher = Publisher(
             store,
             self._writer,
@@ -105,12 +107,14 @@ class TemporalEngine(Reading):
         self._starts = asyncio.Semaphore(_STARTS)
         self.lists = Lists(client)
         self._alone = alone
-        self._orphans = Orphans(client, queue, holders, self.load, self._publisher, self.lists.marked)
+        self._orphans = Orphans(client, holders, self.load, self._publisher, self._begin_anew)
+        self._holders, self._waking = holders, Waking(client, self._hindrances)
         self.versions = Versions(client, queue, build_of(build), alone=alone)
         orchestrator.connect(self._publisher.report, self._progress)
 
     async def __aenter__(self) -> TemporalEngine:
-        worker = worker_of(self.client, self._queue, self._publisher, await self._config())
+        held = [job for _, job in await self._holders.held(Holder(TEMPORAL))] if self._alone else []
+        worker = worker_of(self.client, self._queue, self._publisher, await self._config(), self._hindrances)
         self._orchestrator.recovering()
         await self._group.__aenter__()
         self._loops = [
@@ -122,6 +126,7 @@ class TemporalEngine(Reading):
         await worker.__aenter__()
         self._worker = worker
         self._loops.append(self._group.create_task(self.versions.run()))
+        self._loops.append(self._group.create_task(self._waking.run(held)))
         if self._alone:
             revived = recovery.run(self.read, self.store, self._publisher, self._orchestrator)
             self._loops.append(self._group.create_task(revived))
@@ -165,10 +170,10 @@ class TemporalEngine(Reading):
 
     @property
     def aside(self) -> int:
-        return len(self._publisher.troubled) + self.versions.waiting + len(codec_of(self.client).waiting)
+        return len(self._publisher.troubled) + self.versions.waiting + len(self._hindrances.jobs)
 
     def hindrance(self, tenant: str, job: str) -> CPAError | None:
-        return codec_of(self.client).why(job)
+        return self._hindrances.why(job)
 
     async def submit(self, submission: Submission) -> Receipt:
         """See `ports.engine`."""
@@ -298,7 +303,14 @@ class TemporalEngine(Reading):
         """As `executions.start`."""
         async with self._starts:
             way = (self.client, self._queue, self.lists.marked(begin))
-            return await start(*way, again=again, ours=ours, eager=True, priority=priority)
+            begun = await start(*way, again=again, ours=ours, eager=True, priority=priority)
+        if begun:
+            # Whatever hindered the execution before.
+            self._hindrances.forget(begin.head.id)
+        return begun
+
+    async def _begin_anew(self, begin: JobInput) -> bool:
+        return await self._begin(begin, begin.head.priority, again=True)
 
     # -- telling -------------------------------------------------------------------------------------------
 
@@ -354,7 +366,7 @@ class TemporalEngine(Reading):
                 return Told(False, state.head.number, decision.reason)
             tasks, salt = tuple(state.tasks.values()), self._chance(MIN_SALT).hex()
             begin = JobInput(spec=state.spec, head=state.head, tasks=tasks, inbox=(fact,), salt=salt)
-            if not await self._begin(begin, state.head.priority, again=True):
+            if not await self._begin_anew(begin):
                 # The last execution has not quite ended, or another process opened the next one.
                 return await self._gateway.tell(key, fact)
             number = state.head.number + 1
@@ -377,14 +389,7 @@ class TemporalEngine(Reading):
             await self._writer.store(batch)
 
     def _sealed(self, event: Event, since: int = 0) -> Fact:
-        """The event as it can be stored, with the salt it will be stored with. InvalidDocument as `storable`."""
-        salt = self._chance(MIN_SALT) if type(event) in PERSONAL else b""
-        try:
-            if doubtful(seal(event, salt)):
-                event = storable(event)
-        except UNSTORABLE:
-            event = storable(event)
-        return Fact(event, salt.hex(), since=since)  # type: ignore[arg-type]  # all events are of the union
+        return sealed(event, self._chance, since)
 
     def _lost(self, key: Key, fact: Fact, gone: bool) -> None:
         """A fact no workflow took up; with `gone` as none runs: the job has ended, or lost it."""

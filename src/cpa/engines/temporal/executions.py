@@ -12,10 +12,10 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from cpa.core.job import JobState
-from cpa.engines.temporal.connection import PATIENCE, codec_of, trouble
+from cpa.engines.temporal.connection import ONE_CALL, trouble
 from cpa.engines.temporal.values import WORKFLOW, JobInput
 from cpa.engines.temporal.visibility import priority_of, shown
-from cpa.errors import BadInput, CPAError, Unavailable
+from cpa.errors import BadInput, Unavailable
 from cpa.ports.moving import Times
 
 PULSE = timedelta(seconds=5)
@@ -49,14 +49,10 @@ async def start(
             priority=priority_of(begin.head.tenant, begin.head.priority if priority is None else priority),
             request_eager_start=eager,
             task_timeout=PULSE,
-            rpc_timeout=PATIENCE,
+            rpc_timeout=ONE_CALL,
         )
     except WorkflowAlreadyStartedError:
         return False
-    except CPAError:
-        # Its values could not be written: there is no such job.
-        codec_of(client).refused(begin.head.id)
-        raise
     except RPCError as error:
         why = trouble(error, client)
         if not ours or not isinstance(why, Unavailable):
@@ -82,7 +78,7 @@ def rest_of(job: JobState, times: Times, first: int = 0) -> JobInput:
 async def status_of(client: Client, job: str) -> WorkflowExecutionStatus | None:
     """Of the last execution of this id; None where there is none."""
     try:
-        return (await client.get_workflow_handle(job).describe(rpc_timeout=PATIENCE)).status
+        return (await client.get_workflow_handle(job).describe(rpc_timeout=ONE_CALL)).status
     except RPCError as error:
         check_gone(client, error)
         return None
@@ -92,7 +88,7 @@ async def beginning_of(client: Client, job: str) -> JobInput | None:
     """What the last execution of this id began with; None where there is none, or it is no job's."""
     handle = client.get_workflow_handle(job)
     try:
-        async for event in handle.fetch_history_events(page_size=1, rpc_timeout=PATIENCE):
+        async for event in handle.fetch_history_events(page_size=1, rpc_timeout=ONE_CALL):
             started = event.workflow_execution_started_event_attributes
             if started.workflow_type.name != WORKFLOW:
                 return None

@@ -18,7 +18,8 @@ from temporalio.client import Client, WorkflowUpdateFailedError, WorkflowUpdateR
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from cpa.engines.temporal.connection import PATIENCE, codec_of, trouble
+from cpa.engines.temporal.connection import ONE_CALL, trouble
+from cpa.engines.temporal.hindrances import Hindrance, Hindrances
 from cpa.engines.temporal.values import FACTS, MOST_BYTES, TELL, UNCHANGED, Fact, Told, size_of
 from cpa.errors import BadInput, CPAError, TooLarge, Unavailable
 
@@ -49,8 +50,7 @@ class _Line:
 
 class Gateway:
     """`unheard` is told of facts that nobody waits for and no workflow took up: with True as none runs, else as it
-    would have changed nothing. `new_id` draws ids of updates. `hindrance`: why a job as a whole does not go on
-    here."""
+    would have changed nothing. `new_id` draws ids of updates."""
 
     def __init__(
         self,
@@ -58,10 +58,10 @@ class Gateway:
         group: asyncio.TaskGroup,
         new_id: Callable[[], str],
         unheard: Callable[[Key, Fact, bool], None],
-        hindrance: Callable[[Key], CPAError | None],
+        hindrances: Hindrances,
     ) -> None:
         self._client, self._group, self._new_id = client, group, new_id
-        self._unheard, self._hindrance = unheard, hindrance
+        self._unheard, self._hindrances = unheard, hindrances
         self._lines: dict[Key, _Line] = {}
         self.trouble: CPAError | None = None
         """Why the last call failed; None when it did not."""
@@ -77,7 +77,8 @@ class Gateway:
         assert sent.outcome is not None
         self._join(key, sent)
         waited = 0.0
-        while waited < MOST_WAIT and self._hindrance(key) is None and (self.trouble is None or waited < WAIT):
+        why = self._hindrances.why
+        while waited < MOST_WAIT and why(key[1]) is None and (self.trouble is None or waited < WAIT):
             done, _ = await asyncio.wait([sent.outcome], timeout=1.0)
             if done:
                 return sent.outcome.result()
@@ -87,7 +88,7 @@ class Gateway:
             line.waiting.remove(sent)
         sent.outcome.cancel()
         raise (
-            self._hindrance(key)
+            why(key[1])
             or self.trouble
             or Unavailable(
                 "no worker took this up in time", remedy="try again: what was taken already counts once"
@@ -132,14 +133,15 @@ class Gateway:
             except (CPAError, RPCError) as error:
                 why = error if isinstance(error, CPAError) else trouble(error, self._client)
                 if isinstance(why, TooLarge):
-                    codec_of(self._client).refused(key[1])
-                    self._refuse(key, batch, why)
+                    self._hindrances.gone(key[1], None)
+                    await self._apart(key, batch, why)
                     return
                 if not _is_gone(error, why):
                     await self._fail(key, batch, why, alone=isinstance(error, CPAError))
                     continue
                 told = [None] * len(batch)
             self.trouble = None
+            self._hindrances.gone(key[1], None)
             self._settle(key, batch, told)
             return
 
@@ -151,21 +153,28 @@ class Gateway:
             elif not sent.outcome.done():
                 sent.outcome.set_result(outcome)
 
-    def _refuse(self, key: Key, batch: list[_Sent], why: CPAError) -> None:
-        """The server will never take these. What an agent said is as lost as if it had been silent: its time runs
-        out, and the core decides."""
-        log.error("facts_refused", job=key[1], error=str(why), facts=len(batch))
+    async def _apart(self, key: Key, batch: list[_Sent], why: CPAError) -> None:
+        """The server will never take all of these: each by itself, so that only what is too large is refused. What
+        an agent said is then as lost as if it had been silent: its time runs out, and the core decides."""
+        if len(batch) > 1:
+            for sent in batch:
+                await self._deliver(key, [sent])
+            return
+        [sent] = batch
+        log.error("fact_refused", job=key[1], error=str(why), fact=type(sent.fact.event).__name__)
+        if sent.outcome is None:
+            self._unheard(key, sent.fact, False)
         _disappoint(batch, why)
 
     async def _call(self, key: Key, call: str, batch: list[_Sent]) -> list[Told | None]:
         handle = self._client.get_workflow_handle(key[1])
         facts = [sent.fact for sent in batch]
         if all(sent.outcome is None for sent in batch):
-            await handle.signal(FACTS, facts, rpc_timeout=PATIENCE)
+            await handle.signal(FACTS, facts, rpc_timeout=ONE_CALL)
             return [_TAKEN] * len(batch)
         try:
             told: list[Told | None] = await handle.execute_update(
-                TELL, facts, id=call, result_type=list[Told], rpc_timeout=PATIENCE
+                TELL, facts, id=call, result_type=list[Told], rpc_timeout=ONE_CALL
             )
             return told
         except WorkflowUpdateFailedError as error:
@@ -179,13 +188,17 @@ class Gateway:
             # The workflow ended before it came to these.
             return [None] * len(batch)
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            if isinstance(error.__cause__, asyncio.CancelledError):
+                # The library takes our own wish to stop for an answer.
+                raise error.__cause__ from None
             raise RPCError("no worker took it up in time", RPCStatusCode.DEADLINE_EXCEEDED, b"") from error
 
     async def _fail(self, key: Key, batch: list[_Sent], why: CPAError, *, alone: bool) -> None:
         """Wait before the next try. `alone`: a value of this job cannot be written or read here, which is its
         trouble and no other's."""
-        hindrance = self._hindrance(key) or (why if alone else None)
-        if hindrance is not None:
+        if alone:
+            self._hindrances.note(key[1], Hindrance(why))
+        if (hindrance := self._hindrances.why(key[1])) is not None:
             _disappoint(batch, hindrance)
         else:
             if self.trouble is None:

@@ -23,7 +23,7 @@ from cpa.core.commands import CancelAttempt, Command, DispatchTask, RequestTask
 from cpa.core.events import Event
 from cpa.core.job import JobState
 from cpa.engines.moving import Left
-from cpa.engines.temporal.connection import PATIENCE, trouble
+from cpa.engines.temporal.connection import ONE_CALL, trouble
 from cpa.engines.temporal.executions import beginning_of, check_gone, rest_of, start, status_of
 from cpa.engines.temporal.publisher import Publisher
 from cpa.engines.temporal.reading import Reading
@@ -101,7 +101,7 @@ class TemporalSide:
         handle = self._client.get_workflow_handle(key[1], result_type=Ended)
         try:
             await self._forget_worker(key[1])
-            await handle.signal(LEAVE, rpc_timeout=PATIENCE)
+            await handle.signal(LEAVE, rpc_timeout=ONE_CALL)
         except RPCError as error:
             check_gone(self._client, error)
         result = asyncio.create_task(handle.result())
@@ -145,7 +145,7 @@ class TemporalSide:
         """Else the server waits ten seconds for the one that worked on it last."""
         execution = WorkflowExecution(workflow_id=job)
         request = ResetStickyTaskQueueRequest(namespace=self._client.namespace, execution=execution)
-        await self._client.workflow_service.reset_sticky_task_queue(request, timeout=PATIENCE)
+        await self._client.workflow_service.reset_sticky_task_queue(request, timeout=ONE_CALL)
 
 
 def _taken(job: str) -> Conflict:

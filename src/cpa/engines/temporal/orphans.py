@@ -20,7 +20,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from cpa.core.job import JobState, JobStatus
 from cpa.engines.keyed import Keyed
 from cpa.engines.temporal.connection import trouble
-from cpa.engines.temporal.executions import beginning_of, rest_of, start, status_of
+from cpa.engines.temporal.executions import beginning_of, rest_of, status_of
 from cpa.engines.temporal.publisher import Publisher
 from cpa.engines.temporal.values import WORKFLOW, JobInput
 from cpa.errors import CPAError, NotFound, Unavailable
@@ -35,19 +35,19 @@ _AT_ONCE = 20
 
 
 class Orphans:
-    """`run` is the loop. `load` reads a job of the store, `marked` shows an execution in the server's lists."""
+    """`run` is the loop. `load` reads a job of the store, `begin` begins its next execution: False where one
+    runs."""
 
     def __init__(
         self,
         client: Client,
-        queue: str,
         holders: HolderStore,
         load: Callable[[str, str], Awaitable[JobState]],
         publisher: Publisher,
-        marked: Callable[[JobInput], JobInput],
+        begin: Callable[[JobInput], Awaitable[bool]],
     ) -> None:
-        self._client, self._queue, self._holders = client, queue, holders
-        self._load, self._publisher, self._marked = load, publisher, marked
+        self._client, self._holders = client, holders
+        self._load, self._publisher, self._begin_anew = load, publisher, begin
         self._alone = Keyed[Key]()
         self._noticed = set[Key]()
         self._wake = asyncio.Event()
@@ -124,7 +124,7 @@ class Orphans:
         """Whether an execution begins now; else another process was quicker."""
         times = (await self._holders.times([key]))[key]
         first = await self._start_of(key[1]) if job.head.status is JobStatus.PENDING else 0
-        if not await start(self._client, self._queue, self._marked(rest_of(job, times, first)), again=True):
+        if not await self._begin_anew(rest_of(job, times, first)):
             return False
         why = "unknown to the server" if status is None else status.name.lower()
         log.warning(

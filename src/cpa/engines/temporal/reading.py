@@ -18,7 +18,7 @@ from cpa.ports.engine import JobPage, LiveUpdate, Place, StoredEvent
 from cpa.ports.steps import StepBatch, StepStore
 
 T = TypeVar("T")
-PATIENCE = 15.0
+STILLNESS = 15.0
 """Seconds without anything being stored after which who waits for that is told."""
 
 
@@ -115,9 +115,9 @@ class Reading:
             done, _ = await asyncio.wait([future], timeout=1.0)
             if done:
                 return future.result()
-            if now() - max(began, self._stored_at) > PATIENCE:
+            if now() - max(began, self._stored_at) > STILLNESS:
                 raise Unavailable(
-                    f"the Temporal server has this for job {key[1]}, and no worker stored it for {PATIENCE:g} s",
+                    f"the Temporal server has this for job {key[1]}, and no worker stored it for {STILLNESS:g} s",
                     field="job",
                     value=key[1],
                     remedy="look into the log of the workers; the job goes on by itself",

@@ -20,7 +20,7 @@ from temporalio.service import TLSConfig
 
 from cpa.errors import BadInput, CPAError, Unavailable
 
-PATIENCE = 5.0
+HANDSHAKE = 5.0
 """Seconds for the handshake that asks why."""
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 """How a client begins HTTP/2: a server that lets us in answers it."""
@@ -111,7 +111,7 @@ def _check_pair(certificate: x509.Certificate, key: bytes, path: Path) -> None:
 async def refusal(address: str, tls: Tls | None) -> CPAError | None:
     """Why a server that can be reached does not talk with us; None when that has nothing to do with TLS."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(HANDSHAKE):
             if tls is None:
                 return await _speaks_tls(address)
             return await _refusal(address, tls)

@@ -6,13 +6,16 @@ Stored in histories, so these forms only grow by fields with defaults.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import msgspec
 from temporalio.common import SearchAttributeKey
 
+from cpa.core.audit import MIN_SALT, seal
 from cpa.core.commands import AnyCommand
-from cpa.core.events import AgentChosen, AnyEvent, Event
+from cpa.core.events import PERSONAL, AgentChosen, AnyEvent, Event
 from cpa.core.job import Changes, Decision, JobHead, JobSpec, TaskRun
+from cpa.core.storing import UNSTORABLE, doubtful, storable
 from cpa.ports.nonces import Nonce
 
 WORKFLOW = "cpa.job"
@@ -116,6 +119,18 @@ class Ended(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     number: int
     start: int = 0
     """When a postponed job that left may start."""
+
+
+def sealed(event: Event, chance: Callable[[int], bytes], since: int = 0) -> Fact:
+    """The event as it can be stored, with the salt it will be stored with, of random bytes. InvalidDocument as
+    `storable`."""
+    salt = chance(MIN_SALT) if type(event) in PERSONAL else b""
+    try:
+        if doubtful(seal(event, salt)):
+            event = storable(event)
+    except UNSTORABLE:
+        event = storable(event)
+    return Fact(event, salt.hex(), since=since)  # type: ignore[arg-type]  # all events are of the union
 
 
 def effect_of(decision: Decision) -> str:

@@ -47,7 +47,7 @@ _NONE: Final = (RPCStatusCode.UNIMPLEMENTED, RPCStatusCode.PERMISSION_DENIED, RP
 """How a server says that it has no versions for us."""
 _YET: Final = (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION)
 """How a server says that it does not know our version yet."""
-PATIENCE = 60.0
+KNOWN_WITHIN = 60.0
 """Seconds after which it should."""
 _PAGE = 1_000
 _AT_ONCE = 20
@@ -77,8 +77,8 @@ class Versions:
     def __init__(self, client: Client, queue: str, build: str, *, alone: bool) -> None:
         self._client, self.build, self._alone = client, build, alone
         self.deployment = deployment_of(queue)
-        self.current = asyncio.Event()
-        """Set once new jobs go to a build that somebody works under."""
+        self._settled = False
+        """New jobs go to a build that somebody works under."""
         self._begun = 0.0
         self.trouble: CPAError | None = None
         """Why new jobs do not come to us; None when they do."""
@@ -112,7 +112,7 @@ class Versions:
         pause, self._begun = SOON, asyncio.get_running_loop().time()
         while self.build:
             try:
-                if not self.current.is_set():
+                if not self._settled:
                     await self._become_current()
                 found = await self._take_up() if self._alone else 0
             except RPCError as error:
@@ -123,12 +123,11 @@ class Versions:
             # What began just now is in the server's lists a little later.
             pause = SOON if found else min(2 * pause, LATER)
             await asyncio.sleep(pause)
-        self.current.set()
 
     def _not_set(self, error: RPCError) -> None:
         """A version is known at the server shortly after its first poll, and a server that is away comes back: only
         what is neither needs somebody."""
-        young = asyncio.get_running_loop().time() - self._begun < PATIENCE
+        young = asyncio.get_running_loop().time() - self._begun < KNOWN_WITHIN
         away = error.status is RPCStatusCode.UNAVAILABLE
         if self.trouble is not None or away or (error.status in _YET and young):
             return
@@ -160,7 +159,7 @@ class Versions:
                 log.info("another_build_current", build=self.build, current=current)
             else:
                 await self.become_current()
-        self.current.set()
+        self._settled = True
 
     async def _current(self) -> str:
         """The build that new jobs go to; empty is none."""

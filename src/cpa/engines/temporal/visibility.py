@@ -88,12 +88,11 @@ class Lists:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self.known = asyncio.Event()
-        self.searchable = False
+        self.searchable: bool | None = None
+        """None until that is known."""
 
     async def run(self) -> None:
         self.searchable = await made(self._client)
-        self.known.set()
 
     def marked(self, begin: JobInput) -> JobInput:
         """To be shown in the lists, where they can."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
 
+from cpa.engines.temporal.connection import codec_of
+from cpa.engines.temporal.hindrances import Hindrances
 from cpa.engines.temporal.publisher import BEAT, Publisher
 from cpa.engines.temporal.workflow import JobWorkflow
 
@@ -16,11 +19,16 @@ that long. The library's own 10 s would look like a server that is away."""
 
 
 def worker_of(
-    client: Client, queue: str, publisher: Publisher, deployment: WorkerDeploymentConfig | None
+    client: Client,
+    queue: str,
+    publisher: Publisher,
+    deployment: WorkerDeploymentConfig | None,
+    hindrances: Hindrances | None = None,
 ) -> Worker:
-    """A worker that is not started yet; of no version without a `deployment`."""
+    """A worker that is not started yet; of no version without a `deployment`. `hindrances` gets what it cannot
+    read or write."""
     return Worker(
-        client,
+        client if hindrances is None else _noting(client, hindrances),
         task_queue=queue,
         workflows=[JobWorkflow],
         activities=[publisher.publish],
@@ -35,3 +43,11 @@ def worker_of(
         sticky_queue_schedule_to_start_timeout=STICKY,
         max_heartbeat_throttle_interval=BEAT,
     )
+
+
+def _noting(client: Client, hindrances: Hindrances) -> Client:
+    """The same connection with a codec that tells."""
+    config = client.config()
+    codec = codec_of(client).noting(hindrances)
+    config["data_converter"] = dataclasses.replace(client.data_converter, payload_codec=codec)
+    return Client(**config)

@@ -49,7 +49,7 @@ MOST_LOCAL = 200
 """Publications within one workflow task: signals and updates are taken up between workflow tasks only."""
 MOST_LOCAL_BYTES = 1024 * 1024
 """Of results within one workflow task, as JSON: the server takes its end in one piece, of 4 MB at most."""
-PATIENCE = timedelta(seconds=20)
+ONE_TRY = timedelta(seconds=20)
 """How long a publication may take before it is tried again."""
 SILENCE = timedelta(seconds=6)
 """After so long without a sign of life of the worker that has it, another one is asked at once."""
@@ -204,7 +204,7 @@ class JobWorkflow:
                     publication,
                     result_type=Published,
                     activity_id=name,
-                    start_to_close_timeout=PATIENCE,
+                    start_to_close_timeout=ONE_TRY,
                     retry_policy=RetryPolicy(
                         initial_interval=timedelta(milliseconds=200), maximum_attempts=_TRIES
                     ),
@@ -223,7 +223,7 @@ class JobWorkflow:
             publication,
             result_type=Published,
             activity_id=f"{name}:server",
-            start_to_close_timeout=PATIENCE,
+            start_to_close_timeout=ONE_TRY,
             heartbeat_timeout=SILENCE,
             retry_policy=RetryPolicy(
                 initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5)
