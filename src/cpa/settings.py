@@ -123,7 +123,9 @@ class Settings(BaseSettings):
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     max_running: int = Field(
-        default=1000, ge=1, description="Jobs stepped at the same time by one process; local engine only."
+        default=1000,
+        ge=1,
+        description="Jobs stepped at the same time by one process, on the local engine; on Temporal it is refused.",
     )
     max_parallel: int = Field(default=100, ge=1, description="Tasks of one job at the same time.")
     approve_own: bool = Field(

@@ -49,9 +49,10 @@ async def running(
     if settings.engine == "local":
         ids = job_ids(chance)
         local = LocalEngine(steps, orchestrator, clock, ids, chance=chance, max_running=settings.max_running)
-        async with local:
+        async with _swept(settings, vault), local:
             yield local
         return
+    _check_line(settings)
     client = await temporal_client(settings, vault)
     await claim_queue(client, settings, hasher)
     queue, build = settings.temporal_queue, settings.temporal_build
@@ -66,6 +67,18 @@ async def running(
     )
     async with _kept_up(settings, vault, client), temporal:
         yield temporal
+
+
+def _check_line(settings: Settings) -> None:
+    """Raise where a line of jobs is wanted that this engine has not."""
+    if "max_running" in settings.model_fields_set:
+        raise BadInput(
+            "jobs wait in a line on the local engine only: on Temporal all of them begin at once",
+            field="max_running",
+            value=settings.max_running,
+            remedy="unset CPA_MAX_RUNNING: how much is done at once is bounded by the slots of the agents and by "
+            "CPA_MAX_PARALLEL in a job, and priority says which job goes first; or set CPA_ENGINE=local",
+        )
 
 
 async def temporal_client(settings: Settings, vault: SecretsManager) -> Client:
@@ -110,6 +123,26 @@ async def _kept_up(settings: Settings, vault: SecretsManager, client: Client) ->
         finally:
             for task in tasks:
                 task.cancel()
+
+
+@asynccontextmanager
+async def _swept(settings: Settings, vault: SecretsManager) -> AsyncIterator[None]:
+    """See to the large values that jobs left which were on Temporal before; without any, its library is not
+    needed."""
+    claims = FolderClaims(settings.data / "claims", 0)
+    if not await claims.jobs(0) or find_spec("temporalio") is None:
+        yield
+        return
+    from cpa.engines.temporal import upkeep
+    from cpa.engines.temporal.connection import LAST_BREATH
+
+    task = asyncio.create_task(upkeep.sweeping(partial(temporal_client, settings, vault), claims))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await asyncio.sleep(LAST_BREATH)
 
 
 def _claims(settings: Settings) -> FolderClaims:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,15 +13,20 @@ import pytest
 from temporalio.service import RPCError
 
 from cpa.artifacts.claims import FolderClaims
+from cpa.bootstrap import engine as bootstrap
 from cpa.core.events import TaskSucceeded
 from cpa.core.job import JobSpec, JobStatus, TaskSpec, TaskStatus
 from cpa.engines.temporal import codec as codecs
 from cpa.engines.temporal import upkeep
 from cpa.engines.temporal.codec import Codec
+from cpa.engines.temporal.connection import connect
 from cpa.engines.temporal.keyring import KeyRing
 from cpa.errors import TooLarge
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
-from tests.contracts.engine import ASKS, TENANT, answered, asking, ended, submitted
+from cpa.security.secrets import EnvironmentAndFileSecrets
+from cpa.settings import Settings
+from tests.contracts.engine import ASKS, PATIENCE, TENANT, answered, asking, ended, submitted, until
+from tests.engines.temporal.both import forgotten
 from tests.engines.temporal.test_codec import Secrets
 from tests.engines.temporal.world import temporal_life
 from tests.servers.temporal import TemporalServer
@@ -150,6 +157,52 @@ async def test_values_are_kept_as_long_as_the_server_knows_their_job(
         await answered(engine, job, "anna")
         assert (await ended(engine, job)).head.status is JobStatus.DONE
         assert await upkeep.clean(engine.client, claims, age=-1) == 0, "its history is still there"
+
+
+class Looked(FolderClaims):
+    """Counts how often somebody looked for what is left."""
+
+    looks = 0
+
+    async def jobs(self, age: float) -> Sequence[str]:
+        self.looks += 1
+        return await super().jobs(age)
+
+
+async def test_what_jobs_left_that_moved_away_goes_once_the_server_forgot_them(
+    temporal: TemporalServer, tmp_path: Path
+) -> None:
+    claims = Looked(tmp_path / "claims", LIMIT)
+    async with temporal_life(temporal, tmp_path, [Digits()], codec=Codec(None, claims)) as engine:
+        job = await submitted(engine, JobSpec((digits("a", 200_000),)))
+        await ended(engine, job)
+        await engine.client.get_workflow_handle(job).result()
+    client = await connect(temporal.address, "default")
+
+    sweeping = asyncio.create_task(
+        upkeep.sweeping(lambda: connect(temporal.address, "default"), claims, pause=0.01, age=-1)
+    )
+    await until(lambda: claims.looks > 6)
+    assert await claims.jobs(-1) == [job], "its history is still there"
+    await forgotten(client, job)
+    await asyncio.wait_for(sweeping, PATIENCE)
+    assert await claims.jobs(-1) == []
+
+
+async def test_the_local_engine_sees_to_it(temporal: TemporalServer, tmp_path: Path) -> None:
+    """In `data/claims`, after a day, for jobs that no server has."""
+    claims = FolderClaims(tmp_path / "claims", LIMIT)
+    job = "0190aaaa-0000-7000-8000-000000000001"
+    await claims.put(job, b"abc")
+    for each in (tmp_path / "claims").rglob("*"):
+        os.utime(each, (0, 0))
+    settings = Settings(_env_file=None, data=tmp_path, temporal_address=temporal.address)  # type: ignore[call-arg]
+
+    async def gone() -> bool:
+        return await claims.jobs(-1) == []
+
+    async with bootstrap._swept(settings, EnvironmentAndFileSecrets(tmp_path / "secrets")):
+        await until(gone)
 
 
 @pytest.mark.soak

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from temporalio.service import RPCError, RPCStatusCode
 
+from cpa.bootstrap import engine as bootstrap
+from cpa.engines.temporal import connection
 from cpa.engines.temporal.connection import connect
-from cpa.errors import BadInput
+from cpa.errors import BadInput, Unavailable
+from cpa.settings import Settings
 from tests.servers.ports import free_port
 from tests.servers.scheduler import clean_environment, serving
 from tests.servers.temporal import TemporalServer
@@ -61,6 +65,49 @@ def test_a_server_that_is_not_there_is_said_with_the_remedy(
     assert field in done.stderr
     assert remedy in done.stderr
     assert "Traceback" not in done.stderr
+
+
+class Starting:
+    """Stands before the check of a server, and says so often that it is not ready yet."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, times: int) -> None:
+        self.left, self._check = times, connection.check
+        patch.setattr(connection, "check", self.check)
+
+    async def check(self, client: connection.Client) -> None:
+        self.left -= 1
+        if self.left >= 0:
+            # As the server's own interceptor says it, while its port is open already.
+            error = RPCError("Frontend is not healthy yet", RPCStatusCode.UNAVAILABLE, b"")
+            raise connection.trouble(error, client)
+        await self._check(client)
+
+
+async def test_a_server_that_is_just_starting_is_waited_for(
+    temporal: TemporalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting = Starting(monkeypatch, 2)
+    await connect(temporal.address, "default")
+    assert starting.left == -1
+
+
+async def test_one_that_never_is_ready_is_said_as_one_that_is_away(
+    temporal: TemporalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Starting(monkeypatch, 10**9)
+    monkeypatch.setattr(connection, "STARTING", 0.0)
+    with pytest.raises(Unavailable) as caught:
+        await connect(temporal.address, "default")
+    assert caught.value.field == "temporal_address"
+    assert "temporal server start-dev" in str(caught.value.remedy)
+
+
+async def test_a_line_of_jobs_is_refused_rather_than_ignored(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, data=tmp_path, engine="temporal", max_running=5)  # type: ignore[call-arg]
+    with pytest.raises(BadInput) as caught:
+        await bootstrap.running(settings, *([None] * 5)).__aenter__()  # type: ignore[arg-type]
+    assert (caught.value.field, caught.value.value) == ("max_running", "5")
+    assert "CPA_MAX_RUNNING" in str(caught.value.remedy)
 
 
 async def test_an_address_that_is_none_is_refused() -> None:
