@@ -102,10 +102,10 @@ async def test_one_that_never_is_ready_is_said_as_one_that_is_away(
     assert "temporal server start-dev" in str(caught.value.remedy)
 
 
-async def test_a_line_of_jobs_is_refused_rather_than_ignored(tmp_path: Path) -> None:
+def test_a_line_of_jobs_is_refused_rather_than_ignored(tmp_path: Path) -> None:
     settings = Settings(_env_file=None, data=tmp_path, engine="temporal", max_running=5)  # type: ignore[call-arg]
     with pytest.raises(BadInput) as caught:
-        await bootstrap.running(settings, *([None] * 5)).__aenter__()  # type: ignore[arg-type]
+        bootstrap._check_line(settings)
     assert (caught.value.field, caught.value.value) == ("max_running", "5")
     assert "CPA_MAX_RUNNING" in str(caught.value.remedy)
 

@@ -20,7 +20,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from cpa.engines.temporal.connection import IDENTITY, LAST_BREATH, PATIENCE, trouble
+from cpa.engines.temporal.connection import IDENTITY, LAST_BREATH, ONE_CALL, trouble
 from cpa.errors import BadInput, CPAError
 
 _TYPE: Final = "cpa.queue"
@@ -76,7 +76,7 @@ async def _started(client: Client, queue: str, store: str) -> bool:
         request_id=str(uuid4()),
     )
     try:
-        await client.workflow_service.start_workflow_execution(request, timeout=PATIENCE)
+        await client.workflow_service.start_workflow_execution(request, timeout=ONE_CALL)
     except RPCError as error:
         if error.status is RPCStatusCode.ALREADY_EXISTS:
             return False
@@ -88,5 +88,5 @@ async def _owner(client: Client, queue: str) -> str:
     request = DescribeWorkflowExecutionRequest(
         namespace=client.namespace, execution=WorkflowExecution(workflow_id=name_of(queue))
     )
-    found = await client.workflow_service.describe_workflow_execution(request, timeout=PATIENCE)
+    found = await client.workflow_service.describe_workflow_execution(request, timeout=ONE_CALL)
     return found.workflow_execution_info.memo.fields[_STORE].data.decode().strip('"')
