@@ -116,6 +116,9 @@ NARROWED = {
         tasks=6,
         faults=frozenset(("duplicates", "refusals", "technical", "unknown")),
     ),
+    "an agent spoke of one attempt, and lost the others with it when it fell silent, most of a beat later": replace(
+        bare(61, jobs=6, agents=1), tasks=6, faults=bare(61).faults | {"deaths"}, strength=0.4
+    ),
     "a quarter of an hour later, an agent said, and the clock was set back by twenty minutes": replace(
         bare(500_508, jobs=3, agents=1, minutes=2.0),
         tasks=1,

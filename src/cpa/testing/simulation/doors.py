@@ -49,6 +49,7 @@ class Heard:
         told = await self._life.messages.handle(message, caller)
         check_acknowledged(world, message, told, heard)
         world.vital[about.job_id, about.task_id, about.epoch or 0] = world.loop.time()
+        world.heard[message.sender] = world.loop.time()
         name = message.sender.rpartition("/")[2]
         world.trace("say", name, message.type, about.epoch, told.effect)
         return told
@@ -74,6 +75,7 @@ class Register:
         before = attempts_of(self._life, address)
         known = await world.agent_store.find(caller.tenant, wanted.name)
         done = await self._life.directory.register(wanted, caller, token)
+        world.heard[address] = world.loop.time()
         if known is not None and known.incarnation > wanted.incarnation:
             impersonated(world, wanted.instance, "registers after it died")
         if known is None or known.instance != done.agent.instance:
@@ -88,6 +90,7 @@ class Register:
         current = beat.instance if known is None else known.instance
         check_beat(world, self._life, caller.name, beat, answer.lost, current)
         named = frozenset((one.job, one.task, one.epoch) for one in beat.running)
+        world.heard[caller.name] = heard
         world.vital.update(dict.fromkeys(named, heard))
         world.beats.update(dict.fromkeys(named, heard))
         if current == beat.instance:

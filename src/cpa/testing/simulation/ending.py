@@ -1,7 +1,8 @@
 """What must hold while agents come and go, and at the end of a run: nothing is lost, nothing is kept for nobody.
 
 timers        what is due fires soon
-leases        what a silent agent had is given up within a lease and a few seconds, and nothing else is
+leases        what a silent agent had is given up within a lease and a few seconds, and nothing else is; within a
+              beat more where it said something else since
 once          a request that was handed in again and again became one job
 liveness      every job that was accepted has ended
 slots         no slot is taken, no lease kept, nobody stands in line, nothing waits to be said
@@ -23,6 +24,7 @@ from cpa.core.commands import CancelAttempt, RequestTask
 from cpa.core.events import PERSONAL, AgentChosen, AnyEvent, Event, JobStarted, JobSubmitted, LeaseLost
 from cpa.core.job import JobState, TaskStatus
 from cpa.core.replay import replay
+from cpa.orchestrator.presence import BEATS
 from cpa.testing.schedules.knowledge import Violation
 from cpa.testing.simulation.journal import Record
 from cpa.testing.simulation.ways import LEASE
@@ -55,6 +57,8 @@ def check_leases(world: World) -> None:
             since = max(life.began, world.requested(record.head.id, command))
             if command.agent in world.agents:
                 since = max(since, world.vital.get(attempt, 0.0))
+                if world.heard.get(command.agent, 0.0) > since:
+                    since += LEASE / BEATS  # it may fall silent as a whole, up to a beat later
             elif command.agent == life.own:
                 continue
             if now - since > slack:

@@ -107,6 +107,8 @@ class World:
         """By (job, task, epoch): when the scheduler last got a sign of life of the attempt."""
         self.beats: dict[tuple[str, str, int], float] = {}
         """As `vital`, of beats alone."""
+        self.heard: dict[str, float] = {}
+        """By agent: when it was last heard, of whatever."""
         self.looks: set[tuple[str, str, int, str]] = set()
         """(job, task, epoch, agent): who was asked to look for which effect."""
         self.closed: dict[Named, float] = {}
