@@ -186,11 +186,11 @@ def checked(file: Path, healthy: set[str], poison: dict[str, str]) -> dict[str, 
     require(len(done) == len(healthy) and {job for job, _ in done} == healthy, "a task did not end once")
     began = min(when for _, kind, when, _ in rows if kind == "job_submitted")
     deadly = [job for job, kind in poison.items() if kind in ("exit", "loop")]
-    lost = [job for job, kind, _, body in rows if kind == "lease_lost" and json.loads(body).get("among")]
+    lost = [(job, json.loads(body).get("among", 0)) for job, kind, _, body in rows if kind == "lease_lost"]
     found = {"jobs/s": len(healthy) / (max(when for _, when in done) - began) * 1000}
     if deadly:
-        found["ends"] = sum(job in deadly for job in lost) / len(deadly)
-        found["attempts of others lost"] = sum(job in healthy for job in lost)
+        found["ends"] = sum(job in deadly and among > 0 for job, among in lost) / len(deadly)
+        found["attempts of others lost"] = sum(job in healthy for job, _ in lost)
     return found
 
 

@@ -262,15 +262,15 @@ async def test_a_process_whose_place_was_taken_loses_all_it_names(
     told = await registered(api)
     path = f"/agents/{told['agent_id']}/heartbeat"
     known = door.services.agents.list("default")[0]
-    lost: list[tuple[str, str, int]] = []
+    lost: list[tuple[list[str], str, bool]] = []
     door.orchestrator.presence.connect(
-        lambda attempt, reason, among: lost.append((attempt.job, reason, among))
+        lambda attempts, reason, ended: lost.append(([each.job for each in attempts], reason, ended))
     )
     door.orchestrator.presence.begin(known, Attempt("default", "j1", 0, 1), "a")
     async with door.client(told["key"]) as agent:
         again = await agent.post("/agents/register", json=ABOUT | {"instance": "i2"})
         assert again.status_code == 200
-        assert lost == [("j1", "its agent was restarted", 1)]
+        assert lost == [(["j1"], "its agent was restarted", True)]
         old = {"instance": "i1", "running": [{"job": "j1", "task": "a", "epoch": 1}], "status": "busy"}
         assert (await agent.post(path, json=old)).json()["lost"] == old["running"]
         assert (await api.get(f"/agents/{told['agent_id']}")).json()["status"] == "online"

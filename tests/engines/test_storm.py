@@ -28,6 +28,8 @@ OPEN = 60_000
 """Milliseconds from the submission to the second in which all questions expire."""
 DISK = 0.005
 """Seconds each call to the disk takes."""
+POISON = Submission(tenant=TENANT, spec=JobSpec((TaskSpec(id="gift", action="x.a.b"),), max_retries=0))
+"""As any other task; the tests end whoever has it."""
 
 
 def due(number: int) -> int:
@@ -126,15 +128,11 @@ def test_a_task_that_ends_every_agent_is_given_up_after_so_many_and_costs_no_oth
     tmp_path: Path,
 ) -> None:
     workers = [Worker(name, seconds=0.5, slots=4) for name in ("eins", "zwei", "drei")]
-    poison = Submission(
-        tenant=TENANT,
-        spec=JobSpec((TaskSpec(id="gift", action="x.a.b"),), max_retries=0),
-    )
 
     async def story(fleet: Fleet) -> None:
         async with fleet.scheduler(tmp_path) as engine:
             await asyncio.sleep(BEAT)
-            bad = (await engine.submit(poison)).job
+            bad = (await engine.submit(POISON)).job
             killing = asyncio.create_task(kill_who_has(bad, fleet, workers))
             good = []
             for _ in range(20):
@@ -142,16 +140,7 @@ def test_a_task_that_ends_every_agent_is_given_up_after_so_many_and_costs_no_oth
                 await asyncio.sleep(1)
             ends = Counter([(await engine.wait(TENANT, name, 300)).status for name in good])
             assert ends == {JobStatus.DONE: 100}
-            assert (await engine.wait(TENANT, bad, 600)).status is JobStatus.FAILED
-            (task,) = (await engine.query(TENANT, bad)).tasks
-            assert task.error is not None
-            assert task.error.code == "agents_lost"
-            told = [stored.event for stored in await engine.events(TENANT, bad)]
-            shares = [Fraction(1, event.among) for event in told if isinstance(event, LeaseLost)]
-            most = RetryPolicy().max_losses
-            assert sum(shares[:-1]) < most <= sum(shares), "neither too early nor too late"
-            got = [each for worker in workers for _, each in worker.got if each.job == bad]
-            assert len(got) == len(shares)
+            await given_up(engine, bad, workers)
             killing.cancel()
             with suppress(asyncio.CancelledError):
                 await killing
@@ -159,18 +148,58 @@ def test_a_task_that_ends_every_agent_is_given_up_after_so_many_and_costs_no_oth
     live(story, *workers)
 
 
-async def kill_who_has(bad: str, fleet: Fleet, workers: list[Worker]) -> None:
-    """Whoever begins this job dies with all it has, and is started again a little later."""
+def test_neighbours_that_take_longer_than_it_are_not_given_up_with_it(tmp_path: Path) -> None:
+    """There is one agent, so that they have no other place, and they never get done before it ends."""
+    worker = Worker("eins", seconds=20, slots=4)
+
+    async def story(fleet: Fleet) -> None:
+        async with fleet.scheduler(tmp_path) as engine:
+            await asyncio.sleep(BEAT)
+            bad, *good = [each.job for each in await engine.submit_many([POISON, job(), job(), job()])]
+            killing = asyncio.create_task(kill_who_has(bad, fleet, [worker], after=10))
+            await given_up(engine, bad, [worker])
+            assert {(await engine.wait(TENANT, name, 300)).status for name in good} == {JobStatus.DONE}
+            for name in good:
+                lost = [
+                    each for each in await engine.events(TENANT, name) if isinstance(each.event, LeaseLost)
+                ]
+                assert len(lost) <= 2
+            killing.cancel()
+            with suppress(asyncio.CancelledError):
+                await killing
+
+    live(story, worker)
+
+
+async def given_up(engine: LocalEngine, bad: str, workers: list[Worker]) -> None:
+    """The poison is, neither too early nor too late, and soon where it had neighbours."""
+    assert (await engine.wait(TENANT, bad, 600)).status is JobStatus.FAILED
+    (task,) = (await engine.query(TENANT, bad)).tasks
+    assert task.error is not None
+    assert task.error.code == "agents_lost"
+    told = [stored.event for stored in await engine.events(TENANT, bad)]
+    shares = [Fraction(1, event.among) for event in told if isinstance(event, LeaseLost)]
+    most = RetryPolicy().max_losses
+    assert sum(shares[:-1]) < most <= sum(shares)
+    assert len(shares) <= most + 2
+    got = [each for worker in workers for _, each in worker.got if each.job == bad]
+    assert len(got) == len(shares)
+
+
+async def kill_who_has(bad: str, fleet: Fleet, workers: list[Worker], after: float = 0.0) -> None:
+    """Whoever has this job for so many seconds dies with all it has, and is started again a little later."""
+    loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(0.1)
         for worker in workers:
-            if worker.alive and any(attempt.job == bad for attempt in worker.running):
+            begun = [time for time, each in worker.got if each.job == bad and each in worker.running]
+            if worker.alive and begun and loop.time() - begun[-1] >= after:
                 worker.alive = False
                 for _, work in worker.running.values():
                     if work is not None:
                         work.cancel()
                 worker.running.clear()
-                asyncio.get_running_loop().call_later(3.0, started, fleet, worker)
+                loop.call_later(3.0, started, fleet, worker)
 
 
 def started(fleet: Fleet, worker: Worker) -> None:

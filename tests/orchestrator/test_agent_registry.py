@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from tests.orchestrator.fleet import DRAINING, QUARANTINED, TENANT, applicant, builtin, record, remote
 
+from cpa.core.retry import BLAME
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry, Applicant, Called
 from cpa.orchestrator.breakers import FIRST, THRESHOLD, Breakers
 from cpa.ports.agents import AgentState, AgentStatus, Beat, Readiness
@@ -182,6 +183,46 @@ def test_alone_the_part_of_this_process_takes_as_much_as_it_has_slots() -> None:
     world = World(agent)
     assert [world.choose() for _ in range(3)] == ["agent://builtin/1"] * 2 + ["agent_busy"]
     assert agent.busy == 2
+
+
+def test_suspects_go_where_there_is_none_yet() -> None:
+    first, second = remote("a", slots=4), remote("b", slots=4, busy=3)
+    world = World(first, second)
+    few = BLAME // 10
+    chosen = [world.choose(applicant(f"j{number}", blame=few)) for number in range(3)]
+    assert chosen == [first.address, second.address, first.address]
+
+
+@pytest.mark.parametrize(
+    ("blames", "taken"), [((BLAME // 4,) * 3, 2), ((BLAME // 6,) * 4, 3), ((BLAME, 1), 1)]
+)
+def test_suspects_together_have_at_most_half_the_blame(blames: tuple[int, ...], taken: int) -> None:
+    world = World(remote(slots=9))
+    asked = [applicant(f"j{number}", blame=blame) for number, blame in enumerate(blames)]
+    assert [world.choose(each) for each in asked].index("agent_busy") == taken
+    assert world.choose() == "agent://web/eins", "all others go on"
+
+
+def test_suspects_in_line_hold_up_nobody_and_come_one_after_the_other() -> None:
+    agent = remote(slots=2)
+    world = World(agent)
+    first = applicant("j1", blame=BLAME)
+    assert world.choose(first) == agent.address
+    world.wait(applicant("j2", blame=BLAME), applicant("j3", blame=BLAME))
+    assert world.choose(applicant("j4")) == agent.address
+    world.wait(applicant("j5"))
+    world.agents.release(agent)
+    assert world.called == [("j5", agent.address)]
+    agent.suspects.clear()
+    world.agents.release(agent)
+    assert world.called[1:] == [("j2", agent.address)]
+
+
+def test_parts_of_this_process_take_suspects_as_they_come() -> None:
+    world = World(builtin(slots=3))
+    assert [world.choose(applicant(f"j{number}", blame=BLAME)) for number in range(3)] == [
+        "agent://builtin/1"
+    ] * 3
 
 
 def test_one_that_failed_is_asked_less_and_forgiven_later() -> None:

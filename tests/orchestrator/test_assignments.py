@@ -19,6 +19,7 @@ from cpa.core.events import (
     TimerFired,
 )
 from cpa.core.job import Graph, JobHead, JobSpec, JobState, TaskRun, TaskSpec, TaskStatus
+from cpa.core.retry import BLAME
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
 from cpa.orchestrator.assignments import Assignments
 from cpa.orchestrator.breakers import THRESHOLD
@@ -192,6 +193,68 @@ def test_a_lost_lease_is_told_and_the_agent_is_told_to_stop() -> None:
     chosen = world.ask(state(run=TaskRun(0, status=TaskStatus.READY, epoch=2, waited=1)), 2)
     assert isinstance(chosen, AgentChosen)
     assert chosen.agent == second.address, "another one goes first"
+
+
+def suspect(blame: int = BLAME // 4) -> TaskRun:
+    """A task that lost its agent."""
+    return TaskRun(0, status=TaskStatus.READY, epoch=2, waited=1, blame=blame)
+
+
+def shared(world: World, agent: Agent) -> dict[str, int]:
+    """Among how many each is that lost its agent now."""
+    world.reported.clear()
+    world.presence.lose(agent, "weg", ended=True)
+    return {job: event.among for job, event in world.reported if isinstance(event, LeaseLost)}
+
+
+def test_the_end_of_an_agent_is_the_doing_of_one_that_lost_an_agent_before_if_there_is_one() -> None:
+    agent = remote(slots=4)
+    world = World(agent)
+    for job, run in {"j1": None, "j2": suspect(), "j3": None, "j4": suspect()}.items():
+        epoch = 2 if run else 1
+        assert isinstance(world.ask(state(job, run), epoch), AgentChosen)
+        world.assignments.begin(Attempt(TENANT, job, 0, epoch), agent.address, "a")
+    assert shared(world, agent) == {"j1": 0, "j2": 2, "j3": 0, "j4": 2}
+    world.assignments.closed(state("j2", suspect()), LOST, ["request:0:2"])
+    assert agent.suspects == {Attempt(TENANT, "j4", 0, 2): BLAME // 4}
+
+
+@pytest.mark.parametrize("unsent", ["j1", "j2"])
+def test_what_never_reached_an_agent_has_no_share_in_its_end(unsent: str) -> None:
+    agent = remote(slots=3)
+    world = World(agent)
+    for job, run in {"j1": None, "j2": suspect(), "j3": None}.items():
+        epoch = 2 if run else 1
+        world.ask(state(job, run), epoch)
+        world.assignments.begin(Attempt(TENANT, job, 0, epoch), agent.address, "a")
+    world.assignments.unsent = lambda attempt: attempt.job == unsent
+    assert shared(world, agent) == {"j1": {"j2": 1, "j3": 0}, "j2": {"j1": 2, "j3": 2}}[unsent]
+    refused = [job for job, event in world.reported if isinstance(event, TaskRefused)]
+    assert refused == [unsent]
+
+
+def test_who_is_suspected_is_known_again_after_a_restart() -> None:
+    agent = remote(slots=2)
+    world = World(agent)
+    for job, run in {"j1": TaskRun(0, epoch=2), "j2": suspect()}.items():
+        resumed = RequestTask(key="request:0:2", task=0, epoch=2, agent=agent.address)
+        assert world.assignments.resume(state(job, run), resumed)
+    assert shared(world, agent) == {"j1": 0, "j2": 1}
+
+
+def test_a_suspect_that_stands_in_line_twice_leaves_one_trace() -> None:
+    first, second = remote("a", slots=1), remote("b", slots=1, online=False)
+    world = World(first, second)
+    world.ask(state())
+    world.ask(state("j2", suspect()), 2)
+    world.ask(state("j2", suspect()), 2)
+    second.online, first.slots = True, 2
+    world.registry.changed()
+    assert (first.suspects | second.suspects) == {Attempt(TENANT, "j2", 0, 2): BLAME // 4}
+    assert len(first.suspects) + len(second.suspects) == 1
+    world.assignments.closed(state("j2", suspect()), LOST, ["request:0:2"])
+    assert not first.suspects
+    assert not second.suspects
 
 
 def test_a_slot_is_free_once_the_end_of_its_attempt_is_durable() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -36,9 +36,10 @@ class World:
         for agent in self.agents:
             self.registry.register(agent)
 
-    def _lost(self, attempt: Attempt, reason: str, among: int) -> None:
-        self.lost.append((attempt.job, round(self.loop.time(), 3), reason))
-        self.ended.append(among)
+    def _lost(self, attempts: Sequence[Attempt], reason: str, ended: bool) -> None:
+        for attempt in attempts:
+            self.lost.append((attempt.job, round(self.loop.time(), 3), reason))
+            self.ended.append(len(attempts) if ended else 0)
 
     def begin(self, job: str, agent: Agent | None = None) -> Attempt:
         attempt = Attempt(TENANT, job, 0, 1)

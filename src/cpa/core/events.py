@@ -99,7 +99,8 @@ class LeaseLost(Event, tag="lease_lost", frozen=True, gc=False, omit_defaults=Tr
     epoch: int
     reason: str = ""
     among: int = 0
-    """How many attempts its agent had when it ended, this one included; 0 where nothing says that it ended."""
+    """Among how many attempts, this one included, the one is that ended its agent, as far as is known; 0 where
+    nothing says that it ended, or that this may be the one."""
 
 
 class TaskVerified(Event, tag="task_verified", frozen=True, gc=False, omit_defaults=True, kw_only=True):

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from cpa.core.assignment import forgiven, weighed
+from cpa.core.retry import BLAME
 from cpa.orchestrator.readiness import facts
 from cpa.ports.agents import AgentRecord, AgentState, AgentStatus, Beat
 from cpa.ports.transport import Attempt
@@ -35,6 +36,8 @@ class Agent:
     """Most jobs that may hold a session at the same time; 0 is no limit."""
     holders: set[tuple[str, str]] = field(default_factory=set)
     """Jobs (tenant, id) that hold a session."""
+    suspects: dict[Attempt, int] = field(default_factory=dict)
+    """Its attempts at tasks that lost an agent before, with their blame (as `core.retry.BLAME`)."""
     tenant: str = ""
     """Whose tasks it takes; empty is everybody's."""
     record: AgentRecord | None = None
@@ -82,6 +85,11 @@ class Agent:
     def offers(self, capability: str) -> bool:
         return capability in self.capabilities or capability in facts(self.beat.readiness)
 
+    def admits(self, blame: int) -> bool:
+        """Whether a task with so much blame may join those it has. Suspects are kept apart, so that it shows who it
+        is: together they have at most half the blame for one end, unless one of them is alone."""
+        return not (blame and self.suspects) or 2 * (sum(self.suspects.values()) + blame) <= BLAME
+
     def share(self, action: str, now: int) -> float:
         known = self.shares.get(action)
         return 1.0 if known is None else forgiven(known[0], now - known[1])
@@ -107,6 +115,8 @@ class Applicant(msgspec.Struct, frozen=True, gc=False):
     """Whether it was tried before, and failed."""
     told: str = ""
     """Why nobody could take it, as it was told already: it waits in line until that changes."""
+    blame: int = 0
+    """For the ends of agents that had its task, as `TaskRun.blame`."""
 
     @property
     def attempt(self) -> Attempt:

@@ -113,6 +113,8 @@ class AgentRegistry:
         reason, free = self._survey(applicant)
         if self._holding and any(agent.remote for agent in free):
             reason, free = BUSY, [agent for agent in free if not agent.remote]
+        if applicant.blame:
+            free = [agent for agent in free if not agent.suspects] or free
         tried = self._tried.get((applicant.tenant, applicant.job), _NONE).get(applicant.task, "")
         best = find_agent_for_task(free, applicant.action, now=self._now(), tried=tried)
         if best is None:
@@ -174,9 +176,10 @@ class AgentRegistry:
                 return agent
         return None
 
-    def occupy(self, agent: Agent) -> None:
-        """The agent has an attempt from an earlier life of this process."""
+    def occupy(self, agent: Agent, applicant: Applicant) -> None:
+        """The agent has this attempt from an earlier life of this process."""
         agent.busy += 1
+        self._suspect(agent, applicant)
 
     def wait(self, applicant: Applicant) -> None:
         """Stand in line for the next free slot."""
@@ -260,14 +263,19 @@ class AgentRegistry:
                 return found
         if self._breakers.bars(agent.way, applicant.tenant, action, applicant.arguments):
             return BREAKER
-        room = agent.busy < agent.slots
+        room = agent.busy < agent.slots and agent.admits(applicant.blame)
         if room and agent.sessions and action.startswith(SESSIONS):
             holds = (applicant.tenant, applicant.job) in agent.holders
             room = holds or len(agent.holders) < agent.sessions
         return "" if room else BUSY
 
+    def _suspect(self, agent: Agent, applicant: Applicant) -> None:
+        if applicant.blame and agent.remote:
+            agent.suspects[applicant.attempt] = applicant.blame
+
     def _take(self, agent: Agent, applicant: Applicant) -> None:
         agent.busy += 1
+        self._suspect(agent, applicant)
         self._breakers.entered(agent.way, applicant.tenant, applicant.action, applicant.arguments)
         family = session_of(applicant.action)
         if not family:

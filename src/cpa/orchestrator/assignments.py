@@ -169,6 +169,7 @@ class Assignments:
             spec.capability,
             spec.arguments,
             command.epoch > 1 and job.task(index).attempts > 0,
+            blame=job.task(index).blame if command.epoch > 1 else 0,
         )
 
     def chosen(self, applicant: Applicant, agent: Agent, now: int) -> AgentChosen:
@@ -208,7 +209,7 @@ class Assignments:
             return False
         if attempt not in self._held:
             self._held[attempt] = (agent, applicant)
-            self._agents.occupy(agent)
+            self._agents.occupy(agent, applicant)
         elif attempt not in self.ending:
             return False
         self._presence.begin(agent, attempt, job.spec.tasks[command.task].id)
@@ -305,6 +306,7 @@ class Assignments:
         """The attempt is over, its slot is still taken."""
         held = self._held.pop(attempt, None)
         if held is not None and held[0].record is not None:
+            held[0].suspects.pop(attempt, None)
             self._presence.end(attempt)
             self.ending.discard(attempt)
         if self._emptied is not None and not self._at_home():
@@ -314,13 +316,24 @@ class Assignments:
     def _at_home(self) -> bool:
         return any(not agent.remote for agent, _ in self._held.values())
 
-    def _lost(self, attempt: Attempt, reason: str, among: int) -> None:
-        """A lease is lost: nothing more is expected, and the agent is to stop if it hears us at all."""
-        task, epoch = attempt.task, attempt.epoch
-        if self.unsent(attempt):
-            self.ended(attempt, TaskRefused(time=0, task=task, epoch=epoch, reason=reason))
-        else:
-            self.ended(attempt, LeaseLost(time=0, task=task, epoch=epoch, reason=reason, among=among))
+    def _lost(self, attempts: Sequence[Attempt], reason: str, ended: bool) -> None:
+        """Leases are lost: nothing more is expected, and the agent is to stop if it hears us at all."""
+        unsent = {attempt for attempt in attempts if self.unsent(attempt)}
+        blamed = self._blamed([each for each in attempts if each not in unsent]) if ended else frozenset()
+        for attempt in attempts:
+            task, epoch = attempt.task, attempt.epoch
+            among = len(blamed) if attempt in blamed else 0
+            if attempt in unsent:
+                self.ended(attempt, TaskRefused(time=0, task=task, epoch=epoch, reason=reason))
+            else:
+                self.ended(attempt, LeaseLost(time=0, task=task, epoch=epoch, reason=reason, among=among))
+
+    def _blamed(self, attempts: Sequence[Attempt]) -> frozenset[Attempt]:
+        """Which of all that an agent had when it ended are to blame, one of them: those whose tasks lost an agent
+        before, if there are any."""
+        known = (attempt for attempt in attempts if attempt in self._held)
+        before = frozenset(attempt for attempt in known if attempt in self._held[attempt][0].suspects)
+        return before or frozenset(attempts)
 
     def _called(self, called: Sequence[Called]) -> None:
         """Somebody in line gets an agent, or learns why not."""
@@ -329,6 +342,8 @@ class Assignments:
                 attempt = applicant.attempt
                 if attempt in self._held:
                     # After a commit that failed somebody may stand in line twice.
+                    if found is not self._held[attempt][0]:
+                        found.suspects.pop(attempt, None)
                     self._agents.release(found)
                     continue
                 event: Event = self.chosen(applicant, found, self._clock.now_ms())

@@ -22,6 +22,8 @@ class Kind(NamedTuple):
     home: str
     """Address of the agent that has their job's session; empty for none."""
     told: str
+    blame: int
+    """Suspects wait for other places than all others."""
 
 
 class Lines:
@@ -40,7 +42,8 @@ class Lines:
 
     def add(self, applicant: Applicant, home: str) -> None:
         """Stand at the end of its kind; `home` is the address of the agent that has its job's session."""
-        kind = Kind(applicant.tenant, applicant.action, applicant.capability, home, applicant.told)
+        wanted = (applicant.tenant, applicant.action, applicant.capability)
+        kind = Kind(*wanted, home, applicant.told, applicant.blame)
         self._lines.setdefault(kind, deque()).append(applicant)
         if applicant.told:
             self._parked.add((applicant.tenant, applicant.job))

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
@@ -54,9 +54,9 @@ class Lease:
 
 Key = tuple[str, str]
 """An agent: its tenant and its address."""
-Lost = Callable[[Attempt, str, int], None]
-"""Takes an attempt that has lost its lease, why, and how many attempts its agent had when it ended (0: nothing says
-that it did); must not block."""
+Lost = Callable[[Sequence[Attempt], str, bool], None]
+"""Takes attempts of one agent that have lost their leases, why, and whether it was by the end of the agent: then
+these are all that it had. Must not block."""
 
 
 class Presence:
@@ -174,9 +174,7 @@ class Presence:
 
     def lose(self, agent: Agent, reason: str, *, ended: bool = False) -> None:
         """The agent stays, and its attempts are lost; with `ended` it has lost them by ending."""
-        leases = list(self._by_agent.get(agent.key, {}).values())
-        for lease in leases:
-            self._give_up(lease, reason, len(leases) if ended else 0)
+        self._give_up(list(self._by_agent.get(agent.key, {}).values()), reason, ended=ended)
 
     def forget(self, agent: Agent, reason: str) -> None:
         """The agent is no more."""
@@ -215,7 +213,7 @@ class Presence:
             elif (offline := self._offline(watched)) > when:
                 self._watch(offline, watched)
             else:
-                self._give_up(watched, f"its agent did not name it for {self.lease:g} s")
+                self._give_up([watched], f"its agent did not name it for {self.lease:g} s")
 
     def _offline(self, lease: Lease) -> float:
         """When the agent will be offline, if its last word came after the attempt was renewed and before the next
@@ -264,15 +262,17 @@ class Presence:
         missing = set(mine).difference(running) if mine else ()
         for lease in [lease for named, lease in mine.items() if named in missing]:
             if lease.seen or lease.crossed:
-                self._give_up(lease, "its agent does not name it any more")
+                self._give_up([lease], "its agent does not name it any more")
             elif lease.taken:
                 lease.crossed = True
         return tuple(strange)
 
-    def _give_up(self, lease: Lease, reason: str, among: int = 0) -> None:
-        if not lease.over:
-            self.end(lease.attempt)
-            self._lost(lease.attempt, reason, among)
+    def _give_up(self, leases: Sequence[Lease], reason: str, *, ended: bool = False) -> None:
+        attempts = [lease.attempt for lease in leases if not lease.over]
+        for attempt in attempts:
+            self.end(attempt)
+        if attempts:
+            self._lost(attempts, reason, ended)
 
 
 def _room(agent: Agent, beat: Beat) -> int:
@@ -283,4 +283,4 @@ def _room(agent: Agent, beat: Beat) -> int:
     return most if beat.free is None else min(most, len(beat.running) + max(beat.free, 0))
 
 
-def _nobody(_attempt: Attempt, _reason: str, _among: int) -> None: ...
+def _nobody(_attempts: Sequence[Attempt], _reason: str, _ended: bool) -> None: ...

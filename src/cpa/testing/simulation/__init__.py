@@ -6,7 +6,7 @@ SQLite, where that is asked for. Simulated are time, the network, what is durabl
 the effects that agents have.
 
     scenario                     what goes wrong, drawn from the seed
-    oracles, effects, claims, restraint, circuits, ending
+    oracles, effects, claims, restraint, circuits, blame, ending
                                  what must hold
     journal, scheduler           what is durable, and the process that is not
     network, agents, hands       the other side

@@ -26,6 +26,7 @@ from cpa.core.job import JobState, TaskStatus
 from cpa.core.replay import replay
 from cpa.orchestrator.presence import BEATS
 from cpa.testing.schedules.knowledge import Violation
+from cpa.testing.simulation.blame import check_apart
 from cpa.testing.simulation.journal import Record
 from cpa.testing.simulation.ways import LEASE
 
@@ -96,7 +97,9 @@ def check_lost(world: World, record: Record, event: LeaseLost) -> None:
 
 
 def check_room(world: World) -> None:
-    """No agent is given more than it has slots for, by what is stored. Raises `Violation`."""
+    """No agent is given more than it has slots for, nor several that are much suspected, by what is stored. Raises
+    `Violation`."""
+    check_apart(world)
     taken = Counter(
         command.agent
         for record in world.journal.jobs.values()

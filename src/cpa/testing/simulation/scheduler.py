@@ -27,7 +27,6 @@ from cpa.orchestrator.log import MessageLog
 from cpa.orchestrator.messages import Messages
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.orchestrator.planning import Planner
-from cpa.orchestrator.presence import Presence
 from cpa.orchestrator.requests import Requests
 from cpa.ports.addresses import Target
 from cpa.ports.delivery import Delivery
@@ -36,6 +35,7 @@ from cpa.ports.repository import MessageRepository, StoredMessage
 from cpa.ports.steps import StepBatch, StepStore
 from cpa.ports.transport import Attempt
 from cpa.testing.schedules.knowledge import Violation
+from cpa.testing.simulation.blame import Roll
 from cpa.testing.simulation.claims import check_request
 from cpa.testing.simulation.doors import Heard, Register, app_of
 from cpa.testing.simulation.hands import Hands
@@ -119,7 +119,7 @@ class Life:
         self._open = False
         self.disk = Disk(world, self, world.open_store())
         self.registry = AgentRegistry()
-        presence = Presence(self.registry, world.clock)
+        presence = Roll(world, self.registry)
         self.channels = Channels(world.seen)
         delivery, self.ledger = self._delivery()
         self._journal = _Journal(_Log(), self)
@@ -162,7 +162,7 @@ class Life:
             max_running=world.max_running,
         )
         assignments = self.orchestrator.assignments
-        assignments.report = self._alive(assignments.report)
+        assignments.report = presence.watched(self._alive(assignments.report))
         self.messages = self._messages(bids)
         self.heard, self.register = Heard(world, self), Register(world, self)
         if self.ledger is not None:
