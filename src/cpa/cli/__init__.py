@@ -11,5 +11,10 @@ from __future__ import annotations
 def main() -> None:
     """The console script."""
     from cpa.cli.commands import run
+    from cpa.cli.ending import leave
 
-    run()
+    try:
+        run()
+    except SystemExit as end:
+        leave(end.code)
+        raise

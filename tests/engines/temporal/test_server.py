@@ -67,6 +67,29 @@ def test_a_server_that_is_not_there_is_said_with_the_remedy(
     assert "Traceback" not in done.stderr
 
 
+ENDS = """
+import asyncio, sys
+from cpa.cli.ending import leave
+from cpa.engines.temporal.connection import check, connect
+
+async def main():
+    client = await connect(sys.argv[1], "default")
+    await asyncio.gather(*(check(client) for _ in range(200)))
+
+asyncio.run(main())
+print("größer", end="")
+leave(3)
+"""
+
+
+def test_a_process_ends_as_it_should_while_the_library_is_still_at_it(temporal: TemporalServer) -> None:
+    """The interpreter, taken down right after these calls, crashes or hangs."""
+    command = [sys.executable, "-c", ENDS, temporal.address]
+    for _ in range(3):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stdout, done.stderr) == (3, "größer", "")
+
+
 class Starting:
     """Stands before the check of a server, and says so often that it is not ready yet."""
 

@@ -33,7 +33,8 @@ IDENTITY = f"cpa-{__version__}"
 """What the server is told of who calls: it stands in every event, and the library would name the machine."""
 
 LAST_BREATH = 0.3
-"""Seconds the library's threads need in peace before the interpreter may end; else it sometimes crashes then."""
+"""Seconds the library's threads need in peace before the interpreter may end; else it sometimes crashes then. For
+who uses this from a program of their own: `cli.ending` needs no pause."""
 
 
 async def connect(
@@ -120,9 +121,9 @@ def is_loopback(address: str) -> bool:
 @cache
 def _runtime() -> Runtime:
     """The library's threads. It prints warnings to standard output, which belongs to whoever started us; what they
-    say of a silent server our own log says, once."""
+    say of a silent server our own log says, once. It would also tell the server of the machine now and then."""
     quiet = TelemetryFilter(core_level="ERROR", other_level="ERROR")
-    return Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(quiet)))
+    return Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(quiet)), worker_heartbeat_interval=None)
 
 
 async def check(client: Client) -> None:
