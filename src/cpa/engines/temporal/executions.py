@@ -19,8 +19,10 @@ from cpa.errors import BadInput, Unavailable
 from cpa.ports.moving import Times
 
 PULSE = timedelta(seconds=5)
-"""After so long without a sign of life of the worker that has a workflow task, another one is asked. While what it
-publishes takes long it gives one by itself."""
+"""After so long without a sign of life of the worker that has a workflow task, another one is asked: a job whose
+process is killed in the middle of one waits that long at most. While what it publishes takes long it gives one by
+itself; but a turn of a wide job may take two seconds on a busy machine, and one that is too slow is done all over
+again, at growing pauses. So not less."""
 
 
 async def start(
