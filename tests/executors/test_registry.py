@@ -124,6 +124,22 @@ async def test_an_attempt_without_an_answer_is_classed_by_what_a_second_try_may_
     assert (logs[0]["job"], logs[0]["task"]) == ("j", "k")
 
 
+async def test_an_executor_that_does_not_say_how_long_it_took_is_timed() -> None:
+    class Slow(BaseExecutor):
+        actions = ("test.slow", "test.told")
+
+        async def execute(self, request: ActionRequest) -> ExecutionResult:
+            await asyncio.sleep(0.02)
+            return ExecutionResult(success=True, duration=7.0 if request.action == "test.told" else 0.0)
+
+        async def verify(self, request: ActionRequest) -> Verification:
+            return Verification(verdict=Verdict.ABSENT, evidence="none")
+
+    registry = ExecutorRegistry([Slow()])
+    assert (await registry.dispatch(request("test.slow"))).duration >= 0.02
+    assert (await registry.dispatch(request("test.told"))).duration == 7.0
+
+
 async def test_cancellation_from_outside_goes_through() -> None:
     hand = Hand()
     attempt = asyncio.create_task(ExecutorRegistry([hand]).dispatch(request("test.wait")))

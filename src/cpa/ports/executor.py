@@ -71,7 +71,7 @@ class ExecutionResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """JSON-compatible, by the action's result schema; files appear as artifact references."""
     error: ActionError | None = None
     duration: float = 0.0
-    """Seconds on a monotonic clock."""
+    """Seconds on a monotonic clock; 0 is filled in by who called, except for instant executors."""
     artifacts: tuple[str, ...] = ()
     """Digests (`sha256:…`) of everything kept of this attempt: results, screenshots, traces."""
 
