@@ -22,7 +22,7 @@ from cpa.core.job import JobHead, JobState, JobStatus, Snapshot
 from cpa.core.machine import decide
 from cpa.core.replay import opened
 from cpa.core.views import questions
-from cpa.errors import Conflict, NotFound, Unavailable
+from cpa.errors import Conflict, CPAError, NotFound, Unavailable
 from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Place, Receipt, StoredEvent, Submission
 from cpa.ports.nonces import Nonce, replayed
 
@@ -41,14 +41,16 @@ class FakeEngine:
         self.auto = auto
         self.time = 1_795_000_000_000
         self.draining = False
+        self.hinders: CPAError | None = None
+        """What keeps every job from going on."""
         self.watchers = 0
         self._jobs: dict[tuple[str, str], _Job] = {}
         self._spent: set[tuple[str, str, str]] = set()
         self._remembered: set[tuple[str, str, str]] = set()
         self._accepted: dict[tuple[str, str, str], tuple[Receipt, str]] = {}
 
-    def hindrance(self, tenant: str, job: str) -> None:
-        """Nothing hinders jobs here."""
+    def hindrance(self, tenant: str, job: str) -> CPAError | None:
+        return self.hinders
 
     async def submit(self, submission: Submission) -> Receipt:
         if self.draining:

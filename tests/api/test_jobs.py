@@ -11,6 +11,7 @@ from tests.api.conftest import Door, noop
 
 from cpa.core.classes import FailureClass
 from cpa.core.events import TaskFailed, TaskSucceeded
+from cpa.errors import Unavailable
 from cpa.ports.keys import Scope
 
 HANGING = {"id": "wait", "action": "file.read", "arguments": {"path": "/daten/x"}}
@@ -201,6 +202,19 @@ async def test_every_task_that_does_not_run_is_explained(door: Door, api: httpx2
     assert told["job"] == job
     assert "after" in {entry["task"] for entry in told["tasks"]}
     assert all(entry["reason"] for entry in told["tasks"])
+
+
+async def test_what_hinders_every_job_is_no_matter_of_one_that_has_ended(
+    door: Door, api: httpx2.AsyncClient
+) -> None:
+    open_one, ended = await create(api, HANGING), await create(api, noop())
+    await settle(door, open_one)
+    await api.get(f"/jobs/{ended}", params={"wait": 5})
+    door.engine.hinders = Unavailable("the server is away", remedy="start it")
+
+    told = (await api.get(f"/jobs/{open_one}/explain")).json()["hindrance"]
+    assert (told["evidence"], told["remedy"]) == ("the server is away", "start it")
+    assert (await api.get(f"/jobs/{ended}/explain")).json()["hindrance"] is None
 
 
 async def test_events_are_numbered_and_resume_after_the_last_seen(api: httpx2.AsyncClient) -> None:

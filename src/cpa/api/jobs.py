@@ -187,7 +187,8 @@ async def explain_job(job_id: JobId, services: Services, caller: Reader) -> Resp
         ExplanationView(**asdict(each) | {"starts": moment(each.starts) if each.starts else None})
         for each in explain(snapshot, waits)
     ]
-    head, why = snapshot.head, services.engine.hindrance(caller.tenant, snapshot.head.id)
+    head = snapshot.head
+    why = None if head.status.ended else services.engine.hindrance(caller.tenant, head.id)
     hindrance = why and HindranceView(evidence=why.message, remedy=why.remedy or "", actor=why.actor)
     return view(ExplanationList(job=head.id, status=head.status, tasks=found, hindrance=hindrance))
 

@@ -23,7 +23,9 @@ PAUSE = 2.0
 def move(settings: Settings, target: str, *, rehearsal: bool) -> Finding:
     """Move all open jobs to this engine, or say what would move."""
     from cpa.bootstrap.moving import move as move_now
+    from cpa.telemetry.logs import configure
 
+    configure("WARNING")  # To standard error: the answer may be for a program.
     store = settings.data / "cpa.db"
     if not settings.database_url and not store.exists():
         raise NotFound(

@@ -66,6 +66,7 @@ async def test_jobs_wait_for_the_server_and_go_on(server: TemporalServer, tmp_pa
         assert caught.value.field == "temporal_address"
         assert caught.value.remedy
         await until(lambda: engine.trouble is not None)
+        assert engine.hindrance(TENANT, waits) is not None, "why it does not go on"
         assert await asking(engine, waits) == asked, "reading goes on"
         outside.gate.set()
 
@@ -76,5 +77,6 @@ async def test_jobs_wait_for_the_server_and_go_on(server: TemporalServer, tmp_pa
         assert (await ended(engine, waits)).head.status is JobStatus.DONE
         assert (await ended(engine, later)).head.status is JobStatus.DONE
         await until(lambda: engine.trouble is None)
+        assert engine.hindrance(TENANT, waits) is None
         assert (await engine.list(TENANT)).total == 3, "what was tried again is there once"
     assert outside.effects[works, "m"] == 1

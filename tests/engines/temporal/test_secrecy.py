@@ -22,17 +22,23 @@ from temporalio.client import Client, WorkflowHistory
 from temporalio.converter import PayloadConverter
 
 from cpa.artifacts.claims import FolderClaims
+from cpa.bootstrap.system import SystemClock
 from cpa.core.classes import FailureClass
 from cpa.core.events import QuestionAnswered
 from cpa.core.job import JobSpec, JobStatus, TaskSpec
+from cpa.engines.moving import Mover
 from cpa.engines.temporal.codec import Codec
 from cpa.engines.temporal.connection import IDENTITY, connect
 from cpa.engines.temporal.engine import TemporalEngine
 from cpa.engines.temporal.keyring import PREFIX, KeyRing
+from cpa.engines.temporal.moving import TemporalSide
 from cpa.engines.temporal.values import FACTS, Fact
 from cpa.errors import Unavailable
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
+from cpa.ports.moving import LOCAL, TEMPORAL
 from cpa.ports.steps import StepBatch
+from cpa.repository.database import Database
+from cpa.repository.holders import SqlHolders
 from cpa.repository.steps import SqlSteps
 from tests.contracts.engine import ASKS, TENANT, Outside, answered, asking, ended, submitted, until
 from tests.engines.temporal.test_codec import Secrets
@@ -273,6 +279,34 @@ async def test_jobs_of_an_old_key_wait_for_it_and_say_so(
 
         await until(done)
         await until(lambda: engine.aside == 0)
+
+
+async def test_a_job_whose_key_is_missing_does_not_move_and_the_move_says_why(
+    temporal: TemporalServer, tmp_path: Path, secrets: Secrets, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with life(temporal, tmp_path, secrets, "old") as engine:
+        waits = await submitted(engine, ASKS)
+        await asking(engine, waits)
+    del secrets.values[PREFIX + "old"]
+
+    database = Database.open(tmp_path / "cpa.db")
+    reads, writes = SqlSteps(database), SqlSteps(database, TEMPORAL)
+    try:
+        codec = Codec(KeyRing("new", secrets.resolve), FolderClaims(tmp_path / "claims", 10_000_000))
+        client = await connect(temporal.address, "default", codec=codec)
+        far = TemporalSide(client, f"cpa-{tmp_path.name}", writes, SystemClock())
+        report = await Mover(SqlHolders(database), reads.load, far).move(LOCAL)
+        await client.get_workflow_handle(waits).terminate()
+    finally:
+        reads.close()
+        writes.close()
+        database.close()
+
+    assert report.moved == 0
+    assert [problem.key for problem in report.problems] == [(TENANT, waits)]
+    assert "'old'" in report.problems[0].error.message
+    assert "temporal_payload_old" in str(report.problems[0].error.remedy)
+    assert "Traceback" not in caplog.text, "one line says it"
 
 
 async def test_a_key_is_changed_between_two_lives(

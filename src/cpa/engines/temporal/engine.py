@@ -173,7 +173,7 @@ class TemporalEngine(Reading):
         return len(self._publisher.troubled) + self.versions.waiting + len(self._hindrances.jobs)
 
     def hindrance(self, tenant: str, job: str) -> CPAError | None:
-        return self._hindrances.why(job)
+        return self._hindrances.why(job) or self.trouble
 
     async def submit(self, submission: Submission) -> Receipt:
         """See `ports.engine`."""

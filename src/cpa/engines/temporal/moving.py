@@ -25,6 +25,7 @@ from cpa.core.job import JobState
 from cpa.engines.moving import Left
 from cpa.engines.temporal.connection import ONE_CALL, trouble
 from cpa.engines.temporal.executions import beginning_of, check_gone, rest_of, start, status_of
+from cpa.engines.temporal.hindrances import Hindrances
 from cpa.engines.temporal.publisher import Publisher
 from cpa.engines.temporal.reading import Reading
 from cpa.engines.temporal.values import LEAVE, Ended, Fact
@@ -55,6 +56,7 @@ class TemporalSide:
         self._client, self._queue, self._store, self._clock = client, queue, store, clock
         self._versions = Versions(client, queue, build_of(build), alone=True)
         self._lists = Lists(client)
+        self._hindrances = Hindrances()
         self._learning: asyncio.Task[None] | None = None
         self._moved_at = 0.0
         """When the last job left, on the loop's clock."""
@@ -87,7 +89,7 @@ class TemporalSide:
         publisher = Publisher(self._store, writer, still, reading.read, reading.committed, _fact, _nobody)
         loops = [asyncio.create_task(writer.run()), asyncio.create_task(self._versions.run())]
         try:
-            async with worker_of(self._client, self._queue, publisher, deployment):
+            async with worker_of(self._client, self._queue, publisher, deployment, self._hindrances):
                 self._moved_at = asyncio.get_running_loop().time()
                 yield
         finally:
@@ -131,6 +133,13 @@ class TemporalSide:
         """Until the execution has ended, as long as any of them does."""
         now = asyncio.get_running_loop().time
         while not (await asyncio.wait([result], timeout=1.0))[0]:
+            if (why := self._hindrances.why(key[1])) is not None:
+                raise Conflict(
+                    f"job {key[1]} stays on Temporal: {why.message}",
+                    field="job",
+                    value=key[1],
+                    remedy=why.remedy,
+                )
             if now() - self._moved_at > LETTING_GO:
                 raise Conflict(
                     f"the workflow of job {key[1]} does not let go of it",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from datetime import timedelta
 
 from temporalio.client import Client
@@ -12,6 +13,7 @@ from cpa.engines.temporal.connection import codec_of
 from cpa.engines.temporal.hindrances import Hindrances
 from cpa.engines.temporal.publisher import BEAT, Publisher
 from cpa.engines.temporal.workflow import JobWorkflow
+from cpa.errors import CPAError
 
 STICKY = timedelta(seconds=2)
 """How long a job's next step is kept for the process that has the job in memory: after a kill -9 who answers waits
@@ -27,6 +29,7 @@ def worker_of(
 ) -> Worker:
     """A worker that is not started yet; of no version without a `deployment`. `hindrances` gets what it cannot
     read or write."""
+    logging.getLogger("temporalio.worker._workflow").addFilter(_is_news)
     return Worker(
         client if hindrances is None else _noting(client, hindrances),
         task_queue=queue,
@@ -43,6 +46,12 @@ def worker_of(
         sticky_queue_schedule_to_start_timeout=STICKY,
         max_heartbeat_throttle_interval=BEAT,
     )
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for the library's traceback of each try at a value that is not readable here: `job_waits` says it once,
+    with the remedy."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], CPAError)
 
 
 def _noting(client: Client, hindrances: Hindrances) -> Client:
