@@ -88,7 +88,8 @@ async def temporal_client(settings: Settings, vault: SecretsManager) -> Client:
             "the engine on Temporal needs its library",
             field="engine",
             value=settings.engine,
-            remedy="pip install 'cpa-scheduler[temporal]', or set CPA_ENGINE=local",
+            remedy="in a checkout: uv sync --frozen --inexact --no-dev --extra temporal; else: "
+            "pip install 'cpa-scheduler[temporal]'; or set CPA_ENGINE=local",
         )
     from cpa.engines.temporal.connection import connect
 
