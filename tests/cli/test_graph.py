@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from cpa.cli.terminal import graph
@@ -32,3 +33,15 @@ def test_a_long_failure_keeps_its_line_and_the_names_stay_whole() -> None:
     assert lines[2].split()[:4] == ["gefunden", "web.wait_for", "✘", "failed"]
     assert "customer_am" in lines[2]
     assert lines[2].endswith("…")
+
+
+@pytest.mark.parametrize(("status", "told"), [("failed", "not reached"), ("running", "waiting")])
+def test_in_a_job_that_has_ended_nothing_waits(status: str, told: str) -> None:
+    detail = {
+        "job": {"id": "01", "status": status, "description": "Grüße", "intent": ""},
+        "tasks": [task("first"), task("after", status="waiting", depends_on=["first"])],
+    }
+    screen = io.StringIO()
+    Console(file=screen, width=60).print(graph(detail))
+
+    assert screen.getvalue().splitlines()[2].rstrip().endswith(f"· {told}")

@@ -29,6 +29,7 @@ COLOURS = {
     "cancelled": "bright_black",
     "skipped": "bright_black",
     "waiting": "bright_black",
+    "not reached": "bright_black",
     "online": "green",
     "busy": "cyan",
     "offline": "red",
@@ -169,11 +170,12 @@ def graph(detail: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> 
     for _ in range(3):
         rows.add_column(no_wrap=True)
     rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)  # a failure is told whole below
+    over = head["status"] in ("done", "failed", "cancelled")
     depth: dict[str, int] = {}
     for task in detail["tasks"]:
         depth[task["id"]] = 1 + max((depth.get(need, 0) for need in task["depends_on"]), default=0)
         unproved = task["id"] in detail.get("unproved", ())
-        told_as = word(task)
+        told_as = "not reached" if over and task["status"] == "waiting" else word(task)
         shown = f"{sign(told_as)} {told_as}{', unproved' if unproved else ''}"
         state = Text(shown, style="yellow" if unproved else COLOURS.get(told_as, ""))
         name = Text("  " * min(depth[task["id"]], 8) + task["id"])
