@@ -65,6 +65,7 @@ def test_a_server_that_is_not_there_is_said_with_the_remedy(
     assert field in done.stderr
     assert remedy in done.stderr
     assert "Traceback" not in done.stderr
+    assert "tonic" not in done.stderr, "in words for people"
 
 
 ENDS = """
@@ -133,7 +134,8 @@ def test_a_line_of_jobs_is_refused_rather_than_ignored(tmp_path: Path) -> None:
     assert "CPA_MAX_RUNNING" in str(caught.value.remedy)
 
 
-async def test_an_address_that_is_none_is_refused() -> None:
+@pytest.mark.parametrize("address", ["größer als:gedacht", "127.0.0.1", "127.0.0.1:99999"])
+async def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(BadInput) as caught:
-        await connect("größer als:gedacht", "default")
+        await connect(address, "default")
     assert caught.value.field == "temporal_address"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
@@ -28,6 +29,8 @@ STARTING = 30.0
 _STARTS = "not healthy yet"
 """In what it says then."""
 _PAUSE = 0.5
+_CAUSE = re.compile(r'(?:message|error): "([^"]+)"')
+"""The system's own words in what the library says of a connection."""
 
 IDENTITY = f"cpa-{__version__}"
 """What the server is told of who calls: it stands in every event, and the library would name the machine."""
@@ -80,6 +83,8 @@ async def _connected(
             value=False,
             remedy="leave CPA_TEMPORAL_TLS empty or set it to true; only a server on this machine may do without",
         )
+    if not address.rpartition(":")[2].isdecimal():
+        raise _unreadable(address, "it names no port")
     try:
         async with asyncio.timeout(ONE_CALL.total_seconds()):
             return await Client.connect(
@@ -94,12 +99,16 @@ async def _connected(
     except (RuntimeError, TimeoutError) as error:
         raise await refusal(address, tls) or _silent(address, str(error)) from error
     except ValueError as error:
-        raise BadInput(
-            f"the address of the Temporal server cannot be read: {error}",
-            field="temporal_address",
-            value=address,
-            remedy="set CPA_TEMPORAL_ADDRESS to host:port, such as 127.0.0.1:7233",
-        ) from error
+        raise _unreadable(address, str(error)) from error
+
+
+def _unreadable(address: str, why: str) -> BadInput:
+    return BadInput(
+        f"the address of the Temporal server cannot be read: {why}",
+        field="temporal_address",
+        value=address,
+        remedy="set CPA_TEMPORAL_ADDRESS to host:port, such as 127.0.0.1:7233",
+    )
 
 
 def codec_of(client: Client) -> Codec:
@@ -163,7 +172,8 @@ def trouble(error: RPCError, client: Client) -> CPAError:
 
 
 def _silent(address: str, said: str) -> Unavailable:
-    reason = said.splitlines()[0][:160] if said else "no reason given"
+    found = _CAUSE.search(said) if "ConnectError" in said else None
+    reason = found[1].lower() if found else said.splitlines()[0][:160] if said else "no reason given"
     return Unavailable(
         f"the Temporal server {address} does not answer: {reason}",
         field="temporal_address",
