@@ -303,6 +303,7 @@ async def test_what_is_too_large_is_refused_on_both_sides(monkeypatch: pytest.Mo
 def test_a_current_key_that_is_none_is_refused_at_once(secret: str) -> None:
     with pytest.raises(Unavailable) as caught:
         KeyRing("now", Secrets({PREFIX + "now": secret}).resolve)
+    assert "cannot be used" in caught.value.message, "it is there"
     assert "openssl rand -base64 32" in str(caught.value.remedy)
     assert not secret or secret not in str(caught.value)
 

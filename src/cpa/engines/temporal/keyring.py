@@ -92,17 +92,18 @@ class KeyRing:
         except ValueError:
             secret = b""
         if len(secret) != _SIZE:
-            raise missing(key_id, f"the secret '{PREFIX}{key_id}' must be {_SIZE} bytes in base64: {MAKE}")
+            remedy = f"the secret '{PREFIX}{key_id}' must be {_SIZE} bytes in base64: {MAKE}"
+            raise missing(key_id, remedy, "cannot be used")
         return _Key(secret)
 
 
 MAKE = "`openssl rand -base64 32` makes one"
 
 
-def missing(key_id: str, remedy: str | None) -> Unavailable:
+def missing(key_id: str, remedy: str | None, how: str = "is missing") -> Unavailable:
     """The clear error for a key that is not there."""
     return Unavailable(
-        f"the key {key_id!r} for values at the Temporal server is missing: jobs that need it wait",
+        f"the key {key_id!r} for values at the Temporal server {how}: jobs that need it wait",
         field="temporal_payload_key",
         value=key_id,
         remedy=remedy,
