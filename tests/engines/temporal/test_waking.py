@@ -9,11 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from temporalio.api.common.v1 import Payload
 
 from cpa.core.job import JobStatus
 from cpa.engines.temporal import executions, waking
 from cpa.engines.temporal.codec import Codec
 from cpa.engines.temporal.engine import TemporalEngine
+from cpa.engines.temporal.hindrances import Hindrance
 from cpa.engines.temporal.keyring import PREFIX, KeyRing
 from cpa.errors import Unavailable
 from tests.contracts.engine import ASKS, TENANT, answered, asking, ended, submitted, until
@@ -103,4 +105,21 @@ async def test_a_job_that_was_begun_anew_meanwhile_is_hindered_no_more(
         await hindered(engine, job)
         await engine.client.get_workflow_handle(job).terminate("to be begun again")
         await engine._orphans.adopt((TENANT, job))
+        await goes_on(engine, job)
+
+
+async def test_what_cannot_be_handed_in_hinders_its_job_however_that_goes_on(
+    temporal: TemporalServer, tmp_path: Path
+) -> None:
+    """Else it would be said, every few seconds, to go on and to wait."""
+    full = Unavailable("the disk is full")
+    async with temporal_life(temporal, tmp_path) as engine:
+        job = await submitted(engine, ASKS)
+        await asking(engine, job)
+        engine._hindrances.note(job, Hindrance(full))
+        engine._hindrances.note(job, Hindrance(Unavailable("no key"), Payload(data=b"1")))
+        await until(lambda: len(engine._hindrances.of(job)) == 1)
+        assert engine.hindrance(TENANT, job) == full
+
+        engine._hindrances.gone(job, None)
         await goes_on(engine, job)

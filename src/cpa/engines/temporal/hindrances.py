@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 class Hindrance:
     error: CPAError
     value: Payload | None = None
-    """What could not be read, or written; None where the job was not even asked."""
+    """What could not be read, or written; None where the job was not even asked: who wanted to tries again."""
     writing: bool = False
 
 
@@ -52,8 +52,14 @@ class Hindrances:
         if found and found.pop(_name(value), None) is not None and not found:
             self.forget(job)
 
+    def went_on(self, job: str) -> None:
+        """Its execution did. What is on its way there and cannot be written is whose who has it."""
+        for each in self.of(job):
+            if each.value is not None:
+                self.gone(job, each.value)
+
     def forget(self, job: str) -> None:
-        """Another execution goes on with this job, or this one does."""
+        """Another execution goes on with this job."""
         if self._jobs.pop(job, None) is not None:
             log.info("job_goes_on", job=job)
 

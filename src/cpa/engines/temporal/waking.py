@@ -70,9 +70,9 @@ class Waking:
             return
         if not _stuck(found):
             # It went on, or somebody ended this execution, and we were not told.
-            self._hindrances.forget(job)
+            self._hindrances.went_on(job)
         elif await self._mended(job) and await self._again(found):
-            self._hindrances.forget(job)
+            self._hindrances.went_on(job)
 
     async def _mended(self, job: str) -> bool:
         """Whether all that could not be read or written can be now."""
