@@ -13,7 +13,7 @@ import pytest
 from temporalio.service import RPCError
 
 from cpa.artifacts.claims import FolderClaims
-from cpa.bootstrap import engine as bootstrap
+from cpa.bootstrap import open_engine
 from cpa.core.events import TaskSucceeded
 from cpa.core.job import JobSpec, JobStatus, TaskSpec, TaskStatus
 from cpa.engines.temporal import codec as codecs
@@ -23,7 +23,6 @@ from cpa.engines.temporal.connection import connect
 from cpa.engines.temporal.keyring import KeyRing
 from cpa.errors import TooLarge
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
-from cpa.security.secrets import EnvironmentAndFileSecrets
 from cpa.settings import Settings
 from tests.contracts.engine import ASKS, PATIENCE, TENANT, answered, asking, ended, submitted, until
 from tests.engines.temporal.both import forgotten
@@ -201,7 +200,7 @@ async def test_the_local_engine_sees_to_it(temporal: TemporalServer, tmp_path: P
     async def gone() -> bool:
         return await claims.jobs(-1) == []
 
-    async with bootstrap._swept(settings, EnvironmentAndFileSecrets(tmp_path / "secrets")):
+    async with open_engine(settings):
         await until(gone)
 
 

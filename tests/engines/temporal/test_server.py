@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from temporalio.service import RPCError, RPCStatusCode
 
-from cpa.bootstrap import engine as bootstrap
+from cpa.bootstrap import open_engine
 from cpa.engines.temporal import connection
 from cpa.engines.temporal.connection import connect
 from cpa.errors import BadInput, Unavailable
@@ -126,10 +126,11 @@ async def test_one_that_never_is_ready_is_said_as_one_that_is_away(
     assert "temporal server start-dev" in str(caught.value.remedy)
 
 
-def test_a_line_of_jobs_is_refused_rather_than_ignored(tmp_path: Path) -> None:
+async def test_a_line_of_jobs_is_refused_rather_than_ignored(tmp_path: Path) -> None:
     settings = Settings(_env_file=None, data=tmp_path, engine="temporal", max_running=5)  # type: ignore[call-arg]
     with pytest.raises(BadInput) as caught:
-        bootstrap._check_line(settings)
+        async with open_engine(settings):
+            pass
     assert (caught.value.field, caught.value.value) == ("max_running", "5")
     assert "CPA_MAX_RUNNING" in str(caught.value.remedy)
 

@@ -60,10 +60,8 @@ async def _claim(client: Client, queue: str, store: str) -> None:
 
 async def _started(client: Client, queue: str, store: str) -> bool:
     """False where there is one already."""
-    name, payload = (
-        name_of(queue),
-        Payload(metadata={"encoding": b"json/plain"}, data=b'"%b"' % store.encode()),
-    )
+    name = name_of(queue)
+    payload = Payload(metadata={"encoding": b"json/plain"}, data=b'"%b"' % store.encode())
     request = StartWorkflowExecutionRequest(
         namespace=client.namespace,
         workflow_id=name,
