@@ -12,8 +12,8 @@ Who settles what happened to an attempt:
     technical                      -> tried again after a backoff, while the retry policy has attempts left
     environment, lease lost        -> tried again without burning an attempt, bounded by `environment_wait`
     lease lost, its agent ended    -> the same, and bounded by the retry policy's `max_losses` in a row: so many
-                                      agents that had nothing else, or more that had; an attempt that ends with its
-                                      agent alive, or of which a person says that it did nothing, begins it anew
+                                      agents that had nothing else, or more that had; an attempt whose agent says
+                                      how it failed, or of which a person says that it did nothing, begins it anew
     business, policy               -> failed
     unknown outcome, timed out     -> idempotent: as technical; verifiable: looked for; unsafe: a person is asked
 """
@@ -175,6 +175,7 @@ def _task_failed(job: JobState, event: events.TaskFailed) -> Decision:
     error = TaskError(event.failure, event.code, event.message, event.remedy)
     step = Step(job, event)
     run = step.task(event.task)
+    # That its outcome is unknown may also be the word of an agent that was started again.
     if run.blame and event.failure is not FailureClass.UNKNOWN_OUTCOME:
         run = replace(run, blame=0)  # its agent lives
     _settle(step, run, error, event.retry_after)

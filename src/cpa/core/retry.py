@@ -47,8 +47,8 @@ def blamed(blame: int, among: int) -> int:
 
 
 def loss_wait(blame: int, *seed: str | int) -> int:
-    """Milliseconds before a task whose lease was lost is tried again: at once, unless it bears shares of blame for
-    more than one end."""
+    """Milliseconds before a task whose lease was lost is tried again: at once, unless it bears shares of blame that
+    are more than half an end."""
     return 1 + int(PARTING * fraction(*seed)) if blame > BLAME // 2 and blame % BLAME else 1
 
 
