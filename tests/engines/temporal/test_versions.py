@@ -196,6 +196,7 @@ async def test_a_server_that_keeps_new_jobs_from_us_is_said(
             assert engine.trouble.field == "temporal_build"
             named = f"set-current-version --namespace default --deployment-name cpa-{tmp_path.name}"
             assert named in engine.trouble.remedy
+            assert engine.hindrance(TENANT, "any") is None, "jobs that have begun go on"
             without_rights.undo()
             await until(lambda: engine.trouble is None)
 

@@ -173,7 +173,8 @@ class TemporalEngine(Reading):
         return len(self._publisher.troubled) + self.versions.waiting + len(self._hindrances.jobs)
 
     def hindrance(self, tenant: str, job: str) -> CPAError | None:
-        return self._hindrances.why(job) or self.trouble
+        # Where new jobs go is no matter of this one.
+        return self._hindrances.why(job) or self._gateway.trouble or self._silent
 
     async def submit(self, submission: Submission) -> Receipt:
         """See `ports.engine`."""
