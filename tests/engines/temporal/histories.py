@@ -10,22 +10,49 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import ClassVar
 
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
-from cpa.core.events import QuestionAnswered, TaskSucceeded
-from cpa.core.job import JobSpec, TaskSpec
+from cpa.core.classes import EffectClass
+from cpa.core.events import LeaseLost, QuestionAnswered, TaskSucceeded
+from cpa.core.job import JobSpec, RetryPolicy, TaskSpec, TaskStatus
 from cpa.engines.temporal.converter import converter
 from cpa.engines.temporal.engine import TemporalEngine
 from cpa.engines.temporal.executions import start
 from cpa.engines.temporal.values import Fact, JobInput
 from cpa.engines.temporal.workflow import JobWorkflow
 from cpa.ports.engine import Engine
-from tests.contracts.engine import ASKS, MARKS, TENANT, Outside, answered, asking, ended, fails, submitted
+from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
+from tests.contracts.engine import (
+    ASKS,
+    MARKS,
+    TENANT,
+    Outside,
+    answered,
+    asking,
+    ended,
+    fails,
+    submitted,
+    until,
+)
 
 FOLDER = Path(__file__).resolve().parents[2] / "histories" / "temporal"
 Story = Callable[[Engine], Awaitable[str]]
+
+
+class Endless(BaseExecutor):
+    """Is at work until it is stopped."""
+
+    actions: ClassVar[tuple[str, ...]] = ("work.endless",)
+
+    async def execute(self, request: ActionRequest) -> ExecutionResult:
+        await asyncio.Event().wait()
+        return ExecutionResult(success=True)
+
+    async def verify(self, request: ActionRequest) -> Verification:
+        return Verification(verdict=Verdict.UNKNOWN)
 
 
 async def chain(engine: Engine) -> str:
@@ -113,7 +140,31 @@ async def behind(engine: Engine) -> str:
     return job
 
 
-STORIES: tuple[Story, ...] = (chain, fan, person, proved, tried_again, second_run, cancelled, expired, behind)
+async def agents_lost(engine: Engine) -> str:
+    """Agents end over a task, the first with four others."""
+    task = TaskSpec(
+        id="a", action="work.endless", effect=EffectClass.IDEMPOTENT, retry=RetryPolicy(max_losses=2)
+    )
+    job = await submitted(engine, JobSpec((task,)))
+    for epoch, among in ((1, 5), (2, 1), (3, 1)):
+
+        async def begun(epoch: int = epoch) -> bool:
+            run = (await engine.query(TENANT, job)).tasks[0]
+            return (run.epoch, run.status) == (epoch, TaskStatus.ASSIGNED)
+
+        await until(begun)
+        lost = LeaseLost(time=0, task=0, epoch=epoch, reason="its agent was restarted", among=among)
+        await engine.send(TENANT, job, lost)
+    error = (await ended(engine, job)).tasks[0].error
+    assert error is not None
+    assert error.code == "agents_lost"
+    return job
+
+
+STORIES: tuple[Story, ...] = (
+    *(chain, fan, person, proved, tried_again, second_run, cancelled, expired, behind),
+    agents_lost,
+)
 
 
 async def replayed(paths: list[Path]) -> None:
@@ -144,7 +195,8 @@ async def write() -> None:
         server = TemporalServer(Path(folder))
         server.start()
         try:
-            async with temporal_life(server, Path(folder), Outside().executors()) as engine:
+            others = [*Outside().executors(), Endless()]
+            async with temporal_life(server, Path(folder), others) as engine:
                 for story in STORIES:
                     path = FOLDER / f"{story.__name__}.json"
                     if not path.exists():

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from temporalio.client import WorkflowHistory
 from temporalio.workflow import NondeterminismError
 
-from cpa.core.events import Event, TaskSucceeded
-from cpa.core.job import Decision, JobState
+from cpa.core.events import Event, JobSubmitted, TaskSucceeded
+from cpa.core.job import LOGIC, Decision, JobState
 from cpa.core.machine import decide
 from cpa.engines.temporal import decider
+from cpa.engines.temporal.converter import converter
+from cpa.engines.temporal.values import JobInput
 from tests.engines.temporal.histories import FOLDER, STORIES, replayed
 
 ROOT = FOLDER.parents[2]
@@ -22,6 +26,18 @@ ROOT = FOLDER.parents[2]
 
 def test_every_story_has_its_history() -> None:
     assert {story.__name__ for story in STORIES} <= {path.stem for path in FOLDER.glob("*.json")}
+
+
+async def test_there_are_histories_of_the_core_as_it_is() -> None:
+    """A branch in the core that no history has is one that the next change may move."""
+
+    async def logic(path: Path) -> int:
+        first = WorkflowHistory.from_json(path.stem, path.read_text()).events[0]
+        payloads = first.workflow_execution_started_event_attributes.input.payloads
+        [begin] = await converter().decode(payloads, [JobInput])
+        return max(fact.event.logic if isinstance(fact.event, JobSubmitted) else 0 for fact in begin.inbox)
+
+    assert LOGIC in {await logic(path) for path in FOLDER.glob("*.json")}
 
 
 @pytest.mark.parametrize("seed", ["0", "4711"])
