@@ -317,6 +317,21 @@ def test_a_failed_task_hands_the_executors_remedy_on() -> None:
     assert why(story).remedy == "Allow the folder."
 
 
+def test_a_task_over_which_an_agent_ended_does_not_say_that_all_are_busy() -> None:
+    """One that has nothing to do but another such task has slots that anybody can see."""
+    story = Story(task("a"))
+    story.begun()
+    story.lost(among=1)
+    story.fired("retry:0:1")
+
+    found = why(story)
+
+    assert found.reason is Reason.AGENT
+    assert found.evidence == (
+        "All agents that do flow.noop are busy, or have another task over which an agent ended."
+    )
+
+
 def test_a_task_over_which_agents_ended_says_how_and_what_to_look_at() -> None:
     story = Story(task("a", retry=RetryPolicy(max_losses=1)))
     story.begun()

@@ -182,6 +182,9 @@ def _ready(snapshot: Snapshot, run: TaskRun, wait: str) -> Explanation:
     if wait in _AGENTS:
         return _without_agent(snapshot, run, Reason(wait))
     text = f"All agents that do {action} are busy."
+    if run.blame:
+        # Such tasks are kept apart, whatever slots are free.
+        text = f"All agents that do {action} are busy, or have another task over which an agent ended."
     return _say(snapshot, run, Reason.AGENT, text, "Wait; or start another agent.")
 
 
