@@ -159,12 +159,14 @@ async def test_values_are_kept_as_long_as_the_server_knows_their_job(
 
 
 class Looked(FolderClaims):
-    """Counts how often somebody looked for what is left."""
+    """Counts how often somebody looked for what is left; the first look fails."""
 
     looks = 0
 
     async def jobs(self, age: float) -> Sequence[str]:
         self.looks += 1
+        if self.looks == 1:
+            raise OSError("größer als das Netz")
         return await super().jobs(age)
 
 

@@ -64,14 +64,16 @@ async def sweeping(
     """`clean` now and then, as long as there is anything, where no job is on Temporal any more: histories of those
     that moved away, or ended there, may still need what they left. `connect` is called anew until it succeeds."""
     client = None
-    while left := await claims.jobs(0):
+    while True:
         try:
+            if not await claims.jobs(0):
+                log.info("values_swept")
+                return
             client = client or await connect()
             await clean(client, claims, age)
         except (CPAError, RPCError, OSError) as error:
-            log.warning("values_left_behind", jobs=len(left), error=str(error), remedy=_SWEEP)
+            log.warning("values_left_behind", error=str(error), remedy=_SWEEP)
         await asyncio.sleep(pause)
-    log.info("values_swept")
 
 
 async def clean(client: Client, claims: ClaimStore, age: float = YOUNG) -> int:
