@@ -14,10 +14,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 JUNIT = ROOT / ".cache" / "junit"
@@ -25,6 +28,7 @@ DOORS = ("tests/api", "tests/cli", "tests/docs")
 BACKENDS = ("tests/artifacts", "tests/queue")
 """Where the suites of `tests/contracts` are applied."""
 SIMULATION = "tests/simulation"
+TEMPORAL = "tests/engines/temporal"
 SHORT = "not soak"
 """What takes minutes and shows more of the same is part of `make chaos` alone."""
 NO_TESTS = 5
@@ -42,6 +46,8 @@ class Group:
     without: tuple[str, ...] = ()
     engine: str = ""
     """Tests of other groups, once more with all servers on this engine."""
+    beside: str = ""
+    """The group at whose side this one runs, because it mostly waits; what it prints comes after that one's."""
 
     def arguments(self) -> list[str]:
         ignored = [f"--ignore={path}" for path in self.without]
@@ -76,8 +82,9 @@ GROUPS = (
         "unit",
         "the core and every room by itself",
         PLAIN,
-        without=("tests/e2e", SIMULATION, *BACKENDS, *DOORS),
+        without=("tests/e2e", SIMULATION, TEMPORAL, *BACKENDS, *DOORS),
     ),
+    Group("temporal", "the engine on a Temporal server", PLAIN, (TEMPORAL,), beside="unit"),
     Group(
         "simulation", "the core, and all of the scheduler, in trouble drawn from seeds", PLAIN, (SIMULATION,)
     ),
@@ -127,7 +134,7 @@ def main(arguments: list[str]) -> int:
     for old in JUNIT.glob("*.xml"):
         old.unlink()
     problems: list[str] = []
-    counts = {group.name: run(group, problems) for group in chosen}
+    counts = run_all(chosen, problems)
     ran = sum(counts.values())
     if not arguments:
         expected, once = collected(), sum(counts[group.name] for group in GROUPS if not group.engine)
@@ -139,15 +146,37 @@ def main(arguments: list[str]) -> int:
     return 1 if problems else 0
 
 
-def run(group: Group, problems: list[str]) -> int:
+def run_all(chosen: list[Group], problems: list[str]) -> dict[str, int]:
+    """How many tests of each group ran."""
+    counts: dict[str, int] = {}
+    names = {group.name for group in chosen}
+    for group in chosen:
+        if group.beside in names:
+            continue
+        aside = next((other for other in chosen if other.beside == group.name), None)
+        if aside is None:
+            counts[group.name] = run(group, problems)
+            continue
+        with tempfile.TemporaryFile("w+") as kept, ThreadPoolExecutor(1) as pool:
+            other = pool.submit(run, aside, problems, kept)
+            counts[group.name] = run(group, problems)
+            counts[aside.name] = other.result()
+            kept.seek(0)
+            print(kept.read(), end="", flush=True)
+    return counts
+
+
+def run(group: Group, problems: list[str], out: IO[str] = sys.stdout) -> int:
     """Run one group; the number of tests that ran. What is wrong is added to `problems`."""
-    print(f"\n== {group.name}: {group.about}", flush=True)
+    where = f", at the side of {group.beside}" if out is not sys.stdout else ""
+    print(f"\n== {group.name}: {group.about}{where}", file=out, flush=True)
     junit = JUNIT / f"{group.name}.xml"
     begun = time.monotonic()
     command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={junit}", *group.arguments()]
     more = {"CPA_TEST_ENGINE": group.engine} if group.engine else {}
-    status = subprocess.run(command, cwd=ROOT, env=os.environ | more, check=False).returncode
-    print(f"== {group.name}: {time.monotonic() - begun:.1f} s", flush=True)
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | more, check=False, stdout=out, stderr=out)
+    status = done.returncode
+    print(f"== {group.name}: {time.monotonic() - begun:.1f} s", file=out, flush=True)
     if status == NO_TESTS or not junit.exists():
         problems.append(f"{group.name}: no test ran (pytest ended with {status})")
         return 0
