@@ -171,6 +171,27 @@ def test_neighbours_that_take_longer_than_it_are_not_given_up_with_it(tmp_path: 
     live(story, worker)
 
 
+def test_an_agent_that_ends_over_everything_has_nothing_given_up_that_another_does_well(
+    tmp_path: Path,
+) -> None:
+    """It is always free, the other one never: what it lost would come back to it each time."""
+    good, bad = Worker("gut", seconds=20, slots=1), Worker("kaputt", seconds=1_000, slots=1)
+
+    async def story(fleet: Fleet) -> None:
+        async with fleet.scheduler(tmp_path) as engine:
+            await asyncio.sleep(BEAT)
+            names = [each.job for each in await engine.submit_many([job(timeout=1_000_000)] * 10)]
+            killing = [asyncio.create_task(kill_who_has(name, fleet, [bad], after=1)) for name in names]
+            ends = Counter([(await engine.wait(TENANT, name, 1_000)).status for name in names])
+            assert ends == {JobStatus.DONE: 10}
+            assert len(bad.got) > 10
+            for task in killing:
+                task.cancel()
+            await asyncio.gather(*killing, return_exceptions=True)
+
+    live(story, good, bad)
+
+
 async def given_up(engine: LocalEngine, bad: str, workers: list[Worker]) -> None:
     """The poison is, neither too early nor too late, and soon where it had neighbours."""
     assert (await engine.wait(TENANT, bad, 600)).status is JobStatus.FAILED

@@ -218,6 +218,35 @@ def test_suspects_in_line_hold_up_nobody_and_come_one_after_the_other() -> None:
     assert world.called[1:] == [("j2", agent.address)]
 
 
+def test_one_that_would_be_given_up_goes_to_another_agent_if_there_is_one() -> None:
+    """Else an agent that ends over whatever it gets is asked again and again, because it is always free."""
+    bad, good = remote("a", slots=1), remote("b", slots=1, busy=1)
+    world = World(bad, good)
+    asked = applicant("j1", blame=2 * BLAME, last=True)
+    world.agents.tried(TENANT, "j1", 0, bad, gone=True)
+    world.agents.tried(TENANT, "j2", 0, good, gone=True)
+    world.wait(asked)
+    assert world.choose(msgspec.structs.replace(asked, job="j2")) == bad.address, "it stands behind nobody"
+    bad.suspects.clear()
+    world.agents.release(bad)
+    assert world.called == []
+    world.agents.release(good)
+    assert world.called == [("j1", good.address)]
+
+
+@pytest.mark.parametrize("trouble", ["offline", "no room", "last but one", "home"])
+def test_where_there_is_no_other_agent_it_goes_back(trouble: str) -> None:
+    bad, good = remote("a", slots=1), remote("b", slots=1, busy=1, online=trouble != "offline")
+    if trouble == "no room":
+        good.slots = good.busy = 0
+    world = World(bad, good)
+    asked = applicant("j1", blame=BLAME, last=trouble != "last but one", action="web.click")
+    world.agents.tried(TENANT, "j1", 0, bad, gone=True)
+    if trouble == "home":
+        world.agents.settle(TENANT, "j1", "web.click", bad.address)
+    assert world.choose(asked) == bad.address
+
+
 def test_parts_of_this_process_take_suspects_as_they_come() -> None:
     world = World(builtin(slots=3))
     assert [world.choose(applicant(f"j{number}", blame=BLAME)) for number in range(3)] == [

@@ -117,6 +117,8 @@ class Applicant(msgspec.Struct, frozen=True, gc=False):
     """Why nobody could take it, as it was told already: it waits in line until that changes."""
     blame: int = 0
     """For the ends of agents that had its task, as `TaskRun.blame`."""
+    last: bool = False
+    """Once more an agent that has nothing else to blame ends over it, and it is given up."""
 
     @property
     def attempt(self) -> Attempt:

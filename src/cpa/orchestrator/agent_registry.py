@@ -115,7 +115,9 @@ class AgentRegistry:
             reason, free = BUSY, [agent for agent in free if not agent.remote]
         if applicant.blame:
             free = [agent for agent in free if not agent.suspects] or free
-        tried = self._tried.get((applicant.tenant, applicant.job), _NONE).get(applicant.task, "")
+        tried = self._tried_at(applicant)
+        if applicant.last and [agent.address for agent in free] == [tried] and self._other(applicant, tried):
+            return BUSY
         best = find_agent_for_task(free, applicant.action, now=self._now(), tried=tried)
         if best is None:
             return reason
@@ -183,7 +185,8 @@ class AgentRegistry:
 
     def wait(self, applicant: Applicant) -> None:
         """Stand in line for the next free slot."""
-        self._lines.add(applicant, self._home(applicant))
+        shuns = self._tried_at(applicant) if applicant.last else ""
+        self._lines.add(applicant, self._home(applicant), shuns)
 
     # -- what ended ----------------------------------------------------------------------------------------
 
@@ -268,6 +271,16 @@ class AgentRegistry:
             holds = (applicant.tenant, applicant.job) in agent.holders
             room = holds or len(agent.holders) < agent.sessions
         return "" if room else BUSY
+
+    def _tried_at(self, applicant: Applicant) -> str:
+        return self._tried.get((applicant.tenant, applicant.job), _NONE).get(applicant.task, "")
+
+    def _other(self, applicant: Applicant, tried: str) -> bool:
+        """Whether another agent than this one takes the task when it is less busy. One that ends over whatever it
+        gets would else be the only one asked, again and again, because it is always free."""
+        home = self._home(applicant)
+        others = (agent for agent in self._could(applicant) if agent.address != tried and agent.slots)
+        return not home and any(self._obstacle(agent, applicant, home) == BUSY for agent in others)
 
     def _suspect(self, agent: Agent, applicant: Applicant) -> None:
         if applicant.blame and agent.remote:

@@ -33,6 +33,7 @@ from cpa.core.events import (
 )
 from cpa.core.ids import fraction
 from cpa.core.job import JobState, TaskSpec, TaskStatus
+from cpa.core.retry import BLAME
 from cpa.orchestrator.agent import SESSIONS
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry, Applicant, Called
 from cpa.orchestrator.breakers import Breakers
@@ -158,6 +159,7 @@ class Assignments:
         """The task of this command, as it asks for an agent."""
         index, head = command.task, job.head
         spec = job.spec.tasks[index]
+        blame = job.task(index).blame if command.epoch > 1 else 0
         if spec.action.startswith(SESSIONS):
             self._recall(job, spec.action)
         return Applicant(
@@ -169,7 +171,8 @@ class Assignments:
             spec.capability,
             spec.arguments,
             command.epoch > 1 and job.task(index).attempts > 0,
-            blame=job.task(index).blame if command.epoch > 1 else 0,
+            blame=blame,
+            last=0 < blame >= BLAME * (spec.retry.max_losses - 1),
         )
 
     def chosen(self, applicant: Applicant, agent: Agent, now: int) -> AgentChosen:

@@ -24,6 +24,8 @@ class Kind(NamedTuple):
     told: str
     blame: int
     """Suspects wait for other places than all others."""
+    shuns: str = ""
+    """Address of an agent that they only go to when there is no other."""
 
 
 class Lines:
@@ -40,10 +42,10 @@ class Lines:
     def __len__(self) -> int:
         return sum(len(line) for line in self._lines.values())
 
-    def add(self, applicant: Applicant, home: str) -> None:
+    def add(self, applicant: Applicant, home: str, shuns: str = "") -> None:
         """Stand at the end of its kind; `home` is the address of the agent that has its job's session."""
         wanted = (applicant.tenant, applicant.action, applicant.capability)
-        kind = Kind(*wanted, home, applicant.told, applicant.blame)
+        kind = Kind(*wanted, home, applicant.told, applicant.blame, shuns)
         self._lines.setdefault(kind, deque()).append(applicant)
         if applicant.told:
             self._parked.add((applicant.tenant, applicant.job))
