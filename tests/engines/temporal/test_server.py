@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,31 @@ def test_a_server_that_is_not_there_is_said_with_the_remedy(
     assert remedy in done.stderr
     assert "Traceback" not in done.stderr
     assert "tonic" not in done.stderr, "in words for people"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "remedy"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "is no Temporal server", "7233"),
+        (b"", "does not answer", "start-dev"),
+    ],
+)
+async def test_a_port_of_another_program_is_said_in_words_for_people(
+    answer: bytes, said: str, remedy: str
+) -> None:
+    async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(other, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(Unavailable, match=said) as refused:
+            await connect(f"127.0.0.1:{port}", "default")
+
+    assert remedy in str(refused.value)
+    assert "tonic" not in str(refused.value)
+    assert str(refused.value).count(str(port)) == 1
 
 
 ENDS = """

@@ -31,6 +31,10 @@ _STARTS = "not healthy yet"
 _PAUSE = 0.5
 _CAUSE = re.compile(r'(?:message|error): "([^"]+)"')
 """The system's own words in what the library says of a connection."""
+_WRAPPED = ("ConnectError", "Status {")
+"""In what the library says in words of its own."""
+_OTHER = "h2 protocol error"
+"""In what it says of an answer that is none of such a server: another program has the port, often its pages."""
 
 IDENTITY = f"cpa-{__version__}"
 """What the server is told of who calls: it stands in every event, and the library would name the machine."""
@@ -172,7 +176,14 @@ def trouble(error: RPCError, client: Client) -> CPAError:
 
 
 def _silent(address: str, said: str) -> Unavailable:
-    found = _CAUSE.search(said) if "ConnectError" in said else None
+    if _OTHER in said:
+        return Unavailable(
+            f"at {address} answers something that is no Temporal server, or not at its port for gRPC",
+            field="temporal_address",
+            value=address,
+            remedy="set CPA_TEMPORAL_ADDRESS to its port for gRPC: 7233 unless it was changed; 8233 has its pages",
+        )
+    found = _CAUSE.search(said) if any(sign in said for sign in _WRAPPED) else None
     reason = found[1].lower() if found else said.splitlines()[0][:160] if said else "no reason given"
     return Unavailable(
         f"the Temporal server {address} does not answer: {reason}",
