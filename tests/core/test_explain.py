@@ -160,6 +160,31 @@ def test_an_unready_place_is_the_operators() -> None:
     )
 
 
+def test_a_task_whose_agent_was_lost_says_so_and_when_it_is_done_again() -> None:
+    story = Story(task("a"))
+    story.begun()
+    story.lost()
+
+    assert (why(story).reason, why(story).actor) == (Reason.RETRY, Actor.NOBODY)
+    again = rfc3339(why(story).starts)
+    assert why(story).evidence == (
+        f"The agent that had it was lost (agent gone); it is done again at {again}."
+    )
+    assert why(story).remedy == "Wait; it is done again by itself."
+
+
+def test_who_asked_in_german_is_told_so_of_a_lost_agent() -> None:
+    story = Story(task("a"), locale="de")
+    story.begun()
+    story.tell(events.LeaseLost(**story.attempt(0), reason="its agent was restarted"))
+
+    again = rfc3339(why(story).starts)
+    assert why(story).evidence == (
+        "Der Agent, der sie hatte, ging verloren (sein Agent wurde neu gestartet); "
+        f"sie wird um {again} noch einmal getan."
+    )
+
+
 def test_a_task_put_off_without_any_failure_has_no_failure_to_tell() -> None:
     story = Story(task("a"))
     story.deferred(reason="rate_limited")
@@ -261,7 +286,10 @@ def test_an_unknown_outcome_that_is_looked_for_says_so() -> None:
     story.lost()
 
     assert (why(story).reason, why(story).actor) == (Reason.UNKNOWN_OUTCOME, Actor.NOBODY)
-    assert "unknown_outcome lease_lost (agent gone)" in why(story).evidence
+    assert why(story).evidence == (
+        "The attempt ended without an answer (agent gone); its effect is being looked for "
+        "(the first look is under way)."
+    )
 
 
 def test_a_doubt_is_the_requesters() -> None:

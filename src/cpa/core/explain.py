@@ -221,6 +221,9 @@ def _held(scene: _Scene, run: TaskRun) -> Explanation:
     elif run.reason == "proposal_time":
         text = f"The agent will do it at {rfc3339(starts)}{last}."
         found = _say(snapshot, run, Reason.PROPOSAL_TIME, text, "Wait until then.")
+    elif run.reason == "lease_lost":
+        text = f"The agent that had it was lost{last}; it is done again at {rfc3339(starts)}."
+        found = _say(snapshot, run, Reason.RETRY, text, _remedy(run, "Wait; it is done again by itself."))
     elif run.reason in _AGENTS:
         found = _without_agent(snapshot, run, Reason(run.reason))
     else:
@@ -296,6 +299,8 @@ def _last_error(snapshot: Snapshot, run: TaskRun) -> str:
     if error is None:
         return ""
     message = f" ({translated(error.message, locale).rstrip('.')})" if error.message else ""
+    if error.code == "lease_lost" and message:
+        return message  # Class and code say no more.
     return f" {'mit' if locale == 'de' else 'with'} {error.failure.value} {error.code}{message}"
 
 

@@ -60,6 +60,10 @@ GERMAN: Final[dict[str, str]] = {
         "Absenders nennt."
     ),
     "Mend the cause, then `cpa retry`.": "Bitte die Ursache beheben, dann `cpa retry`.",
+    "The agent that had it was lost{last}; it is done again at {time}.": (
+        "Der Agent, der sie hatte, ging verloren{last}; sie wird um {time} noch einmal getan."
+    ),
+    "Wait; it is done again by itself.": "Bitte abwarten; sie wird von selbst noch einmal getan.",
     # -- secrets and arguments
     "the secret '{name}' is not set": "das Geheimnis „{name}“ ist nicht gesetzt",
     "set the file {path} (mode 0600)": "bitte in die Datei {path} schreiben (Rechte 0600)",
