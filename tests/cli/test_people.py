@@ -147,10 +147,24 @@ def test_a_dead_letter_is_corrected_and_goes_on(server: Scheduler) -> None:
     assert "fixes.nirgends" in wrong.stderr
     fixed = cpa(server, "dead-letters", "retry", job, "--fix", "größe.value=korrigiert", "--watch")
     assert fixed.returncode == 0, fixed.stderr
+    assert "Task größe done" in fixed.stdout
+    assert "Task größe failed" not in fixed.stdout, "of an earlier run"
+    assert "Task first" not in fixed.stdout, "of an earlier run"
     assert job not in cpa(server, "dead-letters").stdout
     with Client(server.url, server.key) as api:
         tasks = api.get(f"/jobs/{job}/tasks")["tasks"]
     assert tasks[1]["result"] == {"value": "korrigiert"}
+
+
+def test_watching_a_retry_begins_with_it(server: Scheduler) -> None:
+    with Client(server.url, server.key) as api:
+        job = str(api.post("/jobs", {"task_graph": BROKEN})["job_id"])
+    assert status(server, job) == "failed"
+    watched = cpa(server, "retry", job, "--watch")
+
+    assert watched.returncode == 1
+    assert watched.stdout.count("Task größe failed") == 1
+    assert "Task first" not in watched.stdout
 
 
 def test_a_dead_letter_is_discarded_once(server: Scheduler) -> None:

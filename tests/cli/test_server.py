@@ -83,6 +83,15 @@ def test_a_graph_is_submitted_watched_and_listed(server: Scheduler) -> None:
     assert job in cpa(server, "jobs", "--status", "done").stdout
 
 
+def test_a_plan_says_itself_what_it_is_for(server: Scheduler) -> None:
+    own = submitted(server, GRAPH | {"description": "Die Türen"})
+    told = submitted(server, GRAPH | {"description": "Die Türen"}, "Nur die Tür am Hof")
+    [newer, older] = json.loads(cpa(server, "jobs", "--limit", "2", "--json").stdout)["jobs"]
+
+    assert (older["id"], older["description"]) == (own, "Die Türen")
+    assert (newer["id"], newer["description"]) == (told, "Nur die Tür am Hof")
+
+
 def test_a_wrong_choice_is_named_as_the_option_it_is(server: Scheduler) -> None:
     wrong = cpa(server, "jobs", "--status", "offen")
 

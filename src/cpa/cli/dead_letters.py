@@ -80,7 +80,7 @@ def retry(
         changed = api.post(f"/dead-letters/{part(job)}/retry", body)
         typer.echo(f"{changed['job_id']} {changed['status']}")
         if watch:
-            leave(follow(api, changed["job_id"]))
+            leave(follow(api, changed["job_id"], after=detail["job"]["last_seq"]))
 
 
 @app.command(

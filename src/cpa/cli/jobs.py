@@ -58,7 +58,10 @@ def add_to(root: typer.Typer) -> None:
 )
 def submit(
     text: Annotated[str, typer.Argument(help="The request, in your words; - reads standard input.")] = "",
-    graph: Annotated[Path | None, typer.Option(help="A task graph (JSON) instead of a sentence.")] = None,
+    graph: Annotated[
+        Path | None,
+        typer.Option(help="A task graph (JSON) instead of a sentence; `description`: what it is for."),
+    ] = None,
     reply: Replies = None,
     watch: Watching = False,
     wait: Wait = False,
@@ -181,10 +184,11 @@ def retry(job: JobId, watch: Watching = False) -> None:
     """
     with server() as api:
         job = job_id(api, job)
+        before = api.get(f"/jobs/{part(job)}")["job"]["last_seq"] if watch else 0
         answer = _changed(api.post(f"/jobs/{part(job)}/retry"))
         typer.echo(f"{answer['job_id']} {answer['status']}")
         if watch:
-            leave(_follow(api, job))
+            leave(_follow(api, job, after=before))
 
 
 @app.command(epilog="\b\nExamples:\n  cpa audit --job last\n  cpa audit --verify\n\n" + CONNECT)
@@ -217,7 +221,12 @@ def audit(
 def _request(text: str, graph: Path | None) -> tuple[str, dict[str, Any]]:
     """Where to send it, and the body."""
     if graph is not None:
-        return "/jobs", {"task_graph": _graph(graph)} | ({"description": text} if text else {})
+        plan = _graph(graph)
+        if isinstance(plan, dict) and plan.keys() == {"tasks", "description"}:
+            # With any other name beside it, it is a mapping of tasks by name.
+            text = text or plan["description"]
+            plan = {"tasks": plan["tasks"]}
+        return "/jobs", {"task_graph": plan} | ({"description": text} if text else {})
     if not text.strip():
         raise BadInput(
             "there is no request", field="text", remedy="give a sentence, or a task graph with --graph"
@@ -266,7 +275,7 @@ def _await(api: Client, job: str, as_json: bool) -> str:
             return str(detail["status"])
 
 
-def _follow(api: Client, job: str) -> str:
+def _follow(api: Client, job: str, *, after: int = 0) -> str:
     from cpa.cli.watch import follow
 
-    return follow(api, job)
+    return follow(api, job, after=after)

@@ -20,12 +20,13 @@ PATIENCE = 60.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
 
 
-def follow(api: Client, job: str) -> str:
-    """Show the job until its run ends; the status it ended with. Resumes after the last event seen."""
+def follow(api: Client, job: str, *, after: int = 0) -> str:
+    """Show the job until its run ends, from event number `after` on; the status it ended with. Resumes after the
+    last event seen."""
     with Watch() as watch:
         detail = api.get(f"/jobs/{part(job)}")
         watch.draw(detail)
-        view = _View(api, job, watch)
+        view = _View(api, job, watch, after)
         while (status := view.status) is None:
             view.listen()
     outcome.job(api.get(f"/jobs/{part(job)}"))
@@ -35,10 +36,10 @@ def follow(api: Client, job: str) -> str:
 class _View:
     """Where the stream stands."""
 
-    def __init__(self, api: Client, job: str, watch: Watch) -> None:
+    def __init__(self, api: Client, job: str, watch: Watch, after: int) -> None:
         self.status: str | None = None
         self._api, self._job, self._watch = api, job, watch
-        self._seen, self._news = 0, True
+        self._seen, self._news = after, True
         self._quiet_since = time.monotonic()
         self._pause = FIRST_PAUSE
 
