@@ -43,6 +43,8 @@ class FakeEngine:
         self.draining = False
         self.hinders: CPAError | None = None
         """What keeps every job from going on."""
+        self.starts = 0
+        """When every job is to start."""
         self.watchers = 0
         self._jobs: dict[tuple[str, str], _Job] = {}
         self._spent: set[tuple[str, str, str]] = set()
@@ -51,6 +53,9 @@ class FakeEngine:
 
     def hindrance(self, tenant: str, job: str) -> CPAError | None:
         return self.hinders
+
+    async def start_of(self, tenant: str, job: str) -> int:
+        return self.starts
 
     async def submit(self, submission: Submission) -> Receipt:
         if self.draining:
@@ -72,6 +77,7 @@ class FakeEngine:
                 tasks=len(submission.spec.tasks),
                 priority=submission.priority,
                 due=submission.due,
+                start=not self.starts,
             ),
         )
         receipt = Receipt(head.id, job.state.head.created, JobStatus.PENDING)

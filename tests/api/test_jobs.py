@@ -11,6 +11,7 @@ from tests.api.conftest import Door, noop
 
 from cpa.core.classes import FailureClass
 from cpa.core.events import TaskFailed, TaskSucceeded
+from cpa.core.views import rfc3339
 from cpa.errors import Unavailable
 from cpa.ports.keys import Scope
 
@@ -202,6 +203,18 @@ async def test_every_task_that_does_not_run_is_explained(door: Door, api: httpx2
     assert told["job"] == job
     assert "after" in {entry["task"] for entry in told["tasks"]}
     assert all(entry["reason"] for entry in told["tasks"])
+
+
+async def test_a_postponed_job_says_when_it_starts_until_then(door: Door, api: httpx2.AsyncClient) -> None:
+    door.engine.starts = door.services.clock.now_ms() + 60_000
+    job = await create(api, HANGING)
+    [told] = (await api.get(f"/jobs/{job}/explain")).json()["tasks"]
+
+    assert (told["reason"], told["starts"]) == ("job_pending", rfc3339(door.engine.starts))
+    assert told["evidence"] == f"The job is to start at {told['starts']}."
+    door.engine.starts -= 120_000
+    [late] = (await api.get(f"/jobs/{job}/explain")).json()["tasks"]
+    assert (late["reason"], late["starts"]) == ("job_pending", None)
 
 
 async def test_what_hinders_every_job_is_no_matter_of_one_that_has_ended(

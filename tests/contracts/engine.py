@@ -262,6 +262,18 @@ class EngineContract:
             done = await ended(engine, job)
             assert done.head.status is JobStatus.DONE
             assert done.head.started >= start
+            assert await engine.start_of(TENANT, job) == 0
+
+    async def test_when_a_postponed_job_is_to_start_is_known(self, begin: Begin, outside: Outside) -> None:
+        async with begin(outside) as engine:
+            start = time.time_ns() // 1_000_000 + 3_600_000
+            job, at_once = await submitted(engine, not_before=start), await submitted(engine, ASKS)
+            assert await engine.start_of(TENANT, job) == start
+            assert await engine.start_of(TENANT, at_once) == 0
+            with pytest.raises(NotFound):
+                await engine.start_of("other", job)
+        async with begin(outside) as engine:
+            assert await engine.start_of(TENANT, job) == start
 
     async def test_a_postponed_job_can_be_cancelled(self, begin: Begin, outside: Outside) -> None:
         async with begin(outside) as engine:

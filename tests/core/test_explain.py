@@ -34,6 +34,26 @@ def test_a_job_that_has_not_started_stands_in_line() -> None:
     assert found[0].status is TaskStatus.WAITING
 
 
+@pytest.mark.parametrize(
+    ("locale", "evidence", "remedy"),
+    [
+        ("", "The job is to start at {}.", "Wait; it starts by itself."),
+        ("de", "Der Auftrag beginnt um {}.", "Bitte abwarten; er beginnt von selbst."),
+    ],
+)
+def test_a_postponed_job_says_when_it_starts(locale: str, evidence: str, remedy: str) -> None:
+    story = Story(task("a"), task("b", 0), start=False, locale=locale)
+
+    for found in explain(story.job.snapshot(), start=START + 60_000):
+        assert (found.reason, found.actor, found.starts) == (
+            Reason.JOB_PENDING,
+            Actor.NOBODY,
+            START + 60_000,
+        )
+        assert found.evidence == evidence.format(rfc3339(START + 60_000))
+        assert found.remedy == remedy
+
+
 def test_a_waiting_task_names_what_it_waits_for() -> None:
     story = Story(task("a"), task("b"), task("c", 0, 1))
     story.done(0)

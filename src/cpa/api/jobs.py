@@ -177,6 +177,10 @@ async def explain_job(job_id: JobId, services: Services, caller: Reader) -> Resp
     """For every task that has not ended, and for the one that failed the run: the reason, the evidence, the
     remedy, and who can act."""
     snapshot = await services.engine.query(caller.tenant, known(job_id))
+    head, start = snapshot.head, 0
+    if head.status is JobStatus.PENDING:
+        start = await services.engine.start_of(caller.tenant, head.id)
+        start *= start > services.clock.now_ms()
     waits = {
         run.index: services.agents.why(caller.tenant, spec.action, spec.capability)
         or (Reason.BIDS_OPEN if spec.bids else "")
@@ -185,9 +189,8 @@ async def explain_job(job_id: JobId, services: Services, caller: Reader) -> Resp
     }
     found = [
         ExplanationView(**asdict(each) | {"starts": moment(each.starts) if each.starts else None})
-        for each in explain(snapshot, waits)
+        for each in explain(snapshot, waits, start)
     ]
-    head = snapshot.head
     why = None if head.status.ended else services.engine.hindrance(caller.tenant, head.id)
     hindrance = why and HindranceView(evidence=why.message, remedy=why.remedy or "", actor=why.actor)
     return view(ExplanationList(job=head.id, status=head.status, tasks=found, hindrance=hindrance))

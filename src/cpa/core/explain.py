@@ -76,6 +76,7 @@ class _Scene(msgspec.Struct, frozen=True):
     snapshot: Snapshot
     waits: Mapping[int, str]
     open: dict[str, Command]
+    start: int
 
     def opened(self, kind: str, run: TaskRun) -> Command | None:
         return self.open.get(f"{kind}:{run.index}:{run.epoch}")
@@ -128,25 +129,27 @@ _AGENTS: Mapping[str, tuple[str, str, Actor]] = MappingProxyType(
 """Why no agent takes a task now: text, remedy, who can act."""
 
 
-def explain(snapshot: Snapshot, waits: Mapping[int, str] = _NOBODY) -> tuple[Explanation, ...]:
+def explain(
+    snapshot: Snapshot, waits: Mapping[int, str] = _NOBODY, start: int = 0
+) -> tuple[Explanation, ...]:
     """One explanation for every task that has not ended, for the one that made the run fail, and for those whose
     effect nothing shows.
 
-    `waits` holds, by index, why a task that asks for an agent has none just now, where the caller knows.
+    `waits` holds, by index, why a task that asks for an agent has none just now, where the caller knows; `start` is
+    when a postponed job is to start, in milliseconds, 0 where there is no such time or nobody knows.
     """
     unproved = tuple(_unproved(snapshot, run) for run in snapshot.tasks if is_unproved(run))
     if snapshot.head.status.ended:
         failed = (_failed(snapshot, run) for run in snapshot.tasks if run.status is TaskStatus.FAILED)
         return (*failed, *unproved)
-    scene = _Scene(snapshot, waits, {command.key: command for command in snapshot.commands})
+    scene = _Scene(snapshot, waits, {command.key: command for command in snapshot.commands}, start)
     return (*(_task(scene, run) for run in snapshot.tasks if run.status not in TERMINAL), *unproved)
 
 
 def _task(scene: _Scene, run: TaskRun) -> Explanation:
     snapshot = scene.snapshot
     if snapshot.head.status is JobStatus.PENDING:
-        text = "The job has not started: it stands in line, or its time has not come."
-        return _say(snapshot, run, Reason.JOB_PENDING, text, "Wait; or look at what runs before it.")
+        return _pending(scene, run)
     match run.status:
         case TaskStatus.WAITING:
             return _waiting(snapshot, run)
@@ -159,6 +162,16 @@ def _task(scene: _Scene, run: TaskRun) -> Explanation:
             return _in_doubt(snapshot, run)
         case _:
             return _at_work(snapshot, run)
+
+
+def _pending(scene: _Scene, run: TaskRun) -> Explanation:
+    if scene.start:
+        text, remedy = f"The job is to start at {rfc3339(scene.start)}.", "Wait; it starts by itself."
+    else:
+        text = "The job has not started: it stands in line, or its time has not come."
+        remedy = "Wait; or look at what runs before it."
+    found = _say(scene.snapshot, run, Reason.JOB_PENDING, text, remedy)
+    return msgspec.structs.replace(found, starts=scene.start)
 
 
 def _waiting(snapshot: Snapshot, run: TaskRun) -> Explanation:

@@ -64,6 +64,8 @@ GERMAN: Final[dict[str, str]] = {
         "Der Agent, der sie hatte, ging verloren{last}; sie wird um {time} noch einmal getan."
     ),
     "Wait; it is done again by itself.": "Bitte abwarten; sie wird von selbst noch einmal getan.",
+    "The job is to start at {time}.": "Der Auftrag beginnt um {time}.",
+    "Wait; it starts by itself.": "Bitte abwarten; er beginnt von selbst.",
     # -- secrets and arguments
     "the secret '{name}' is not set": "das Geheimnis „{name}“ ist nicht gesetzt",
     "set the file {path} (mode 0600)": "bitte in die Datei {path} schreiben (Rechte 0600)",

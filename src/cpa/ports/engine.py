@@ -180,6 +180,11 @@ class Engine(Protocol):
 
     async def query(self, tenant: str, job: str) -> Snapshot: ...
 
+    async def start_of(self, tenant: str, job: str) -> int:
+        """When a job that has not started is to start, in milliseconds since 1970 UTC. 0 is as soon as there is
+        room, for one that has started, or when it is not known."""
+        ...
+
     async def place(self, tenant: str, job: str, task: str) -> Place | None:
         """As `query`, of one task by its id, as cheaply as the engine can; None when it has none."""
         ...

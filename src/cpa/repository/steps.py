@@ -254,6 +254,11 @@ class SqlSteps:
         [(start,)] = self._read("SELECT min(not_before) FROM queue WHERE not_before > 0")
         return int(start or 0)
 
+    def start_of(self, tenant: str, job: str) -> int:
+        """When this postponed job may start; 0 for any other."""
+        rows = self._read("SELECT not_before FROM queue WHERE tenant = ? AND job = ?", (tenant, job))
+        return int(rows[0][0]) if rows else 0
+
     def accepted(self, tenant: str, sender: str, message: str) -> tuple[str, str, int] | None:
         """(job, digest, received) of what was accepted under this key before; None if it is new."""
         rows = self._read(

@@ -29,6 +29,7 @@ from cpa.errors import CPAError, Unavailable
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
 from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Place, Receipt, StoredEvent, Submission
+from cpa.ports.moving import LOST_START
 from cpa.ports.nonces import Nonce
 from cpa.ports.steps import StepBatch, StepStore
 from cpa.ports.transport import Attempt
@@ -240,6 +241,11 @@ class LocalEngine:
 
     async def query(self, tenant: str, job: str) -> Snapshot:
         return await self._settled(tenant, job, JobState.snapshot)
+
+    async def start_of(self, tenant: str, job: str) -> int:
+        await self.jobs.load(tenant, job)
+        start: int = await self.jobs.read(self._store.start_of, tenant, job)
+        return 0 if start == LOST_START else start
 
     async def place(self, tenant: str, job: str, task: str) -> Place | None:
         return await self._settled(tenant, job, lambda state: Place.of(state, task))

@@ -23,7 +23,7 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 from cpa.core.audit import MIN_SALT
 from cpa.core.events import AgentChosen, CancelRequested, Event, JobReopened, JobSubmitted
 from cpa.core.ids import derived_id
-from cpa.core.job import LOGIC, JobHead
+from cpa.core.job import LOGIC, JobHead, JobStatus
 from cpa.core.machine import decide
 from cpa.core.reopening import with_pages
 from cpa.engines.graphs import digest_of
@@ -32,7 +32,7 @@ from cpa.engines.keyed import Keyed
 from cpa.engines.reopening import check_whole, not_reopened
 from cpa.engines.temporal import recovery
 from cpa.engines.temporal.connection import LAST_BREATH, check, trouble
-from cpa.engines.temporal.executions import start
+from cpa.engines.temporal.executions import start, start_of
 from cpa.engines.temporal.gateway import Gateway, Key
 from cpa.engines.temporal.hindrances import Hindrances
 from cpa.engines.temporal.orphans import Orphans
@@ -175,6 +175,11 @@ class TemporalEngine(Reading):
     def hindrance(self, tenant: str, job: str) -> CPAError | None:
         # Where new jobs go is no matter of this one.
         return self._hindrances.why(job) or self._gateway.trouble or self._silent
+
+    async def start_of(self, tenant: str, job: str) -> int:
+        """See `ports.engine`. Only the execution knows it, and is not asked while the server is away."""
+        waits = (await self.load(tenant, job)).head.status is JobStatus.PENDING
+        return await start_of(self.client, job) if waits and self.trouble is None else 0
 
     async def submit(self, submission: Submission) -> Receipt:
         """See `ports.engine`."""

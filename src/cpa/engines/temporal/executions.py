@@ -15,8 +15,8 @@ from cpa.core.job import JobState
 from cpa.engines.temporal.connection import ONE_CALL, trouble
 from cpa.engines.temporal.values import WORKFLOW, JobInput
 from cpa.engines.temporal.visibility import priority_of, shown
-from cpa.errors import BadInput, Unavailable
-from cpa.ports.moving import Times
+from cpa.errors import BadInput, CPAError, Unavailable
+from cpa.ports.moving import LOST_START, Times
 
 PULSE = timedelta(seconds=5)
 """After so long without a sign of life of the worker that has a workflow task, another one is asked: a job whose
@@ -99,6 +99,15 @@ async def beginning_of(client: Client, job: str) -> JobInput | None:
     except RPCError as error:
         check_gone(client, error)
     return None
+
+
+async def start_of(client: Client, job: str) -> int:
+    """When the last execution of this id is to start its job; 0 is at once, or not known just now."""
+    try:
+        begin = await beginning_of(client, job)
+    except CPAError:
+        return 0  # What hinders the job is told elsewhere.
+    return 0 if begin is None or begin.start == LOST_START else begin.start
 
 
 def check_gone(client: Client, error: RPCError) -> None:

@@ -157,6 +157,10 @@ class Journal:
     def next_start(self) -> int:
         return min((not_before for _, not_before, _ in self.queue.values() if not_before), default=0)
 
+    def start_of(self, tenant: str, job: str) -> int:
+        _, not_before, _ = self.queue.get((tenant, job), (0, 0, 0))
+        return not_before
+
     def accepted(self, tenant: str, sender: str, message: str) -> tuple[str, str, int] | None:
         return self.inbox.get((tenant, sender, message))
 
