@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 PAUSE = 2.0
 """Seconds between two lines that tell how far it is."""
+LISTED = 20
+"""Jobs that are named with what keeps them."""
 
 
 def move(settings: Settings, target: str, *, rehearsal: bool) -> Finding:
@@ -58,10 +61,8 @@ def _words(report: Report, target: str, rehearsal: bool) -> str:
         lines.append(f"an earlier move had begun with {jobs}, and was interrupted")
     if report.ended:
         lines.append(f"{_jobs(report.ended)} ended on the way, with the last of what was known")
-    for problem in report.problems:
-        lines.append(f"not moved: {flat(str(problem.error))}")
-    for problem in report.undated:
-        lines.append(f"moved, but {flat(str(problem.error))}")
+    lines += _listed("would not move: " if rehearsal else "not moved: ", report.problems)
+    lines += _listed("moved, but ", report.undated)
     if rehearsal:
         lines.append("a dry run: nothing was changed")
     elif report.moved and not report.problems:
@@ -72,7 +73,17 @@ def _words(report: Report, target: str, rehearsal: bool) -> str:
 def _sum(report: Report, target: str, rehearsal: bool) -> str:
     if not (report.moved or report.ended or report.problems):
         return f"nothing to move: no open job is with another engine than {target}"
-    return f"{'would move' if rehearsal else 'moved'} {_jobs(report.moved)} to engine {target}"
+    stay = f"; {_jobs(len(report.problems))} cannot move" if report.problems else ""
+    return f"{'would move' if rehearsal else 'moved'} {_jobs(report.moved)} to engine {target}{stay}"
+
+
+def _listed(what: str, problems: Sequence[Problem]) -> Iterator[str]:
+    """Each job with what is wrong; of many the first ones, and how many there are."""
+    for problem in problems[:LISTED]:
+        said, job = flat(str(problem.error)), problem.key[1]
+        yield what + (said if job in said else f"{job}: {said}")
+    if (more := len(problems) - LISTED) > 0:
+        yield f"{what}{_jobs(more)} more; --json names all"
 
 
 def _jobs(count: int) -> str:

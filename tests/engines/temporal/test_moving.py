@@ -20,7 +20,9 @@ from cpa.core.job import JobSpec, JobStatus, RetryPolicy, Snapshot, TaskSpec
 from cpa.engines import moving
 from cpa.engines.moving import check_holders
 from cpa.engines.temporal import workflow
+from cpa.engines.temporal.codec import Codec
 from cpa.engines.temporal.connection import connect
+from cpa.engines.temporal.keyring import KeyRing
 from cpa.engines.temporal.moving import TemporalSide
 from cpa.errors import BadInput
 from cpa.ports.engine import Engine
@@ -41,6 +43,8 @@ from tests.contracts.engine import (
     until,
 )
 from tests.engines.temporal.both import Both, Newcomer, check_history, corrupted, forgotten, other
+from tests.engines.temporal.test_codec import Secrets
+from tests.engines.temporal.world import temporal_life
 from tests.servers.temporal import TemporalServer
 
 STATE = ("jobs", "job_counts", "job_specs", "task_runs", "events", "outbox", "inbox", "nonces")
@@ -383,6 +387,26 @@ async def test_what_cannot_move_stays_and_says_why(both: Both) -> None:
         assert "cannot be read" in said[broken]
     assert both.rows(*STATE) == before
     assert both.rows("job_engines")["job_engines"] == [(TENANT, fine, TEMPORAL, "")]
+
+
+async def test_a_rehearsal_says_which_executions_cannot_be_read(both: Both) -> None:
+    secrets = Secrets()
+    secrets.add("old")
+    async with temporal_life(
+        both.server, both.folder, codec=Codec(KeyRing("old", secrets.resolve))
+    ) as engine:
+        sealed = await submitted(engine, ASKS)
+        await asking(engine, sealed)
+    async with temporal_life(both.server, both.folder) as engine:
+        plain = await submitted(engine, ASKS)
+        await asking(engine, plain)
+
+    async with both.mover(readonly=True) as mover:
+        report = await mover.rehearse(LOCAL)
+
+    [problem] = report.problems
+    assert (report.moved, problem.key) == (1, (TENANT, sealed))
+    assert "the key 'old'" in problem.error.message
 
 
 async def test_jobs_that_cannot_be_read_do_not_bar_the_other_engine(both: Both) -> None:

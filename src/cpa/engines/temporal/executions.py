@@ -4,8 +4,10 @@ stand at the server."""
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from datetime import timedelta
 
+from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -88,17 +90,22 @@ async def status_of(client: Client, job: str) -> WorkflowExecutionStatus | None:
 
 async def beginning_of(client: Client, job: str) -> JobInput | None:
     """What the last execution of this id began with; None where there is none, or it is no job's."""
+    for value in await first_values(client, job):
+        [begin] = await client.data_converter.decode([value], [JobInput])
+        return begin  # type: ignore[no-any-return]  # it was decoded as one
+    return None
+
+
+async def first_values(client: Client, job: str) -> Sequence[Payload]:
+    """The same as it lies at the server; none where there is none, or it is no job's."""
     handle = client.get_workflow_handle(job)
     try:
         async for event in handle.fetch_history_events(page_size=1, rpc_timeout=ONE_CALL):
             started = event.workflow_execution_started_event_attributes
-            if started.workflow_type.name != WORKFLOW:
-                return None
-            [begin] = await client.data_converter.decode(started.input.payloads, [JobInput])
-            return begin  # type: ignore[no-any-return]  # it was decoded as one
+            return started.input.payloads if started.workflow_type.name == WORKFLOW else ()
     except RPCError as error:
         check_gone(client, error)
-    return None
+    return ()
 
 
 async def start_of(client: Client, job: str) -> int:

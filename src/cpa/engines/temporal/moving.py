@@ -24,16 +24,16 @@ from cpa.core.events import Event
 from cpa.core.job import JobState
 from cpa.engines.moving import Left
 from cpa.engines.temporal.connection import ONE_CALL, trouble
-from cpa.engines.temporal.executions import beginning_of, check_gone, rest_of, start, status_of
+from cpa.engines.temporal.executions import beginning_of, check_gone, first_values, rest_of, start, status_of
 from cpa.engines.temporal.hindrances import Hindrances
 from cpa.engines.temporal.publisher import Publisher
 from cpa.engines.temporal.reading import Reading
-from cpa.engines.temporal.values import LEAVE, Ended, Fact
+from cpa.engines.temporal.values import LEAVE, Ended, Fact, JobInput
 from cpa.engines.temporal.versions import Versions, build_of
 from cpa.engines.temporal.visibility import Lists
 from cpa.engines.temporal.worker import worker_of
 from cpa.engines.temporal.writer import GroupWriter
-from cpa.errors import Conflict
+from cpa.errors import Conflict, CPAError
 from cpa.orchestrator.agent_registry import AgentRegistry
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.clock import Clock
@@ -63,7 +63,9 @@ class TemporalSide:
 
     async def check(self, job: JobState, times: Times, *, inward: bool) -> None:
         name = job.head.id
-        if inward and await status_of(self._client, name) is WorkflowExecutionStatus.RUNNING:
+        if not inward:
+            await self._read(name)
+        elif await status_of(self._client, name) is WorkflowExecutionStatus.RUNNING:
             raise _taken(name)
 
     async def begin(self, job: JobState, times: Times) -> None:
@@ -123,6 +125,14 @@ class TemporalSide:
 
     # -- inside --------------------------------------------------------------------------------------------
 
+    async def _read(self, job: str) -> None:
+        """Raise where a worker of ours could not read what the job's execution began with."""
+        values = await first_values(self._client, job)
+        try:
+            await self._client.data_converter.decode(values, [JobInput] * len(values))
+        except CPAError as error:
+            raise _stays(job, error) from error
+
     async def _learnt(self) -> None:
         """Know whether the server's lists have room for what jobs are found by."""
         if self._learning is None:
@@ -134,12 +144,7 @@ class TemporalSide:
         now = asyncio.get_running_loop().time
         while not (await asyncio.wait([result], timeout=1.0))[0]:
             if (why := self._hindrances.why(key[1])) is not None:
-                raise Conflict(
-                    f"job {key[1]} stays on Temporal: {why.message}",
-                    field="job",
-                    value=key[1],
-                    remedy=why.remedy,
-                )
+                raise _stays(key[1], why)
             if now() - self._moved_at > LETTING_GO:
                 raise Conflict(
                     f"the workflow of job {key[1]} does not let go of it",
@@ -155,6 +160,10 @@ class TemporalSide:
         execution = WorkflowExecution(workflow_id=job)
         request = ResetStickyTaskQueueRequest(namespace=self._client.namespace, execution=execution)
         await self._client.workflow_service.reset_sticky_task_queue(request, timeout=ONE_CALL)
+
+
+def _stays(job: str, why: CPAError) -> Conflict:
+    return Conflict(f"job {job} stays on Temporal: {why.message}", field="job", value=job, remedy=why.remedy)
 
 
 def _taken(job: str) -> Conflict:
