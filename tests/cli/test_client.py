@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 from cpa import errors
+from cpa.cli import client
 from cpa.cli.client import Client, Unreachable
 from cpa.cli.watch import follow
 from cpa.errors import CPAError
@@ -185,3 +187,40 @@ def detail() -> dict[str, Any]:
         "status": "done",
         "tasks": [task],
     }
+
+
+class Hesitant(BaseHTTPRequestHandler):
+    """Answers once `told` is set."""
+
+    told: threading.Event
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        well = self.told.wait(20)
+        self.send_response(200 if well else 500)
+        self.send_header("X-Correlation-ID", "c-1")
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_who_waits_for_a_change_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "SLOW", 0.05)
+    monkeypatch.setattr(Hesitant, "told", threading.Event(), raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hesitant) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with Client(f"http://127.0.0.1:{server.server_port}", slow=Hesitant.told.set) as api:
+                assert api.post("/jobs") == {}
+        finally:
+            server.shutdown()
+
+
+def test_who_reads_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "SLOW", 0)
+    told = list[str]()
+    with answering() as (url, _), Client(url, slow=lambda: told.append("slow")) as api:
+        api.get("/jobs", wait=20)
+    assert told == []

@@ -124,6 +124,10 @@ def test_a_form_is_filled_in_in_words(server: Scheduler, keys: dict[str, str]) -
     right = cpa(server, "answer", question["id"], "betrag=119,50", "weg=Post", "sicher=ja", "tag=24.12.2026")
     assert (right.returncode, right.stdout) == (0, "answered\n"), right.stderr
     assert status(server, job) == "done"
+    again = cpa(server, "answer", question["id"], "tag=24.12.2026", "betrag=119.5", "weg=Post", "sicher=ja")
+    assert (again.returncode, again.stdout) == (0, "you had said so before; nothing changed\n"), again.stderr
+    other = cpa(server, "answer", question["id"], "betrag=1", "weg=Post", "sicher=ja")
+    assert (other.returncode, "not open any more" in other.stderr) == (1, True)
     with Client(server.url, server.key) as api:
         [task] = api.get(f"/jobs/{job}/tasks")["tasks"]
     assert task["result"] == {"betrag": 119.5, "weg": "Post", "tag": "2026-12-24", "sicher": True}

@@ -54,18 +54,21 @@ def answer_question(
     spoken = [words(each) for each in said]
     with server() as api:
         job, dot, rest = question.partition(".")
-        where = f"/questions/{part(job_id(api, job) + dot + rest)}"
+        job = job_id(api, job)
+        where = f"/questions/{part(job + dot + rest)}"
         asked = _asked(api, where)
         body = _decided(spoken, asked) if len(spoken) == 1 and decision(spoken[0]) is not None else None
         if body is None:
-            if asked is None:
+            # A closed one too: an answer whose response got lost may be said again.
+            form = asked or _closed(api, job, rest)
+            if form is None:
                 raise NotFound(
                     "this question is not open",
                     field="question",
                     value=question,
                     remedy="`cpa questions` lists all",
                 )
-            body = {"answer": filled(asked, spoken)}
+            body = {"answer": filled(form, spoken)}
         if digest or asked is not None:
             body["digest"] = _digest(asked, words(digest).lower())
         answered = api.post(where, body | {"note": words(note)})
@@ -152,6 +155,17 @@ def _asked(api: Client, where: str) -> dict[str, Any] | None:
     except NotFound:
         return None
     return found
+
+
+def _closed(api: Client, job: str, rest: str) -> dict[str, Any] | None:
+    """What a question with a form asked for; None where it was no such question."""
+    from cpa.core.people import form_of
+
+    index = rest.partition(".")[0]
+    for task in api.get(f"/jobs/{part(job)}")["tasks"]:
+        if str(task["index"]) == index and task["action"] == "person.ask":
+            return {"kind": "input", "form": form_of(task["arguments"])}
+    return None
 
 
 def _decided(said: Sequence[str], asked: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -115,7 +115,13 @@ def server() -> Client:
     from cpa.cli.client import Client
 
     known = settings()
-    return Client(known.url, key_of(known))
+
+    def slow() -> None:
+        sys.stderr.write(f"waiting for the server at {known.url} to take it ...\n")
+        sys.stderr.flush()
+
+    # For people alone: what reads our standard error finds in it what it found before.
+    return Client(known.url, key_of(known), slow=slow if sys.stderr.isatty() else None)
 
 
 def key_of(known: Settings) -> str:

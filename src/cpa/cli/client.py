@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, ClassVar, Self
 from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
@@ -25,6 +27,10 @@ TIMEOUT = 30.0
 """Seconds one request may take, beside the time it asked the server to wait."""
 
 
+SLOW = 2.0
+"""Seconds after which whoever waits for a change is told so."""
+
+
 class Unreachable(Unavailable):
     """Nobody answers at the server's address."""
 
@@ -34,11 +40,15 @@ class Unreachable(Unavailable):
 class Client:
     """One server, one credential. Close it, or use it as a context manager.
 
-    Not for use from several threads at once.
+    Not for use from several threads at once. `slow` is called, from a thread of its own, when the server takes
+    `SLOW` seconds for a change; it is taken, or refused, all the same.
     """
 
-    def __init__(self, url: str, key: str = "", *, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, url: str, key: str = "", *, timeout: float = TIMEOUT, slow: Callable[[], None] | None = None
+    ) -> None:
         self.url = _checked(url)
+        self._slow = slow
         self._key = _printable(key)
         self._timeout = timeout
         headers = {"X-API-Key": key} if key else {}
@@ -135,13 +145,28 @@ class Client:
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:
         try:
-            response = self._http.request(method, path, **options)
+            with self._patience(method):
+                response = self._http.request(method, path, **options)
         except httpx2.HTTPError as error:
             raise self._unreachable(error) from error
         if response.is_success:
             _check_origin(response.headers)
             return _json(response.content) if response.content else None
         raise _problem(response.status_code, response.content)
+
+    @contextmanager
+    def _patience(self, method: str) -> Iterator[None]:
+        """Whoever waits for a change is told; who reads may have asked to wait."""
+        if self._slow is None or method == "GET":
+            yield
+            return
+        told = threading.Timer(SLOW, self._slow)
+        told.daemon = True
+        told.start()
+        try:
+            yield
+        finally:
+            told.cancel()
 
     def _unreachable(self, error: Exception) -> Unreachable:
         slow = isinstance(error, (httpx2.ReadTimeout, TimeoutError))
