@@ -296,6 +296,38 @@ def test_a_lost_lease_of_a_harmless_task_burns_no_attempt() -> None:
     assert story.command("retry:0:1").after == 1
 
 
+def test_a_lost_lease_is_no_wait_for_a_place_that_makes_the_next_one_longer() -> None:
+    story = Story(task("a"))
+    story.begun()
+    story.lost()
+    story.fired("retry:0:1")
+    story.begun()
+    story.failed(failure=ENVIRONMENT)
+    assert story.command("retry:0:2").after == 1_000
+    story.fired("retry:0:2")
+    story.begun()
+    story.lost()
+    story.fired("retry:0:3")
+    story.begun()
+
+    story.failed(failure=ENVIRONMENT)
+
+    assert story.command("retry:0:4").after == 1_000
+    assert story[0].waited == 2 * LOST_LEASE + 2_000
+
+
+def test_jobs_of_older_logic_take_a_lost_lease_for_a_wait() -> None:
+    story = Story(task("a"), logic=2)
+    story.begun()
+    story.lost()
+    story.fired("retry:0:1")
+    story.begun()
+
+    story.failed(failure=ENVIRONMENT)
+
+    assert story.command("retry:0:2").after == LOST_LEASE
+
+
 def test_a_task_that_kills_its_agents_comes_to_an_end() -> None:
     story = Story(task("a"), environment_wait=20 * LOST_LEASE)
     for epoch in range(1, 21):

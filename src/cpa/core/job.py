@@ -191,6 +191,8 @@ class TaskRun(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     blame: int = 0
     """For the ends of agents that had it, one after the other, in this run: `retry.BLAME` for each that had nothing
     else, shares of that for others."""
+    lost: int = 0
+    """Milliseconds of `waited` that are charged for lost leases: nobody waited for them."""
 
 
 class JobHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -232,7 +232,9 @@ def _again(step: Step, run: TaskRun, error: TaskError, asked: int = 0, *, lost: 
     elif lost or error.failure is FailureClass.ENVIRONMENT:
         wait = loss_wait(run.blame, step.job.head.id, run.index, run.epoch)
         if not lost:
-            wait = environment_wait(run.waited, asked)
+            wait = environment_wait(run.waited - run.lost, asked)
+        elif step.job.head.logic > 2:
+            run = replace(run, lost=run.lost + LOST_LEASE)
         waited = run.waited + (LOST_LEASE if lost else wait)
         if waited > step.job.spec.environment_wait:
             step.fail(run, error)
