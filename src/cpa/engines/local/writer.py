@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
@@ -62,7 +63,10 @@ class Writer:
             # A cancelled loop must not leave a group half way: what is being written gets its outcome.
             await asyncio.wait([commit])
         except asyncio.CancelledError:
-            await asyncio.wait([commit])
+            # Nor when it is cancelled again meanwhile: what comes next rests on this group.
+            while not commit.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([commit])
             self._steps.settle(group, commit.exception())
             raise
         error = commit.exception()
