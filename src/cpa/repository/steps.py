@@ -19,7 +19,7 @@ import msgspec
 from cpa.core.commands import Command
 from cpa.core.events import Event
 from cpa.core.job import JobHead, JobStatus, is_dead
-from cpa.errors import Conflict
+from cpa.errors import Conflict, CPAError
 from cpa.ports.engine import StoredEvent
 from cpa.ports.moving import LOCAL
 from cpa.ports.nonces import Replayed
@@ -120,13 +120,14 @@ class SqlSteps:
                 self._writer.execute("BEGIN IMMEDIATE")
                 self._write(batch)
                 self._writer.execute("COMMIT")
-            except BaseException as error:
+            except (self._writer.Error, OverflowError) as error:
                 self._roll_back()
                 raise self._refusal(error) from error
+            except BaseException:
+                self._roll_back()
+                raise
 
-    def _refusal(self, error: BaseException) -> BaseException:
-        if not isinstance(error, self._writer.Error):
-            return error
+    def _refusal(self, error: Exception) -> CPAError:
         if "UNIQUE constraint failed: inbox" in str(error):
             return Conflict(
                 "this message was accepted at the same moment", remedy="ask again for its receipt"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cpa.engines.temporal.writer import GroupWriter
-from cpa.errors import Unavailable
+from cpa.errors import InternalError, Unavailable
 from cpa.ports.moving import TEMPORAL
 from cpa.ports.steps import StepBatch
 from cpa.repository.database import Database
@@ -75,6 +75,11 @@ async def test_what_cannot_be_stored_holds_up_nothing_else(steps: Steps) -> None
     found = await written(steps, [part(number, 2**70 if number == bad else 1) for number in range(MANY)])
 
     assert [number for number, error in enumerate(found) if error is not None] == [bad]
+    refused = found[bad]
+    assert isinstance(refused, InternalError)
+    # What caused it has an end: who writes that down would follow it for ever.
+    assert refused.__cause__ is not None
+    assert refused.__cause__.__cause__ is None
     for number in range(MANY):
         stored = steps.accepted("default", "anna", f"m{number}")
         assert (stored is None) == (number == bad)
