@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cpa.core.job import JobSpec, JobStatus, Snapshot, TaskSpec, TaskStatus
+from cpa.engines.temporal import reading
 from cpa.engines.temporal.decider import Decider
 from cpa.engines.temporal.engine import TemporalEngine
 from cpa.engines.temporal.values import Published
@@ -171,3 +172,38 @@ async def test_a_store_that_takes_nothing_is_waited_for(
         assert engine.aside == 0
 
     assert described.history_length < 25
+
+
+async def test_who_submits_is_told_what_keeps_the_store_from_taking_it(
+    temporal: TemporalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever becomes of other jobs."""
+    commit, full = SqlSteps.commit, set[str]()
+
+    def refusing(self: SqlSteps, batch: StepBatch) -> None:
+        if any(rows.head.priority == 7 for rows in batch.jobs.values()) and full:
+            raise Unavailable("the disk is full", remedy="free some space")
+        commit(self, batch)
+
+    monkeypatch.setattr(SqlSteps, "commit", refusing)
+    monkeypatch.setattr(reading, "STILLNESS", 2.0)
+    async with temporal_life(temporal, tmp_path) as engine:
+        full.add("yes")
+        others = asyncio.create_task(_one_after_the_other(engine))
+        with pytest.raises(Unavailable, match="the disk is full") as caught:
+            await submitted(engine, CHAIN, priority=7)
+        others.cancel()
+        assert "free some space" in str(caught.value.remedy)
+        full.clear()
+        job = str(caught.value.value)
+
+        async def stored() -> bool:
+            return any(head.id == job for head, _, _ in (await engine.list(TENANT, limit=1_000)).jobs)
+
+        await until(stored)
+        assert (await ended(engine, job)).head.status is JobStatus.DONE
+
+
+async def _one_after_the_other(engine: TemporalEngine) -> None:
+    while True:
+        await submitted(engine, CHAIN)

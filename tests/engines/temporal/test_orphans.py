@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cpa.engines.temporal.connection import connect
 from cpa.engines.temporal.engine import TemporalEngine
 from cpa.engines.temporal.executions import beginning_of, status_of
 from cpa.engines.temporal.values import Fact
+from cpa.errors import Conflict
 from cpa.ports.moving import LOST_START
 from tests.contracts.engine import (
     ASKS,
@@ -192,3 +194,28 @@ async def test_a_server_that_forgot_everything_gets_all_open_jobs_anew(tmp_path:
             assert (await ended(engine, job)).head.status is JobStatus.DONE
     finally:
         second.stop()
+
+
+async def test_a_store_from_a_backup_is_told_of_and_its_jobs_go_on(
+    temporal: TemporalServer, tmp_path: Path
+) -> None:
+    """Their workflows know what the store has lost: whoever says it again is not told that it was known."""
+    spec = JobSpec((TaskSpec(id="a", action="flow.noop", approval=True, approvals=2),))
+    async with temporal_life(temporal, tmp_path) as engine:
+        job = await submitted(engine, spec)
+        await asking(engine, job)
+    shutil.copy(tmp_path / "cpa.db", tmp_path / "backup")
+    async with temporal_life(temporal, tmp_path) as engine:
+        assert (await answered(engine, job, "anna")).changed
+    for rest in tmp_path.glob("cpa.db*"):
+        rest.unlink()
+    shutil.copy(tmp_path / "backup", tmp_path / "cpa.db")
+
+    async with temporal_life(temporal, tmp_path) as engine:
+        with pytest.raises(Conflict, match="backup") as caught:
+            await answered(engine, job, "anna")
+        assert f"workflow terminate --namespace default --workflow-id {job}" in str(caught.value.remedy)
+        await terminated(engine, job)
+        assert (await answered(engine, job, "anna")).changed
+        assert (await answered(engine, job, "bert")).changed
+        assert (await ended(engine, job)).head.status is JobStatus.DONE

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 from temporalio.client import WorkflowExecution
+from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
 from cpa.core.events import JobSubmitted
-from cpa.core.job import LOGIC, JobHead, JobSpec, TaskSpec
+from cpa.core.job import LOGIC, JobHead, JobSpec, JobStatus, TaskSpec
 from cpa.engines.graphs import digest_of
 from cpa.engines.temporal import visibility
 from cpa.engines.temporal.connection import connect
@@ -158,3 +159,14 @@ def test_our_priorities_in_the_servers_five_steps() -> None:
     long = priority_of("größer" * 20, 0).fairness_key
     assert long is not None
     assert len(long) == 64
+
+
+async def test_an_attribute_that_was_taken_away_since_keeps_no_job_from_running(
+    temporal: TemporalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with temporal_life(temporal, tmp_path) as engine:
+        await until(lambda: engine.lists.searchable)
+        monkeypatch.setattr(visibility, "TENANT", SearchAttributeKey.for_keyword("CpaNirgends"))
+        job = await submitted(engine, ONE)
+        assert (await ended(engine, job)).head.status is JobStatus.DONE
+        assert STATUS not in (await of(engine, job)).typed_search_attributes

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client as Client
 from temporalio.converter import DataConverter
-from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 
 from cpa import __version__
@@ -133,10 +133,11 @@ def is_loopback(address: str) -> bool:
 
 @cache
 def _runtime() -> Runtime:
-    """The library's threads. It prints warnings to standard output, which belongs to whoever started us; what they
-    say of a silent server our own log says, once. It would also tell the server of the machine now and then."""
-    quiet = TelemetryFilter(core_level="ERROR", other_level="ERROR")
-    return Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(quiet)), worker_heartbeat_interval=None)
+    """The library's threads. It prints to standard output, which belongs to whoever started us, and may be a pipe
+    that nobody reads: with a server that is away for long it would be full, and all stand still. What it says of
+    such a server our own log says, once. It would also tell the server of the machine now and then."""
+    quiet = LoggingConfig("error,temporalio_client::retry=off")
+    return Runtime(telemetry=TelemetryConfig(logging=quiet), worker_heartbeat_interval=None)
 
 
 async def check(client: Client) -> None:

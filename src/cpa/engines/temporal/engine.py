@@ -32,7 +32,7 @@ from cpa.engines.keyed import Keyed
 from cpa.engines.reopening import check_whole, not_reopened
 from cpa.engines.temporal import recovery
 from cpa.engines.temporal.connection import LAST_BREATH, check, trouble
-from cpa.engines.temporal.executions import start, start_of
+from cpa.engines.temporal.executions import older_store, start, start_of
 from cpa.engines.temporal.gateway import Gateway, Key
 from cpa.engines.temporal.hindrances import Hindrances
 from cpa.engines.temporal.orphans import Orphans
@@ -91,7 +91,7 @@ class TemporalEngine(Reading):
         self._hindrances = Hindrances()
         self._group = asyncio.TaskGroup()
         self._writer = GroupWriter(store)
-        self._gateway = Gateway(client, self._group, new_id, self._lost, self._hindrances)
+        self._gateway = Gateway(client, self._group, new_id, self._lost, self._hindrances, self._unstored)
         self._publisher = Publisher(
             store,
             self._writer,
@@ -170,11 +170,16 @@ class TemporalEngine(Reading):
 
     @property
     def aside(self) -> int:
-        return len(self._publisher.troubled) + self.versions.waiting + len(self._hindrances.jobs)
+        hindered = {job for _, job in self._publisher.troubled} | self._hindrances.jobs
+        return len(hindered) + self.versions.waiting
 
     def hindrance(self, tenant: str, job: str) -> CPAError | None:
         # Where new jobs go is no matter of this one.
-        return self._hindrances.why(job) or self._gateway.trouble or self._silent
+        own = self._hindrances.why(job) or self._unstored((tenant, job))
+        return own or self._gateway.trouble or self._silent
+
+    def _unstored(self, key: Key) -> CPAError | None:
+        return self._publisher.troubled.get(key)
 
     async def start_of(self, tenant: str, job: str) -> int:
         """See `ports.engine`. Only the execution knows it, and is not asked while the server is away."""
@@ -352,6 +357,8 @@ class TemporalEngine(Reading):
                 continue
             if told.changed:
                 await self.stored(key, told.number)
+            elif told.number > (await self.load(*key)).head.number:
+                raise older_store(self.client, key[1])
             return told
         raise InternalError(
             f"job {key[1]} has no workflow that runs",

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from temporalio.api.common.v1 import Payload
+import structlog
+from msgspec.structs import replace
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -17,9 +19,10 @@ from cpa.core.job import JobState
 from cpa.engines.temporal.connection import ONE_CALL, trouble
 from cpa.engines.temporal.values import WORKFLOW, JobInput
 from cpa.engines.temporal.visibility import priority_of, shown
-from cpa.errors import BadInput, CPAError, Unavailable
+from cpa.errors import BadInput, Conflict, CPAError, Unavailable
 from cpa.ports.moving import LOST_START, Times
 
+log = structlog.get_logger(__name__)
 PULSE = timedelta(seconds=5)
 """After so long without a sign of life of the worker that has a workflow task, another one is asked: a job whose
 process is killed in the middle of one waits that long at most. While what it publishes takes long it gives one by
@@ -58,6 +61,15 @@ async def start(
     except WorkflowAlreadyStartedError:
         return False
     except RPCError as error:
+        if (
+            begin.shown
+            and error.status is RPCStatusCode.INVALID_ARGUMENT
+            and "search attribute" in error.message
+        ):
+            # They were there when we began, and somebody took them away: the job runs all the same.
+            log.warning("job_not_searchable", job=begin.head.id, reason=error.message)
+            unseen = replace(begin, shown="")
+            return await start(client, queue, unseen, again=again, ours=ours, eager=eager, priority=priority)
         why = trouble(error, client)
         if not ours or not isinstance(why, Unavailable):
             raise why from error
@@ -122,3 +134,14 @@ def check_gone(client: Client, error: RPCError) -> None:
     why = trouble(error, client)
     if error.status is not RPCStatusCode.NOT_FOUND or isinstance(why, BadInput):
         raise why from error
+
+
+def older_store(client: Client, job: str) -> Conflict:
+    """The workflow has events that the store has lost."""
+    return Conflict(
+        f"the workflow of job {job} is ahead of the store: was that put back from a backup?",
+        field="job",
+        value=job,
+        remedy=f"`temporal workflow terminate --namespace {client.namespace} --workflow-id {job}`: within a minute "
+        "the job goes on from what is stored",
+    )

@@ -50,7 +50,7 @@ class _Line:
 
 class Gateway:
     """`unheard` is told of facts that nobody waits for and no workflow took up: with True as none runs, else as it
-    would have changed nothing. `new_id` draws ids of updates."""
+    would have changed nothing. `new_id` draws ids of updates. `unstored`: why the store takes no step of a job."""
 
     def __init__(
         self,
@@ -59,9 +59,10 @@ class Gateway:
         new_id: Callable[[], str],
         unheard: Callable[[Key, Fact, bool], None],
         hindrances: Hindrances,
+        unstored: Callable[[Key], CPAError | None],
     ) -> None:
         self._client, self._group, self._new_id = client, group, new_id
-        self._unheard, self._hindrances = unheard, hindrances
+        self._unheard, self._hindrances, self._unstored = unheard, hindrances, unstored
         self._lines: dict[Key, _Line] = {}
         self.trouble: CPAError | None = None
         """Why the last call failed; None when it did not."""
@@ -77,8 +78,7 @@ class Gateway:
         assert sent.outcome is not None
         self._join(key, sent)
         waited = 0.0
-        why = self._hindrances.why
-        while waited < MOST_WAIT and why(key[1]) is None and (self.trouble is None or waited < WAIT):
+        while waited < MOST_WAIT and self._why(key) is None and (self.trouble is None or waited < WAIT):
             done, _ = await asyncio.wait([sent.outcome], timeout=1.0)
             if done:
                 return sent.outcome.result()
@@ -88,7 +88,7 @@ class Gateway:
             line.waiting.remove(sent)
         sent.outcome.cancel()
         raise (
-            why(key[1])
+            self._why(key)
             or self.trouble
             or Unavailable(
                 "no worker took this up in time", remedy="try again: what was taken already counts once"
@@ -108,6 +108,9 @@ class Gateway:
                 line.task.cancel()
 
     # -- inside --------------------------------------------------------------------------------------------
+
+    def _why(self, key: Key) -> CPAError | None:
+        return self._hindrances.why(key[1]) or self._unstored(key)
 
     def _join(self, key: Key, sent: _Sent) -> None:
         line = self._lines.setdefault(key, _Line())
@@ -137,7 +140,7 @@ class Gateway:
                     await self._apart(key, batch, why)
                     return
                 if not _is_gone(error, why):
-                    await self._fail(key, batch, why, alone=isinstance(error, CPAError))
+                    await self._fail(key, batch, why, _own(error))
                     continue
                 told = [None] * len(batch)
             self.trouble = None
@@ -193,12 +196,11 @@ class Gateway:
                 raise error.__cause__ from None
             raise RPCError("no worker took it up in time", RPCStatusCode.DEADLINE_EXCEEDED, b"") from error
 
-    async def _fail(self, key: Key, batch: list[_Sent], why: CPAError, *, alone: bool) -> None:
-        """Wait before the next try. `alone`: a value of this job cannot be written or read here, which is its
-        trouble and no other's."""
-        if alone:
-            self._hindrances.note(key[1], Hindrance(why))
-        if (hindrance := self._hindrances.why(key[1])) is not None:
+    async def _fail(self, key: Key, batch: list[_Sent], why: CPAError, own: Hindrance | None) -> None:
+        """Wait before the next try. `own` is this job's trouble, and no other's."""
+        if own is not None and self._hindrances.why(key[1]) is None:
+            self._hindrances.note(key[1], own)
+        if (hindrance := self._why(key)) is not None:
             _disappoint(batch, hindrance)
         else:
             if self.trouble is None:
@@ -211,6 +213,19 @@ def _is_gone(error: CPAError | RPCError, why: CPAError) -> bool:
     """Whether the server has nobody to give it to."""
     missing = isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND
     return missing and not isinstance(why, BadInput)
+
+
+def _own(error: CPAError | RPCError) -> Hindrance | None:
+    """What hinders no other job: a value cannot be written or read here, or the workflow does not get on."""
+    if isinstance(error, CPAError):
+        return Hindrance(error)
+    if error.status is not RPCStatusCode.FAILED_PRECONDITION:
+        return None
+    why = Unavailable(
+        f"the workflow of this job does not get on: {error.message}",
+        remedy="the log says why (`Failed activation`); what was said counts as soon as it goes on",
+    )
+    return Hindrance(why, lasting=True)
 
 
 def _disappoint(batch: list[_Sent], why: CPAError) -> None:

@@ -1,4 +1,5 @@
-"""Jobs that do not go on here, because a value of theirs cannot be read or written: which value, and why.
+"""Jobs that do not go on here, because a value of theirs cannot be read or written: which value, and why. Or as
+their workflow cannot be gone on with by this program at all, as it stands at the server.
 
 Noted by who works; who calls is told by the error, and hinders nobody. Each value counts by itself: that another
 one of the same job can be read says nothing. It is kept as it came, so that it can be tried again without the job.
@@ -23,6 +24,8 @@ class Hindrance:
     value: Payload | None = None
     """What could not be read, or written; None where the job was not even asked: who wanted to tries again."""
     writing: bool = False
+    lasting: bool = False
+    """This program cannot be rid of it: whatever is tried again ends the same."""
 
 
 class Hindrances:
@@ -42,15 +45,19 @@ class Hindrances:
         return list(self._jobs.get(job, {}).values())
 
     def note(self, job: str, hindrance: Hindrance) -> None:
-        if job not in self._jobs:
-            log.error("job_waits", job=job, error=str(hindrance.error))
-        self._jobs.setdefault(job, {})[_name(hindrance.value)] = hindrance
+        self._put(job, _name(hindrance.value), hindrance)
 
     def gone(self, job: str, value: Payload | None) -> None:
         """This one is fine now."""
-        found = self._jobs.get(job)
-        if found and found.pop(_name(value), None) is not None and not found:
-            self.forget(job)
+        self._pop(job, _name(value))
+
+    def stuck(self, job: str, error: CPAError) -> None:
+        """A workflow task of it failed."""
+        self._put(job, _TASK, Hindrance(error, lasting=True))
+
+    def moved(self, job: str) -> None:
+        """A workflow task of it did not fail."""
+        self._pop(job, _TASK)
 
     def went_on(self, job: str) -> None:
         """Its execution did. What is on its way there and cannot be written is whose who has it."""
@@ -62,6 +69,19 @@ class Hindrances:
         """Another execution goes on with this job."""
         if self._jobs.pop(job, None) is not None:
             log.info("job_goes_on", job=job)
+
+    def _put(self, job: str, name: str, hindrance: Hindrance) -> None:
+        if job not in self._jobs:
+            log.error("job_waits", job=job, error=str(hindrance.error))
+        self._jobs.setdefault(job, {})[name] = hindrance
+
+    def _pop(self, job: str, name: str) -> None:
+        found = self._jobs.get(job)
+        if found and found.pop(name, None) is not None and not found:
+            self.forget(job)
+
+
+_TASK = "task"
 
 
 def _name(value: Payload | None) -> str:

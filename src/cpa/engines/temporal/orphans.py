@@ -95,7 +95,7 @@ class Orphans:
                 # Nothing was ever stored of it, so nothing of it had an effect.
                 log.warning("execution_of_no_job", job=key[1])
             except CPAError as error:
-                self._publisher.troubled.add(key)
+                self._publisher.troubled[key] = error
                 log.error("job_set_aside", job=key[1], error=str(error))
 
     async def _heard(self, key: Key) -> None:
@@ -130,7 +130,7 @@ class Orphans:
         log.warning(
             "execution_gone", job=key[1], execution=why, remedy="none: it goes on from what is stored"
         )
-        self._publisher.troubled.discard(key)
+        self._publisher.troubled.pop(key, None)
         return True
 
     # -- at the server -------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ from cpa.engines.temporal.values import (
     size_of,
 )
 from cpa.engines.temporal.writer import GroupWriter
-from cpa.errors import InternalError
+from cpa.errors import CPAError, InternalError, Unavailable
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.steps import JobRows, StepBatch, StepStore
 
@@ -107,8 +107,9 @@ class Publisher:
         self._alone = Keyed[Key]()
         self._baskets: dict[Key, _Basket] = {}
         self._at_work: set[asyncio.Task[Published]] = set()
-        self.troubled: set[Key] = set()
-        """Jobs whose steps could not be published when that was tried last."""
+        self.troubled: dict[Key, CPAError] = {}
+        """Jobs that could not be gone on with when that was tried last, most because their steps could not be
+        stored, and why."""
 
     # -- publishing ----------------------------------------------------------------------------------------
 
@@ -142,10 +143,10 @@ class Publisher:
         except BaseException as error:
             if (copy := self._copies.get(key)) is not None:
                 copy.ahead = True
-            self.troubled.add(key)
+            self.troubled[key] = _why(publication.job, error)
             log.warning("not_published", job=publication.job, error=str(error))
             raise
-        self.troubled.discard(key)
+        self.troubled.pop(key, None)
         return published
 
     async def _publish(self, key: Key, publication: Publication) -> Published:
@@ -341,6 +342,21 @@ class _Beating:
 
     def _later(self) -> asyncio.TimerHandle | None:
         return asyncio.get_running_loop().call_later(BEAT.total_seconds(), self._beat)
+
+
+def _why(job: str, error: BaseException) -> CPAError:
+    """As people are told; words of errors that nobody foresaw may be somebody's."""
+    if isinstance(error, Unavailable):
+        return error
+    reason = error.message if isinstance(error, CPAError) else type(error).__name__
+    return Unavailable(
+        f"a step of job {job} cannot be published here: {reason}",
+        field="job",
+        value=job,
+        remedy="the log says more; it is tried again until it can be. Where somebody else wrote to its workflow, "
+        f"`temporal workflow terminate --namespace {activity.info().namespace} --workflow-id {job}`: "
+        "within a minute the job goes on from the store",
+    )
 
 
 def _commands(event: Event) -> tuple[str, ...]:

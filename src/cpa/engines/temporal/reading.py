@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from cpa.core.job import JobHead, JobState, JobStatus, Snapshot
 from cpa.engines.stored import rebuilt
 from cpa.engines.watchers import Key, Watchers
-from cpa.errors import NotFound, Unavailable
+from cpa.errors import CPAError, NotFound, Unavailable
 from cpa.ports.engine import JobPage, LiveUpdate, Place, StoredEvent
 from cpa.ports.steps import StepBatch, StepStore
 
@@ -84,6 +84,9 @@ class Reading:
                 if after >= head.number:
                     await follower.wait()
 
+    def hindrance(self, tenant: str, job: str) -> CPAError | None:
+        return None
+
     async def read(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run a blocking read of the store in the reading thread."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work, *arguments)
@@ -115,12 +118,15 @@ class Reading:
             done, _ = await asyncio.wait([future], timeout=1.0)
             if done:
                 return future.result()
-            if now() - max(began, self._stored_at) > STILLNESS:
+            why = self.hindrance(*key)
+            if now() - (began if why else max(began, self._stored_at)) > STILLNESS:
+                remedy = (why and why.remedy) or "look into the log of the workers"
                 raise Unavailable(
-                    f"the Temporal server has this for job {key[1]}, and no worker stored it for {STILLNESS:g} s",
+                    f"the Temporal server has this for job {key[1]}, and no worker stored it for {STILLNESS:g} s"
+                    + (f": {why.message}" if why else ""),
                     field="job",
                     value=key[1],
-                    remedy="look into the log of the workers; the job goes on by itself",
+                    remedy=f"{remedy}; the job goes on by itself",
                 )
 
     async def _head(self, key: Key) -> JobHead | None:

@@ -45,6 +45,6 @@ async def _walk(kinds: tuple[str, ...], read: Read, store: StepStore, publisher:
             try:
                 await publisher.revive(tuple(key))
             except CPAError as error:
-                publisher.troubled.add(tuple(key))
+                publisher.troubled[tuple(key)] = error
                 log.error("job_set_aside", job=key[1], error=str(error))
         after = page[-1]

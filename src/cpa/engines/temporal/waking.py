@@ -80,6 +80,8 @@ class Waking:
         codec = codec_of(self._client).with_context(context)
 
         async def tried(each: Hindrance) -> None:
+            if each.lasting:
+                raise each.error
             if each.value is not None:
                 await (codec.encode if each.writing else codec.decode)([each.value])
 

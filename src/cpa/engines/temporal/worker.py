@@ -7,11 +7,12 @@ import logging
 from datetime import timedelta
 
 from temporalio.client import Client
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkerDeploymentConfig
+from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from cpa.engines.temporal.connection import codec_of
 from cpa.engines.temporal.hindrances import Hindrances
 from cpa.engines.temporal.publisher import BEAT, Publisher
+from cpa.engines.temporal.runner import Runner
 from cpa.engines.temporal.workflow import JobWorkflow
 from cpa.errors import CPAError
 
@@ -28,7 +29,7 @@ def worker_of(
     hindrances: Hindrances | None = None,
 ) -> Worker:
     """A worker that is not started yet; of no version without a `deployment`. `hindrances` gets what it cannot
-    read or write."""
+    read or write, and whose workflow it cannot go on with."""
     logging.getLogger("temporalio.worker._workflow").addFilter(_is_news)
     return Worker(
         client if hindrances is None else _noting(client, hindrances),
@@ -37,7 +38,7 @@ def worker_of(
         activities=[publisher.publish],
         # What runs in a workflow is the core, whose purity is proved otherwise; a sandbox would load it anew for
         # every job.
-        workflow_runner=UnsandboxedWorkflowRunner(),
+        workflow_runner=Runner(client.namespace, hindrances or Hindrances()),
         # Else a turn of two seconds counts as hung: that is a wide job on a busy machine. The core always ends.
         debug_mode=True,
         max_concurrent_activities=200,
