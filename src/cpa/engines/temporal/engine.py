@@ -91,7 +91,7 @@ class TemporalEngine(Reading):
         self._hindrances = Hindrances()
         self._group = asyncio.TaskGroup()
         self._writer = GroupWriter(store)
-        self._gateway = Gateway(client, self._group, new_id, self._lost, self._hindrances, self._unstored)
+        self._gateway = Gateway(client, self._group, new_id, self._lost, self._hindrances)
         self._publisher = Publisher(
             store,
             self._writer,
@@ -101,6 +101,7 @@ class TemporalEngine(Reading):
             self._sealed,
             self._gateway.send,
         )
+        self._gateway.unstored = self._publisher.troubled
         self._draining = False
         self._silent: CPAError | None = None
         self._worker: Worker | None = None
@@ -175,11 +176,8 @@ class TemporalEngine(Reading):
 
     def hindrance(self, tenant: str, job: str) -> CPAError | None:
         # Where new jobs go is no matter of this one.
-        own = self._hindrances.why(job) or self._unstored((tenant, job))
+        own = self._hindrances.why(job) or self._publisher.troubled.get((tenant, job))
         return own or self._gateway.trouble or self._silent
-
-    def _unstored(self, key: Key) -> CPAError | None:
-        return self._publisher.troubled.get(key)
 
     async def start_of(self, tenant: str, job: str) -> int:
         """See `ports.engine`. Only the execution knows it, and is not asked while the server is away."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -50,7 +50,7 @@ class _Line:
 
 class Gateway:
     """`unheard` is told of facts that nobody waits for and no workflow took up: with True as none runs, else as it
-    would have changed nothing. `new_id` draws ids of updates. `unstored`: why the store takes no step of a job."""
+    would have changed nothing. `new_id` draws ids of updates."""
 
     def __init__(
         self,
@@ -59,10 +59,11 @@ class Gateway:
         new_id: Callable[[], str],
         unheard: Callable[[Key, Fact, bool], None],
         hindrances: Hindrances,
-        unstored: Callable[[Key], CPAError | None],
     ) -> None:
         self._client, self._group, self._new_id = client, group, new_id
-        self._unheard, self._hindrances, self._unstored = unheard, hindrances, unstored
+        self._unheard, self._hindrances = unheard, hindrances
+        self.unstored: Mapping[Key, CPAError] = {}
+        """Jobs of which the store takes no step, and why."""
         self._lines: dict[Key, _Line] = {}
         self.trouble: CPAError | None = None
         """Why the last call failed; None when it did not."""
@@ -110,7 +111,7 @@ class Gateway:
     # -- inside --------------------------------------------------------------------------------------------
 
     def _why(self, key: Key) -> CPAError | None:
-        return self._hindrances.why(key[1]) or self._unstored(key)
+        return self._hindrances.why(key[1]) or self.unstored.get(key)
 
     def _join(self, key: Key, sent: _Sent) -> None:
         line = self._lines.setdefault(key, _Line())

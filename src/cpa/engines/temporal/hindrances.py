@@ -64,6 +64,7 @@ class Hindrances:
         for each in self.of(job):
             if each.value is not None:
                 self.gone(job, each.value)
+        self.moved(job)
 
     def forget(self, job: str) -> None:
         """Another execution goes on with this job."""

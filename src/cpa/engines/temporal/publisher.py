@@ -143,7 +143,9 @@ class Publisher:
         except BaseException as error:
             if (copy := self._copies.get(key)) is not None:
                 copy.ahead = True
-            self.troubled[key] = _why(publication.job, error)
+            if activity.info().attempt > 1 or key in self.troubled:
+                # The first try may only have been surprised by a store that is ahead.
+                self.troubled[key] = _why(publication.job, error)
             log.warning("not_published", job=publication.job, error=str(error))
             raise
         self.troubled.pop(key, None)
