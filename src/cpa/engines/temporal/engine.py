@@ -21,18 +21,17 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from cpa.core.audit import MIN_SALT
-from cpa.core.events import AgentChosen, CancelRequested, Event, JobReopened, JobSubmitted
+from cpa.core.events import AgentChosen, CancelRequested, Event, JobReopened
 from cpa.core.ids import derived_id
-from cpa.core.job import LOGIC, JobHead, JobStatus
+from cpa.core.job import JobStatus
 from cpa.core.machine import decide
 from cpa.core.reopening import with_pages
-from cpa.engines.graphs import digest_of
 from cpa.engines.inbox import KEEP_NONCES, Inbox, check_number, repeated
 from cpa.engines.keyed import Keyed
 from cpa.engines.reopening import check_whole, not_reopened
 from cpa.engines.temporal import recovery
 from cpa.engines.temporal.connection import LAST_BREATH, check, trouble
-from cpa.engines.temporal.executions import older_store, start, start_of
+from cpa.engines.temporal.executions import first_of, older_store, start, start_of
 from cpa.engines.temporal.gateway import Gateway, Key
 from cpa.engines.temporal.hindrances import Hindrances
 from cpa.engines.temporal.orphans import Orphans
@@ -270,27 +269,8 @@ class TemporalEngine(Reading):
     # -- starting ------------------------------------------------------------------------------------------
 
     async def _start(self, submission: Submission, job: str) -> Receipt:
-        key, now = (submission.tenant, job), self._clock.now_ms()
-        event = JobSubmitted(
-            time=now,
-            tenant=submission.tenant,
-            job=job,
-            spec=digest_of(submission.spec),
-            tasks=len(submission.spec.tasks),
-            priority=submission.priority,
-            due=submission.due,
-            start=submission.not_before <= now,
-            logic=LOGIC,
-        )
-        message = (submission.sender, submission.dedupe) if submission.dedupe else None
-        fact = Fact(event, message=message, digest=submission.body_digest, nonce=submission.nonce)
-        begin = JobInput(
-            spec=submission.spec,
-            head=JobHead(*key, now),
-            start=0 if event.start else submission.not_before,
-            inbox=(fact,),
-            salt=self._chance(MIN_SALT).hex(),
-        )
+        key = (submission.tenant, job)
+        begin = first_of(submission, job, self._clock.now_ms(), self._chance(MIN_SALT))
         ours = not (submission.job or submission.dedupe)
         if not await self._begin(begin, submission.priority, again=False, ours=ours):
             return await self._began(submission, key)

@@ -15,11 +15,14 @@ from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from cpa.core.job import JobState
+from cpa.core.events import JobSubmitted
+from cpa.core.job import LOGIC, JobHead, JobState
+from cpa.engines.graphs import digest_of
 from cpa.engines.temporal.connection import ONE_CALL, trouble
-from cpa.engines.temporal.values import WORKFLOW, JobInput
+from cpa.engines.temporal.values import WORKFLOW, Fact, JobInput
 from cpa.engines.temporal.visibility import priority_of, shown
 from cpa.errors import BadInput, Conflict, CPAError, Unavailable
+from cpa.ports.engine import Submission
 from cpa.ports.moving import LOST_START, Times
 
 log = structlog.get_logger(__name__)
@@ -76,6 +79,29 @@ async def start(
         # It may have begun all the same, and whoever is sent away with that submits a second job.
         await start(client, queue, begin, again=again, eager=eager, priority=priority)
     return True
+
+
+def first_of(submission: Submission, job: str, now: int, salt: bytes) -> JobInput:
+    """What the first execution of a job begins with; `now` in ms."""
+    event = JobSubmitted(
+        time=now,
+        tenant=submission.tenant,
+        job=job,
+        spec=digest_of(submission.spec),
+        tasks=len(submission.spec.tasks),
+        priority=submission.priority,
+        due=submission.due,
+        start=submission.not_before <= now,
+        logic=LOGIC,
+    )
+    message = (submission.sender, submission.dedupe) if submission.dedupe else None
+    return JobInput(
+        spec=submission.spec,
+        head=JobHead(submission.tenant, job, now),
+        start=0 if event.start else submission.not_before,
+        inbox=(Fact(event, message=message, digest=submission.body_digest, nonce=submission.nonce),),
+        salt=salt.hex(),
+    )
 
 
 def rest_of(job: JobState, times: Times, first: int = 0) -> JobInput:
