@@ -7,9 +7,9 @@ import secrets
 from collections.abc import Sequence
 from datetime import timedelta
 
-from temporalio.api.common.v1 import Payload
 import structlog
 from msgspec.structs import replace
+from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
