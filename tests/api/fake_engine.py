@@ -77,13 +77,12 @@ class FakeEngine:
                 tasks=len(submission.spec.tasks),
                 priority=submission.priority,
                 due=submission.due,
-                start=not self.starts,
             ),
         )
         receipt = Receipt(head.id, job.state.head.created, JobStatus.PENDING)
         if submission.dedupe:
             self._accepted[key] = (receipt, submission.body_digest)
-        if not submission.not_before:
+        if not (submission.not_before or self.starts):
             asyncio.get_running_loop().call_soon(self._step, job, facts.JobStarted(time=self.time))
         return receipt
 

@@ -147,4 +147,9 @@ async def test_an_id_that_others_know_is_nobodys_own(
             await submitted(engine, job=tmp_path.name)
         with pytest.raises(Conflict):
             await submitted(engine, job=tmp_path.name)
+
+        async def stored() -> bool:
+            return (await engine.list(TENANT)).total == 1
+
+        await until(stored)  # nobody was told that it begins, so it may still be on its way
         assert (await ended(engine, tmp_path.name)).head.status is JobStatus.DONE
