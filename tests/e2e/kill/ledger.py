@@ -63,6 +63,13 @@ class Ledger:
                 under_way=open_now,
             )
 
+    def under_way(self) -> bool:
+        """Whether an attempt, look or cancel is open; at once, unlike all the counts."""
+        with self._open() as store:
+            return (
+                store.execute(f"SELECT 1 FROM outbox WHERE kind IN {_EFFECTS} LIMIT 1").fetchone() is not None
+            )
+
     def heads(self) -> dict[str, JobHead]:
         with self._open() as store:
             rows = store.execute("SELECT id, head FROM jobs").fetchall()

@@ -189,7 +189,7 @@ class Storm:
 
     def _await_work(self) -> None:
         deadline = time.monotonic() + LONGEST_LULL
-        while not self.ledger.count().under_way and time.monotonic() < deadline:
+        while not self.ledger.under_way() and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def _outage(self, server: TemporalServer) -> None:
