@@ -230,12 +230,13 @@ def _again(step: Step, run: TaskRun, error: TaskError, asked: int = 0, *, lost: 
     elif lost and run.blame >= BLAME * spec.retry.max_losses:
         step.fail(run, _agents_lost(error))
     elif lost or error.failure is FailureClass.ENVIRONMENT:
-        wait = loss_wait(run.blame, step.job.head.id, run.index, run.epoch)
-        if not lost:
-            wait = environment_wait(run.waited - run.lost, asked)
-        elif step.job.head.logic > 2:
-            run = replace(run, lost=run.lost + LOST_LEASE)
-        waited = run.waited + (LOST_LEASE if lost else wait)
+        if lost:
+            wait, charged = loss_wait(run.blame, step.job.head.id, run.index, run.epoch), LOST_LEASE
+            if step.job.head.logic > 2:
+                run = replace(run, lost=run.lost + LOST_LEASE)
+        else:
+            wait = charged = environment_wait(run.waited - run.lost, asked)
+        waited = run.waited + charged
         if waited > step.job.spec.environment_wait:
             step.fail(run, error)
         else:
