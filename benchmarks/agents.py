@@ -16,7 +16,6 @@ every agent did some.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from engine import Figure, Served, machine, require
+from engine import Figure, Served, machine, report, require
 
 SLOTS = 10
 PATIENCE = 600
@@ -152,13 +151,7 @@ def main() -> None:
     for _ in range(arguments.rounds):
         channel.add(**fan_out(arguments.agents, arguments.tasks, listens=False))
         http.add(**fan_out(arguments.agents, arguments.tasks, listens=True))
-    if arguments.json:
-        print(json.dumps({"machine": about, "figures": {each.name: each.values for each in (channel, http)}}))
-        return
-    about["load after"] = round(os.getloadavg()[0], 2)
-    print(" ".join(f"{name}={value}" for name, value in about.items()))
-    for figure in (channel, http):
-        print("\n".join(figure.lines()))
+    report(about, (channel, http), as_json=arguments.json)
 
 
 if __name__ == "__main__":

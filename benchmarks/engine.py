@@ -33,7 +33,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +85,17 @@ class Figure:
             f"({min(found):,.2f} .. {max(found):,.2f}, {len(found)} rounds)"
             for unit, found in self.values.items()
         ]
+
+
+def report(about: dict[str, object], figures: Sequence[Figure], *, as_json: bool) -> None:
+    """Print what was measured, and on which machine, as every script here does."""
+    about = about | {"load after": round(os.getloadavg()[0], 2)}
+    if as_json:
+        print(json.dumps({"machine": about, "figures": {each.name: each.values for each in figures}}))
+        return
+    print(" ".join(f"{name}={value}" for name, value in about.items()))
+    for figure in figures:
+        print("\n".join(figure.lines()))
 
 
 # -- the independent check -----------------------------------------------------------------------------------
@@ -407,13 +418,7 @@ def main() -> None:
     else:
         for name in arguments.workloads or ["w1", "w2", "w3", "w4", "w5"]:
             figures += measure(name, arguments.jobs, arguments.rounds)
-    if arguments.json:
-        print(json.dumps({"machine": about, "figures": {each.name: each.values for each in figures}}))
-        return
-    about["load after"] = round(os.getloadavg()[0], 2)
-    print(" ".join(f"{name}={value}" for name, value in about.items()))
-    for figure in figures:
-        print("\n".join(figure.lines()))
+    report(about, figures, as_json=arguments.json)
 
 
 if __name__ == "__main__":

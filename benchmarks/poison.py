@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from engine import Figure, Served, machine, require
+from engine import Figure, Served, machine, report, require
 from pysqlite3 import dbapi2 as sqlite
 
 PATIENCE = 3600.0
@@ -214,14 +214,7 @@ def main() -> None:
         without.add(**clean)
         with_.add(**poisoned)
         both.add(ratio=poisoned["jobs/s"] / clean["jobs/s"])
-    figures = (without, with_, both)
-    about["load after"] = round(os.getloadavg()[0], 2)
-    if arguments.json:
-        print(json.dumps({"machine": about, "figures": {each.name: each.values for each in figures}}))
-        return
-    print(" ".join(f"{name}={value}" for name, value in about.items()))
-    for figure in figures:
-        print("\n".join(figure.lines()))
+    report(about, (without, with_, both), as_json=arguments.json)
 
 
 if __name__ == "__main__":

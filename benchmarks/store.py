@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import statistics
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from engine import TENANT, Figure, Served, chain, machine, memory, require
+from engine import TENANT, Figure, Served, chain, machine, memory, report, require
 from fill import fill
 from pysqlite3 import dbapi2 as sqlite
 
@@ -174,12 +173,7 @@ def main() -> None:
     if arguments.full:
         arguments.ended, arguments.waiting = 1_000_000, 100_000
     about, figures = machine(), measure(arguments)
-    if arguments.json:
-        print(json.dumps({"machine": about, "figures": {each.name: each.values for each in figures}}))
-        return
-    print(" ".join(f"{name}={value}" for name, value in about.items()))
-    for figure in figures:
-        print("\n".join(figure.lines()))
+    report(about, figures, as_json=arguments.json)
 
 
 if __name__ == "__main__":

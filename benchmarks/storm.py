@@ -17,14 +17,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
-from engine import TENANT, Figure, Served, _cpu, machine, require
+from engine import TENANT, Figure, Served, _cpu, machine, report, require
 from pysqlite3 import dbapi2 as sqlite
 
 from cpa.bootstrap import open_engine
@@ -123,13 +121,7 @@ def main() -> None:
     for _ in range(arguments.rounds):
         live.add(**storm(arguments.timers, arguments.lead, dead=False))
         restart.add(**storm(arguments.timers, arguments.lead, dead=True))
-    if arguments.json:
-        print(json.dumps({"machine": about, "figures": {each.name: each.values for each in (live, restart)}}))
-        return
-    about["load after"] = round(os.getloadavg()[0], 2)
-    print(" ".join(f"{name}={value}" for name, value in about.items()))
-    for figure in (live, restart):
-        print("\n".join(figure.lines()))
+    report(about, (live, restart), as_json=arguments.json)
 
 
 if __name__ == "__main__":
