@@ -96,10 +96,8 @@ def test_the_storm_hit_jobs_at_work_and_they_went_on_between_the_kills(report: R
     alive = [death for death in deaths if death.kind != "starting"]
     assert sum(death.hit for death in alive) >= 0.9 * len(alive)
     assert {death.kind for death in deaths} == {"starting", "recovering", "working", "mailing"}
-    # By thirds: a life of two seconds may be over before an effect in doubt has been looked for.
-    tasks = [death.count.tasks for death in deaths]
-    assert tasks[-1] > tasks[2 * len(tasks) // 3] > tasks[len(tasks) // 3] > tasks[0]
-    assert deaths[-1].count.ended > 0
+    ended = [death.count.ended for death in deaths]
+    assert ended[-1] > ended[len(ended) // 2] > ended[len(ended) // 4]
     assert report.end.lost >= len(deaths)
     assert report.end.verified > report.end.lost // 10
 

@@ -17,6 +17,7 @@ from email.message import EmailMessage
 from email.policy import default as default_policy
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import create_autospec
 from uuid import uuid4
 
 import pytest
@@ -29,6 +30,7 @@ from cpa.artifacts.folder import FolderArtifacts
 from cpa.core.classes import FailureClass
 from cpa.errors import BadInput, NotFound
 from cpa.executors.mail.executor import MAX_INLINE, MailExecutor
+from cpa.executors.mail.imap import ImapMailbox
 from cpa.executors.mail.smtp import MailAccount, SmtpImapMail, parse_endpoint
 from cpa.ports.artifacts import Artifact
 from cpa.ports.executor import ActionRequest, ExecutionResult, Verdict
@@ -742,3 +744,19 @@ async def test_folder_of_the_proof_is_searched_exactly(
     assert await port.find(identity) is not None
     assert await port.find(identity[:-9]) is None
     assert await port.search(MailQuery(folder="Erledigt", message_id=identity)) == []
+
+
+async def test_looking_for_sixty_mails_at_once_takes_two_logins(
+    port: SmtpImapMail, artifacts: FolderArtifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [letter(subject=f"Größe {number}") for number in range(3)]
+    for asked in there:
+        assert (await executor(port, artifacts).execute(asked)).success
+    logins = create_autospec(ImapMailbox._connect, side_effect=ImapMailbox._connect)
+    monkeypatch.setattr(ImapMailbox, "_connect", logins)
+    sent = [f"<cpa.{asked.idempotency_key}@firma.example>" for asked in there]
+    absent = [f"<cpa.{number:032x}@firma.example>" for number in range(57)]
+    found = await asyncio.gather(*(port.find(identity) for identity in (*absent, *sent)))
+    assert found[:57] == [None] * 57
+    assert [mail and mail.message_id for mail in found[57:]] == sent
+    assert logins.call_count <= 2

@@ -214,6 +214,14 @@ class Storm:
             if self.victim.wait_dead(0.25):
                 raise AssertionError(f"the server ended of itself:\n{self.victim.log.read_text()[-6000:]}")
         self._say(f"  not all ended: {self.ledger.count()}, {len(client.acknowledged)} acknowledged")
+        self._tell_open(client)
+
+    def _tell_open(self, client: Client) -> None:
+        """What the server says of the jobs that have not ended."""
+        with client.open() as api:
+            for job in client.acknowledged.values():
+                if api.get(f"/jobs/{job}").json()["status"] in ("pending", "running"):
+                    self._say(f"  {job} is open: {api.get(f'/jobs/{job}/explain').json()}")
 
     def _repeat(self, client: Client) -> None:
         """Every request once more: it must be the same job."""

@@ -31,6 +31,7 @@ from urllib.parse import unquote, urlsplit
 
 from cpa.errors import BadInput
 from cpa.executors.mail.imap import Endpoint, ImapMailbox
+from cpa.executors.mail.looks import Looks
 from cpa.executors.mail.message import POLICY
 from cpa.ports.mail import MailQuery, MailRefused, MailTrouble, ReceivedMail
 
@@ -103,6 +104,7 @@ class SmtpImapMail:
                 timeout=account.timeout,
             )
         self._threads = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="imap")
+        self._looks = Looks(self._look)
         self._slots = asyncio.Semaphore(_SENDERS)
 
     @property
@@ -126,7 +128,7 @@ class SmtpImapMail:
         return self._account.proof == "sender" or wanted in {each.lower() for each in recipients}
 
     async def send(self, message: EmailMessage, *, sender: str, recipients: Sequence[str]) -> str:
-        payload = await self._in_thread(message.as_bytes, policy=POLICY)
+        payload = await asyncio.to_thread(message.as_bytes, policy=POLICY)
         async with self._slots:
             client = self._client()
             try:
@@ -144,17 +146,18 @@ class SmtpImapMail:
         return await self._in_thread(self._reading().read, uid, folder)
 
     async def find(self, message_id: str) -> ReceivedMail | None:
-        query = MailQuery(folder=self._account.proof_folder, message_id=message_id, limit=1)
-        found = await self.search(query)
-        return found[0] if found else None
+        return await self._looks.find(message_id)
 
     async def close(self) -> None:
         """Let running reads end (each is bounded by the timeout), then drop the threads."""
         await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
 
-    async def _in_thread(self, function: Callable[..., T], *args: object, **kwargs: object) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, partial(function, *args, **kwargs))
+    async def _look(self, message_ids: Sequence[str]) -> dict[str, ReceivedMail]:
+        return await self._in_thread(self._reading().find, message_ids, self._account.proof_folder)
+
+    async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
+        """In one of the threads that may wait long for the mailbox; sending does not queue behind them."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *args))
 
     def _reading(self) -> ImapMailbox:
         if self._mailbox is None:
@@ -254,7 +257,7 @@ class SmtpImapMail:
             writer = StreamWriter(
                 cast(asyncio.WriteTransport, transport), protocol, None, asyncio.get_running_loop()
             )
-            body = await self._in_thread(_stuffed, payload)
+            body = await asyncio.to_thread(_stuffed, payload)
             async with asyncio.timeout(max(self._account.timeout, len(body) / _CHUNK)):
                 for start in range(0, len(body), _CHUNK):
                     writer.write(body[start : start + _CHUNK])
