@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,6 +18,8 @@ from tests.servers.scheduler import Scheduler, serving
 
 WAYS = pytest.mark.parametrize("listens", [False, True], ids=["channel", "http"])
 BEAT = 1.0
+REVOKED = 2.0
+"""Seconds within which an agent that was revoked does nothing more."""
 
 
 @contextmanager
@@ -26,7 +29,7 @@ def scheduling(folder: Path, **more: Any) -> Iterator[tuple[Scheduler, Client]]:
         "CPA_ALLOW_PRIVATE": '["127.0.0.1"]',
         "CPA_SHUTDOWN_SECONDS": "1",
     }
-    with serving(folder, **environment, **more) as scheduler:
+    with serving(folder, **environment | more) as scheduler:
         client = Client(scheduler)
         try:
             yield scheduler, client
@@ -232,11 +235,12 @@ def test_an_agent_nobody_can_reach_keeps_nothing(tmp_path: Path, world: World) -
 
 
 @WAYS
-def test_a_revoked_agent_is_out_and_its_work_goes_to_another(
+def test_a_revoked_agent_is_stopped_within_two_seconds_and_its_work_goes_to_another(
     tmp_path: Path, world: World, listens: bool
 ) -> None:
+    """Long before its next beat."""
     with (
-        scheduling(tmp_path) as (scheduler, client),
+        scheduling(tmp_path, CPA_HEARTBEAT_SECONDS="60") as (scheduler, client),
         agent_process(scheduler, world, "eins", listens=listens) as one,
     ):
         world.hold(7, "eins")
@@ -245,10 +249,14 @@ def test_a_revoked_agent_is_out_and_its_work_goes_to_another(
         agents = client.get("/agents")["agents"]
         (id,) = [agent["id"] for agent in agents if agent["address"] == one.address]
         with agent_process(scheduler, world, "zwei", listens=listens):
+            revoked = time.monotonic()
             assert client.post(f"/agents/{id}/state", {"state": "revoked"}).status_code == 200
             assert client.end(job)["status"] == "done"
+            assert time.monotonic() - revoked < REVOKED
             assert one.process.wait(30) == 1, "it ends by itself, and says why"
+            assert time.monotonic() - revoked < REVOKED
         assert client.results(job) == [{"number": 7, "by": "zwei"}]
+        assert world.log() == ["begun 7 eins", "begun 7 zwei", "done 7 zwei"]
 
 
 @WAYS

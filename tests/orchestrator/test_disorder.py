@@ -3,6 +3,8 @@ the messages in their order."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -15,7 +17,9 @@ from cpa.core.job import TaskStatus
 from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import Forbidden
 
-COURSES = 30
+COURSES = int(os.environ.get("CPA_COURSES", "200"))
+LANES = 16
+"""Courses at the same time, each with agents of its own."""
 TECHNICAL = {"class": "technical", "error": "wackelig", "message": "noch einmal"}
 
 
@@ -27,36 +31,49 @@ def said(agent: FarAgent, request: BaseMessage, last: str) -> list[BaseMessage]:
 
 
 def test_what_comes_in_disorder_ends_as_what_comes_in_order(tmp_path: Path) -> None:
-    async def story(scheduler: SchedulerLife) -> None:
-        agent, other = scheduler.agent("eins"), scheduler.agent("zwei", "x.c.d")
-        for seed in range(COURSES):
-            random = Random(seed)
-            heard = len(agent.got)
-            job = await scheduler.submit()
-            first = await agent.next("request", after=heard)
-            old = said(agent, first, "failure")
-            await hear(scheduler, agent, disorder(random, old))
-            heard = agent.got.index(first) + 1
-            second = await agent.next("request", after=heard)
-            epoch = second.correlation.epoch or 0
-            assert second.correlation.job_id == job
-            assert epoch > 1
-            new = said(agent, second, "done")
-            forged = [word("done", other.address, second, {"result": {"n": 666}})]
-            await hear(scheduler, other, forged)
-            await hear(scheduler, agent, disorder(random, [*new, *old]))
-            await hear(scheduler, other, forged)
+    seeds = iter(range(COURSES))
 
-            run = await scheduler.task(job)
-            assert (run.status, run.result, run.epoch) == (TaskStatus.DONE, {"n": epoch}, epoch), seed
-            ends = [
-                type(each.event)
-                for each in await scheduler.engine.events(TENANT, job)
-                if isinstance(each.event, TaskSucceeded | TaskFailed)
-            ]
-            assert ends == [TaskFailed, TaskSucceeded], seed
+    async def lane(scheduler: SchedulerLife, number: int) -> None:
+        action = f"x.a{number}.b"
+        agent = scheduler.agent(f"eins{number}", action)
+        other = scheduler.agent(f"zwei{number}", f"x.c{number}.d")
+        for seed in seeds:
+            await course(scheduler, agent, other, action, seed)
+
+    async def story(scheduler: SchedulerLife) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(LANES):
+                group.create_task(lane(scheduler, number))
 
     live(tmp_path, story)
+
+
+async def course(scheduler: SchedulerLife, agent: FarAgent, other: FarAgent, action: str, seed: int) -> None:
+    """A failed attempt and the next one, which is done; said in disorder, and by somebody else too."""
+    random = Random(seed)
+    agent.got.clear()
+    job = await scheduler.submit(action=action)
+    first = await agent.next("request")
+    old = said(agent, first, "failure")
+    await hear(scheduler, agent, disorder(random, old))
+    second = await agent.next("request", after=agent.got.index(first) + 1)
+    epoch = second.correlation.epoch or 0
+    assert second.correlation.job_id == job
+    assert epoch > 1
+    new = said(agent, second, "done")
+    forged = [word("done", other.address, second, {"result": {"n": 666}})]
+    await hear(scheduler, other, forged)
+    await hear(scheduler, agent, disorder(random, [*new, *old]))
+    await hear(scheduler, other, forged)
+
+    run = await scheduler.task(job)
+    assert (run.status, run.result, run.epoch) == (TaskStatus.DONE, {"n": epoch}, epoch), seed
+    ends = [
+        type(each.event)
+        for each in await scheduler.engine.events(TENANT, job)
+        if isinstance(each.event, TaskSucceeded | TaskFailed)
+    ]
+    assert ends == [TaskFailed, TaskSucceeded], seed
 
 
 def disorder(random: Random, messages: list[BaseMessage]) -> list[BaseMessage]:

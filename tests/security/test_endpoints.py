@@ -4,10 +4,12 @@ names that change their mind, redirects. Judged at registration without a look a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -15,6 +17,7 @@ from tests.security.house import house
 
 from cpa.errors import BadInput, CPAError, Forbidden
 from cpa.security.addresses import AddressGuard
+from cpa.transport.postbox import Postbox
 
 INSIDE = (
     "127.0.0.1",
@@ -286,3 +289,73 @@ async def test_registering_connects_to_nobody_and_names_the_endpoint(tmp_path: P
             assert answer.status_code == 201
         await asyncio.sleep(0)
         assert came == []
+
+
+# -- what leaves this machine ------------------------------------------------------------------------------------
+
+_SEEN: list[list[object]] = []
+"""Where connections went, for each that counts them now."""
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "socket.connect":
+        for seen in _SEEN:
+            seen.append(arguments[1])
+
+
+sys.addaudithook(_note)  # It cannot be taken away again, and notes nothing while nobody counts.
+
+
+@contextmanager
+def connects() -> Iterator[list[object]]:
+    """Every address that a socket of this process is told to connect to: none, and no SYN has left."""
+    seen: list[object] = []
+    _SEEN.append(seen)
+    try:
+        yield seen
+    finally:
+        _SEEN.remove(seen)
+
+
+async def posted(url: str, guard: AddressGuard) -> int:
+    """The status that the agent at this endpoint answers with."""
+    async with Postbox(url, guard, tls=None, connections=1) as postbox:
+        status, _ = await postbox.send("POST", "/tasks", {}, b"{}", lambda: None)
+        return status
+
+
+async def test_no_connection_is_tried_to_any_spelling_of_inside() -> None:
+    async def inside(host: str, port: int) -> Sequence[str]:
+        return ["10.0.0.5"]
+
+    guard = AddressGuard(resolver=inside)
+    urls = [f"http://{host}:9000" for host in ENCODED.values()] + ODD + ["http://agent.example:9000"]
+    with connects() as seen:
+        for url in urls:
+            with pytest.raises(CPAError):
+                await posted(url, guard)
+    assert seen == []
+
+
+async def test_a_name_that_changes_its_mind_is_connected_to_only_while_it_leads_where_it_may() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        minds = [["127.0.0.1"], ["10.0.0.5"], ["127.0.0.1", "10.0.0.5"], ["::ffff:10.0.0.5"], ["127.0.0.1"]]
+
+        async def resolver(host: str, port: int) -> Sequence[str]:
+            return minds.pop(0)
+
+        guard = AddressGuard([f"127.0.0.1:{port}"], resolver=resolver)
+        url = f"http://agent.example:{port}"
+        with connects() as seen:
+            assert await posted(url, guard) == 202
+            for _ in range(3):
+                with pytest.raises(Forbidden):
+                    await posted(url, guard)
+            assert await posted(url, guard) == 202
+        assert seen == [("127.0.0.1", port)] * 2

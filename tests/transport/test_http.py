@@ -25,7 +25,8 @@ from cpa.core.lam_protocol import BaseMessage, parse
 from cpa.demo.serving import serve
 from cpa.ports.agents import AgentRecord
 from cpa.security.addresses import AddressGuard
-from cpa.transport.http import AT_ONCE, HttpDelivery
+from cpa.transport.http import AT_ONCE, FIRST_PAUSE, HttpDelivery
+from cpa.transport.postbox import ANSWER
 
 
 @dataclass(eq=False)
@@ -312,6 +313,33 @@ async def test_a_cancel_that_is_no_message_there_is_a_delete() -> None:
         await until(lambda: len(told.of("taken")) == 2, "the cancel")
         assert (end.told[-1][0], end.told[-1][1]) == ("DELETE", "/tasks/aufgabe/7")
         assert end.told[-1][2]["x-cpa-key"] == "acme/ag_eins"
+
+
+async def test_an_agent_that_is_out_is_told_to_stop_once_and_nothing_that_waited_for_it() -> None:
+    async with posting() as (delivery, told, end):
+        agent = listed("eins", end.url)
+        end.status = 503
+        delivery.deliver(agent, message(1))
+        await until(lambda: told.troubles, "a try in vain")
+        end.status = 202
+        delivery.forget(agent, [message(2, type="cancel"), message(3, "other", type="cancel")])
+        await until(lambda: len(end.told) == 2, "the last words")
+        await asyncio.sleep(3 * FIRST_PAUSE)
+        assert {each.id for each in end.got} == {message(2).id, message(3, "other").id}
+        assert {headers["x-cpa-key"] for _, _, headers, _ in end.told} == {"acme/ag_eins"}
+        assert told.of("taken") == told.of("refused") == []
+
+
+async def test_last_words_to_one_that_does_not_answer_hold_up_no_end() -> None:
+    end = Endpoint()
+    end.hanging = asyncio.Event()
+    async with end.listening():
+        async with asyncio.timeout(ANSWER / 2), delivery_to() as delivery:
+            delivery.connect(Told())
+            delivery.forget(listed("eins", end.url), [message(1, type="cancel")])
+            delivery.forget(listed("zwei", "http://127.0.0.1:9"), [message(2, type="cancel")])
+            await asyncio.sleep(0.2)
+        end.hanging.set()
 
 
 async def test_what_an_agent_says_at_length_is_not_listened_to() -> None:

@@ -245,7 +245,12 @@ class Session:
         self._conversations = conversations
         left = await outbox.undelivered()
         patience = beat_patience(self._lease)
-        told = conversations.acknowledged
+
+        def told(message: str, effect: str, problem: Mapping[str, Any] | None) -> None:
+            conversations.acknowledged(message, effect, problem)
+            if problem is not None and problem.get("code") == Unauthorized.code:
+                self._beat_now.set()  # Its answer tells whether we are still known.
+
         async with conversations, Posting(client, agent, told, patience=patience) as posting:
             channel = self._channel(client, agent, conversations)
             way: _Way = posting if endpoint else channel

@@ -221,7 +221,7 @@ def _directory(
         clock,
         lambda: f"ag_{secrets.token_hex(8)}",
         check_endpoint=guard.check_endpoint,
-        gone=wire.delivery.forget,
+        gone=wire.requests.gone,
         moved=wire.requests.moved,
     )
 

@@ -348,9 +348,9 @@ class AgentDirectory:
     def _drop(self, agent: Agent, record: AgentRecord, reason: str) -> None:
         self._by_id.pop((record.tenant, record.id), None)
         self._agents.unregister(record.address, record.tenant)
+        self._gone(record)  # While it is known what the agent was at: it is told to stop.
         self._presence.forget(agent, reason)
         self._breakers.forget(agent.key)
-        self._gone(record)
 
     def _known(self, tenant: str, id: str) -> tuple[Agent, AgentRecord]:
         agent = self._by_id.get((tenant, id))

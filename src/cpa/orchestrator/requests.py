@@ -233,6 +233,15 @@ class Requests:
         for message in self.standing(agent):
             self._delivery.deliver(agent, message)
 
+    def gone(self, agent: AgentRecord) -> None:
+        """The agent is out: it is told once to stop what it may be at, and nothing else any more."""
+        mine = self._by_agent.get((agent.tenant, agent.address), {})
+        at_work = [each for each in mine if each.left and not each.looking]
+        stops = [self._stopping(each, "its agent was revoked or removed")[0] for each in at_work]
+        for stop in stops:
+            self._journal.note(agent.tenant, stored(stop, "out", self._clock.now_ms()))
+        self._delivery.forget(agent, stops)
+
     def standing(self, agent: AgentRecord) -> Sequence[BaseMessage]:
         """Everything that is open for the agent, in its order."""
         exchanges = self._by_agent.get((agent.tenant, agent.address), {})
@@ -297,16 +306,21 @@ class Requests:
             self._delivery.deliver(agent.record, message)
 
     def _stop(self, agent: Agent, exchange: _Exchange, reason: str) -> None:
-        attempt, now = exchange.attempt, self._clock.now_ms()
-        new = exchange.stop is None
-        stop = exchange.stop or wording.cancellation(agent.address, attempt, exchange.task, reason, now=now)
-        exchange.stop = stop
-        if self._attempts.get(attempt) is exchange:
+        stop, new = self._stopping(exchange, reason)
+        if self._attempts.get(exchange.attempt) is exchange:
             self._by_message[stop.id] = exchange
         if new:
-            self._say(agent, attempt.tenant, stop)
+            self._say(agent, exchange.attempt.tenant, stop)
         elif agent.record is not None:
             self._delivery.deliver(agent.record, stop)
+
+    def _stopping(self, exchange: _Exchange, reason: str) -> tuple[BaseMessage, bool]:
+        """The message by which the agent stops, and whether it is new."""
+        known, now = exchange.stop, self._clock.now_ms()
+        exchange.stop = known or wording.cancellation(
+            exchange.address, exchange.attempt, exchange.task, reason, now=now
+        )
+        return exchange.stop, known is None
 
     def _expect(self, exchange: _Exchange, seconds: float) -> None:
         loop = asyncio.get_running_loop()

@@ -49,6 +49,7 @@ class Delivery(Protocol):
         """What was not taken yet of this conversation is not wanted any more."""
         ...
 
-    def forget(self, agent: AgentRecord) -> None:
-        """The agent is gone, or is another process now: drop everything, close its channel."""
+    def forget(self, agent: AgentRecord, last: Sequence[BaseMessage] = ()) -> None:
+        """The agent is out, or is another process now: drop everything, close its channel. Without a channel that
+        it could see closed, `last` is said to it once."""
         ...

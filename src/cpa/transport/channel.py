@@ -132,7 +132,7 @@ class ChannelDelivery:
         if stream is not None:
             stream.drop(conversation)
 
-    def forget(self, agent: AgentRecord) -> None:
+    def forget(self, agent: AgentRecord, last: Sequence[BaseMessage] = ()) -> None:
         stream = self._streams.pop((agent.tenant, agent.id), None)
         if stream is not None and stream.connection is not None:
             stream.connection.closed.set()

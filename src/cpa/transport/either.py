@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cpa.core.lam_protocol import BaseMessage
 from cpa.ports.agents import AgentRecord
 from cpa.ports.delivery import Delivery
@@ -19,8 +21,8 @@ class EitherDelivery:
     def drop(self, agent: AgentRecord, conversation: str) -> None:
         self._way(agent).drop(agent, conversation)
 
-    def forget(self, agent: AgentRecord) -> None:
-        self._posted.forget(agent)
+    def forget(self, agent: AgentRecord, last: Sequence[BaseMessage] = ()) -> None:
+        self._posted.forget(agent, last if agent.endpoint else ())
         self._pushed.forget(agent)
 
     def _way(self, agent: AgentRecord) -> Delivery:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
@@ -166,6 +166,7 @@ class HttpDelivery:
         self._receipts: Receipts | None = None
         self._lines: dict[tuple[str, str], _Line] = {}
         self._group = asyncio.TaskGroup()
+        self._partings: set[asyncio.Task[None]] = set()
 
     def connect(self, receipts: Receipts) -> None:
         """Once, before the first message."""
@@ -181,6 +182,8 @@ class HttpDelivery:
         for line in self._lines.values():
             if line.work is not None:
                 line.work.cancel()
+        for parting in self._partings:
+            parting.cancel()
         await self._group.__aexit__(None, None, None)
 
     # -- Delivery ------------------------------------------------------------------------------------------
@@ -207,10 +210,14 @@ class HttpDelivery:
         if line is not None and (known := line.conversations.get(conversation)) is not None:
             line.drop(known)
 
-    def forget(self, agent: AgentRecord) -> None:
+    def forget(self, agent: AgentRecord, last: Sequence[BaseMessage] = ()) -> None:
         line = self._lines.pop((agent.tenant, agent.id), None)
         if line is not None and line.work is not None:
             line.work.cancel()
+        if last:
+            parting = self._group.create_task(self._part(agent, last))
+            self._partings.add(parting)
+            parting.add_done_callback(self._partings.discard)
 
     # -- inside --------------------------------------------------------------------------------------------
 
@@ -233,6 +240,22 @@ class HttpDelivery:
                         group.create_task(self._deliver(line, conversation, postbox))
         finally:
             line.work = None
+
+    async def _part(self, agent: AgentRecord, last: Sequence[BaseMessage]) -> None:
+        """Its last messages, each tried once, all at the same time."""
+        endpoint = agent.endpoint.rstrip("/")
+        headers = self._headers(agent)
+        tls = await self._trust(endpoint)
+        async with self._open(endpoint, self._guard, tls=tls, connections=AT_ONCE) as postbox:
+            sent = (postbox.send("POST", "/tasks", headers, each.to_json(), lambda: None) for each in last)
+            for answer in await asyncio.gather(*sent, return_exceptions=True):
+                if isinstance(answer, CPAError):
+                    log.warning("agent_not_told_to_stop", agent=agent.address, trouble=answer.message)
+                elif isinstance(answer, BaseException):
+                    raise answer
+
+    def _headers(self, agent: AgentRecord) -> dict[str, str]:
+        return {"X-CPA-Key": self._key(agent.tenant, agent.id), "Content-Type": "application/json"}
 
     async def _next(self, line: _Line, endpoint: str) -> _Conversation | None:
         """Whose first letter leaves for this endpoint; None when the agent is elsewhere, or nothing comes soon."""
@@ -277,8 +300,7 @@ class HttpDelivery:
             letter.tries += 1
             self._told.left(agent, letter.message)
 
-        headers = {"X-CPA-Key": self._key(agent.tenant, agent.id), "Content-Type": "application/json"}
-        return await postbox.send("POST", "/tasks", headers, letter.message.to_json(), leaves)
+        return await postbox.send("POST", "/tasks", self._headers(agent), letter.message.to_json(), leaves)
 
     def _taken(self, line: _Line, conversation: _Conversation, letter: _Letter, body: Any) -> None:
         self._trouble(line, "")

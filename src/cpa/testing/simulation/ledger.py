@@ -11,7 +11,7 @@ refused   only for good: what may be better later is tried again
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -99,9 +99,9 @@ class Ledger:
                 entry.over = entry.dropped = True
         self._delivery.drop(agent, conversation)
 
-    def forget(self, agent: AgentRecord) -> None:
+    def forget(self, agent: AgentRecord, last: Sequence[BaseMessage] = ()) -> None:
         self._entries.pop(agent.address, None)
-        self._delivery.forget(agent)
+        self._delivery.forget(agent, last)
 
     # -- Receipts ------------------------------------------------------------------------------------------
 

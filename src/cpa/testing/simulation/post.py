@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cpa.core.lam_protocol import BaseMessage
@@ -44,7 +45,7 @@ class Post:
             if message.type != "cancel":
                 line.remove(message)
 
-    def forget(self, agent: AgentRecord) -> None:
+    def forget(self, agent: AgentRecord, last: Sequence[BaseMessage] = ()) -> None:
         self._lines.pop(agent.address, None)
 
     async def _run(self, agent: AgentRecord, line: deque[BaseMessage]) -> None:

@@ -149,7 +149,7 @@ class Life:
             AuditLog(_Trail(), world.clock, world.random_bytes),  # type: ignore[arg-type]
             world.clock,
             world.new_agent_id,
-            gone=delivery.forget,
+            gone=self.requests.gone,
             moved=self.requests.moved if self.ledger is not None else lambda _: None,
         )
         self.engine = LocalEngine(
