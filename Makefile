@@ -55,8 +55,9 @@ bench: env ## figures of this machine: core, engine, store, peers
 	$(PYTHON) benchmarks/agents.py $(ARGS)
 	UV_PROJECT_ENVIRONMENT=.cache/peers uv run --frozen --group bench python benchmarks/peers.py $(ARGS)
 
-chaos: setup ## more kills than the tests do, on both engines: KILLS=500 by default
+chaos: setup ## more kills than the tests do, on both engines, and more disorder: KILLS=500 COURSES=50000
 	CPA_CHAOS_KILLS=$${KILLS:-500} CPA_WAITING_JOBS=$${WAITING:-1000} $(PYTHON) -m pytest -m "chaos or soak" --timeout=5400 -s tests
+	CPA_COURSES=$${COURSES:-50000} $(PYTHON) -m pytest --timeout=7200 tests/orchestrator/test_disorder.py
 	CPA_CHAOS_KILLS=$${KILLS:-500} CPA_TEST_ENGINE=temporal $(PYTHON) -m pytest --timeout=5400 -s tests/e2e/test_kill.py
 
 mutate: env ## change the core in many small ways; 90 % must be noticed

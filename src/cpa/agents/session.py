@@ -50,10 +50,8 @@ FAREWELL: Final = 5.0
 """Seconds within which what was stopped should have been told."""
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
-_STILL: Final = 2.0
-"""Leases after which an agent that can do nothing at all ends itself."""
 _STILL_AT_LEAST: Final = 10.0
-"""Seconds, where leases are short."""
+"""Seconds in which an agent that can do nothing at all does not end itself, even where leases are shorter."""
 _SOON: Final = 1.0
 """Seconds after which a beat that did not arrive is sent again."""
 
@@ -134,7 +132,7 @@ class Session:
                 said = await self._register(client, outbox, endpoint)
                 if said is None:
                     return
-                with watched(max(_STILL * float(said["lease"]), _STILL_AT_LEAST)):
+                with watched(max(float(said["lease"]), _STILL_AT_LEAST)):
                     await self._work(client, outbox, door, said, endpoint)
         finally:
             await outbox.close()

@@ -1,9 +1,10 @@
 """Ends an agent whose event loop stands still.
 
 A coroutine that never waits (a loop without end, a long computation) holds up everything: beats, other attempts,
-SIGTERM. After a lease the scheduler has given every attempt of such an agent to others, so nothing is lost with its
-process, and whoever runs it as a service has it started anew. A process that was stopped and goes on (SIGSTOP, a
-machine that slept) is not meant: what counts is how often the watching thread had its turn and the loop had not.
+SIGTERM. After a lease without a beat the scheduler has given every attempt of such an agent to others, so nothing
+is lost with its process, and whoever runs it as a service has it started anew. A process that was stopped and goes
+on (SIGSTOP, a machine that slept) is not meant: what counts is how often the watching thread had its turn and the
+loop had not.
 """
 
 from __future__ import annotations

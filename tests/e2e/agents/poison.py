@@ -125,11 +125,15 @@ class Supervisor:
     def log(self) -> str:
         return (self.folder / "agent.log").read_text()
 
-    def stop(self) -> None:
-        self._over.set()
+    def kill(self) -> None:
+        """kill -9; it is started again."""
         with self._lock:
             if self._process is not None:
                 self._process.kill()
+
+    def stop(self) -> None:
+        self._over.set()
+        self.kill()
         self._thread.join()
 
     def _run(self) -> None:
