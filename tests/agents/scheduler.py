@@ -56,6 +56,8 @@ class FakeScheduler:
     """Messages are read and kept, and not acknowledged."""
     agree: str = "task_started"
     """What `agree` does."""
+    lease: float = LEASE
+    """What beats are answered with."""
     released: asyncio.Event = field(default_factory=asyncio.Event)
     """Set at the end: who waits for ever may go."""
     hellos: list[dict[str, Any]] = field(default_factory=list)
@@ -193,7 +195,7 @@ class FakeScheduler:
         if self.deaf:
             await self.released.wait()
         lost, self.lost = self.lost, []
-        return {"lost": lost, "state": "active", "heartbeat_interval": BEAT}
+        return {"lost": lost, "state": "active", "heartbeat_interval": BEAT, "lease": self.lease}
 
     async def _take(self, request: Request) -> Response:
         self._check(request)

@@ -470,6 +470,21 @@ async def test_without_answered_beats_nothing_goes_on_that_cannot_be_repeated(
     await scheduler.until(lambda: tester.hands.done == ["t"], "going on")
 
 
+async def test_the_lease_is_that_of_the_scheduler_that_answered_the_beat(
+    tester: Running, scheduler: FakeScheduler
+) -> None:
+    """One that was started again with other times."""
+    await hand_over(scheduler, scheduler.request(DO, arguments={"wait": True}))
+    await scheduler.until(lambda: tester.hands.began, "beginning")
+    scheduler.lease = 100 * LEASE
+    count = len(scheduler.beats)
+    await scheduler.until(lambda: len(scheduler.beats) >= count + 2, "being told")
+    scheduler.beat_problem = Unavailable("not now")
+    await asyncio.sleep(LEASE + 0.2)
+    tester.hands.go.set()
+    await scheduler.until(lambda: tester.hands.done == ["t"], "going on")
+
+
 async def test_what_can_be_repeated_goes_on_meanwhile(tester: Running, scheduler: FakeScheduler) -> None:
     await hand_over(scheduler, scheduler.request(DO, arguments={"wait": True}, effect="idempotent"))
     await scheduler.until(lambda: tester.hands.began, "beginning")
@@ -487,6 +502,19 @@ async def test_an_answer_is_said_until_it_is_taken(tester: Running, scheduler: F
     count = len(scheduler.messages)
     await scheduler.until(lambda: any(m.type == "done" for m in scheduler.messages[count:]), "being taken")
     assert len(tester.hands.began) == 1
+
+
+@pytest.mark.parametrize("way", ["http"])
+async def test_what_it_says_is_kept_while_its_key_is_not_accepted(
+    tester: Running, scheduler: FakeScheduler
+) -> None:
+    """On a channel the key is looked at when it is opened."""
+    await scheduler.until(lambda: scheduler.beats, "beats")
+    scheduler.problem = Unauthorized("not now")
+    await hand_over(scheduler, scheduler.request(DO, effect="idempotent"))
+    await scheduler.until(lambda: len(scheduler.messages) >= 2, "trying")
+    scheduler.problem = None
+    await scheduler.until(lambda: "done" in scheduler.types(), "being taken")
 
 
 async def test_an_answer_that_is_refused_is_not_said_again(tester: Running, scheduler: FakeScheduler) -> None:

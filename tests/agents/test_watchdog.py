@@ -8,7 +8,7 @@ import time
 
 from structlog.testing import capture_logs
 
-from cpa.agents.watchdog import watched
+from cpa.agents.watchdog import stillness, watched
 
 
 async def test_a_loop_that_stands_still_is_told_of_with_the_line_it_is_at() -> None:
@@ -33,9 +33,14 @@ async def test_a_loop_that_stands_still_is_told_of_with_the_line_it_is_at() -> N
 async def test_a_loop_that_turns_is_left_alone_and_the_watching_ends_with_the_block() -> None:
     ended = threading.Event()
     before = set(threading.enumerate())
-    with watched(20, ended.set):
+    with watched(1.0, ended.set):
         (watching,) = set(threading.enumerate()) - before
-        for _ in range(20):
-            await asyncio.sleep(0)
+        for _ in range(8):
+            time.sleep(0.3)  # often missed, and never for long
+            await asyncio.sleep(0.05)
     assert not watching.is_alive()
     assert not ended.is_set()
+
+
+def test_an_agent_stands_still_after_a_lease_but_not_within_ten_seconds() -> None:
+    assert [stillness(lease) for lease in (0.3, 3.0, 15.0, 180.0)] == [10.0, 10.0, 15.0, 180.0]

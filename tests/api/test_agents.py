@@ -245,7 +245,12 @@ async def test_a_beat_names_what_lives_and_learns_what_does_not(api: httpx2.Asyn
     }
     async with door.client(told["key"]) as agent:
         answered = await agent.post(f"/agents/{told['agent_id']}/heartbeat", json=beat)
-        assert answered.json() == {"lost": running[1:], "state": "active", "heartbeat_interval": 5.0}
+        assert answered.json() == {
+            "lost": running[1:],
+            "state": "active",
+            "heartbeat_interval": 5.0,
+            "lease": 15.0,
+        }
 
     detail = (await api.get(f"/agents/{told['agent_id']}")).json()
     [attempt] = detail["running"]

@@ -124,6 +124,7 @@ async def test_a_beat_is_a_heartbeat(door: Door, api: httpx2.AsyncClient, served
             "lost": running,
             "state": "active",
             "heartbeat_interval": 5.0,
+            "lease": 15.0,
         }
     assert (await api.get(f"/agents/{told['agent_id']}")).json()["status"] == "busy"
 

@@ -90,6 +90,18 @@ async def test_what_was_done_by_hand_and_what_is_left_out(door: Door, api: httpx
     assert detail["tasks"][1]["result"] == {"path": "/c"}
 
 
+async def test_who_asks_for_more_to_be_done_again_is_not_told_that_it_was(
+    door: Door, api: httpx2.AsyncClient
+) -> None:
+    job = await failed(api, door, runs=1)
+    url, body = f"/dead-letters/{job}/retry", {"run": 0, "done": {"write": {"path": "/c"}}}
+    assert (await api.post(url, json=body | {"restart": ["first"]})).json()["changed"] is True
+    assert (await api.post(url, json=body | {"restart": ["first"]})).json()["reason"] == "duplicate"
+    assert (await api.post(url, json=body)).json()["reason"] == "duplicate"
+    more = await api.post(url, json=body | {"restart": ["first", "last"]})
+    assert (more.status_code, more.json()["field"]) == (409, "run")
+
+
 async def test_what_was_done_by_hand_names_only_files_that_are_there(
     door: Door, api: httpx2.AsyncClient
 ) -> None:

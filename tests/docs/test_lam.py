@@ -36,7 +36,7 @@ def test_there_are_examples() -> None:
 def test_a_frame_is_one_of_those_that_are_known(frame: str) -> None:
     known = [{"hello"}, {"ack"}, {"seq", "message"}, {"beat"}, {"ack", "effect", "new"}, {"ack", "problem"}]
     found = json.loads(frame)
-    assert set(found) in [*known, {"lost", "state", "heartbeat_interval"}]
+    assert set(found) in [*known, {"lost", "state", "heartbeat_interval", "lease"}]
     if "beat" in found:
         parsed(json.dumps(found["beat"]).encode(), Heartbeat)
     if "message" in found:

@@ -97,7 +97,8 @@ async def test_a_look_that_is_broken_off_leaves_nobody_waiting() -> None:
     tasks = await asking(looks, "<a>")
     tasks += await asking(looks, "<b>")
     (looking,) = asyncio.all_tasks() - before - set(tasks)
-    looking.cancel()
+    await looks.close()
+    assert looking.done()
     answers = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
     assert [type(answer) for answer in answers] == [asyncio.CancelledError] * 2
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.orchestrator.fleet import TENANT, applicant, remote
+from tests.orchestrator.fleet import TENANT, applicant, builtin, remote
 from tests.repository.shell import SteppedClock
 
 from cpa.core.classes import FailureClass
@@ -113,6 +113,38 @@ def test_a_choice_that_came_too_late_gives_its_slot_back_once() -> None:
     world.assignments.withdrawn(TENANT, "j1", choice)
     world.assignments.withdrawn(TENANT, "j1", choice)
     assert agent.busy == 0
+
+
+def browsing(name: str, tasks: int = 1) -> JobState:
+    plan = tuple(TaskSpec(id=f"t{number}", action="web.click") for number in range(tasks))
+    return JobState(JobHead(TENANT, name, 1), Graph(JobSpec(plan)), [])
+
+
+def test_a_choice_that_came_too_late_gives_its_browser_back_too() -> None:
+    agent = builtin(sessions=1)
+    world = World(agent)
+    choice = world.ask(browsing("j1"))
+    assert isinstance(choice, AgentChosen)
+    world.assignments.withdrawn(TENANT, "j1", choice)
+    assert isinstance(world.ask(browsing("j2")), AgentChosen)
+    assert list(agent.holders) == [(TENANT, "j2")]
+
+
+def test_a_job_keeps_the_browser_it_had_before_a_choice_that_came_too_late() -> None:
+    agent = builtin(sessions=1)
+    world = World(agent)
+    job = browsing("j1", 2)
+    assert isinstance(world.ask(job), AgentChosen)
+    second = world.assignments.choose(job, DispatchTask(key="dispatch:1:1", task=1, epoch=1))
+    assert isinstance(second, AgentChosen)
+    world.assignments.withdrawn(TENANT, "j1", second)
+    assert list(agent.holders) == [(TENANT, "j1")]
+    world.ended(DONE)
+    third = world.assignments.choose(job, DispatchTask(key="dispatch:1:2", task=1, epoch=2))
+    assert isinstance(third, AgentChosen)
+    world.assignments.withdrawn(TENANT, "j1", third)
+    assert list(agent.holders) == [(TENANT, "j1")]
+    assert world.ask(browsing("j2")) is None
 
 
 def test_retries_beyond_the_budget_wait() -> None:

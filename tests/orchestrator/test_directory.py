@@ -40,8 +40,12 @@ class CountingStore(MemoryAgentStore):
         self.writes = 0
         self.full = False
         """While true the disk is."""
+        self.slow = False
+        """While true others have their turn before something is stored."""
 
     async def put(self, agent: AgentRecord) -> None:
+        if self.slow:
+            await asyncio.sleep(0.01)
         if self.full:
             raise Unavailable("the disk is full", remedy="free some space")
         self.writes += 1
@@ -244,6 +248,20 @@ async def test_two_at_once_do_not_get_one_name(life: Life) -> None:
     )
     assert sum(isinstance(each, Conflict) for each in found) == 4
     assert len(life.agents.list(TENANT)) == 1
+
+
+@pytest.mark.parametrize("first", ["change", "register"])
+async def test_neither_of_a_change_and_a_return_at_the_same_moment_undoes_the_other(
+    life: Life, store: CountingStore, first: str
+) -> None:
+    record = (await life.directory.register(WANTED, ADMIN)).agent
+    store.slow = True
+    change = life.directory.change(ADMIN, record.id, AgentState.QUARANTINED)
+    register = life.directory.register(replace(WANTED, instance="i2"), itself(record))
+    await asyncio.gather(*((change, register) if first == "change" else (register, change)))
+    for known in (life.seen().record, await store.get(TENANT, record.id)):
+        assert known is not None
+        assert (known.state, known.instance) == (AgentState.QUARANTINED, "i2")
 
 
 async def test_the_states_of_a_stranger_cannot_be_changed(life: Life) -> None:

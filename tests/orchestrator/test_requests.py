@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.orchestrator.fleet import TENANT
 from tests.orchestrator.scheduler import BEAT, FarAgent, SchedulerLife, life, live
 
@@ -15,8 +16,10 @@ from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import Conflict, Unavailable
 from cpa.orchestrator.wording import conversation_of, message_id
 from cpa.ports.agents import AgentStatus, Beat
+from cpa.ports.executor import ActionRequest
 from cpa.ports.transport import Attempt
 from cpa.testing.virtual import VirtualLoop
+from cpa.transport.channel import ChannelDelivery
 
 IDEMPOTENT, VERIFIABLE, UNSAFE = EffectClass.IDEMPOTENT, EffectClass.VERIFIABLE, EffectClass.UNSAFE
 
@@ -366,3 +369,33 @@ def test_a_scheduler_that_comes_back_asks_again_for_the_same(tmp_path: Path) -> 
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(whole())
+
+
+def test_an_agent_that_listens_and_is_out_is_told_to_stop_what_it_may_be_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what never left, nor a look, nor one whose channel was closed."""
+    last: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(
+        ChannelDelivery,
+        "forget",
+        lambda _, agent, words=(): last.append((agent.endpoint, [each.correlation.job_id for each in words])),
+    )
+
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins", slots=3)
+        job = await scheduler.submit()
+        await agent.say("agree", await agent.next("request"))
+        agent.disconnect()
+        await scheduler.submit()
+        look = ActionRequest(tenant=TENANT, job="gesehen", task="t0", action="x.a.b")
+        scheduler.requests.verify(agent.address, Attempt(TENANT, "gesehen", 0, 1), look)
+        assert len(scheduler.requests.standing(agent.record)) == 3
+        scheduler.requests.gone(agent.record)
+        scheduler.requests.gone(replace(agent.record, endpoint="http://agent.example"))
+        await asyncio.sleep(1)
+        assert last == [("", []), ("http://agent.example", [job])]
+        assert [each.type for each in await scheduler.logged(job)].count("cancel") == 1
+        await scheduler.engine.cancel(TENANT, job, by="anna")
+
+    live(tmp_path, story)

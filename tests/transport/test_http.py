@@ -326,8 +326,21 @@ async def test_an_agent_that_is_out_is_told_to_stop_once_and_nothing_that_waited
         await until(lambda: len(end.told) == 2, "the last words")
         await asyncio.sleep(3 * FIRST_PAUSE)
         assert {each.id for each in end.got} == {message(2).id, message(3, "other").id}
+        assert len(end.told) == 2
         assert {headers["x-cpa-key"] for _, _, headers, _ in end.told} == {"acme/ag_eins"}
         assert told.of("taken") == told.of("refused") == []
+
+
+async def test_an_agent_that_is_out_and_knows_no_cancel_is_stopped_by_a_delete() -> None:
+    async with posting() as (delivery, told, end):
+        agent = listed("eins", end.url)
+        end.task = "aufgabe/7"
+        delivery.deliver(agent, message(1))
+        await until(lambda: told.of("taken"), "the delivery")
+        end.answer = lambda request: Response(status_code=404 if request.method == "POST" else 204)
+        delivery.forget(agent, [message(2, type="cancel")])
+        await until(lambda: len(end.told) == 3, "the last words")
+        assert [each[:2] for each in end.told[1:]] == [("POST", "/tasks"), ("DELETE", "/tasks/aufgabe/7")]
 
 
 async def test_last_words_to_one_that_does_not_answer_hold_up_no_end() -> None:

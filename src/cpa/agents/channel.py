@@ -82,7 +82,7 @@ class Channel:
         self._where, self._headers = _address(url, agent), {"X-API-Key": key}
         self._life = life
         self._hear, self._acknowledged, self._opened = hear, acknowledged, opened
-        self._patience = patience
+        self.patience = patience
         self._signer = signer
         self._open = open
         self._stream, self._cursor = "", 0
@@ -107,7 +107,7 @@ class Channel:
         if connection is None:
             raise _closed()
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self.patience):
                 return await connection.beat(beat)
         except TimeoutError:
             connection.abort()

@@ -15,7 +15,7 @@ import structlog
 
 from cpa.agents.client import TIMEOUT, SchedulerClient
 from cpa.core.lam_protocol import BaseMessage
-from cpa.errors import CPAError, InternalError
+from cpa.errors import CPAError, InternalError, Unauthorized
 from cpa.ports.agents import Beat
 
 log = structlog.get_logger(__name__)
@@ -24,6 +24,8 @@ FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
 AT_ONCE: Final = 16
 """Messages on their way at the same time."""
+_VOLATILE: Final = 4
+"""Words of one conversation that wait; more of those that do not last are not said."""
 
 
 class Posting:
@@ -36,12 +38,15 @@ class Posting:
         acknowledged: Callable[[str, str, Mapping[str, Any] | None], None],
         *,
         patience: float = TIMEOUT,
+        doubted: Callable[[], None] = lambda: None,
     ) -> None:
-        """`agent` is its id; `patience`: seconds within which a beat is answered, else it counts as lost."""
+        """`agent` is its id; `patience`: seconds within which a beat is answered, else it counts as lost. `doubted`
+        is called when its key is not accepted: whether it is still known, the next beat tells."""
         self._client = client
         self._agent = agent
         self._acknowledged = acknowledged
-        self._patience = patience
+        self.patience = patience
+        self._doubted = doubted
         self._waiting: dict[str, deque[tuple[BaseMessage, bool]]] = {}
         """By conversation; the first of each is on its way."""
         self._room = asyncio.Semaphore(AT_ONCE)
@@ -67,12 +72,12 @@ class Posting:
             task = self._group.create_task(self._post(conversation))
             self._tasks[task] = None
             task.add_done_callback(lambda task: self._tasks.pop(task, None))
-        elif all(message.id != known.id for known, _ in line):
+        elif (lasting or len(line) < _VOLATILE) and all(message.id != known.id for known, _ in line):
             line.append((message, lasting))
 
     async def beat(self, beat: Beat) -> Mapping[str, Any]:
         """Send a beat; its answer."""
-        return await self._client.beat(self._agent, beat, patience=self._patience)
+        return await self._client.beat(self._agent, beat, patience=self.patience)
 
     async def _post(self, conversation: str) -> None:
         line = self._waiting[conversation]
@@ -89,7 +94,9 @@ class Posting:
                 async with self._room:
                     told = await self._client.hand_in(message)
             except CPAError as error:
-                passing = error.retryable or isinstance(error, InternalError)
+                passing = error.retryable or isinstance(error, InternalError | Unauthorized)
+                if isinstance(error, Unauthorized):
+                    self._doubted()
                 if passing and lasting:
                     log.info("message_waits", type=message.type, error=str(error))
                     pause = min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)

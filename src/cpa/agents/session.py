@@ -36,7 +36,7 @@ from cpa.agents.messages import Speaker
 from cpa.agents.outbox import Outbox
 from cpa.agents.posting import Posting
 from cpa.agents.signing import Signer, draw
-from cpa.agents.watchdog import watched
+from cpa.agents.watchdog import stillness, watched
 from cpa.core.lam_protocol import parse
 from cpa.errors import CPAError, Unauthorized
 from cpa.executors.registry import ExecutorRegistry
@@ -50,8 +50,6 @@ FAREWELL: Final = 5.0
 """Seconds within which what was stopped should have been told."""
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
-_STILL_AT_LEAST: Final = 10.0
-"""Seconds in which an agent that can do nothing at all does not end itself, even where leases are shorter."""
 _SOON: Final = 1.0
 """Seconds after which a beat that did not arrive is sent again."""
 
@@ -83,6 +81,8 @@ class Options:
 
 
 class _Way(Line, Protocol):
+    patience: float
+
     async def beat(self, beat: Beat) -> Mapping[str, Any]: ...
 
 
@@ -132,7 +132,7 @@ class Session:
                 said = await self._register(client, outbox, endpoint)
                 if said is None:
                     return
-                with watched(max(float(said["lease"]), _STILL_AT_LEAST)):
+                with watched(stillness(float(said["lease"]))):
                     await self._work(client, outbox, door, said, endpoint)
         finally:
             await outbox.close()
@@ -242,14 +242,8 @@ class Session:
         )
         self._conversations = conversations
         left = await outbox.undelivered()
-        patience = beat_patience(self._lease)
-
-        def told(message: str, effect: str, problem: Mapping[str, Any] | None) -> None:
-            conversations.acknowledged(message, effect, problem)
-            if problem is not None and problem.get("code") == Unauthorized.code:
-                self._beat_now.set()  # Its answer tells whether we are still known.
-
-        async with conversations, Posting(client, agent, told, patience=patience) as posting:
+        posting = Posting(client, agent, conversations.acknowledged, doubted=self._beat_now.set)
+        async with conversations, posting:
             channel = self._channel(client, agent, conversations)
             way: _Way = posting if endpoint else channel
             conversations.connect(way)
@@ -278,7 +272,6 @@ class Session:
             conversations.hear,
             conversations.acknowledged,
             opened=self._beat_now.set,
-            patience=beat_patience(self._lease),
             signer=client.signer,
         )
 
@@ -287,7 +280,7 @@ class Session:
         heard = False
         while True:
             self._beat_now.clear()
-            sent = self._clock.monotonic()
+            sent, way.patience = self._clock.monotonic(), beat_patience(self._lease)
             try:
                 answer = await way.beat(self._beat(conversations))
             except CPAError as error:
@@ -297,8 +290,10 @@ class Session:
                 log.log(logging.INFO if heard else logging.DEBUG, "beat_not_heard", error=str(error))
             else:
                 conversations.lost(lost_in(answer))
-                conversations.fence.renewed(sent + self._lease)
+                # Of the scheduler that answered: a new life of it may have been told other times.
                 self._interval = float(answer.get("heartbeat_interval") or self._interval)
+                self._lease = float(answer.get("lease") or self._lease)
+                conversations.fence.renewed(sent + self._lease)
                 # After standing still the answer can be older than a lease: then only the next one tells.
                 pause = 0.0 if conversations.fence.closed else self._interval
                 if not heard:

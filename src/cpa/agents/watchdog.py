@@ -24,12 +24,19 @@ log = structlog.stdlib.get_logger(__name__)
 EXIT: Final = 70
 """EX_SOFTWARE: services restart it, as after any failure."""
 _TURNS: Final = 10
+_AT_LEAST: Final = 10.0
+"""Seconds an agent may stand still, even where leases are shorter."""
 _REMEDY: Final = "an action written with async def must not block: await, or write it with def"
 
 
 def _end() -> None:
     sys.stderr.flush()
     os._exit(EXIT)
+
+
+def stillness(lease: float) -> float:
+    """Seconds after which an agent with such leases ends itself."""
+    return max(lease, _AT_LEAST)
 
 
 @contextmanager

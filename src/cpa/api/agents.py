@@ -114,6 +114,7 @@ class HeartbeatAnswer(BaseModel):
     lost: list[RunningAttempt] = Field(description="Not its own any more: to be stopped.")
     state: AgentState
     heartbeat_interval: float
+    lease: float = Field(description="Seconds after a beat in which what it named is its own.")
 
 
 class StateChange(Body):
@@ -209,7 +210,7 @@ def beat_of(said: Heartbeat) -> Beat:
 
 def beat_answer(told: Answer) -> dict[str, Any]:
     """The answer to a heartbeat, as JSON values."""
-    return {"lost": told.lost, "state": told.state, "heartbeat_interval": told.interval}
+    return {"lost": told.lost, "state": told.state, "heartbeat_interval": told.interval, "lease": told.lease}
 
 
 @router.post(

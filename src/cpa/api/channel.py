@@ -9,7 +9,7 @@ The agent says who it is by `X-API-Key`, and first of all where it was:
     agent      {"seq": 3, "message": {…}}          a LAM message, numbered within this connection
     scheduler  {"ack": 3, "effect": "task_succeeded", "new": true}    once it is durable; or with a "problem"
     agent      {"beat": {…}}                       as `POST /agents/{agent_id}/heartbeat`
-    scheduler  {"lost": […], "state": "active", "heartbeat_interval": 5.0}    the answer to a beat
+    scheduler  {"lost": […], "state": "active", "heartbeat_interval": 5.0, "lease": 15.0}    the answer to a beat
 
 What was not acknowledged is sent again on the next channel, by both sides: messages keep their ids, so nothing
 counts twice. An agent that registered a public key signs every frame. Its key and its state are looked at again and

@@ -216,7 +216,8 @@ async def _taken_up(
             last, event = stored.number, stored.event
             if isinstance(event, JobReopened):
                 opened += 1
-                if opened == run + 1 and _meaning(event) == _meaning(wanted):
+                same = _meaning(event) == _meaning(wanted) and set(wanted.restart) <= set(event.restart)
+                if opened == run + 1 and same:
                     return await _changed(services, caller, job, changed=False, reason="duplicate")
     raise Conflict(
         "the job went on since this was looked at",
@@ -227,7 +228,8 @@ async def _taken_up(
 
 
 def _meaning(event: JobReopened) -> tuple[Any, ...]:
-    """Without its time, and without what is done again for the sake of a browser's page."""
+    """Without its time, and without what is done again: of that the event also names what is for the sake of a
+    browser's page."""
     return event.by, event.dead_letter, event.fixes, event.skip, event.done
 
 

@@ -34,8 +34,8 @@ class Agent:
     busy: int = 0
     sessions: int = 0
     """Most jobs that may hold a session at the same time; 0 is no limit."""
-    holders: set[tuple[str, str]] = field(default_factory=set)
-    """Jobs (tenant, id) that hold a session."""
+    holders: dict[tuple[str, str], Attempt] = field(default_factory=dict)
+    """Jobs (tenant, id) that hold a session, and the attempt for which each got it."""
     suspects: dict[Attempt, int] = field(default_factory=dict)
     """Its attempts at tasks that lost an agent before, with their blame (as `core.retry.BLAME`)."""
     tenant: str = ""

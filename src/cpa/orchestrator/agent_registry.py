@@ -14,6 +14,7 @@ from cpa.orchestrator.agent import SESSIONS, Agent, Applicant, session_of
 from cpa.orchestrator.breakers import Breakers
 from cpa.orchestrator.lines import Called, Lines
 from cpa.orchestrator.readiness import BREAKER, BUSY, NO_AGENT, STAGES, obstacle
+from cpa.ports.transport import Attempt
 
 __all__ = ["Agent", "AgentRegistry", "Applicant", "Called"]
 
@@ -197,6 +198,14 @@ class AgentRegistry:
         if self._lines and (called := self._lines.serve(self.choose, agent)):
             self._called(called)
 
+    def give_back(self, agent: Agent, attempt: Attempt, *, alone: bool) -> None:
+        """The choice of this agent is never stored. A session that its job got for it is free again where the job
+        has nothing else there (`alone`): it may be over, and would keep it for ever."""
+        job = (attempt.tenant, attempt.job)
+        if alone and agent.holders.get(job) == attempt:
+            del agent.holders[job]
+        self.release(agent)
+
     def tried(self, tenant: str, job: str, task: int, agent: Agent, *, gone: bool) -> None:
         """This agent was tried for this task in vain: others go first next time. With `gone` (it refused, or
         vanished) a session that it had for the job counts as lost."""
@@ -220,13 +229,11 @@ class AgentRegistry:
             self._homes.pop((tenant, job), None)
         if ended and self._tried:
             self._tried.pop((tenant, job), None)
-        if ended and self._lines:
+        if ended:
             self._lines.leave(tenant, job)
         freed = False
         for agent in self._limited:
-            if agent.holders and (tenant, job) in agent.holders:
-                agent.holders.discard((tenant, job))
-                freed = True
+            freed |= agent.holders.pop((tenant, job), None) is not None
         if freed and self._lines and (called := self._lines.serve(self.choose)):
             self._called(called)
 
@@ -295,7 +302,7 @@ class AgentRegistry:
             return
         job = (applicant.tenant, applicant.job)
         if agent.sessions:
-            agent.holders.add(job)
+            agent.holders.setdefault(job, applicant.attempt)
         homes = self._homes.setdefault(job, {})
         if homes.get(family) != agent.address:
             homes[family] = agent.address

@@ -250,7 +250,11 @@ class Assignments:
             return
         # What another process chose has no slot here.
         chosen = type(event) is AgentChosen and event.agent == held[0].address
-        if chosen or (type(event) is not AgentChosen and attempt in self.ending):
+        if chosen:
+            self._settled(attempt)
+            alone = not any((each.tenant, each.job) == (tenant, job) for each in self._held)
+            self._agents.give_back(held[0], attempt, alone=alone)
+        elif type(event) is not AgentChosen and attempt in self.ending:
             self._settled(attempt)
             self._agents.release(held[0])
 

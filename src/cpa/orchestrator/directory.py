@@ -43,6 +43,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     state: AgentState
     interval: float
     """Seconds until the next beat is expected."""
+    lease: float
+    """Seconds after a beat in which what it named is its own."""
 
 
 class AgentDirectory:
@@ -78,8 +80,9 @@ class AgentDirectory:
         self._check_endpoint = check_endpoint
         self._gone, self._moved = gone, moved
         self._catalogue = catalogue
-        self._registering = asyncio.Lock()
-        """One at a time: a name that is looked up must still be free when it is taken."""
+        self._changing = asyncio.Lock()
+        """One at a time: a name that is looked up must still be free when it is taken, and what one changes about
+        an agent must not be put back by another."""
         self._by_id: dict[tuple[str, str], Agent] = {}
 
     async def load(self) -> None:
@@ -111,7 +114,7 @@ class AgentDirectory:
             except CPAError as error:
                 error.field = "endpoint"
                 raise
-        async with self._registering:
+        async with self._changing:
             if caller is not None and not caller.may(Scope.ADMIN):
                 return await self._return(wanted, caller, token)
             return await self._come(wanted, caller, token)
@@ -124,35 +127,37 @@ class AgentDirectory:
         agent, record = self._own(caller, id)
         known = agent.beat
         if record.instance and beat.instance and beat.instance != record.instance:
-            return Answer(lost=beat.running, state=record.state, interval=self._presence.interval)
+            return self._answer(record, beat.running)
         beat = replace(beat, at=self._clock.now_ms(), instance=beat.instance or record.instance)
         lost = self._presence.beat(agent, beat)
         if (known.status, known.readiness) != (beat.status, beat.readiness) or not known.at:
             await self._store.beat(record.tenant, id, beat)
-        return Answer(lost=lost, state=record.state, interval=self._presence.interval)
+        return self._answer(record, lost)
 
     async def offer(self, caller: Caller, offered: Sequence[str]) -> AgentRecord:
         """The agent says anew what it can do. Raises `Forbidden` for what it was not enrolled for."""
-        agent = self._agents.get(caller.name, caller.tenant)
-        if agent is None or agent.record is None:
-            raise unknown(caller.name)
-        actions, tags = capabilities(offered, self._catalogue)
-        record, withheld = granted(agent.record, replace(agent.record, actions=actions, tags=tags))
-        if withheld:
-            raise beyond(record, withheld)
-        if record != agent.record:
-            await self._store.put(record)
-            self._take_over(agent, record)
-        return record
+        async with self._changing:
+            agent = self._agents.get(caller.name, caller.tenant)
+            if agent is None or agent.record is None:
+                raise unknown(caller.name)
+            actions, tags = capabilities(offered, self._catalogue)
+            record, withheld = granted(agent.record, replace(agent.record, actions=actions, tags=tags))
+            if withheld:
+                raise beyond(record, withheld)
+            if record != agent.record:
+                await self._store.put(record)
+                self._take_over(agent, record)
+            return record
 
     async def remove(self, caller: Caller, id: str) -> AgentRecord:
         """Unregister: its key is dead, its attempts are lost, its name is free."""
-        agent, record = self._own(caller, id)
-        await self._keys.revoke(record.tenant, record.address)
-        await self._store.remove(record.tenant, id)
-        self._drop(agent, record, "its agent was unregistered")
-        await self._log(caller.name, "agent.removed", record)
-        return record
+        async with self._changing:
+            agent, record = self._own(caller, id)
+            await self._keys.revoke(record.tenant, record.address)
+            await self._store.remove(record.tenant, id)
+            self._drop(agent, record, "its agent was unregistered")
+            await self._log(caller.name, "agent.removed", record)
+            return record
 
     async def change(self, caller: Caller, id: str, state: AgentState) -> AgentRecord:
         """Drain, quarantine, activate or revoke. `Conflict` for one that is revoked: that is for good.
@@ -160,34 +165,8 @@ class AgentDirectory:
         Where nothing can be stored, who is to be stopped is in quarantine nevertheless, until it can be or this
         process ends: a full disk must not keep an agent at work. What the store raised is raised.
         """
-        stored = await self._store.get(caller.tenant, id)
-        if stored is not None and stored.state is AgentState.REVOKED is not state:
-            raise Conflict(
-                "this agent is revoked, for good",
-                field="state",
-                value=state.value,
-                remedy="register it anew; its name is free",
-            )
-        agent, record = self._known(caller.tenant, id)
-        if record.state is state and (stored is None or stored.state is state):
-            return record
-        changed = replace(record, state=state)
-        try:
-            if state is AgentState.REVOKED:
-                await self._keys.revoke(record.tenant, record.address)
-            await self._store.put(changed)
-        except CPAError:
-            if state in (AgentState.REVOKED, AgentState.QUARANTINED):
-                self._take_over(agent, replace(record, state=AgentState.QUARANTINED))
-                self._presence.lose(agent, "its agent is in quarantine")
-            raise
-        self._take_over(agent, changed)
-        if state is AgentState.REVOKED:
-            self._drop(agent, changed, "its agent was revoked")
-        elif state is AgentState.QUARANTINED:
-            self._presence.lose(agent, "its agent is in quarantine")
-        await self._log(caller.name, f"agent.{state.value}", changed)
-        return changed
+        async with self._changing:
+            return await self._change(caller, id, state)
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -332,12 +311,45 @@ class AgentDirectory:
         except Unauthorized:
             return False
 
+    async def _change(self, caller: Caller, id: str, state: AgentState) -> AgentRecord:
+        stored = await self._store.get(caller.tenant, id)
+        if stored is not None and stored.state is AgentState.REVOKED is not state:
+            raise Conflict(
+                "this agent is revoked, for good",
+                field="state",
+                value=state.value,
+                remedy="register it anew; its name is free",
+            )
+        agent, record = self._known(caller.tenant, id)
+        if record.state is state and (stored is None or stored.state is state):
+            return record
+        changed = replace(record, state=state)
+        try:
+            if state is AgentState.REVOKED:
+                await self._keys.revoke(record.tenant, record.address)
+            await self._store.put(changed)
+        except CPAError:
+            if state in (AgentState.REVOKED, AgentState.QUARANTINED):
+                self._take_over(agent, replace(record, state=AgentState.QUARANTINED))
+                self._presence.lose(agent, "its agent is in quarantine")
+            raise
+        self._take_over(agent, changed)
+        if state is AgentState.REVOKED:
+            self._drop(agent, changed, "its agent was revoked")
+        elif state is AgentState.QUARANTINED:
+            self._presence.lose(agent, "its agent is in quarantine")
+        await self._log(caller.name, f"agent.{state.value}", changed)
+        return changed
+
     async def _added(self, record: AgentRecord, by: str) -> None:
         await self._log(by, "agent.registered", record)
         agent = _agent(record, Beat())
         self._by_id[record.tenant, record.id] = agent
         self._agents.register(agent)
         self._presence.sign(agent)
+
+    def _answer(self, record: AgentRecord, lost: tuple[Named, ...]) -> Answer:
+        return Answer(lost=lost, state=record.state, interval=self.interval, lease=self.lease)
 
     def _take_over(self, agent: Agent, record: AgentRecord) -> None:
         agent.record = record

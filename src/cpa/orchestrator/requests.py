@@ -234,8 +234,8 @@ class Requests:
             self._delivery.deliver(agent, message)
 
     def gone(self, agent: AgentRecord) -> None:
-        """The agent is out: it is told once to stop what it may be at, and nothing else any more."""
-        mine = self._by_agent.get((agent.tenant, agent.address), {})
+        """The agent is out. Without a channel that it could see closed, it is told once to stop what it is at."""
+        mine = self._by_agent.get((agent.tenant, agent.address), {}) if agent.endpoint else {}
         at_work = [each for each in mine if each.left and not each.looking]
         stops = [self._stopping(each, "its agent was revoked or removed")[0] for each in at_work]
         for stop in stops:

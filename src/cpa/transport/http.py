@@ -215,7 +215,8 @@ class HttpDelivery:
         if line is not None and line.work is not None:
             line.work.cancel()
         if last:
-            parting = self._group.create_task(self._part(agent, last))
+            tasks = {} if line is None else line.tasks
+            parting = self._group.create_task(self._part(agent, last, tasks))
             self._partings.add(parting)
             parting.add_done_callback(self._partings.discard)
 
@@ -241,18 +242,33 @@ class HttpDelivery:
         finally:
             line.work = None
 
-    async def _part(self, agent: AgentRecord, last: Sequence[BaseMessage]) -> None:
-        """Its last messages, each tried once, all at the same time."""
+    async def _part(self, agent: AgentRecord, last: Sequence[BaseMessage], tasks: Mapping[str, str]) -> None:
+        """Its last messages, each tried once, all at the same time. `tasks` as `_Line.tasks`."""
         endpoint = agent.endpoint.rstrip("/")
-        headers = self._headers(agent)
         tls = await self._trust(endpoint)
         async with self._open(endpoint, self._guard, tls=tls, connections=AT_ONCE) as postbox:
-            sent = (postbox.send("POST", "/tasks", headers, each.to_json(), lambda: None) for each in last)
-            for answer in await asyncio.gather(*sent, return_exceptions=True):
-                if isinstance(answer, CPAError):
-                    log.warning("agent_not_told_to_stop", agent=agent.address, trouble=answer.message)
-                elif isinstance(answer, BaseException):
-                    raise answer
+            await asyncio.gather(*(self._say_last(postbox, agent, each, tasks) for each in last))
+
+    async def _say_last(
+        self, postbox: Postbox, agent: AgentRecord, message: BaseMessage, tasks: Mapping[str, str]
+    ) -> None:
+        try:
+            status, _ = await postbox.send(
+                "POST", "/tasks", self._headers(agent), message.to_json(), lambda: None
+            )
+            task = tasks.get(message.correlation.conversation_id)
+            if task is not None and status in _WITHOUT_CANCEL:
+                status, _ = await self._delete(postbox, agent, task)
+            trouble = "" if 200 <= status < 300 else f"it answers {status}"
+        except CPAError as error:
+            trouble = error.message
+        if trouble:
+            log.warning("agent_not_told_to_stop", agent=agent.address, trouble=trouble)
+
+    async def _delete(self, postbox: Postbox, agent: AgentRecord, task: str) -> tuple[int, Any]:
+        """For an agent that does not take `cancel` as a message; `task` is what it calls the task."""
+        headers = {"X-CPA-Key": self._key(agent.tenant, agent.id)}
+        return await postbox.send("DELETE", f"/tasks/{quote(task, safe='')}", headers, b"", lambda: None)
 
     def _headers(self, agent: AgentRecord) -> dict[str, str]:
         return {"X-CPA-Key": self._key(agent.tenant, agent.id), "Content-Type": "application/json"}
@@ -327,10 +343,8 @@ class HttpDelivery:
         self._trouble(line, "")
         message, task = letter.message, line.tasks.get(conversation.id)
         if message.type == "cancel" and task is not None and status in _WITHOUT_CANCEL:
-            headers = {"X-CPA-Key": self._key(line.agent.tenant, line.agent.id)}
-            path = f"/tasks/{quote(task, safe='')}"
             try:
-                status, body = await postbox.send("DELETE", path, headers, b"", lambda: None)
+                status, body = await self._delete(postbox, line.agent, task)
             except CPAError as error:
                 raise Unavailable(error.message) from error
             if 200 <= status < 300:

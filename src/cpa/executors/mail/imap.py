@@ -74,6 +74,8 @@ class ImapMailbox:
         may read every message's head for it."""
         from imap_tools import OR, H
 
+        for each in message_ids:
+            _on_one_line("message_id", each)
         found: dict[str, ReceivedMail] = {}
         with self._folder(folder) as box:
             for start in range(0, len(message_ids), _SOUGHT):
@@ -169,12 +171,17 @@ class ImapMailbox:
             box.login_utf8(self._endpoint.user, password, initial_folder=None)
 
 
+def _on_one_line(field: str, value: str) -> None:
+    """A line break would begin a command of its own."""
+    if _BREAK.search(value):
+        raise BadInput("contains a line break", field=field, remedy="search for text on one line")
+
+
 def _criteria(query: MailQuery) -> str:
     from imap_tools import AND, H
 
     for name in ("folder", "message_id", "subject", "sender", "to", "text"):
-        if _BREAK.search(getattr(query, name)):
-            raise BadInput("contains a line break", field=name, remedy="search for text on one line")
+        _on_one_line(name, getattr(query, name))
     wanted: dict[str, Any] = {}
     if query.message_id:
         wanted["header"] = H("Message-ID", query.message_id)

@@ -20,7 +20,8 @@ class _Asked(NamedTuple):
 
 
 class Looks:
-    """One look at a time. `look` gives those of the asked-for messages that are there, by Message-ID."""
+    """One look at a time; end it with `close`. `look` gives those of the asked-for messages that are there, by
+    Message-ID."""
 
     def __init__(self, look: Callable[[Sequence[str]], Awaitable[Mapping[str, ReceivedMail]]]) -> None:
         self._look = look
@@ -34,6 +35,12 @@ class Looks:
         if self._looking is None:
             self._looking = asyncio.create_task(self._answer_all())
         return await answer
+
+    async def close(self) -> None:
+        """Break off a look that is under way; who waits for it is cancelled."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
 
     # -- inside ----------------------------------------------------------------------------------------------
 

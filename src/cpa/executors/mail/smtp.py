@@ -150,6 +150,7 @@ class SmtpImapMail:
 
     async def close(self) -> None:
         """Let running reads end (each is bounded by the timeout), then drop the threads."""
+        await self._looks.close()
         await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
 
     async def _look(self, message_ids: Sequence[str]) -> dict[str, ReceivedMail]:
