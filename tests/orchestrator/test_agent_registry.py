@@ -544,3 +544,15 @@ def test_an_agent_that_comes_back_keeps_what_it_has() -> None:
     agent.slots = 1
     world.agents.changed()
     assert world.choose() == "agent_busy"
+
+
+def test_a_job_that_was_told_why_it_waits_is_forgotten_at_its_end() -> None:
+    agent = remote(slots=1, online=False)
+    world = World(agent)
+    world.agents.wait(applicant(told="agents_offline"))
+    agent.online = True
+    world.agents.changed()
+    assert world.called == [("j1", agent.address)]
+    assert world.agents.waiting == 0
+    world.agents.release_session(TENANT, "j1", ended=True)
+    assert world.agents._lines._parked == set()
