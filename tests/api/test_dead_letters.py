@@ -134,6 +134,8 @@ async def test_what_was_done_by_hand_names_only_files_that_are_there(
         ({"done": {"write": {"wo": "/c"}}}, 422, "done.write.path"),
         ({"skip": ["last", "nobody"]}, 422, "skip[1]"),
         ({"restart": ["nobody"]}, 422, "restart[0]"),
+        ({"restart": ["first"], "skip": ["first"]}, 422, "restart[0]"),
+        ({"restart": ["first"], "done": {"first": {}}}, 422, "restart[0]"),
         ({"skip": "last"}, 422, "skip"),
         ({"skip": ["first"]}, 409, "job"),
         ({"skip": ["write"], "done": {"write": {"path": ""}}}, 409, "job"),

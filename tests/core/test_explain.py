@@ -118,6 +118,33 @@ def test_a_task_that_no_agent_can_take_now_says_why(reason: Reason, actor: Actor
     assert "{" not in why(story).evidence + why(story).remedy
 
 
+def test_a_task_that_asks_for_a_tag_names_it() -> None:
+    story = Story(task("a", capability="größe-xl"))
+    story.deferred()
+
+    assert why(story).evidence == "No agent does flow.noop with the capability 'größe-xl'."
+
+
+def test_a_task_whose_agent_cannot_be_reached_says_so_until_the_agent_has_it() -> None:
+    story = Story(task("a"))
+    story.chosen(agent="agent-7")
+    (told,) = explain(story.job.snapshot(), troubles={0: "the name cannot be resolved"})
+    assert (told.reason, told.actor) == (Reason.AGENT_NOT_REACHED, Actor.OPERATOR)
+    assert "agent-7 (attempt 1), which cannot be reached: the name cannot be resolved" in told.evidence
+    story.tell(events.TaskStarted(**story.attempt(0)))
+    (told,) = explain(story.job.snapshot(), troubles={0: "its channel is closed"})
+    assert told.reason is Reason.AT_WORK
+
+
+def test_a_discarded_job_says_that_nobody_takes_it_up() -> None:
+    story = Story(task("a"), max_retries=0)
+    story.chosen()
+    story.tell(events.TaskFailed(**story.attempt(0), failure=FailureClass.BUSINESS, code="nein"))
+    story.tell(events.JobDiscarded(time=START, by="anna"))
+
+    assert why(story).remedy.startswith("Nothing: the job was discarded.")
+
+
 def test_who_asks_for_an_agent_says_what_is_known_of_the_agents_now() -> None:
     story = Story(task("a"), task("b"))
     found = explain(story.job.snapshot(), {0: "agents_offline", 1: "agent_busy"})
@@ -318,6 +345,16 @@ def test_a_doubt_is_the_requesters() -> None:
     story.lost()
 
     assert (why(story).reason, why(story).actor) == (Reason.QUESTION, Actor.REQUESTER)
+
+
+def test_a_doubt_in_a_cancelled_job_says_that_a_no_does_not_have_it_done_again() -> None:
+    story = Story(task("a", effect=UNSAFE))
+    story.begun()
+    story.tell(events.CancelRequested(time=START, by="anna"))
+    story.lost()
+
+    assert why(story).reason is Reason.QUESTION
+    assert "The run is ending (cancel" in why(story).evidence
 
 
 def test_a_failed_run_explains_the_tasks_that_failed_and_no_others() -> None:

@@ -13,7 +13,7 @@ from cpa.core.approval import digest_of
 from cpa.core.classes import FailureClass
 from cpa.core.commands import AskPerson, DispatchTask
 from cpa.core.forms import PLAIN
-from cpa.core.job import Proposal, TaskError, TaskRun, TaskSpec, TaskStatus
+from cpa.core.job import JobStatus, Proposal, TaskError, TaskRun, TaskSpec, TaskStatus
 from cpa.core.machine import decide
 
 NOOP = "flow.noop"
@@ -131,7 +131,16 @@ def test_the_same_person_counts_once() -> None:
     story.answered(True, by="Anna")
 
     assert story.ignored(story.answer(True, by="Anna")) == "duplicate"
-    assert story.ignored(story.answer(False, by="Anna")) == "duplicate"
+
+
+def test_who_said_yes_may_still_say_no() -> None:
+    story = Story(approval(approvals=2))
+    story.answered(True, by="Anna")
+    story.answered(False, by="Anna")
+
+    assert (story[0].status, story.job.head.status) == (TaskStatus.FAILED, JobStatus.FAILED)
+    assert story[0].error is not None
+    assert story[0].error.message
 
 
 def test_one_no_is_enough() -> None:

@@ -257,7 +257,7 @@ class Session:
                     )
                 ]
                 if not endpoint:
-                    works.append(group.create_task(channel.run()))
+                    works.append(group.create_task(self._keep_open(channel)))
                 await self._stopping.wait()
                 await self._leave(way, conversations)
                 for work in works:
@@ -275,6 +275,12 @@ class Session:
             signer=client.signer,
         )
 
+    async def _keep_open(self, channel: Channel) -> None:
+        try:
+            await channel.run()
+        except CPAError as error:
+            raise _explained(error, known(self._options.data), self._options) from error
+
     async def _beats(self, way: _Way, conversations: Conversations, who: str) -> None:
         """Beat for ever. What a beat's answer does not take away is ours for a lease from when it was sent."""
         heard = False
@@ -285,7 +291,7 @@ class Session:
                 answer = await way.beat(self._beat(conversations))
             except CPAError as error:
                 if not error.retryable:
-                    raise
+                    raise _explained(error, known(self._options.data), self._options) from error
                 pause = min(self._interval, _SOON)
                 log.log(logging.INFO if heard else logging.DEBUG, "beat_not_heard", error=str(error))
             else:
@@ -362,10 +368,11 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 
 
 def _explained(error: CPAError, identity: Identity | None, options: Options) -> CPAError:
-    """What an agent can do about a registration that was refused."""
+    """What an agent can do about it when it is not known (any more)."""
     if not isinstance(error, Unauthorized):
         return error
     if identity is not None:
+        error.field = None  # Its key is its own: no setting of whoever started it is wrong.
         error.remedy = (
             f"the agent {identity.address} was revoked or removed; remove {options.data} to register it anew"
         )

@@ -111,6 +111,7 @@ async def take_up(job_id: JobId, request: Request, services: Services, caller: S
     job = known(job_id)
     wanted, _ = await read(request, Reopening)
     snapshot = await services.engine.query(caller.tenant, job)
+    _check_once(wanted)
     event = _event(snapshot.spec, wanted, caller, services.clock.now_ms())
     for task, given in wanted.done.items():
         await _check_files(services, caller.tenant, given, path("done", task))
@@ -202,6 +203,18 @@ async def _check_files(services: ApiServices, tenant: str, given: Any, field: st
                 value=digest,
                 remedy="store it with POST /artifacts, and name the artifact as it is answered",
             ) from None
+
+
+def _check_once(wanted: Reopening) -> None:
+    """What is done again is neither left out nor done already. (The core would take it, as it always did.)"""
+    for number, task in enumerate(wanted.restart):
+        if task in wanted.skip or task in wanted.done:
+            raise InvalidDocument(
+                "one task is named for two things",
+                field=path("restart", number),
+                value=task,
+                remedy="do it again, skip it, or count it as done",
+            )
 
 
 async def _taken_up(

@@ -187,9 +187,14 @@ async def explain_job(job_id: JobId, services: Services, caller: Reader) -> Resp
         for run, spec in zip(snapshot.tasks, snapshot.spec.tasks, strict=True)
         if run.status is TaskStatus.READY and not run.line
     }
+    troubles = {
+        run.index: services.agents.trouble(caller.tenant, run.agent)
+        for run in snapshot.tasks
+        if run.status is TaskStatus.ASSIGNED
+    }
     found = [
         ExplanationView(**asdict(each) | {"starts": moment(each.starts) if each.starts else None})
-        for each in explain(snapshot, waits, start)
+        for each in explain(snapshot, waits, start, troubles)
     ]
     why = None if head.status.ended else services.engine.hindrance(caller.tenant, head.id)
     hindrance = why and HindranceView(evidence=why.message, remedy=why.remedy or "", actor=why.actor)

@@ -249,7 +249,15 @@ def _asking(api: Client, path: str, body: dict[str, Any], key: str) -> Any:
 
 def _graph(file: Path) -> Any:
     try:
-        return json.loads(read(file))
+        found = json.loads(read(file))
+        if not isinstance(found, list | dict):
+            raise BadInput(
+                f"{file} is no plan, which is a list of tasks or an object of them by id",
+                field="graph",
+                value=found,
+                remedy="docs/api.md shows one",
+            )
+        return found
     except ValueError as error:
         raise BadInput(
             f"{file} is no JSON: {error}", field="graph", remedy="docs/api.md shows one"

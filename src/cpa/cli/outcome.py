@@ -53,7 +53,9 @@ def end(detail: Mapping[str, Any]) -> None:
             line(_listed(file))
         line(f"    save: cpa files {head['id']} --save FOLDER")
     if head["status"] == "failed" and not _asked_wrongly(detail):
-        verb = "dead-letters retry" if head.get("dead_letter") else "retry"
+        verb = "dead-letters retry" if head.get("dead_letter") or head.get("discarded") else "retry"
+        if head.get("discarded"):
+            line("\nIt was discarded: nobody will take it up, unless somebody says so.")
         line(f"\nOnce what is wrong has been put right: cpa {verb} {head['id']} --watch")
 
 

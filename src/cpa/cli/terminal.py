@@ -276,10 +276,10 @@ def agent(detail: Mapping[str, Any]) -> None:
     }
     for name, value in about.items():
         if value:
-            line(f"    {name + ':':8}{flat(value)}")
+            line(f"    {name + ':':9}{flat(value)}")
     for each in detail["running"]:
         lease = f"lease {each['lease_remaining']:.0f} s"
-        line(f"    runs    {each['job']}/{each['task']}, attempt {each['epoch']}, {lease}")
+        line(f"    runs:    {each['job']}/{each['task']}, attempt {each['epoch']}, {lease}")
     for action, share in detail["success"].items():
         line(f"    {action}: {share:.0%} ended well lately")
     for family, circuit in detail["breakers"].items():

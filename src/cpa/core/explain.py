@@ -33,6 +33,7 @@ class Reason(StrEnum):
     RETRY_BUDGET = "retry_budget"
     BIDS_OPEN = "bids_open"
     AT_WORK = "at_work"
+    AGENT_NOT_REACHED = "agent_not_reached"
     RETRY = "retry"
     ENVIRONMENT = "environment"
     APPROVAL = "approval"
@@ -75,6 +76,7 @@ class _Scene(msgspec.Struct, frozen=True):
 
     snapshot: Snapshot
     waits: Mapping[int, str]
+    troubles: Mapping[int, str]
     open: dict[str, Command]
     start: int
 
@@ -130,19 +132,23 @@ _AGENTS: Mapping[str, tuple[str, str, Actor]] = MappingProxyType(
 
 
 def explain(
-    snapshot: Snapshot, waits: Mapping[int, str] = _NOBODY, start: int = 0
+    snapshot: Snapshot,
+    waits: Mapping[int, str] = _NOBODY,
+    start: int = 0,
+    troubles: Mapping[int, str] = _NOBODY,
 ) -> tuple[Explanation, ...]:
     """One explanation for every task that has not ended, for the one that made the run fail, and for those whose
     effect nothing shows.
 
     `waits` holds, by index, why a task that asks for an agent has none just now, where the caller knows; `start` is
-    when a postponed job is to start, in milliseconds, 0 where there is no such time or nobody knows.
+    when a postponed job is to start, in milliseconds, 0 where there is no such time or nobody knows; `troubles`, by
+    index, why the agent that a task went to cannot be reached.
     """
     unproved = tuple(_unproved(snapshot, run) for run in snapshot.tasks if is_unproved(run))
     if snapshot.head.status.ended:
         failed = (_failed(snapshot, run) for run in snapshot.tasks if run.status is TaskStatus.FAILED)
         return (*failed, *unproved)
-    scene = _Scene(snapshot, waits, {command.key: command for command in snapshot.commands}, start)
+    scene = _Scene(snapshot, waits, troubles, {command.key: command for command in snapshot.commands}, start)
     return (*(_task(scene, run) for run in snapshot.tasks if run.status not in TERMINAL), *unproved)
 
 
@@ -161,7 +167,7 @@ def _task(scene: _Scene, run: TaskRun) -> Explanation:
         case TaskStatus.IN_DOUBT:
             return _in_doubt(snapshot, run)
         case _:
-            return _at_work(snapshot, run)
+            return _at_work(snapshot, run, scene.troubles.get(run.index, ""))
 
 
 def _pending(scene: _Scene, run: TaskRun) -> Explanation:
@@ -249,7 +255,9 @@ def _held(scene: _Scene, run: TaskRun) -> Explanation:
 
 
 def _without_agent(snapshot: Snapshot, run: TaskRun, reason: Reason) -> Explanation:
-    action = snapshot.spec.tasks[run.index].action
+    spec = snapshot.spec.tasks[run.index]
+    # One that asks for a tag as well is not done by who does the action alone.
+    action = f"{spec.action} with the capability '{spec.capability}'" if spec.capability else spec.action
     text, remedy, actor = _AGENTS[reason]
     return _say(snapshot, run, reason, text.format(action=action), remedy.format(action=action), actor)
 
@@ -259,6 +267,8 @@ def _in_doubt(snapshot: Snapshot, run: TaskRun) -> Explanation:
         text = (
             f"It may or may not have happened{_last_error(snapshot, run)}, and nobody but a person can tell."
         )
+        if snapshot.head.ending is not None:
+            text += f" The run is ending ({snapshot.head.cause}): a no does not have it done again."
         remedy = "Look at the target, then answer: `cpa questions`."
         return _say(snapshot, run, Reason.QUESTION, text, remedy, Actor.REQUESTER)
     looks = f"looked {run.verified} times so far" if run.verified else "the first look is under way"
@@ -270,8 +280,12 @@ def _in_doubt(snapshot: Snapshot, run: TaskRun) -> Explanation:
     return _say(snapshot, run, Reason.UNKNOWN_OUTCOME, text, "Wait for the outcome.")
 
 
-def _at_work(snapshot: Snapshot, run: TaskRun) -> Explanation:
+def _at_work(snapshot: Snapshot, run: TaskRun, trouble: str) -> Explanation:
     ending = snapshot.head.ending is not None
+    if trouble and run.status is TaskStatus.ASSIGNED:
+        text = f"It is on its way to agent {run.agent} (attempt {run.epoch}), which cannot be reached: {trouble}."
+        remedy = "Look at the agent: `cpa agents show`. What may be done twice goes to another one by itself."
+        return _say(snapshot, run, Reason.AGENT_NOT_REACHED, text, remedy, Actor.OPERATOR)
     text = f"Agent {run.agent} works on it (attempt {run.epoch})."
     reason = Reason.STOPPING if ending else Reason.AT_WORK
     return _say(
@@ -286,6 +300,8 @@ def _failed(snapshot: Snapshot, run: TaskRun) -> Explanation:
     else:
         text = f"{f'Attempt {run.epoch}' if run.agent else 'It'} failed{_last_error(snapshot, run)}."
     remedy = _remedy(run, "Mend the cause, then `cpa retry`.")
+    if snapshot.head.discarded:
+        remedy = "Nothing: the job was discarded. `cpa dead-letters retry` takes it up after all."
     return _say(snapshot, run, Reason.FAILED, text, remedy, _mender(run))
 
 

@@ -51,7 +51,8 @@ def refusal(job: JobState, command: AskPerson, event: QuestionAnswered) -> str:
         return ""
     if spec.approval and requester and event.by == requester:
         return "own_request"
-    return "duplicate" if event.by in said_yes(job.task(command.task)) else ""
+    # Who said yes may still say no: one no is enough, whoever says it.
+    return "duplicate" if event.yes and event.by in said_yes(job.task(command.task)) else ""
 
 
 def form_of(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -191,6 +191,11 @@ class AgentDirectory:
         """Why no agent takes such a task just now, a word of `readiness.STAGES`; empty when one would."""
         return self._agents.why(Applicant(tenant, "", -1, 0, action, capability))
 
+    def trouble(self, tenant: str, address: str) -> str:
+        """Why this agent cannot be reached just now; empty when it can, as far as is known."""
+        agent = self._agents.get(address, tenant)
+        return "" if agent is None else agent.trouble
+
     def describe(self, agent: Agent) -> Standing:
         """How an agent stands just now."""
         return Standing.of(agent, self._presence, self._breakers, self._clock.now_ms())

@@ -155,7 +155,8 @@ def _refuse(url: str, host: str, port: int, why: str) -> NoReturn:
         f"{shown}:{port} {why}",
         field="url",
         value=url,
-        remedy=f"if it is meant to be reached, add '{shown}:{port}' to the setting allow_private",
+        remedy=f"if it is meant to be reached, add '{shown}:{port}' to the server's setting allow_private "
+        f"(CPA_ALLOW_PRIVATE); '{shown}' alone allows all its ports",
     )
 
 
