@@ -26,6 +26,8 @@ class Line:
         """When the next postponed job may start; 0 is none."""
         self._claimed: set[Key] = set()
         """Jobs whose row may still be there, although they were taken, or are set aside."""
+        self._passed = False
+        """Whether the last look passed over rows of claimed jobs."""
         self._news = asyncio.Event()
         self._stopped = False
 
@@ -68,6 +70,7 @@ class Line:
         self._someone = False
         rows = await self._jobs.read(self._stepper.store.line, room + len(self._claimed))
         fresh = [row for row in rows if tuple(row) not in self._claimed]
+        self._passed = len(fresh) < len(rows)
         claimed: list[Key] = []
         await self._jobs.bring(fresh[:room])
         for tenant, name in fresh[:room]:
@@ -88,6 +91,8 @@ class Line:
     async def _forget(self, claimed: list[Key]) -> None:
         await self._jobs.flush()
         self._claimed.difference_update(claimed)
+        # Those whose start could not be stored stand in the line again, where nobody saw them until now.
+        self._someone |= self._passed
         self._news.set()
 
     async def _sleep(self) -> None:
