@@ -190,7 +190,7 @@ def test_what_was_found_on_a_wire_stays_mended(wire: str, seed: int) -> None:
 
 
 def test_a_job_whose_start_could_not_be_stored_is_seen_in_the_line_again() -> None:
-    """A full disk refused its start; the look that followed came before its claim was given up, and was the last."""
+    """A full disk refused its start; the last look came before its claim was given up, and passed it over."""
     faults = "cancels deaths disk lost_agents partitions proposals retries slow_agents"
     drawn = draw(1_023_132, wire="http")
     small = replace(drawn, faults=frozenset(faults.split()), jobs=3, agents=1, tasks=2, minutes=4.0)

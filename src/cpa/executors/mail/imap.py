@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from cpa.errors import BadInput, NotFound
 from cpa.ports.mail import MailAttachment, MailQuery, MailRefused, MailTrouble, ReceivedMail
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from imap_tools import BaseMailBox, MailMessage
 
 _BULK = 50
-_SOUGHT = 20
-"""Messages in one search command, which then stays below 4,000 characters."""
 _MAX_HTML = 1024 * 1024
 _BREAK = re.compile(r"[\x00\r\n]")
 
@@ -58,10 +56,7 @@ class ImapMailbox:
         criteria = _criteria(query)
         found: list[ReceivedMail] = []
         with self._folder(query.folder) as box:
-            fetched = box.fetch(
-                criteria, charset="UTF-8", mark_seen=False, reverse=True, headers_only=True, bulk=_BULK
-            )
-            for message in fetched:
+            for message in _heads(box, _uids(box, criteria)):
                 mail = _received(message, query.folder)
                 if _matches(mail, query):
                     found.append(mail)
@@ -70,24 +65,27 @@ class ImapMailbox:
         return found
 
     def find(self, message_ids: Sequence[str], folder: str) -> dict[str, ReceivedMail]:
-        """Those that lie there, by exactly this Message-ID; headers only. One search for many, because a server
-        may read every message's head for it."""
-        from imap_tools import OR, H
-
+        """Those that lie there, by exactly this Message-ID; headers only. One search for all, because a server may
+        read every message's head for it; each by itself where the server does not understand that. Raises rather
+        than call a message absent that was seen: absence may have it sent again."""
         for each in message_ids:
             _on_one_line("message_id", each)
-        found: dict[str, ReceivedMail] = {}
         with self._folder(folder) as box:
-            for start in range(0, len(message_ids), _SOUGHT):
-                sought = message_ids[start : start + _SOUGHT]
-                criteria = str(OR(header=[H("Message-ID", each) for each in sought]))
-                for message in box.fetch(
-                    criteria, charset="UTF-8", mark_seen=False, reverse=True, headers_only=True, bulk=_BULK
-                ):
-                    mail = _received(message, folder)
-                    if mail.message_id in sought:
-                        found.setdefault(mail.message_id, mail)
-        return found
+            try:
+                uids = _searched(box, message_ids)
+            except imaplib.IMAP4.abort:
+                raise
+            except imaplib.IMAP4.error:
+                if len(message_ids) == 1:
+                    raise
+                uids = [uid for each in message_ids for uid in _searched(box, [each])]
+            mails = [_received(message, folder) for message in _heads(box, uids)]
+        if len(mails) < len(set(uids)):
+            raise MailTrouble(
+                "imap_failed",
+                f"the IMAP server {self._endpoint} gave {len(mails)} of the {len(set(uids))} messages it found",
+            )
+        return {mail.message_id: mail for mail in mails if mail.message_id in message_ids}
 
     def read(self, uid: str, folder: str) -> ReceivedMail:
         """One whole message; see `MailPort.read`."""
@@ -169,6 +167,29 @@ class ImapMailbox:
             box.login(self._endpoint.user, password, initial_folder=None)
         else:
             box.login_utf8(self._endpoint.user, password, initial_folder=None)
+
+
+def _searched(box: BaseMailBox, message_ids: Sequence[str]) -> list[str]:
+    """The uids of the messages with one of these in their Message-ID."""
+    from imap_tools import OR, H
+
+    return _uids(box, str(OR(header=[H("Message-ID", each) for each in message_ids])))
+
+
+def _uids(box: BaseMailBox, criteria: str) -> list[str]:
+    """What a search finds. A server may spread it over several answers, of which the library reads the first."""
+    charset = () if criteria.isascii() else ("CHARSET", "UTF-8")
+    # The driver's hints know text alone; it sends bytes as they are.
+    status, answers = box.client.uid("SEARCH", *charset, cast("str", criteria.encode()))
+    if status != "OK":
+        raise imaplib.IMAP4.error(f"SEARCH was answered {status} {answers!r:.200}")
+    return [uid for answer in answers if answer for uid in answer.decode("ascii").split()]
+
+
+def _heads(box: BaseMailBox, uids: Sequence[str]) -> Iterator[MailMessage]:
+    """The newest first."""
+    if uids:
+        yield from box.fetch(uid_list=uids, mark_seen=False, reverse=True, headers_only=True, bulk=_BULK)
 
 
 def _on_one_line(field: str, value: str) -> None:

@@ -13,6 +13,10 @@ from typing import NamedTuple
 
 from cpa.ports.mail import ReceivedMail
 
+MOST = 20
+"""Messages one look is for, so that a search stays below 4,000 characters and a server that breaks off does so for
+few of them."""
+
 
 class _Asked(NamedTuple):
     message_id: str
@@ -48,7 +52,7 @@ class Looks:
         asked: list[_Asked] = []
         try:
             while self._asked:
-                asked, self._asked = self._asked, []
+                asked, self._asked = self._asked[:MOST], self._asked[MOST:]
                 await self._answer([each for each in asked if not each.answer.done()])
         finally:
             self._looking = None
