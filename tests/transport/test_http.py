@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import trustme
 import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -26,7 +28,7 @@ from cpa.demo.serving import serve
 from cpa.ports.agents import AgentRecord
 from cpa.security.addresses import AddressGuard
 from cpa.transport.http import AT_ONCE, FIRST_PAUSE, HttpDelivery
-from cpa.transport.postbox import ANSWER
+from cpa.transport.postbox import ANSWER, Postbox
 
 
 @dataclass(eq=False)
@@ -313,6 +315,71 @@ async def test_a_cancel_that_is_no_message_there_is_a_delete() -> None:
         await until(lambda: len(told.of("taken")) == 2, "the cancel")
         assert (end.told[-1][0], end.told[-1][1]) == ("DELETE", "/tasks/aufgabe/7")
         assert end.told[-1][2]["x-cpa-key"] == "acme/ag_eins"
+
+
+async def test_a_certificate_of_a_stranger_is_looked_at_however_https_is_written() -> None:
+    stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(stranger)
+    heard: list[bytes] = []
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(100))
+        writer.close()
+
+    server = await asyncio.start_server(hear, "127.0.0.1", 0, ssl=stranger)
+    port = server.sockets[0].getsockname()[1]
+    async with server, delivery_to() as delivery:
+        told = Told()
+        delivery.connect(told)
+        delivery.deliver(listed("eins", f"HTTPS://127.0.0.1:{port}"), message(1))
+        delivery.forget(listed("zwei", f"Https://127.0.0.1:{port}"), [message(2, type="cancel")])
+        await until(lambda: told.troubles, "trouble")
+        await asyncio.sleep(0.2)
+    assert "CERTIFICATE_VERIFY_FAILED" in told.troubles[0][1]
+    assert not any(heard)
+
+
+async def test_what_keeps_this_process_from_connecting_is_told_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cpa.transport.http.LONGEST_PAUSE", 0.05)
+    broken = [OSError(24, "Too many open files")] * 4
+
+    def opening(*given: Any, **more: Any) -> Postbox:
+        if broken:
+            raise broken.pop()
+        return Postbox(*given, **more)
+
+    guard = AddressGuard(("127.0.0.1",))
+    async with Endpoint().listening() as end, HttpDelivery(guard, lambda *_: "k", open=opening) as delivery:
+        told = Told()
+        delivery.connect(told)
+        delivery.forget(listed("zwei", end.url), [message(2, type="cancel")])
+        delivery.deliver(listed("eins", end.url), message(1))
+        await until(lambda: told.of("taken"), "the delivery, in the end")
+        assert "Too many open files" in told.troubles[0][1]
+        assert told.troubles[-1][1] == ""
+        assert [each.id for each in end.got] == [message(1).id]
+
+
+async def test_of_three_hundred_last_words_no_more_wait_in_the_library_than_have_a_connection() -> None:
+    """It gives them up after some seconds there."""
+    now, most, sent = 0, 0, 0
+
+    class Slow(Postbox):
+        async def send(self, *_: Any) -> tuple[int, Any]:
+            nonlocal now, most, sent
+            now, sent = now + 1, sent + 1
+            most = max(most, now)
+            await asyncio.sleep(0.005)
+            now -= 1
+            return 202, None
+
+    async with HttpDelivery(AddressGuard(()), lambda *_: "k", open=Slow) as delivery:
+        last = [message(number, f"c{number}", type="cancel") for number in range(300)]
+        delivery.forget(listed("eins", "http://agent.example"), last)
+        await until(lambda: sent == 300, "the last words")
+    assert most == AT_ONCE
 
 
 async def test_an_agent_that_is_out_is_told_to_stop_once_and_nothing_that_waited_for_it() -> None:

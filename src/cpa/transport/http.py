@@ -32,7 +32,7 @@ from cpa.errors import CPAError, Forbidden, Unavailable
 from cpa.ports.addresses import OutboundAddresses
 from cpa.ports.agents import AgentRecord
 from cpa.ports.delivery import Receipts
-from cpa.transport.postbox import IDLE, Postbox, trusting
+from cpa.transport.postbox import IDLE, Postbox, secured, trusting
 
 log = structlog.get_logger(__name__)
 
@@ -232,11 +232,13 @@ class HttpDelivery:
         try:
             while line.conversations:
                 endpoint = line.endpoint
-                tls = await self._trust(endpoint)
-                async with (
-                    self._open(endpoint, self._guard, tls=tls, connections=AT_ONCE) as postbox,
-                    asyncio.TaskGroup() as group,
-                ):
+                try:
+                    opened = await self._opened(endpoint)
+                except Unavailable as error:
+                    self._trouble(line, error.message)
+                    await asyncio.sleep(LONGEST_PAUSE)
+                    continue
+                async with opened as postbox, asyncio.TaskGroup() as group:
                     while (conversation := await self._next(line, endpoint)) is not None:
                         group.create_task(self._deliver(line, conversation, postbox))
         finally:
@@ -244,21 +246,31 @@ class HttpDelivery:
 
     async def _part(self, agent: AgentRecord, last: Sequence[BaseMessage], tasks: Mapping[str, str]) -> None:
         """Its last messages, each tried once, all at the same time. `tasks` as `_Line.tasks`."""
-        endpoint = agent.endpoint.rstrip("/")
-        tls = await self._trust(endpoint)
-        async with self._open(endpoint, self._guard, tls=tls, connections=AT_ONCE) as postbox:
-            await asyncio.gather(*(self._say_last(postbox, agent, each, tasks) for each in last))
+        try:
+            opened = await self._opened(agent.endpoint.rstrip("/"))
+        except Unavailable as error:
+            log.warning("agent_not_told_to_stop", agent=agent.address, trouble=error.message)
+            return
+        room = asyncio.Semaphore(AT_ONCE)
+        async with opened as postbox:
+            await asyncio.gather(*(self._say_last(postbox, room, agent, each, tasks) for each in last))
 
     async def _say_last(
-        self, postbox: Postbox, agent: AgentRecord, message: BaseMessage, tasks: Mapping[str, str]
+        self,
+        postbox: Postbox,
+        room: asyncio.Semaphore,
+        agent: AgentRecord,
+        message: BaseMessage,
+        tasks: Mapping[str, str],
     ) -> None:
         try:
-            status, _ = await postbox.send(
-                "POST", "/tasks", self._headers(agent), message.to_json(), lambda: None
-            )
-            task = tasks.get(message.correlation.conversation_id)
-            if task is not None and status in _WITHOUT_CANCEL:
-                status, _ = await self._delete(postbox, agent, task)
+            async with room:  # Who waits for a connection in the library waits against its clock.
+                status, _ = await postbox.send(
+                    "POST", "/tasks", self._headers(agent), message.to_json(), lambda: None
+                )
+                task = tasks.get(message.correlation.conversation_id)
+                if task is not None and status in _WITHOUT_CANCEL:
+                    status, _ = await self._delete(postbox, agent, task)
             trouble = "" if 200 <= status < 300 else f"it answers {status}"
         except CPAError as error:
             trouble = error.message
@@ -375,10 +387,17 @@ class HttpDelivery:
             if trouble:
                 log.warning("agent_not_reached", agent=line.agent.address, trouble=trouble)
 
-    async def _trust(self, endpoint: str) -> ssl.SSLContext | None:
-        if self._tls is None and endpoint.startswith("https"):
-            self._tls = await asyncio.to_thread(trusting)
-        return self._tls
+    async def _opened(self, endpoint: str) -> Postbox:
+        """`Unavailable` where this process cannot open one: no certificates to trust, no descriptors left."""
+        try:
+            if self._tls is None and secured(endpoint):
+                self._tls = await asyncio.to_thread(trusting)
+            return self._open(endpoint, self._guard, tls=self._tls, connections=AT_ONCE)
+        except OSError as error:
+            raise Unavailable(
+                f"no connection can be made from here: {error}",
+                remedy="look at SSL_CERT_FILE and at the limit of open files of the server",
+            ) from error
 
 
 def _passes(status: int) -> bool:

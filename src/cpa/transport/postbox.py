@@ -43,8 +43,10 @@ class Postbox:
         connections: int,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """`connections`: how many may be open at the same time; a free one is used again. `transport` stands in for
-        the network."""
+        """`tls` says which certificates are trusted; None where the endpoint is not `secured`. `connections`: how
+        many may be open at the same time; a free one is used again. `transport` stands in for the network."""
+        if tls is None and secured(endpoint):
+            raise ValueError("nobody said which certificates are trusted")
         self._endpoint = endpoint
         self._guard = guard
         self._resolving = asyncio.Lock()
@@ -157,6 +159,11 @@ def _unreachable(target: Target, error: Exception) -> Unavailable:
     slow = isinstance(error, (httpx2.ReadTimeout, TimeoutError))
     said = "it does not answer in time" if slow else (str(error) or type(error).__name__)
     return Unavailable(f"{where} cannot be reached: {said}", remedy="it is tried again")
+
+
+def secured(endpoint: str) -> bool:
+    """Whether the endpoint shows a certificate, however its scheme is written."""
+    return endpoint[:6].lower() == "https:"
 
 
 def trusting() -> ssl.SSLContext:
