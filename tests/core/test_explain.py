@@ -324,7 +324,7 @@ def test_a_success_that_is_being_proved_says_so() -> None:
     assert why(story).reason is Reason.PROVING
     assert "the first look is under way" in why(story).evidence
     story.verified("unknown", look_again=9)
-    assert "looked 1 times so far" in why(story).evidence
+    assert "looks in vain so far: 1" in why(story).evidence
 
 
 def test_an_unknown_outcome_that_is_looked_for_says_so() -> None:

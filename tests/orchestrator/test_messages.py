@@ -208,6 +208,35 @@ def test_what_an_agent_found_is_taken_from_who_was_asked_to_look(tmp_path: Path)
     live(tmp_path, story)
 
 
+def test_what_was_found_counts_for_the_look_it_answers(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler, effect=EffectClass.VERIFIABLE)
+        job = request.correlation.job_id
+        await agent.say("failure", request, FAILURE | {"class": "unknown_outcome"})
+        first = await agent.next("request", after=1)
+        later = {"what": "effect", "verdict": "unknown", "look_again": 0.5}
+        assert (await agent.say("confirm", first, later)).effect == "task_verified"
+        second = await agent.next("request", after=2)
+        absent = {"what": "effect", "verdict": "absent"}
+        assert (await agent.say("confirm", first, absent)).effect == "not_asked"
+        assert (await scheduler.task(job)).status is T.IN_DOUBT
+        assert (await agent.say("confirm", second, absent)).effect == "task_verified"
+
+    live(tmp_path, story)
+
+
+def test_what_was_found_and_names_no_look_counts_for_the_one_that_is_open(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler, effect=EffectClass.VERIFIABLE)
+        await agent.say("done", request)
+        look = await agent.next("request", after=1)
+        happened = {"what": "effect", "verdict": "happened"}
+        told = await agent.say("confirm", look, happened, correlation={"inReplyTo": None})
+        assert told.effect == "task_verified"
+
+    live(tmp_path, story)
+
+
 @pytest.mark.parametrize("type", ["refuse", "not_understood"])
 def test_who_does_not_look_is_no_proof(tmp_path: Path, type: str) -> None:
     payload = {"refuse": {"class": "technical"}, "not_understood": {"what": "verify"}}[type]

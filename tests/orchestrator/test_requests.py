@@ -301,13 +301,82 @@ def test_when_who_looks_is_gone_another_one_is_asked(tmp_path: Path) -> None:
     live(tmp_path, story)
 
 
+def test_when_who_looks_is_removed_the_look_is_over_whoever_has_its_address_next(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        first = scheduler.agent("eins")
+        job = await scheduler.submit(VERIFIABLE)
+        await first.say("done", await first.next("request"))
+        look = await first.next("request", after=1)
+        scheduler.registry.unregister(first.address, TENANT)
+        scheduler.requests.gone(first.record)
+        first.disconnect()
+        next_one = scheduler.agent("eins")
+        again = await next_one.next("request")
+        assert asyncio.get_running_loop().time() < 3 * BEAT, "it is not waited for a lease"
+        assert again.id != look.id
+        found = {"what": "effect", "verdict": "happened"}
+        assert (await next_one.say("confirm", again, found)).effect == "task_verified"
+        assert (await scheduler.engine.wait(TENANT, job, 10)).status is JobStatus.DONE
+
+    live(tmp_path, story)
+
+
+async def beating(*agents: FarAgent) -> None:
+    while True:
+        for agent in agents:
+            agent.beat()
+        await asyncio.sleep(BEAT)
+
+
+def test_who_is_asked_to_look_and_says_nothing_is_not_the_first_to_be_asked_again(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        mute = scheduler.agent("eins")
+        jobs = [await scheduler.submit(VERIFIABLE), await scheduler.submit(VERIFIABLE)]
+        found = {"what": "effect", "verdict": "happened"}
+        for number in range(2):
+            await mute.say("done", await mute.next("request", after=number))
+        other = scheduler.agent("zwei")
+        beats = scheduler.group.create_task(beating(mute, other))
+        asked = [await mute.next("request", after=number) for number in (2, 3)]
+        await asyncio.sleep(60 + 2 * BEAT)
+        assert other.got == [], "an agent may look for as long as the task may take"
+        looks = [await other.next("request", after=number) for number in range(2)]
+        assert asyncio.get_running_loop().time() < 60 + 8 * BEAT
+        assert {look.correlation.job_id for look in looks} == set(jobs)
+        assert mute.view.mute
+        assert (await mute.say("confirm", asked[0], found)).effect == "not_asked"
+        for look in looks:
+            assert (await other.say("confirm", look, found)).effect == "task_verified"
+        beats.cancel()
+
+    live(tmp_path, story)
+
+
+def test_who_alone_can_look_is_asked_again_and_is_heard(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        job = await scheduler.submit(VERIFIABLE)
+        await agent.say("done", await agent.next("request"))
+        beats = scheduler.group.create_task(beating(agent))
+        await agent.next("request", after=1)
+        await asyncio.sleep(60 + 2 * BEAT)
+        again = await agent.next("request", after=2)
+        found = {"what": "effect", "verdict": "happened"}
+        assert (await agent.say("confirm", again, found)).effect == "task_verified"
+        assert not agent.view.mute
+        assert (await scheduler.engine.wait(TENANT, job, 10)).status is JobStatus.DONE
+        beats.cancel()
+
+    live(tmp_path, story)
+
+
 def test_who_looks_for_long_is_waited_for(tmp_path: Path) -> None:
     async def story(scheduler: SchedulerLife) -> None:
         agent = scheduler.agent("eins")
         job = await scheduler.submit(VERIFIABLE)
         await agent.say("done", await agent.next("request"))
         look = await agent.next("request", after=1)
-        for _ in range(20):
+        for _ in range(12):
             await asyncio.sleep(BEAT)
             agent.beat()
         assert [message.id for message in agent.got[1:]] == [look.id]

@@ -271,7 +271,7 @@ def _in_doubt(snapshot: Snapshot, run: TaskRun) -> Explanation:
             text += f" The run is ending ({snapshot.head.cause}): a no does not have it done again."
         remedy = "Look at the target, then answer: `cpa questions`."
         return _say(snapshot, run, Reason.QUESTION, text, remedy, Actor.REQUESTER)
-    looks = f"looked {run.verified} times so far" if run.verified else "the first look is under way"
+    looks = f"looks in vain so far: {run.verified}" if run.verified else "the first look is under way"
     if run.reason == "proving":
         text = f"The agent says it is done; the effect is being proved ({looks})."
         return _say(snapshot, run, Reason.PROVING, text, "Wait for the proof.")

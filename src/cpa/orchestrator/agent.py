@@ -47,6 +47,8 @@ class Agent:
     """What it said last."""
     trouble: str = ""
     """Why it cannot be reached just now, for people; empty when it can, as far as is known."""
+    mute: bool = False
+    """It was asked to look for an effect, did not answer in time, and has not answered another look since."""
     shares: dict[str, tuple[float, int]] = field(default_factory=dict)
     """By action: share of success and when that was, in milliseconds. Only for what ever failed."""
 

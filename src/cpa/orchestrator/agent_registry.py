@@ -173,11 +173,14 @@ class AgentRegistry:
         return True
 
     def verifier(self, tenant: str, action: str, capability: str) -> Agent | None:
-        """Who can look for the effect of this action; looking takes no slot."""
-        for agent in self._look_up((tenant, action, capability))[0]:
-            if not obstacle(action, agent.state, agent.online, agent.beat.readiness):
-                return agent
-        return None
+        """Who can look for the effect of this action, rather not one that was asked before and said nothing;
+        looking takes no slot."""
+        able = (
+            agent
+            for agent in self._look_up((tenant, action, capability))[0]
+            if not obstacle(action, agent.state, agent.online, agent.beat.readiness)
+        )
+        return min(able, key=lambda agent: agent.mute, default=None)
 
     def occupy(self, agent: Agent, applicant: Applicant) -> None:
         """The agent has this attempt from an earlier life of this process."""

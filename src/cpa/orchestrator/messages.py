@@ -8,7 +8,8 @@
     discover, assign  not taken: a scheduler sends these
 
 A message is logged with what it did. An attempt may be answered only by the agent that holds it, its effect
-confirmed only by who was asked to look. What an agent in quarantine says is logged and changes nothing.
+confirmed only by who was asked to look, for the look that the answer names. What an agent in quarantine says is
+logged and changes nothing.
 """
 
 from __future__ import annotations
@@ -265,10 +266,11 @@ class Messages:
     async def _confirm(
         self, message: BaseMessage, payload: ConfirmPayload, caller: Caller, attempt: Attempt, action: str
     ) -> Acknowledgement:
-        if not self._requests.looks(attempt, message.sender):
+        look = self._requests.look(attempt, message.sender, message.correlation.in_reply_to)
+        if look is None:
             return await self._note(message, caller, "not_asked")
         told = await self._fact(message, payload, caller, attempt, action)
-        self._requests.looked(attempt)
+        self._requests.looked(attempt, message.sender, look)
         return told
 
     async def _fact(

@@ -10,7 +10,7 @@ What is open is handed in again when an agent begins a new channel or this proce
 it is the same. Whoever neither agrees nor refuses in time, nor names the attempt in a beat, has refused it. Then,
 and when it does not take the message, another agent gets the task, but only if the request surely never arrived or
 if doing it twice is doing it once. Everything else waits for the agent's word or for the end of its lease. Who was
-asked to look and is gone looks no more: another one is asked.
+asked to look and is gone, or does not say what it found in time, looks no more: another one is asked.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class _Exchange:
     harmless: bool
     """Doing it twice is doing it once."""
     looking: bool = False
+    due: float = 0.0
+    """When a look is to be answered, in the loop's time."""
     stop: BaseMessage | None = None
     left: bool = False
     """The agent may have it."""
@@ -127,7 +129,10 @@ class Requests:
         if asked is None or asked.id in self._by_message:
             return
         self._looked(attempt)
-        exchange = _Exchange(agent, attempt, request.task, asked, True, looking=True)
+        # Looking may take as long as the task, after which an agent of ours gives it up by itself; the lease is for
+        # the way there and back: whoever is cut off for longer is gone.
+        due = asyncio.get_running_loop().time() + request.timeout + self._presence.lease
+        exchange = _Exchange(agent, attempt, request.task, asked, True, looking=True, due=due)
         self._looks[attempt] = exchange
         self._keep(known, exchange)
         self._watch(exchange)
@@ -207,21 +212,25 @@ class Requests:
         exchange = self._attempts.get(attempt)
         return exchange is not None and not exchange.left
 
-    def looks(self, attempt: Attempt, agent: str) -> bool:
-        """Whether this agent was asked to look for the attempt's effect."""
+    def look(self, attempt: Attempt, agent: str, asked: UUID | None) -> UUID | None:
+        """The open look for the attempt's effect that this agent was asked for, by this message where one is
+        named; None when there is none."""
         exchange = self._looks.get(attempt)
-        return exchange is not None and exchange.address == agent
+        if exchange is None or exchange.address != agent or exchange.asked is None:
+            return None
+        return exchange.asked.id if asked in (None, exchange.asked.id) else None
 
-    def looked(self, attempt: Attempt) -> None:
-        """The look was answered."""
-        self._looked(attempt)
+    def looked(self, attempt: Attempt, agent: str, look: UUID) -> None:
+        """The agent answered this look. By now the next one may be open."""
+        known = self._agents.get(agent, attempt.tenant)
+        if known is not None:
+            known.mute = False
+        if self.look(attempt, agent, look) is not None:
+            self._looked(attempt)
 
     def will_not_look(self, attempt: Attempt, agent: str, asked: UUID | None, reason: str) -> bool:
         """The agent's no to this message; False when it was no request to look."""
-        exchange = self._looks.get(attempt)
-        if exchange is None or exchange.address != agent or exchange.asked is None:
-            return False
-        if exchange.asked.id != asked:
+        if asked is None or self.look(attempt, agent, asked) is None:
             return False
         self._looked(attempt)
         self._answered(attempt, _nobody_looks(f"the agent does not look: {reason}"))
@@ -234,13 +243,16 @@ class Requests:
             self._delivery.deliver(agent, message)
 
     def gone(self, agent: AgentRecord) -> None:
-        """The agent is out. Without a channel that it could see closed, it is told once to stop what it is at."""
-        mine = self._by_agent.get((agent.tenant, agent.address), {}) if agent.endpoint else {}
-        at_work = [each for each in mine if each.left and not each.looking]
+        """The agent is out. Without a channel that it could see closed, it is told once to stop what it is at. What
+        it was to look for is for another one, also where that has the same address."""
+        mine = list(self._by_agent.get((agent.tenant, agent.address), ()))
+        at_work = [each for each in mine if each.left and not each.looking and agent.endpoint]
         stops = [self._stopping(each, "its agent was revoked or removed")[0] for each in at_work]
         for stop in stops:
             self._journal.note(agent.tenant, stored(stop, "out", self._clock.now_ms()))
         self._delivery.forget(agent, stops)
+        for look in [each for each in mine if each.looking]:
+            self._unseen(look, "the agent that was to look is gone")
 
     def standing(self, agent: AgentRecord) -> Sequence[BaseMessage]:
         """Everything that is open for the agent, in its order."""
@@ -346,16 +358,27 @@ class Requests:
     def _watch(self, exchange: _Exchange) -> None:
         """Look after who looks, from time to time."""
         loop = asyncio.get_running_loop()
-        exchange.timer = loop.call_later(self._presence.lease, self._still_looking, exchange)
+        at = min(loop.time() + self._presence.lease, exchange.due)
+        exchange.timer = loop.call_at(at, self._still_looking, exchange, at)
 
-    def _still_looking(self, exchange: _Exchange) -> None:
-        attempt = exchange.attempt
-        known = self._agents.get(exchange.address, attempt.tenant)
-        if known is not None and known.online:
+    def _still_looking(self, exchange: _Exchange, at: float) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - at > self._presence.interval:
+            # We stood still. What came in meanwhile has not been read yet.
+            exchange.due = max(exchange.due, now + self._presence.interval)
+        known = self._agents.get(exchange.address, exchange.attempt.tenant)
+        if known is None or not known.online:
+            self._unseen(exchange, "the agent that was to look is gone")
+        elif now < exchange.due:
             self._watch(exchange)
-            return
-        self._looked(attempt)
-        self._answered(attempt, _nobody_looks("the agent that was to look is gone"))
+        else:
+            known.mute = True
+            self._unseen(exchange, "the agent that was to look did not say in time what it found")
+
+    def _unseen(self, exchange: _Exchange, why: str) -> None:
+        """The look is over without an answer."""
+        self._looked(exchange.attempt)
+        self._answered(exchange.attempt, _nobody_looks(why))
 
     def _keep(self, agent: Agent, exchange: _Exchange) -> None:
         self._by_agent.setdefault(agent.key, {})[exchange] = None
