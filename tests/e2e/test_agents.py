@@ -45,7 +45,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def count(number: int, action: str = "count", **more: Any) -> dict[str, Any]:
-    effect = {"count": "idempotent", "book": "unsafe", "send": "verifiable"}[action]
+    effect = {"count": "idempotent", "book": "unsafe"}.get(action, "verifiable")
     task = {"id": "t", "action": f"x.world.{action}", "arguments": {"number": number}, "effect": effect}
     return task | {"timeout": 60} | more
 
@@ -171,6 +171,24 @@ def test_a_stopped_agent_loses_its_lease_and_its_late_answer_is_fenced(
         assert late(scheduler, job)[0][1] in ("stale_epoch", "ended")
         assert len(client.events(job, "task_succeeded")) == 1
         wait_until(lambda: client.get("/agents", status="online")["total"] >= 2, "its return")
+
+
+def test_what_a_stopped_agent_does_in_a_thread_ends_at_its_checkpoint(tmp_path: Path, world: World) -> None:
+    with (
+        scheduling(tmp_path) as (scheduler, client),
+        agent_process(scheduler, world, "eins") as one,
+    ):
+        world.hold(7, "eins")
+        job = client.submit(count(7, "post"))
+        world.wait("begun 7 eins")
+        with agent_process(scheduler, world, "zwei"):
+            one.pause()
+            assert client.end(job)["status"] == "done"
+            assert client.results(job) == [{"number": 7, "by": "zwei"}]
+            world.release()
+            one.go_on()
+            world.wait("stopped 7 eins")
+        assert world.log() == ["begun 7 eins", "begun 7 zwei", "done 7 zwei", "stopped 7 eins"]
 
 
 def late(scheduler: Scheduler, job: str) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cpa.agents.agent import Agent
+    from cpa.agents.fence import checkpoint
     from cpa.agents.functions import Failed
     from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 
@@ -20,9 +21,19 @@ _HOMES = {
     "Failed": "cpa.agents.functions",
     "Verdict": _EXECUTOR,
     "Verification": _EXECUTOR,
+    "checkpoint": "cpa.agents.fence",
 }
 
-__all__ = ["ActionRequest", "Agent", "BaseExecutor", "ExecutionResult", "Failed", "Verdict", "Verification"]
+__all__ = [
+    "ActionRequest",
+    "Agent",
+    "BaseExecutor",
+    "ExecutionResult",
+    "Failed",
+    "Verdict",
+    "Verification",
+    "checkpoint",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -139,6 +139,10 @@ class Agent:
         `effect` says what a second try may do: `idempotent` when twice is once, `verifiable` when `verify` can
         tell whether it happened, else `unsafe`. A task that says less than this is not done; what happens after a
         failure goes by what the task says.
+
+        An `async def` stands still at its next `await` when it may not be this agent's any more. A `def` runs in a
+        thread, which nobody can stop: unless twice is once, it calls `cpa.agents.checkpoint()` right before what it
+        does.
         """
         told = EffectClass(effect)
         if told is EffectClass.VERIFIABLE and verify is None:

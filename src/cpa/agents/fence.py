@@ -7,16 +7,22 @@ next thing it did could be the second mail. Attempts behind a fence therefore lo
 wake from waiting, and stand still once the time is over, until a beat was answered: then they go on, or are
 told that they are lost.
 
+A thread cannot be held from outside. It holds itself, at each `checkpoint`, and no earlier.
+
 Between the look and the step that follows lie microseconds in which a process can still be stopped. What must
 not happen even then needs a target that refuses a second try, or an effect that can be looked for."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Generic, TypeVar
+from contextvars import ContextVar
+from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
+_TURN: Final = 0.1
+"""Seconds between two looks of a thread at a closed fence."""
 
 
 class Fence:
@@ -82,3 +88,61 @@ class Fenced(Generic[T]):
                     thrown.append(error)
         finally:
             self._work.close()
+
+
+class Passage:
+    """One attempt's way past the fence, for what runs in threads; without a fence only until its end."""
+
+    def __init__(self, fence: Fence | None) -> None:
+        self.fence = fence
+        self._over = threading.Event()
+        self._loop = 0
+        self._time: Callable[[], float] = _never
+        self._until = float("inf")
+
+    def begin(self, seconds: float) -> None:
+        """The attempt begins in this task, and has so much time: from here on `checkpoint` means this one.
+        CancelledError when it was ended before."""
+        loop = asyncio.get_running_loop()
+        self._loop, self._time, self._until = threading.get_ident(), loop.time, loop.time() + seconds
+        self.check()
+        _PASSAGE.set(self)
+
+    def end(self) -> None:
+        """Nobody passes any more."""
+        self._over.set()
+
+    def check(self) -> None:
+        """See `checkpoint`."""
+        while True:
+            # In this order: an attempt that is taken away ends before the fence is opened.
+            closed = self.fence is not None and self.fence.closed
+            # The loop may not have noticed yet that the time is over: it stood still as well.
+            if self._over.is_set() or self._time() >= self._until:
+                raise asyncio.CancelledError
+            if not closed or threading.get_ident() == self._loop:
+                return
+            self._over.wait(_TURN)
+
+
+_PASSAGE: ContextVar[Passage | None] = ContextVar("passage", default=None)
+
+
+def checkpoint() -> None:
+    """Call it in an action written with `def`, right before each step that must not happen twice.
+
+    It returns at once while the attempt is surely still this agent's. It waits while that is not known, because the
+    process was stopped or cut off for a lease. It raises `asyncio.CancelledError` when the attempt is over: lost to
+    another agent, cancelled, or out of time. Let that end the action; what it returned would count for nothing.
+
+    In an `async def`, which is held at each `await`, it does not wait; outside an attempt it does nothing. It knows
+    the attempt in the action's own thread and in those of `asyncio.to_thread`; what an action does in a thread that
+    it starts itself has to be run in a `contextvars.copy_context()`.
+    """
+    passage = _PASSAGE.get()
+    if passage is not None:
+        passage.check()
+
+
+def _never() -> float:
+    return float("-inf")

@@ -3,9 +3,10 @@
     async def add(a: float, b: float) -> dict[str, float]: ...
 
 The arguments of a task are checked against the signature before the function runs; a parameter annotated
-`ActionRequest` gets the whole request. An ordinary function runs in a thread of its own, so that it may block. What
-is returned becomes the result: a mapping (or a model, or a dataclass) as it is, nothing as an empty one, anything
-else as `value`. What goes wrong in a way the function knows of, it raises as `Failed`.
+`ActionRequest` gets the whole request. An ordinary function runs in a thread of its own, so that it may block; it
+calls `checkpoint` before what must not happen twice. What is returned becomes the result: a mapping (or a model,
+or a dataclass) as it is, nothing as an empty one, anything else as `value`. What goes wrong in a way the function
+knows of, it raises as `Failed`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, ClassVar, TypeAlias, get_type_hints
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from cpa.agents.fence import checkpoint
 from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.documents import invalid
 from cpa.errors import BadInput
@@ -169,6 +171,11 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
     """What the work gives, in a thread of its own: one that never ends takes nobody's place, and does not hold up
     the end of the process."""
     loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+
+    def passed() -> Any:
+        checkpoint()
+        return work()
+
     outcome: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
 
     def settle(result: Any, error: BaseException | None) -> None:
@@ -177,7 +184,7 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
 
     def tried() -> tuple[Any, BaseException | None]:
         try:
-            return context.run(work), None
+            return context.run(passed), None
         except BaseException as error:  # noqa: BLE001 - raised where it is awaited
             return None, error
 

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from cpa.agents.fence import Fence, Fenced
+from cpa.agents.fence import Fence, Fenced, Passage
 from cpa.core.classes import FailureClass
 from cpa.executors.registry import ExecutorRegistry
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
@@ -36,6 +36,7 @@ class AgentRuntime(Generic[K]):
         self._reply = reply
         self._running: dict[tuple[K, str], asyncio.Task[None]] = {}
         self._fenced: dict[tuple[K, str], Fenced[ExecutionResult]] = {}
+        self._passages: dict[tuple[K, str], Passage] = {}
         self._group = asyncio.TaskGroup()
         self._kept: set[tuple[str, str]] = set()
         """Jobs for which an executor may keep something (a browser context)."""
@@ -57,7 +58,8 @@ class AgentRuntime(Generic[K]):
         if executor is not None and executor.instant:
             self._reply(attempt, _run_now(self._executors.dispatch(request)))
         else:
-            self._spawn((attempt, "execute"), self._execute(attempt, request, fence))
+            passage = self._passages.setdefault((attempt, "execute"), Passage(fence))
+            self._spawn((attempt, "execute"), self._execute(attempt, request, passage))
 
     def verify(self, attempt: K, request: ActionRequest) -> None:
         self._spawn((attempt, "verify"), self._verify(attempt, request))
@@ -81,7 +83,9 @@ class AgentRuntime(Generic[K]):
         self._running[key] = self._group.create_task(work)
 
     def _stop(self, key: tuple[K, str]) -> None:
-        task, fenced = self._running.get(key), self._fenced.get(key)
+        task, fenced, passage = self._running.get(key), self._fenced.get(key), self._passages.get(key)
+        if passage is not None:
+            passage.end()
         if fenced is not None:
             fenced.release()
         if task is None:
@@ -100,13 +104,13 @@ class AgentRuntime(Generic[K]):
         except ExceptionGroup as group:
             log.error("job_not_let_go", tenant=tenant, job=job, exc_info=group)
 
-    async def _execute(self, attempt: K, request: ActionRequest, fence: Fence | None) -> None:
-        key = (attempt, "execute")
+    async def _execute(self, attempt: K, request: ActionRequest, passage: Passage) -> None:
+        key, work = (attempt, "execute"), self._perform(request, passage)
         try:
-            if fence is None:
-                answer = await self._executors.dispatch(request)
+            if passage.fence is None:
+                answer = await work
             else:
-                self._fenced[key] = Fenced(self._executors.dispatch(request), fence)
+                self._fenced[key] = Fenced(work, passage.fence)
                 answer = await self._fenced[key]
         except asyncio.CancelledError:
             answer = ExecutionResult.failed(
@@ -114,7 +118,13 @@ class AgentRuntime(Generic[K]):
             )
         finally:
             self._fenced.pop(key, None)
+            self._passages.pop(key, None)
+            passage.end()
         self._answer(key, answer)
+
+    async def _perform(self, request: ActionRequest, passage: Passage) -> ExecutionResult:
+        passage.begin(request.timeout)
+        return await self._executors.dispatch(request)
 
     async def _verify(self, attempt: K, request: ActionRequest) -> None:
         try:

@@ -17,9 +17,10 @@ from tests.servers.scheduler import READY, Scheduler, clean_environment
 SCRIPT = """
 import asyncio
 import sys
+import time
 from pathlib import Path
 
-from cpa.agents import Agent
+from cpa.agents import Agent, checkpoint
 from cpa.ports.executor import ActionRequest, Verdict, Verification
 
 name, listen, world = sys.argv[1], sys.argv[2], Path(sys.argv[3])
@@ -63,6 +64,25 @@ async def book(number: int):
 @agent.action("x.world.send", effect="verifiable", verify=seen)
 async def send(number: int):
     return await work(number)
+
+
+async def posted(request: ActionRequest) -> Verification:
+    there = f"done {request.arguments['number']} " in (world / "log.txt").read_text()
+    return Verification(verdict=Verdict.HAPPENED if there else Verdict.ABSENT, evidence="the log tells")
+
+
+@agent.action("x.world.post", effect="verifiable", verify=posted)
+def post(number: int):
+    note("begun", number)
+    while (world / f"hold-{number}-{name}").exists():
+        time.sleep(0.02)
+    try:
+        checkpoint()
+    except asyncio.CancelledError:
+        note("stopped", number)
+        raise
+    note("done", number)
+    return {"number": number, "by": name}
 
 
 agent.run()
