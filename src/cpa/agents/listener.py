@@ -71,7 +71,12 @@ class Door:
 
     async def _stop(self, request: Request) -> Response:
         if not self._admit(request).stop(request.path_params["id"]):
-            raise NotFound("nothing is done for this request", field="id", value=request.path_params["id"])
+            raise NotFound(
+                "nothing is done for this request",
+                field="id",
+                value=request.path_params["id"],
+                remedy="it has ended, or was never taken; GET /jobs/{id} at the scheduler tells",
+            )
         return JSONResponse({}, 202)
 
     async def _tell(self, request: Request) -> Response:
@@ -137,7 +142,10 @@ def bound_to(address: str) -> socket.socket:
     host = host.strip("[]")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise BadInput(
-            f"{address!r} is no address", field="listen", remedy="write HOST:PORT, such as 127.0.0.1:0"
+            "this is no address to listen at",
+            field="listen",
+            value=address,
+            remedy="write HOST:PORT, such as 127.0.0.1:0",
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio sets TCP_NODELAY only where it is.

@@ -74,7 +74,12 @@ class Speaker:
         """Raises `InvalidDocument` for what JSON cannot hold, `TooLarge` for what no frame can."""
         said = self._factory.reply_to(message).make(type, payload)
         if (size := len(said.to_json())) > LARGEST:
-            raise TooLarge("the answer does not fit into a message", field="payload", value=f"{size} bytes")
+            raise TooLarge(
+                "the answer does not fit into a message",
+                field="payload",
+                value=f"{size} bytes",
+                remedy="pass large values as files, by reference",
+            )
         return said
 
     def answer(self, message: BaseMessage, answer: Answer) -> BaseMessage:
@@ -143,7 +148,12 @@ def _plain(text: str) -> str:
 def check_addressed(message: BaseMessage, address: str) -> None:
     """A message of a scheduler, and for this agent; `BadInput` otherwise."""
     if not message.sender.startswith("agent://scheduler/"):
-        raise BadInput("agents take messages of the scheduler only", field="sender", value=message.sender)
+        raise BadInput(
+            "agents take messages of the scheduler only",
+            field="sender",
+            value=message.sender,
+            remedy="hand it in at the scheduler; it tells the agent",
+        )
     if address not in message.to:
         raise BadInput(
             "this message is for somebody else", field="to", value=message.to[0], remedy=f"this is {address}"

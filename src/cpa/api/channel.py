@@ -199,7 +199,11 @@ class _Channel:
         await connection.closed.wait()
         await self._identify()
         await self._record(caller)
-        raise Conflict("another channel of this agent was opened, or it registered anew")
+        raise Conflict(
+            "another channel of this agent was opened, or it registered anew",
+            field="agent_id",
+            remedy="let one process be this agent; others need names of their own",
+        )
 
     async def _recheck(self, caller: Caller) -> None:
         while True:

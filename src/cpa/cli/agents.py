@@ -143,10 +143,13 @@ def _id(api: Client, agent: str) -> str:
     named = words(agent)
     if named.startswith("ag_"):
         return named
-    page: dict[str, Any] = api.get("/agents", limit=1000)
-    for known in page["agents"]:
-        if known["id"] and named in (known["name"], known["address"]):
-            return str(known["id"])
+    seen, total = 0, 1
+    while seen < total:
+        page: dict[str, Any] = api.get("/agents", limit=1000, offset=seen)
+        for known in page["agents"]:
+            if known["id"] and named in (known["name"], known["address"]):
+                return str(known["id"])
+        seen, total = seen + 1000, page["total"]
     raise NotFound(
         f"there is no agent {named}", field="agent", value=named, remedy="`cpa agents list` shows them"
     )
