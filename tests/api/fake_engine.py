@@ -77,6 +77,7 @@ class FakeEngine:
                 tasks=len(submission.spec.tasks),
                 priority=submission.priority,
                 due=submission.due,
+                by=submission.by,
             ),
         )
         receipt = Receipt(head.id, job.state.head.created, JobStatus.PENDING)

@@ -7,6 +7,8 @@ import pytest
 from tests.api.conftest import Door, noop
 from tests.api.test_jobs import create
 
+from cpa.ports.keys import Scope
+
 
 async def ended(api: httpx2.AsyncClient) -> str:
     job = await create(api, noop())
@@ -43,6 +45,23 @@ async def test_entries_can_be_narrowed(api: httpx2.AsyncClient) -> None:
     assert {entry["job"] for entry in of_agent} == {first, second}
     assert later == []
     assert all(len(entry["leaf"]) == 64 and entry["text"] for entry in of_job)
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/schedule"])
+async def test_the_trail_says_who_asked_for_a_job_also_where_everybody_may_allow_it(
+    path: str, door: Door, api: httpx2.AsyncClient
+) -> None:
+    door.services.planner.approve_own = True
+    body = {"task_graph": [noop()]} if path == "/jobs" else {"text": "Schick mir die letzte Rechnung von ACME"}
+    async with door.client(await door.key(Scope.SUBMIT, name="jörg")) as joerg:
+        asked = await joerg.post(path, json=body | {"context": {"user": "anna"}})
+    job = asked.json()["job_id"]
+    snapshot = await door.engine.query("default", job)
+
+    found = (await api.get("/audit", params={"actor": "jörg"})).json()["entries"]
+
+    assert snapshot.spec.requester == ""
+    assert [(entry["what"], entry["by"], entry["job"]) for entry in found] == [("job_submitted", "jörg", job)]
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_the_trail_says_who(server: Scheduler) -> None:
     did = {what.split(" (")[0].split(" done")[0]: who for _, who, what, *_ in lines[1:]}
 
     assert did["Task öffnen"].startswith("agent://")
-    assert did["Job accepted with 2 tasks."] == "requester"
+    assert did["Job accepted with 2 tasks."] == "admin"
     assert "scheduler" in did.values()
     assert "-" not in did.values()
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:", line[0]) for line in lines[1:])

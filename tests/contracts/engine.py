@@ -20,7 +20,7 @@ import pytest
 from cpa.core.audit import kind
 from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.commands import AskPerson
-from cpa.core.events import JobDiscarded, JobReopened, QuestionAnswered, TaskSucceeded
+from cpa.core.events import JobDiscarded, JobReopened, JobSubmitted, QuestionAnswered, TaskSucceeded
 from cpa.core.explain import Reason, explain
 from cpa.core.job import JobSpec, JobStatus, RetryPolicy, Snapshot, TaskSpec, TaskStatus
 from cpa.errors import Conflict, NotFound, Unavailable
@@ -183,6 +183,17 @@ class EngineContract:
             assert (place.index, place.action, place.ended) == (0, "flow.noop", True)
             assert place.run == done.tasks[0]
             assert await engine.place(TENANT, receipt.job, "b") is None
+
+    async def test_the_first_event_says_who_asked(self, begin: Begin, outside: Outside) -> None:
+        """Not whom the plan keeps from allowing it, nor the key it came under: who was told by the caller."""
+        async with begin(outside) as engine:
+            told = await submitted(engine, sender="key_1", by="Jörg")
+            untold = await submitted(engine)
+
+            first, other = [(await engine.events(TENANT, job, limit=1))[0].event for job in (told, untold)]
+            assert isinstance(first, JobSubmitted)
+            assert isinstance(other, JobSubmitted)
+            assert (first.by, other.by) == ("Jörg", "")
 
     async def test_every_event_is_stored_once_with_its_leaf(self, begin: Begin, outside: Outside) -> None:
         async with begin(outside) as engine:

@@ -37,6 +37,7 @@ PLAIN: tuple[facts.Event, ...] = (
     facts.JobReopened(time=T, by="key_1", skip=(1,), restart=(0, 2)),
     facts.JobDiscarded(time=T, by="key_1"),
     facts.TaskProposed(time=T, task=0, epoch=1, run_at=T + 5),
+    facts.JobSubmitted(time=T, tenant="acme", job="j1", spec="ab", tasks=2, by="Jörg"),
 )
 PERSONAL: tuple[facts.Event, ...] = (
     facts.TaskSucceeded(time=T, task=1, epoch=1, result={"subject": 'Größe «XL» & "mehr"'}, duration=3),
@@ -271,6 +272,7 @@ def test_one_task_is_not_told_as_several() -> None:
     one = facts.JobSubmitted(time=T, tenant="acme", job="j1", spec="ab", tasks=1)
     assert entry(stored(one)).text == "Job accepted with 1 task."
     assert entry(stored(PLAIN[0])).text == "Job accepted with 2 tasks."
+    assert (entry(stored(PLAIN[0])).by, entry(stored(PLAIN[-1])).by) == ("", "Jörg")
 
 
 def test_a_reopening_tells_what_was_changed() -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.orchestrator.fleet import TENANT
 from tests.orchestrator.scheduler import FarAgent, SchedulerLife, caller, live, word
 
+from cpa.core.audit import entry
 from cpa.core.classes import EffectClass
 from cpa.core.events import TaskSucceeded, TaskVerified
 from cpa.core.job import JobStatus, TaskStatus
@@ -278,6 +279,8 @@ def test_a_request_from_outside_makes_a_job_once_and_needs_a_key_that_may(tmp_pa
         assert (again.new, again.effect, again.job) == (False, "duplicate", first.job)
         # Whoever asked is who may not allow it, whatever the message says of its sender.
         assert (await scheduler.engine.query(TENANT, first.job)).spec.requester == "anna"
+        [submitted, *_] = await scheduler.engine.events(TENANT, first.job)
+        assert entry(submitted).by == "anna"
         agent = scheduler.agent("eins")
         with pytest.raises(Forbidden) as refused:
             await agent.say("request", None, {"action": "x.a.b"})

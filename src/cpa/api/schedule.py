@@ -218,6 +218,7 @@ async def _accept(
         priority=when.priority,
         not_before=not_before,
         due=due,
+        by=caller.name,
         sender=caller.key,
         dedupe=dedupe,
         body_digest=digest if dedupe else "",

@@ -31,6 +31,8 @@ class JobSubmitted(Event, tag="job_submitted", frozen=True, gc=False, omit_defau
     start: bool = False
     """A worker was free: it starts at once, without a place in the line."""
     logic: int = 1
+    by: str = ""
+    """Who asked for it, by the credential; empty in older histories."""
 
 
 class JobStarted(Event, tag="job_started", frozen=True, gc=False, omit_defaults=True, kw_only=True):

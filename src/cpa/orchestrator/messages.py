@@ -158,6 +158,7 @@ class Messages:
                 tenant=caller.tenant,
                 spec=plan.spec,
                 due=int(deadline.timestamp() * 1000) if deadline is not None else 0,
+                by=caller.name,
                 sender=message.sender,
                 dedupe=str(message.id),
                 nonce=caller.nonce,

@@ -40,8 +40,10 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """Milliseconds since 1970 UTC; 0 is at once."""
     due: int = 0
     """Absolute deadline in milliseconds; 0 is none."""
+    by: str = ""
+    """Who asks, as the trail shall say it: the caller's name."""
     sender: str = ""
-    """Who asks: API key id, mail address, agent address."""
+    """Whose `dedupe` it is: API key id, mail address, agent address."""
     dedupe: str = ""
     """The client's Idempotency-Key or the channel's message id; empty does not deduplicate."""
     body_digest: str = ""

@@ -228,6 +228,7 @@ class Stepper:
             due=submission.due,
             start=start,
             logic=LOGIC,
+            by=submission.by,
         )
         if self.step(job, event).changes is None:
             # No job came of it: nothing of it may stay.

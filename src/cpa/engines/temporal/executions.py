@@ -93,6 +93,7 @@ def first_of(submission: Submission, job: str, now: int, salt: bytes) -> JobInpu
         due=submission.due,
         start=submission.not_before <= now,
         logic=LOGIC,
+        by=submission.by,
     )
     message = (submission.sender, submission.dedupe) if submission.dedupe else None
     return JobInput(

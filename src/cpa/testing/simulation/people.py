@@ -82,6 +82,7 @@ class Client:
         submission = Submission(
             tenant=TENANT,
             spec=self.spec,
+            by="Anna",
             sender="Anna",
             dedupe=f"key-{self._number}",
             body_digest="00",
