@@ -52,7 +52,9 @@ async def test_the_trail_says_who_asked_for_a_job_also_where_everybody_may_allow
     path: str, door: Door, api: httpx2.AsyncClient
 ) -> None:
     door.services.planner.approve_own = True
-    body = {"task_graph": [noop()]} if path == "/jobs" else {"text": "Schick mir die letzte Rechnung von ACME"}
+    body = (
+        {"task_graph": [noop()]} if path == "/jobs" else {"text": "Schick mir die letzte Rechnung von ACME"}
+    )
     async with door.client(await door.key(Scope.SUBMIT, name="jörg")) as joerg:
         asked = await joerg.post(path, json=body | {"context": {"user": "anna"}})
     job = asked.json()["job_id"]

@@ -11,6 +11,8 @@ import httpx2
 import pytest
 from tests.api.conftest import ORIGIN, Door, noop
 
+from cpa.api.bodies import Body, parsed
+from cpa.api.problems import Invalid
 from cpa.core.job import Snapshot
 from cpa.errors import InternalError
 from cpa.ports.keys import Scope
@@ -182,6 +184,46 @@ async def test_every_broken_place_is_listed(api: httpx2.AsyncClient) -> None:
     problem = checked(response, 422, "invalid_document")
 
     assert {error["field"] for error in problem["errors"]} == {"priority", "cron", "dry_run", "x"}
+
+
+@pytest.mark.parametrize("graph", ["x", 5, True])
+async def test_what_may_be_one_of_several_forms_is_named_as_it_was_written(
+    graph: Any, api: httpx2.AsyncClient
+) -> None:
+    problem = checked(await api.post("/jobs", json={"task_graph": graph}), 422, "invalid_document")
+
+    assert (problem["field"], problem["value"]) == ("task_graph", str(graph))
+    assert problem["detail"] == "Input should be an object or a valid array"
+    assert problem["remedy"] == "correct task_graph; /openapi.json has the schema"
+    assert [error["field"] for error in problem["errors"]] == ["task_graph"]
+
+
+def test_no_form_of_a_body_is_named_by_its_type() -> None:
+    """Whatever unions there are, or will be: a step of a place is one that was written, or that is missing."""
+
+    class Part(Body):
+        name: str
+
+    class Whole(Body):
+        either: Part | list[int | str] | dict[str, int | list[int]]
+
+    def places(raw: str) -> list[Any]:
+        with pytest.raises(Invalid) as caught:
+            parsed(raw.encode(), Whole)
+        return [error["field"] for error in caught.value.errors]
+
+    assert places('{"either": 1}') == ["either"]
+    assert places('{"either": [1, {}]}') == ["either", "either[1]"]
+    assert places('{"either": {"str": [1, "x"]}}') == ["either.name", "either.str", "either", "either.str[1]"]
+    assert places('{"either": {"name": true}}') == ["either.name", "either"]
+    assert places("{}") == ["either"]
+    assert places("1") == ["body"]
+
+
+async def test_a_rule_between_fields_is_told_in_our_words_alone(api: httpx2.AsyncClient) -> None:
+    problem = checked(await api.post("/schedule", json={}), 422, "invalid_document")
+
+    assert (problem["field"], problem["detail"]) == ("body", "give either text or message")
 
 
 async def test_a_defect_shows_nothing_but_the_correlation_id(

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from cpa.core.documents import MAX_BYTES, MAX_DEPTH, check_json, check_size, invalid, loaded, path
+from cpa.core.documents import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    check_json,
+    check_size,
+    invalid,
+    loaded,
+    path,
+    written,
+)
 from cpa.errors import InvalidDocument, TooLarge
 
 
@@ -114,3 +123,21 @@ def test_what_others_could_not_read_is_refused(document: Any, field: str | None,
 
 def test_every_json_value_passes() -> None:
     check_json({"a": [None, True, 1, -1.5, "ü", {"b": ()}], "c": 2**64 - 1, "d": -(2**63)})
+
+
+@pytest.mark.parametrize(
+    ("steps", "missing", "told"),
+    [
+        (("plan", "list[int]", 1), False, ("plan", 1)),
+        (("plan", "dict[str,int]"), False, ("plan",)),
+        (("plan", 1, "Task", "name"), True, ("plan", 1, "name")),
+        (("plan", 2), False, ("plan",)),
+        (("plan", 0, "str"), False, ("plan", 0)),
+        (("fünf",), True, ("fünf",)),
+        ((), False, ()),
+    ],
+)
+def test_a_place_is_told_by_what_was_written(
+    steps: tuple[str | int, ...], missing: bool, told: tuple[str | int, ...]
+) -> None:
+    assert written(steps, {"plan": [5, {"a": 1}]}, missing=missing) == told

@@ -99,7 +99,7 @@ def parsed(raw: bytes, model: type[M]) -> tuple[M, str]:
     try:
         found = model.model_validate_json(raw)
     except ValidationError as error:
-        raise invalid(error) from None
+        raise invalid(error, document=value) from None
     return found, hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
 
 

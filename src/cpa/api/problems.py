@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from cpa.core.documents import path
+from cpa.core.documents import path, written
 from cpa.errors import (
     BadInput,
     Conflict,
@@ -66,10 +66,19 @@ class RequestTimeout(BadInput):
 
 class Invalid(InvalidDocument):
     """A document that breaks its schema in one or more places; `errors` lists them, the first is the
-    headline."""
+    headline. Where one of several forms may stand, what each of them misses is one place."""
 
-    def __init__(self, errors: Sequence[Mapping[str, Any]], *, within: str = "") -> None:
-        found = [_place(error, within) for error in errors[:_MOST_ERRORS]]
+    def __init__(
+        self, errors: Sequence[Mapping[str, Any]], *, within: str = "", document: Any = None
+    ) -> None:
+        found: list[dict[str, Any]] = []
+        for error in errors[:_MOST_ERRORS]:
+            place = _place(error, within, document)
+            alike = next((each for each in found if each["field"] == place["field"]), None)
+            if alike is None:
+                found.append(place)
+            else:
+                alike["detail"] += f" or {place['detail'].removeprefix('Input should be ')}"
         first = found[0]
         super().__init__(
             first["detail"],
@@ -83,9 +92,11 @@ class Invalid(InvalidDocument):
         return super().problem() | {"errors": self.errors}
 
 
-def invalid(error: ValidationError, *, within: str = "") -> Invalid:
-    """What pydantic found, in our words. `within` is the path of the document inside the request."""
-    return Invalid(error.errors(include_url=False, include_context=False), within=within)
+def invalid(error: ValidationError, *, within: str = "", document: Any = None) -> Invalid:
+    """What pydantic found, in our words. `within` is the path of the document inside the request; `document` is
+    needed where its model has unions, which pydantic's places tell of."""
+    errors = error.errors(include_url=False, include_context=False)
+    return Invalid(errors, within=within, document=document)
 
 
 def render(error: CPAError, connection: HTTPConnection) -> Response:
@@ -172,9 +183,13 @@ def _headers(error: CPAError) -> dict[str, str]:
     return {"Retry-After": RETRY_AFTER} if error.retryable else {}
 
 
-def _place(error: Mapping[str, Any], within: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"field": path(within, *error["loc"]) or "body", "detail": str(error["msg"])}
-    if error["type"] != "missing" and not isinstance(error.get("input"), (dict, list)):
+def _place(error: Mapping[str, Any], within: str, document: Any) -> dict[str, Any]:
+    steps, missing = error["loc"], error["type"] == "missing"
+    if document is not None:
+        steps = written(steps, document, missing=missing)
+    detail = str(error["msg"]).removeprefix("Value error, ")
+    found: dict[str, Any] = {"field": path(within, *steps) or "body", "detail": detail}
+    if not missing and not isinstance(error.get("input"), (dict, list)):
         found["value"] = CPAError("", value=error.get("input")).value
     return {name: value for name, value in found.items() if value is not None}
 

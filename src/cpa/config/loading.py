@@ -18,6 +18,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from cpa.core.documents import written
 from cpa.errors import BadInput, InvalidDocument, NotFound, TooLarge
 
 MAX_BYTES = 1024 * 1024
@@ -266,8 +267,8 @@ def _follows(detail: Any, details: Sequence[Any]) -> bool:
 
 
 def _problem(document: Document, model: type[BaseModel], detail: Any) -> Problem:
-    path = _real_path(detail["loc"], document.value)
     kind = detail["type"]
+    path = written(detail["loc"], document.value, missing=kind == "missing")
     if kind == "extra_forbidden":
         key = str(detail["loc"][-1])
         known = _keys_at(model, detail["loc"][:-1])
@@ -300,25 +301,6 @@ _REMEDIES = {
     "string_pattern_mismatch": "Use lower case letters, digits and _, beginning with a letter; dots between parts.",
     "too_short": "Add at least one.",
 }
-
-
-def _real_path(location: Sequence[str | int], value: Any) -> Path_:
-    """pydantic's location without the names of union members, which stand in no file."""
-    path: list[str | int] = []
-    for index, part in enumerate(location):
-        here = (isinstance(value, dict) and part in value) or (
-            isinstance(value, list) and isinstance(part, int) and part < len(value)
-        )
-        if here:
-            value = value[part]
-            path.append(part)
-        elif index == len(location) - 1 and isinstance(part, str) and not _is_union_label(part):
-            path.append(part)
-    return tuple(path)
-
-
-def _is_union_label(part: str) -> bool:
-    return "[" in part or part in ("str", "int", "dict", "list", "[key]")
 
 
 def _keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:

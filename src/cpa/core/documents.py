@@ -47,6 +47,22 @@ def path(prefix: str, *steps: str | int) -> str:
     return text
 
 
+def written(location: Iterable[str | int], document: Any, *, missing: bool) -> tuple[str | int, ...]:
+    """pydantic's location without what it calls the members of a union, which stand in no document: the steps that
+    can be taken in `document`, and the last also where it is what is `missing` there."""
+    found: list[str | int] = []
+    steps = list(location)
+    for at, step in enumerate(steps, 1):
+        if (isinstance(document, Mapping) and step in document) or (
+            isinstance(document, list) and isinstance(step, int) and step < len(document)
+        ):
+            document = document[step]  # type: ignore[index]  # an index of a list, a name of a mapping
+            found.append(step)
+        elif missing and at == len(steps):
+            found.append(step)
+    return tuple(found)
+
+
 def _said(message: str) -> str:
     message = message.removeprefix("Value error, ")
     return message[:1].lower() + message[1:]
