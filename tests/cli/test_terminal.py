@@ -4,12 +4,13 @@ ours."""
 from __future__ import annotations
 
 import json
+import sys
 from importlib.resources import files
 from typing import Any
 
 import pytest
 
-from cpa.cli import asking, outcome, terminal, trail
+from cpa.cli import asking, dead_letters, outcome, terminal, trail
 from cpa.cli.call import dump, fail
 from cpa.cli.watch import Watch
 from cpa.errors import BadInput
@@ -116,14 +117,54 @@ def asked() -> None:
     asking.show([question])
 
 
-@pytest.mark.parametrize("show", [explained, agent, audited, failed, listed, watched, asked])
-def test_words_from_elsewhere_are_words(show: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def named() -> None:
+    """What an agent calls the parts of its result, and the file in it."""
+    file = {"artifact": "sha256:" + "0" * 64, "name": EVIL}
+    task = {"id": "a", "action": EVIL, "status": "done", "attempts": 1, "depends_on": []}
+    task |= {"result": {EVIL: 1, "file": file, "list": [{EVIL: EVIL}]}}
+    outcome.job({"job": {"id": "j", "status": "done", "description": EVIL, "intent": ""}, "tasks": [task]})
+
+
+def answered() -> None:
+    task = {"id": "a", "action": "x.a", "status": "done", "attempts": 1, "depends_on": []}
+    job = {"id": "j", "status": "done", "description": "", "intent": ""}
+    outcome.job({"job": job, "tasks": [task], "answer": f"Got {EVIL}"})
+
+
+def planned() -> None:
+    task = {"id": "a", "action": EVIL, "depends_on": [EVIL], "arguments": {EVIL: EVIL, "to": [{EVIL: EVIL}]}}
+    outcome.plan({"intent": EVIL, "tasks": [task], "risks": [EVIL], "approvals": [EVIL]})
+
+
+def formed() -> None:
+    form = {EVIL: {"type": "choice", "choices": [EVIL], "label": EVIL}}
+    question = {"id": "j.0.1", "kind": "input", "text": EVIL, "form": form, "approvers": [EVIL]}
+    asking.show([question])
+
+
+def dead() -> None:
+    error = {"code": "x", "message": EVIL, "remedy": EVIL}
+    task = {"id": "a", "action": EVIL, "error": error, "arguments": {EVIL: EVIL}}
+    job = {"id": "j", "description": EVIL, "intent": "", "retry_count": 1, "ended_at": None}
+    dead_letters.show({"dead_letters": [{"job": job, "failed": [task], "left": [EVIL]}], "total": 1})
+
+
+SHOWN = [explained, agent, audited, failed, listed, watched, asked, named, answered, planned, formed, dead]
+
+
+@pytest.mark.parametrize("show", SHOWN)
+@pytest.mark.parametrize("on_terminal", [False, True])
+def test_words_from_elsewhere_are_words(
+    show: Any, on_terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: on_terminal)
+    monkeypatch.setenv("TERM", "dumb")  # Nothing that acts is ours.
     show()
 
     said = capsys.readouterr().out
-    assert "größer" in said
+    assert "größer" in said or (on_terminal and show is watched)
     assert not set(said) & ACTING
-    assert not {"✔ b is done", "    cpa answer j.0.1 yes"} & set(said.splitlines())
+    assert not {"✔ b is done", "    cpa answer j.0.1 yes"} & set(map(str.rstrip, said.splitlines()))
 
 
 def test_an_error_that_repeats_a_value_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import Any
 
 from cpa.cli.files import plain
-from cpa.cli.terminal import clock, harmless, line, told
+from cpa.cli.terminal import clock, flat, harmless, line, told
 
 _LONGEST = 4000
 """Characters of one argument; an approval is for all of them, so more is said to be there."""
@@ -26,14 +26,14 @@ def show(found: Iterable[Mapping[str, Any]]) -> None:
             _say(text, "  " if at else "")
         if entry.get("form"):
             for name, field in entry["form"].items():
-                _say(f"{name}: {_wanted(field)}")
+                _say(f"{flat(name)}: {_wanted(field)}")
         else:
             arguments(entry["arguments"])
         if entry.get("instead_of"):
             line("    instead of:")
             arguments(entry["instead_of"])
         for text in _who(entry):
-            _say(text)
+            _say(flat(text))
         for text in _answers(entry):
             line(f"    {text}")
 
@@ -68,7 +68,7 @@ def _wanted(field: Mapping[str, Any]) -> str:
     wanted = f"one of {', '.join(field['choices'])}" if kind == "choice" else kind
     may = "" if field.get("required", True) else ", may be left out"
     label = f" ({field['label']})" if field.get("label") else ""
-    return harmless(f"{wanted}{may}{label}")
+    return flat(f"{wanted}{may}{label}")
 
 
 def _say(text: str, begin: str = "", after: str = "  ") -> None:
@@ -87,7 +87,7 @@ def _say(text: str, begin: str = "", after: str = "  ") -> None:
 
 def arguments(given: Mapping[str, Any]) -> None:
     """What an action is done with, a line for each; long text goes on below."""
-    for name, value in given.items():
+    for name, value in ((flat(name), value) for name, value in given.items()):
         text = harmless(_spoken(value))
         if len(text) > _LONGEST:
             text = f"{text[:_LONGEST]}… ({len(text):,} characters; --json has them all)"

@@ -44,7 +44,10 @@ def end(detail: Mapping[str, Any]) -> None:
     head = detail["job"]
     asking.show(detail.get("questions", ()))
     if detail.get("answer"):
-        line(f"\n{harmless(detail['answer'])}")
+        line("")
+        for at, text in enumerate(harmless(detail["answer"]).splitlines()):
+            # Its further lines stand apart: a result in it may have some, and none looks like one of ours.
+            line(f"{'  ' if at else ''}{text}")
     elif head["status"] == "done":
         for text in _results(detail):
             line(text)
@@ -55,8 +58,10 @@ def end(detail: Mapping[str, Any]) -> None:
     if head["status"] == "failed" and not _asked_wrongly(detail):
         verb = "dead-letters retry" if head.get("dead_letter") or head.get("discarded") else "retry"
         if head.get("discarded"):
-            line("\nIt was discarded: nobody will take it up, unless somebody says so.")
-        line(f"\nOnce what is wrong has been put right: cpa {verb} {head['id']} --watch")
+            line("")
+            line("It was discarded: nobody will take it up, unless somebody says so.")
+        line("")
+        line(f"Once what is wrong has been put right: cpa {verb} {head['id']} --watch")
 
 
 def cancelled(answer: Mapping[str, Any]) -> None:
@@ -131,7 +136,7 @@ def _results(detail: Mapping[str, Any]) -> Iterator[str]:
             continue
         for name, value in task["result"].items():
             if not (isinstance(value, Mapping) and "artifact" in value):
-                yield f"{task['id']}.{name}: {shorten(harmless(_text(value)), _LONGEST)}"
+                yield f"{task['id']}.{flat(name)}: {shorten(_text(value), _LONGEST)}"
 
 
 def _text(value: Any) -> str:

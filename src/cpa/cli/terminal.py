@@ -130,7 +130,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     for column in columns:
         shown.add_column(column, overflow="fold", no_wrap=column in _COPIED)
     for row in rows:
-        shown.add_row(*(Text(harmless(str(cell)), style=COLOURS.get(str(cell), "")) for cell in row))
+        shown.add_row(*(Text(flat(str(cell)), style=COLOURS.get(str(cell), "")) for cell in row))
     console().print(shown)
 
 
@@ -178,8 +178,9 @@ def graph(detail: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> 
         told_as = "not reached" if over and task["status"] == "waiting" else word(task)
         shown = f"{sign(told_as)} {told_as}{', unproved' if unproved else ''}"
         state = Text(shown, style="yellow" if unproved else COLOURS.get(told_as, ""))
-        name = Text("  " * min(depth[task["id"]], 8) + task["id"])
-        rows.add_row(name, task["action"], state, Text(_note(task, notes or {}), style="bright_black"))
+        name = Text("  " * min(depth[task["id"]], 8) + flat(task["id"]))
+        action, note = Text(flat(task["action"])), flat(_note(task, notes or {}))
+        rows.add_row(name, action, state, Text(note, style="bright_black"))
     return Group(title, rows)
 
 
@@ -301,7 +302,8 @@ def event(entry: Mapping[str, Any]) -> str:
 
 
 def line(text: str) -> None:
-    sys.stdout.write(harmless(text) + "\n")
+    """One line: a break in it, as in a name from elsewhere, begins none."""
+    sys.stdout.write(harmless(text).replace("\n", " ") + "\n")
     sys.stdout.flush()
 
 
