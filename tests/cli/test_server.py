@@ -477,6 +477,24 @@ def test_a_token_lets_one_agent_in_beside_the_running_server(server: Scheduler) 
     assert "any" in cpa(server, "agents", "tokens").stdout
 
 
+def test_a_key_whose_name_could_be_taken_for_anothers_is_refused(server: Scheduler) -> None:
+    """They would count as two people where two must say yes; two keys of one name are one person."""
+    first, second = cpa(server, "keys", "add", "Käthe"), cpa(server, "keys", "add", "Käthe")
+    assert (first.returncode, second.returncode) == (0, 0)
+
+    for name, like in (("käthe", "Käthe"), ("K\u00e4the\u200b", ""), ("К\u00e4the", ""), ("ADMIN", "admin")):
+        refused = cpa(server, "keys", "add", name)
+        assert refused.returncode in (1, 2), name
+        assert "could be taken for" in refused.stderr
+        assert f"exactly '{like}'" in refused.stderr or not like
+        assert not refused.stdout
+
+    for key in (each for each in json.loads(cpa(server, "keys", "list", "--json").stdout)):
+        if key["name"] == "Käthe":
+            assert cpa(server, "keys", "revoke", key["id"]).returncode == 0
+    assert cpa(server, "keys", "add", "KÄTHE").returncode == 0
+
+
 def test_a_scope_that_is_none_is_bad_input(server: Scheduler) -> None:
     done = cpa(server, "keys", "add", "bot", "--scope", "everything")
 

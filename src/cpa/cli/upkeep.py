@@ -209,7 +209,7 @@ def _from_file(file: Path) -> History:
 
 def add_key(settings: Settings, name: str, scopes: list[str], days: int) -> str:
     """Make a key; the key itself, to be shown once."""
-    from cpa.security.auth import Hasher, issue
+    from cpa.security.auth import Hasher, check_name, issue
 
     try:
         wanted = frozenset(Scope(scope) for scope in scopes)
@@ -222,11 +222,12 @@ def add_key(settings: Settings, name: str, scopes: list[str], days: int) -> str:
     now = time.time_ns() // 1_000_000
 
     async def work(store: Database) -> str:
-        hasher = Hasher.of(settings.data)
+        hasher, keys = Hasher.of(settings.data), SqlKeyStore(store)
+        check_name(name, await keys.list(TENANT), now)
         key, stored = issue(
             hasher, name=name, scopes=wanted, now=now, expires=now + days * DAY if days else 0
         )
-        await SqlKeyStore(store).add(stored)
+        await keys.add(stored)
         return key
 
     return _with_store(settings, work, write=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from cpa.core.catalogue import OWN, ActionCatalogue, is_own
+from cpa.core.names import deceives
 from cpa.errors import Conflict, Forbidden, InvalidDocument, NotFound
 from cpa.ports.agents import AgentRecord
 
@@ -21,8 +21,6 @@ _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _MOST = 500
 _UNGUESSED = 22
 """Signs of 128 random bits in base64."""
-_ALIKE = frozenset(("LATIN", "CYRILLIC", "GREEK", "COPTIC", "ARMENIAN", "CHEROKEE"))
-"""Alphabets with letters that look the same."""
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +99,7 @@ def _check_name(wanted: Registration) -> None:
             value=wanted.name,
             remedy="use up to 100 letters, digits and . @ + ~ - _, beginning with a letter or digit",
         )
-    if _deceives(wanted.name):
+    if deceives(wanted.name):
         raise InvalidDocument(
             "this name could be taken for another",
             field="name",
@@ -116,17 +114,6 @@ def _check_name(wanted: Registration) -> None:
             remedy="use DESKTOP_RPA, EMAIL, WEB, DATA or a word of your own; "
             f"taken are {', '.join(sorted(RESERVED))}",
         )
-
-
-def _deceives(name: str) -> bool:
-    """Whether it is written in signs that look like others: of several alphabets that share shapes, in another form
-    of a letter, or with other digits."""
-    if unicodedata.normalize("NFKC", name) != name:
-        return True
-    if any(sign.isnumeric() and not (sign.isascii() or sign.isalpha()) for sign in name):
-        return True
-    alphabets = {unicodedata.name(sign, "").partition(" ")[0] for sign in name if sign.isalpha()}
-    return len(alphabets & _ALIKE) > 1
 
 
 def capabilities(given: Sequence[str], catalogue: ActionCatalogue) -> tuple[tuple[str, ...], tuple[str, ...]]:

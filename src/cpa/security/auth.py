@@ -18,10 +18,12 @@ import secrets
 import string
 import zlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from cpa.errors import BadInput, Forbidden, Unauthorized
+from cpa.core.names import alike, deceives
+from cpa.errors import BadInput, Conflict, Forbidden, Unauthorized
 from cpa.ports.clock import Clock
 from cpa.ports.keys import Caller, KeyStore, Scope, StoredKey
 from cpa.security.private import kept_secret, read_private, write_private
@@ -112,6 +114,30 @@ def issue(
         expires=expires,
     )
     return key, stored
+
+
+def check_name(name: str, known: Iterable[StoredKey], now: int) -> None:
+    """Refuse the name of a new key that could be taken for that of a living one: whom it belongs to would count as
+    two people. The very same name is another key of the same person. Raises `BadInput` and `Conflict`."""
+    living = {key.name for key in known if key.active(now)}
+    if name in living:
+        return
+    if deceives(name):
+        raise BadInput(
+            "this name could be taken for another",
+            field="name",
+            value=name,
+            remedy="use the letters of one alphabet, in their usual form, the digits 0 to 9, and nothing unseen",
+        )
+    for other in sorted(living):
+        if alike(name, other):
+            raise Conflict(
+                f"this name could be taken for that of the key {other!r}",
+                field="name",
+                value=name,
+                remedy=f"for the same person call it exactly {other!r}; for somebody else choose a name that "
+                "differs in more than capitals, or revoke the other key first",
+            )
 
 
 async def ensure_admin_key(store: KeyStore, folder: Path, *, now: int) -> Path | None:
