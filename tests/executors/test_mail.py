@@ -351,6 +351,9 @@ async def test_one_refused_recipient_stops_the_mail_to_all(
         (Faults(data="554 5.6.0 Spam"), FailureClass.BUSINESS, "smtp_554"),
         (Faults(data="552 5.3.4 too large"), FailureClass.BUSINESS, "message_too_large"),
         (Faults(data="451 4.3.0 Platte voll"), FailureClass.TECHNICAL, "smtp_451"),
+        (Faults(sender="421 4.3.2 closing"), FailureClass.ENVIRONMENT, "smtp_421"),
+        (Faults(sender="432 4.3.2 concurrent connections"), FailureClass.ENVIRONMENT, "smtp_432"),
+        (Faults(data="421 4.3.2 closing"), FailureClass.TECHNICAL, "smtp_421"),
         (Faults(break_at="rcpt"), FailureClass.TECHNICAL, "smtp_broken"),
         (Faults(break_at="data"), FailureClass.TECHNICAL, "smtp_broken"),
         (Faults(break_at="dot"), FailureClass.UNKNOWN_OUTCOME, "smtp_broken"),
@@ -377,6 +380,62 @@ async def test_recipient_put_off_is_tried_again_later(
     servers.smtp.inject(Faults(recipients={user: "450 4.2.1 greylisted"}))
     result = await executor(port, artifacts).execute(letter(to=user))
     assert problem(result) == (FailureClass.TECHNICAL, "smtp_450")
+
+
+async def test_a_server_that_closes_amid_the_recipients_is_not_ready(
+    servers: MailServer, port: SmtpImapMail, artifacts: FolderArtifacts
+) -> None:
+    """It speaks of itself, not of the recipient; who comes after that is asked no more."""
+    users = [f"{uuid4().hex}@kunde.example" for _ in range(3)]
+    servers.smtp.inject(Faults(recipients={users[1]: "421 4.3.2 closing"}))
+    result = await executor(port, artifacts).execute(letter(to=users))
+    assert problem(result) == (FailureClass.ENVIRONMENT, "smtp_421")
+
+
+@asynccontextmanager
+async def crowded(most: int) -> AsyncIterator[tuple[SmtpImapMail, list[int]]]:
+    """An account of a server that has room for so many connections, and how many were open at a time."""
+    open_, seen = set[object](), list[int]()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_.add(writer)
+        seen.append(len(open_))
+        room = len(open_) <= most
+        writer.write(b"220 mail.test\r\n" if room else b"421 4.7.0 too many connections\r\n")
+        while room and (line := await reader.readline()):
+            if line.upper().startswith(b"QUIT"):
+                open_.discard(writer)  # Before it is told: the next one comes at once.
+                writer.write(b"221 bye\r\n")
+                break
+            if line.upper().startswith(b"DATA"):
+                writer.write(b"354 go on\r\n")
+                await reader.readuntil(b"\r\n.\r\n")
+            writer.write(b"250 OK\r\n")
+        open_.discard(writer)
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    host, number = server.sockets[0].getsockname()
+    port = SmtpImapMail(MailAccount(smtp_url=f"smtp://{host}:{number}", sender=OWN, timeout=20))
+    try:
+        yield port, seen
+    finally:
+        await port.close()
+        server.close()
+
+
+async def test_a_server_that_has_no_room_is_not_ready(artifacts: FolderArtifacts) -> None:
+    async with crowded(0) as (port, _):
+        result = await executor(port, artifacts).execute(letter())
+    assert problem(result) == (FailureClass.ENVIRONMENT, "smtp_421")
+
+
+async def test_no_more_connections_are_open_than_servers_have_room_for(artifacts: FolderArtifacts) -> None:
+    async with crowded(3) as (port, seen):
+        sending = executor(port, artifacts)
+        results = await asyncio.gather(*(sending.execute(letter()) for _ in range(24)))
+    assert all(result.success for result in results)
+    assert max(seen) <= 3
 
 
 async def test_break_within_a_large_message_is_not_in_doubt(

@@ -55,11 +55,15 @@ class MailRefused(Exception):
 
 
 class MailTrouble(Exception):
-    """A fault on the way. `sent_unknown` is True when the data was handed over and no answer came back."""
+    """A fault on the way. `sent_unknown` is True when the data was handed over and no answer came back,
+    `not_ready` when nothing was, because the server has no room for us just now: it is asked again later, however
+    often that takes."""
 
-    def __init__(self, code: str, message: str, *, sent_unknown: bool = False) -> None:
+    def __init__(
+        self, code: str, message: str, *, sent_unknown: bool = False, not_ready: bool = False
+    ) -> None:
         super().__init__(message)
-        self.code, self.sent_unknown = code, sent_unknown
+        self.code, self.sent_unknown, self.not_ready = code, sent_unknown, not_ready
 
 
 class MailPort(Protocol):

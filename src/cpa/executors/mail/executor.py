@@ -26,7 +26,6 @@ from cpa.executors.arguments import (
     prose,
     reference,
     refuse_tainted,
-    technical,
     text,
 )
 from cpa.executors.mail.message import compose, header_text, message_id, parse_addresses, safe_name
@@ -313,9 +312,9 @@ async def _ask(call: Awaitable[T]) -> T:
     except MailTrouble as trouble:
         if trouble.sent_unknown:
             raise Stopped(FailureClass.UNKNOWN_OUTCOME, trouble.code, str(trouble)) from trouble
-        raise technical(
-            trouble.code, str(trouble), remedy="it is tried again; check the mail server if it lasts"
-        ) from trouble
+        failure = FailureClass.ENVIRONMENT if trouble.not_ready else FailureClass.TECHNICAL
+        remedy = "it is tried again; check the mail server if it lasts"
+        raise Stopped(failure, trouble.code, str(trouble), remedy=remedy) from trouble
 
 
 def _listed(value: object) -> Sequence[object]:

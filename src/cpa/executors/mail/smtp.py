@@ -5,6 +5,9 @@ process the server cannot have accepted the message: every break is plain troubl
 safe. Once it has left, only the server's answer tells: 250 means it took responsibility, 4xx and 5xx mean
 it did not, and a break means nobody knows (`sent_unknown`). So the dot is written apart from the rest.
 
+A server that closes (421) or has no room for one more of us (432) before it was given the message is a place
+that is not ready: it is asked again later, and no attempt is burnt.
+
 All recipients or none: RCPT is asked for each first; one refusal resets the transaction.
 
 Protection. Credentials travel over TLS only. On loopback alone the connection may be plain, for there is
@@ -43,7 +46,9 @@ T = TypeVar("T")
 _PORTS = {"smtp": 587, "smtps": 465, "imap": 143, "imaps": 993}
 _CHUNK = 64 * 1024
 _READERS = 4
-_SENDERS = 8
+_SENDERS = 3
+"""Connections at a time that hand messages over: what Exchange Online allows one mailbox, others rarely less."""
+_NOT_READY = frozenset((421, 432))
 _GOODBYE = 2.0
 
 
@@ -193,7 +198,7 @@ class SmtpImapMail:
                 await client.login(self._smtp.user, self._password())
         except SMTPAuthenticationError as error:
             if error.code < 500:
-                raise MailTrouble(f"smtp_{error.code}", f"{where} could not check the password") from error
+                raise _trouble(error.code, f"{where} could not check the password") from error
             raise MailRefused(
                 "smtp_auth_failed",
                 f"{where} refused the user '{self._smtp.user}' ({error.code})",
@@ -278,7 +283,7 @@ class SmtpImapMail:
                 sent_unknown=given,
             ) from error
         if answer.code != 250:
-            raise _answered(where, "the message", answer.code, answer.message)
+            raise _answered(where, "the message", answer.code, answer.message, given=True)
         # The message is delivered, so nothing that happens while saying goodbye matters.
         with suppress(OSError, SMTPException):
             await client.quit(timeout=_GOODBYE)
@@ -354,11 +359,18 @@ def _about_certificates(error: BaseException | None) -> bool:
     return False
 
 
-def _answered(where: str, what: str, code: int, message: str) -> MailRefused | MailTrouble:
+def _trouble(code: int, line: str, *, given: bool = False) -> MailTrouble:
+    """A no that may pass. `given`: the server had been given the message."""
+    return MailTrouble(f"smtp_{code}", line, not_ready=code in _NOT_READY and not given)
+
+
+def _answered(
+    where: str, what: str, code: int, message: str, *, given: bool = False
+) -> MailRefused | MailTrouble:
     """The server's no: 4xx is trouble that may pass, 5xx is final."""
     line = f"{where} refused {what}: {code} {message}"
     if code < 500:
-        return MailTrouble(f"smtp_{code}", line)
+        return _trouble(code, line, given=given)
     if code == 552:
         return MailRefused("message_too_large", line, remedy="send a smaller attachment, or a link to it")
     return MailRefused(f"smtp_{code}", line, remedy="ask whoever runs the mail server why")
@@ -372,7 +384,7 @@ def _refused_recipients(where: str, refused: Sequence[object]) -> MailRefused | 
     shown = "; ".join(f"{each.recipient}: {each.code} {each.message}" for each in final or errors)
     line = f"{where} refused a recipient, so nothing was sent: {shown}"
     if not final:
-        return MailTrouble(f"smtp_{errors[0].code}", line)
+        return _trouble(errors[-1].code, line)  # The last one may be that the server closes.
     return MailRefused(
         "recipient_refused",
         line,
