@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
 from cpa.agents.fence import Fence
 from cpa.agents.runtime import AgentRuntime
 from cpa.core.classes import FailureClass
@@ -95,6 +97,26 @@ def test_an_attempt_that_is_stopped_is_answered_as_such() -> None:
     stage = live(story)
     assert stage.slow.done == ["b"]
     assert stage.failures() == [("a", FailureClass.UNKNOWN_OUTCOME, "cancelled")]
+
+
+def test_one_that_is_stopped_in_the_middle_says_how_long_it_took() -> None:
+    async def story(stage: Stage) -> None:
+        stage.start("a")
+        stage.start("b", open_fence())
+        stage.start("c")
+        await asyncio.sleep(3)
+        stage.runtime.cancel("a")
+        stage.runtime.cancel("b")
+
+    stage = live(story)
+    took = {key: answer.duration for key, answer in stage.answers if isinstance(answer, ExecutionResult)}
+    assert took == pytest.approx({"a": 3, "b": 3, "c": 3})
+
+
+def open_fence() -> Fence:
+    fence = Fence(asyncio.get_running_loop().time)
+    fence.renewed(float("inf"))
+    return fence
 
 
 def test_also_one_that_was_stopped_before_its_first_step() -> None:

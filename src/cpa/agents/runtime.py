@@ -106,6 +106,8 @@ class AgentRuntime(Generic[K]):
 
     async def _execute(self, attempt: K, request: ActionRequest, passage: Passage) -> None:
         key, work = (attempt, "execute"), self._perform(request, passage)
+        now = asyncio.get_running_loop().time
+        began = now()
         try:
             if passage.fence is None:
                 answer = await work
@@ -114,7 +116,10 @@ class AgentRuntime(Generic[K]):
                 answer = await self._fenced[key]
         except asyncio.CancelledError:
             answer = ExecutionResult.failed(
-                FailureClass.UNKNOWN_OUTCOME, "cancelled", "stopped while it was running"
+                FailureClass.UNKNOWN_OUTCOME,
+                "cancelled",
+                "stopped while it was running",
+                duration=now() - began,
             )
         finally:
             self._fenced.pop(key, None)
