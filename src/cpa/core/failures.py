@@ -189,8 +189,10 @@ GERMAN: Final[dict[str, str]] = {
         "{host}:{port} führt zu der nicht öffentlichen Adresse {found}"
     ),
     "{host}:{port} is a local name": "{host}:{port} ist ein Name im lokalen Netz",
-    "if it is meant to be reached, add '{host}:{port}' to the setting allow_private": (
-        "soll sie erreichbar sein, bitte „{host}:{port}“ in der Einstellung allow_private ergänzen"
+    "if it is meant to be reached, add '{host}:{port}' to the server's setting allow_private "
+    "(CPA_ALLOW_PRIVATE); '{alone}' alone allows all its ports": (
+        "soll sie erreichbar sein, bitte „{host}:{port}“ in der Einstellung allow_private des Servers ergänzen "
+        "(CPA_ALLOW_PRIVATE); „{alone}“ allein lässt alle Ports zu"
     ),
     "This job has no open page here, and none that could be restored: a browser session stays with the agent "
     "that began it.": (
