@@ -36,6 +36,7 @@ from cpa.errors import BadInput
 from cpa.executors.mail.imap import Endpoint, ImapMailbox
 from cpa.executors.mail.looks import Looks
 from cpa.executors.mail.message import POLICY
+from cpa.executors.mail.room import Room
 from cpa.ports.mail import MailQuery, MailRefused, MailTrouble, ReceivedMail
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class SmtpImapMail:
             )
         self._threads = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="imap")
         self._looks = Looks(self._look)
-        self._slots = asyncio.Semaphore(_SENDERS)
+        self._room = Room(_SENDERS)
 
     @property
     def sender(self) -> str:
@@ -134,7 +135,7 @@ class SmtpImapMail:
 
     async def send(self, message: EmailMessage, *, sender: str, recipients: Sequence[str]) -> str:
         payload = await asyncio.to_thread(message.as_bytes, policy=POLICY)
-        async with self._slots:
+        async with self._room.slot():
             client = self._client()
             try:
                 await self._open(client)
