@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import stat
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from tests.servers.ports import free_port
 
 from cpa.agents.agent import SystemClock
 from cpa.agents.session import Options, Session
+from cpa.agents.work import Work
 from cpa.core.classes import FailureClass
 from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import BadInput, CPAError, Forbidden, InternalError, Unauthorized, Unavailable
@@ -167,6 +169,17 @@ async def test_a_task_is_agreed_to_done_and_told(tester: Running, scheduler: Fak
         assert message.sender == "agent://data/tester"
     [request] = tester.hands.began
     assert (request.tainted, request.run, request.timeout) == (frozenset({"name"}), 1, 20.0)
+
+
+async def test_of_what_is_over_nothing_stays_in_memory(tester: Running, scheduler: FakeScheduler) -> None:
+    for number in (1, 2, 3):
+        await hand_over(scheduler, scheduler.request(DO, task=f"t{number}", effect="idempotent"))
+        await scheduler.until(lambda number=number: scheduler.types().count("done") == number, "done")
+    count = len(scheduler.beats)
+    await scheduler.until(lambda: len(scheduler.beats) > count + 1, "acknowledging")
+    tester.hands.began.clear()
+    gc.collect()
+    assert [each for each in gc.get_objects() if type(each) is Work] == []
 
 
 async def test_what_runs_is_named_in_beats_until_it_was_acknowledged(

@@ -180,6 +180,7 @@ WIRED = {
         11,
     ): "the answer to a registration was lost: the agent did not learn how its key is called",
     ("channel", 827): "a word that a killed scheduler had begun to take was gone on with",
+    ("http", 1_044_584): "a 502 that came later than the client waits was waited for: the network's fault",
     ("signed-http", 14): "a copy of a signed request was refused, and the agent took that for a no",
 }
 

@@ -203,7 +203,6 @@ class Conversations:
         work = Work(message, named_in(message), request_in(message))
         with self._works.refused(work.named):
             self._check(work)
-        work.request = msgspec.structs.replace(work.request, progress=partial(self._progress, work))
         self._works.add(work)
         try:
             entry = Entry(message=str(message.id), named=work.named, effect=work.request.effect.value)
@@ -267,7 +266,8 @@ class Conversations:
 
     def _start(self, work: Work, fence: Fence | None) -> None:
         log.info("task_begun", **work.told_as)
-        self.runtime.start(work.id, work.request, fence)
+        request = msgspec.structs.replace(work.request, progress=partial(self._progress, work))
+        self.runtime.start(work.id, request, fence)
 
     async def _look(self, message: BaseMessage) -> Taken:
         known = self._works.get(str(message.id))

@@ -18,8 +18,11 @@ from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.ids import idempotency_key
 
 
-class ActionRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One attempt at one task, ready to perform: references are filled, secrets are still references."""
+class ActionRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt at one task, ready to perform: references are filled, secrets are still references.
+
+    The collector must see it, other than most of our values: `progress` leads back to whoever asked.
+    """
 
     tenant: str
     job: str

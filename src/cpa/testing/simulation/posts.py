@@ -62,13 +62,17 @@ class Posts(httpx2.AsyncBaseTransport):
         upset = network.upset()
         if upset not in ("502 before", "reset before"):
             network.send(self._source, site.name, lambda: self._arrive(request, answer))
+        patience = limits.get("read") or PATIENCE
         if upset:
-            await asyncio.sleep(network.delay())
+            delay = network.delay()
+            await asyncio.sleep(min(delay, patience))
+            if delay > patience:
+                raise httpx2.ReadTimeout("no answer")
             if upset.startswith("502"):
                 return httpx2.Response(502, text="bad gateway")
             raise httpx2.ReadError("the connection was reset")
         try:
-            async with asyncio.timeout(limits.get("read") or PATIENCE):
+            async with asyncio.timeout(patience):
                 status, headers, content = await answer
         except TimeoutError:
             raise httpx2.ReadTimeout("no answer") from None
