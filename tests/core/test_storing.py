@@ -14,6 +14,7 @@ from cpa.core.audit import seal, unseal
 from cpa.core.classes import FailureClass
 from cpa.core.storing import (
     LONGEST,
+    LONGEST_WAIT,
     MAX_BYTES,
     MAX_DEPTH,
     MAX_TEXT,
@@ -21,6 +22,7 @@ from cpa.core.storing import (
     doubtful,
     mended,
     milliseconds,
+    pause,
     storable,
 )
 from cpa.errors import InvalidDocument
@@ -188,4 +190,9 @@ def test_a_person_is_told() -> None:
 )
 def test_durations_are_bounded(seconds: float | None, found: int) -> None:
     assert milliseconds(seconds) == found
-    assert milliseconds(seconds, 1_000) == min(found, 1_000)
+    assert pause(seconds) == min(found, LONGEST_WAIT)
+
+
+def test_the_rest_of_a_millisecond_is_waited_for() -> None:
+    """As none it once meant that looking again helps nothing, and a person was asked."""
+    assert [pause(each) for each in (0.0, 1e-7, 0.0009, 0.001, 1.0001)] == [0, 1, 1, 1, 1001]

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from tests.orchestrator.fleet import TENANT
-from tests.orchestrator.scheduler import FarAgent, SchedulerLife, caller, live, word
+from tests.orchestrator.scheduler import BEAT, FarAgent, SchedulerLife, caller, live, word
 
 from cpa.core.events import TaskFailed, TaskSucceeded
 from cpa.core.job import TaskStatus
@@ -40,10 +40,19 @@ def test_what_comes_in_disorder_ends_as_what_comes_in_order(tmp_path: Path) -> N
         for seed in seeds:
             await course(scheduler, agent, other, action, seed)
 
+    async def beat(scheduler: SchedulerLife) -> None:
+        """Many failures at once wait for their turn, and agents must live as long."""
+        while True:
+            await asyncio.sleep(BEAT)
+            for agent in scheduler.registry.list(TENANT):
+                scheduler.presence.sign(agent)
+
     async def story(scheduler: SchedulerLife) -> None:
+        beating = asyncio.create_task(beat(scheduler))
         async with asyncio.TaskGroup() as group:
             for number in range(LANES):
                 group.create_task(lane(scheduler, number))
+        beating.cancel()
 
     live(tmp_path, story)
 

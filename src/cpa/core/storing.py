@@ -57,11 +57,19 @@ _suspect = re.compile(rb"null|[0-9]{19}").search
 _halves = re.compile("[\ud800-\udfff]").sub
 
 
-def milliseconds(seconds: float | None, most: int = LONGEST) -> int:
-    """A duration somebody outside named, within 0 and `most`; 0 for none and for what is no number."""
+def milliseconds(seconds: float | None) -> int:
+    """A duration somebody outside named, within 0 and `LONGEST`; 0 for none and for what is no number."""
     if seconds is None or seconds != seconds:
         return 0
-    return int(min(max(seconds * 1000, 0), most))
+    return int(min(max(seconds * 1000, 0), LONGEST))
+
+
+def pause(seconds: float | None) -> int:
+    """As `milliseconds`, of a time to wait, up to `LONGEST_WAIT`. Never shorter than what was said: the rest of a
+    millisecond is not no time, which would mean that waiting helps nothing."""
+    if seconds is None or seconds != seconds:
+        return 0
+    return math.ceil(min(max(seconds * 1000, 0), LONGEST_WAIT))
 
 
 def doubtful(sealed: Sealed) -> bool:

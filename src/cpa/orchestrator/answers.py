@@ -40,7 +40,7 @@ from cpa.core.lam_payloads import (
 )
 from cpa.core.lam_protocol import BaseMessage
 from cpa.core.results import MAX_FILES, files, mistake
-from cpa.core.storing import LONGEST_WAIT, instead, milliseconds, storable
+from cpa.core.storing import instead, milliseconds, pause, storable
 from cpa.errors import Forbidden, InvalidDocument, NotFound
 from cpa.orchestrator.wording import message_id
 from cpa.ports.engine import Place
@@ -187,7 +187,7 @@ def _failed(payload: FailurePayload, task: int, epoch: int) -> Event:
         message=payload.message,
         remedy=payload.remedy,
         artifacts=tuple(each.artifact for each in payload.artifacts),
-        retry_after=milliseconds(payload.retry_after, LONGEST_WAIT),
+        retry_after=pause(payload.retry_after),
         duration=milliseconds(payload.execution_time),
     )
 
@@ -209,5 +209,5 @@ def _verified(payload: ConfirmPayload, task: int, epoch: int) -> Event:
         verdict=payload.verdict,
         evidence=payload.evidence,
         result=payload.result,
-        look_again=milliseconds(again, LONGEST_WAIT),
+        look_again=pause(again),
     )

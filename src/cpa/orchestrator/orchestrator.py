@@ -15,7 +15,7 @@ from cpa.core.classes import FailureClass
 from cpa.core.commands import CancelAttempt, Command, DispatchTask, RequestTask, VerifyTask
 from cpa.core.events import Event, TaskFailed, TaskRefused, TaskSucceeded, TaskVerified
 from cpa.core.job import JobState, results
-from cpa.core.storing import LONGEST_WAIT, milliseconds
+from cpa.core.storing import milliseconds, pause
 from cpa.errors import CPAError, TooLarge
 from cpa.orchestrator.agent_registry import AgentRegistry
 from cpa.orchestrator.assignments import LATEST, Assignments, Report
@@ -257,7 +257,7 @@ def _finished(attempt: Attempt, answer: ExecutionResult) -> Event:
         message=error.message,
         remedy=error.remedy,
         artifacts=answer.artifacts,
-        retry_after=milliseconds(error.retry_after, LONGEST_WAIT),
+        retry_after=pause(error.retry_after),
         duration=duration,
     )
 
@@ -270,7 +270,7 @@ def _verified(attempt: Attempt, answer: Verification) -> Event:
         verdict=answer.verdict.value,
         evidence=answer.evidence,
         result=dict(answer.result) or None,
-        look_again=milliseconds(answer.look_again, LONGEST_WAIT),
+        look_again=pause(answer.look_again),
     )
 
 
