@@ -304,13 +304,20 @@ async def test_one_that_is_answered_badly_holds_up_no_other_conversation() -> No
         await until(lambda: message(3, "bad").id in told.of("taken"), "what came after it")
 
 
-async def test_a_cancel_that_is_no_message_there_is_a_delete() -> None:
+@asynccontextmanager
+async def at_work_without_cancel() -> AsyncIterator[tuple[HttpDelivery, Told, Endpoint, AgentRecord]]:
+    """An agent that took a task, and takes no message any more."""
     async with posting() as (delivery, told, end):
         agent = listed("eins", end.url)
         end.task = "aufgabe/7"
         delivery.deliver(agent, message(1))
         await until(lambda: told.of("taken"), "the delivery")
         end.answer = lambda request: Response(status_code=404 if request.method == "POST" else 204)
+        yield delivery, told, end, agent
+
+
+async def test_a_cancel_that_is_no_message_there_is_a_delete() -> None:
+    async with at_work_without_cancel() as (delivery, told, end, agent):
         delivery.deliver(agent, message(2, type="cancel"))
         await until(lambda: len(told.of("taken")) == 2, "the cancel")
         assert (end.told[-1][0], end.told[-1][1]) == ("DELETE", "/tasks/aufgabe/7")
@@ -399,12 +406,7 @@ async def test_an_agent_that_is_out_is_told_to_stop_once_and_nothing_that_waited
 
 
 async def test_an_agent_that_is_out_and_knows_no_cancel_is_stopped_by_a_delete() -> None:
-    async with posting() as (delivery, told, end):
-        agent = listed("eins", end.url)
-        end.task = "aufgabe/7"
-        delivery.deliver(agent, message(1))
-        await until(lambda: told.of("taken"), "the delivery")
-        end.answer = lambda request: Response(status_code=404 if request.method == "POST" else 204)
+    async with at_work_without_cancel() as (delivery, _, end, agent):
         delivery.forget(agent, [message(2, type="cancel")])
         await until(lambda: len(end.told) == 3, "the last words")
         assert [each[:2] for each in end.told[1:]] == [("POST", "/tasks"), ("DELETE", "/tasks/aufgabe/7")]

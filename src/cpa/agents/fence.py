@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import ContextVar
 from typing import Any, Final, Generic, TypeVar
@@ -97,7 +98,7 @@ class Passage:
         self.fence = fence
         self._over = threading.Event()
         self._loop = 0
-        self._time: Callable[[], float] = _never
+        self._time = time.monotonic
         self._until = float("inf")
 
     def begin(self, seconds: float) -> None:
@@ -142,7 +143,3 @@ def checkpoint() -> None:
     passage = _PASSAGE.get()
     if passage is not None:
         passage.check()
-
-
-def _never() -> float:
-    return float("-inf")

@@ -171,11 +171,6 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
     """What the work gives, in a thread of its own: one that never ends takes nobody's place, and does not hold up
     the end of the process."""
     loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-
-    def passed() -> Any:
-        checkpoint()
-        return work()
-
     outcome: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
 
     def settle(result: Any, error: BaseException | None) -> None:
@@ -184,7 +179,8 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
 
     def tried() -> tuple[Any, BaseException | None]:
         try:
-            return context.run(passed), None
+            context.run(checkpoint)
+            return context.run(work), None
         except BaseException as error:  # noqa: BLE001 - raised where it is awaited
             return None, error
 

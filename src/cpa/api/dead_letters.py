@@ -229,8 +229,7 @@ async def _taken_up(
             last, event = stored.number, stored.event
             if isinstance(event, JobReopened):
                 opened += 1
-                same = _meaning(event) == _meaning(wanted) and set(wanted.restart) <= set(event.restart)
-                if opened == run + 1 and same:
+                if opened == run + 1 and _says(event, wanted):
                     return await _changed(services, caller, job, changed=False, reason="duplicate")
     raise Conflict(
         "the job went on since this was looked at",
@@ -240,9 +239,14 @@ async def _taken_up(
     )
 
 
-def _meaning(event: JobReopened) -> tuple[Any, ...]:
-    """Without its time, and without what is done again: of that the event also names what is for the sake of a
+def _says(event: JobReopened, wanted: JobReopened) -> bool:
+    """Whether the event is what is wanted now. Of what is done again it also names what is for the sake of a
     browser's page."""
+    return _meaning(event) == _meaning(wanted) and set(wanted.restart) <= set(event.restart)
+
+
+def _meaning(event: JobReopened) -> tuple[Any, ...]:
+    """Without its time, and without what is done again."""
     return event.by, event.dead_letter, event.fixes, event.skip, event.done
 
 

@@ -59,17 +59,17 @@ _halves = re.compile("[\ud800-\udfff]").sub
 
 def milliseconds(seconds: float | None) -> int:
     """A duration somebody outside named, within 0 and `LONGEST`; 0 for none and for what is no number."""
-    if seconds is None or seconds != seconds:
-        return 0
-    return int(min(max(seconds * 1000, 0), LONGEST))
+    return int(_bounded(seconds, LONGEST))
 
 
 def pause(seconds: float | None) -> int:
     """As `milliseconds`, of a time to wait, up to `LONGEST_WAIT`. Never shorter than what was said: the rest of a
     millisecond is not no time, which would mean that waiting helps nothing."""
-    if seconds is None or seconds != seconds:
-        return 0
-    return math.ceil(min(max(seconds * 1000, 0), LONGEST_WAIT))
+    return math.ceil(_bounded(seconds, LONGEST_WAIT))
+
+
+def _bounded(seconds: float | None, most: int) -> float:
+    return 0 if seconds is None or seconds != seconds else min(max(seconds * 1000, 0), most)
 
 
 def doubtful(sealed: Sealed) -> bool:
