@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import closing
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,6 +18,7 @@ from cpa.ports.repository import StoredMessage
 from cpa.repository.audit import SqlAuditRepository
 from cpa.repository.database import Database
 from cpa.repository.jobs import SqlJobRepository, SqlTaskRepository
+from cpa.repository.loading import load_many
 from cpa.repository.messages import SqlMessageRepository
 from cpa.repository.steps import SqlSteps
 
@@ -227,6 +230,27 @@ def test_many_jobs_are_read_as_each_of_them(shell: Shell, database: Database) ->
         assert steps.load_many([]) == {}
     finally:
         steps.close()
+
+
+def test_jobs_that_are_too_much_for_one_answer_of_the_store_are_read_in_several(
+    shell: Shell, database: Database
+) -> None:
+    names = [f"j{number:02}" for number in range(20)]
+    for name in names:
+        shell.submit(ME, name, plan(context={"text": "ü" * 1_000}))
+    shell.submit(ME, "zu-gross", plan(context={"text": "ü" * 9_000}))
+
+    with closing(database.connect(query_only=True)) as connection:
+
+        def read(statement: str, values: Sequence[Any]) -> list[Any]:
+            rows: list[Any] = connection.execute(statement, values).fetchall()
+            if any(len(value) > 10_000 for row in rows for value in row):
+                raise InternalError("the store refused a statement: string or blob too big")
+            return rows
+
+        found = load_many(read, [(ME, name) for name in [*names, "zu-gross"]])
+
+    assert list(found) == [(ME, name) for name in names]
 
 
 # -- deletion ------------------------------------------------------------------------------------------------

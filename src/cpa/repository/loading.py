@@ -1,12 +1,11 @@
 """A job from its rows, each time in one snapshot of the store.
 
-Many are read by a statement per table and not per job: each call of the driver gives up the interpreter lock and
-fetches it back, which costs more than a row.
+Many are read as one row per table, a JSON array that the store puts together: for each row the driver gives up the
+interpreter lock and fetches it back, which beside a busy loop takes many times as long as the row.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ import msgspec
 
 from cpa.core.commands import AnyCommand, Command
 from cpa.core.job import JobHead, JobSpec, TaskRun
-from cpa.errors import NotFound
+from cpa.errors import InternalError, NotFound
 from cpa.ports.steps import StoredJob, Unreadable
 
 Read = Callable[[str, Sequence[Any]], list[Any]]
@@ -26,9 +25,30 @@ HEAD: Final = msgspec.json.Decoder(JobHead)
 _SPEC: Final = msgspec.json.Decoder(JobSpec)
 _RUN: Final = msgspec.json.Decoder(TaskRun)
 _COMMAND: Final[msgspec.json.Decoder[Command]] = msgspec.json.Decoder(AnyCommand)
-_AT_ONCE: Final = 256
+_AT_ONCE: Final = 1024
 """Jobs one statement reads."""
 _WHERE: Final = "WHERE tenant = ? AND job = ?"
+
+
+def _many(table: str, job: str, body: str, order: str = "") -> str:
+    """Selects one JSON array of what a table has of the jobs wanted, each as [number of the job, body]."""
+    return (
+        f"SELECT CAST('[' || coalesce(group_concat('[' || n || ',' || CAST({body} AS TEXT) || ']' "  # noqa: S608
+        f"{order}), '') || ']' AS BLOB) FROM wanted CROSS JOIN {table} "
+        f"ON {table}.tenant = wanted.tenant AND {table}.{job} = wanted.job"
+    )
+
+
+_MANY: Final = (
+    _many("jobs", "id", "head"),
+    _many("job_specs", "job", "spec"),
+    _many("task_runs", "job", "body", "ORDER BY idx"),
+    _many("outbox", "job", "body"),
+)
+_DECODE: Final[tuple[Callable[[bytes], list[tuple[int, Any]]], ...]] = tuple(
+    msgspec.json.Decoder(list[tuple[int, each]]).decode  # type: ignore[valid-type]
+    for each in (JobHead, JobSpec, TaskRun, AnyCommand)
+)
 
 
 def load(read: Read, tenant: str, job: str) -> StoredJob:
@@ -60,41 +80,40 @@ def load_many(read: Read, keys: Sequence[Key]) -> dict[Key, StoredJob]:
     """See `ports.steps.StepStore`."""
     found: dict[Key, StoredJob] = {}
     for start in range(0, len(keys), _AT_ONCE):
-        some = keys[start : start + _AT_ONCE]
-        heads, specs, runs, commands = _rows(read, some)
-        for key in some:
-            try:
-                found[key] = _stored(heads[key][0], specs[key][0], runs[key], commands[key])
-            except (IndexError, msgspec.MsgspecError):
-                continue  # `load` says what is wrong with it
+        found.update(_load_some(read, keys[start : start + _AT_ONCE]))
     return found
 
 
-def _rows(read: Read, keys: Sequence[Key]) -> tuple[defaultdict[Key, list[bytes]], ...]:
-    """By job: its head, its spec, its task runs in their order, its open commands."""
-    wanted = f"IN (VALUES {', '.join(['(?, ?)'] * len(keys))})"
+def _load_some(read: Read, keys: Sequence[Key]) -> dict[Key, StoredJob]:
+    """Those of a few jobs that can be read. Where not all can, the halves tell which; `load` tells why."""
+    try:
+        heads, specs, runs, commands = _values(read, keys)
+    except (msgspec.MsgspecError, InternalError):
+        middle = len(keys) // 2
+        return _load_some(read, keys[:middle]) | _load_some(read, keys[middle:]) if middle else {}
+    return {
+        key: StoredJob(heads[n][0], specs[n][0], tuple(runs[n]), tuple(commands[n]))
+        for n, key in enumerate(keys)
+        if heads[n] and specs[n]
+    }
+
+
+def _values(read: Read, keys: Sequence[Key]) -> list[list[list[Any]]]:
+    """By table and job: its head, its spec, its task runs in their order, its open commands."""
+    wanted = ", ".join([f"({n}, ?, ?)" for n in range(len(keys))])
     values = [part for key in keys for part in key]
     read("BEGIN", ())
     try:
-        tables = [
-            read(f"SELECT tenant, id, head FROM jobs WHERE (tenant, id) {wanted}", values),  # noqa: S608
-            read(f"SELECT tenant, job, spec FROM job_specs WHERE (tenant, job) {wanted}", values),  # noqa: S608
-            read(
-                f"SELECT tenant, job, body FROM task_runs WHERE (tenant, job) {wanted} "  # noqa: S608
-                "ORDER BY tenant, job, idx",
-                values,
-            ),
-            read(f"SELECT tenant, job, body FROM outbox WHERE (tenant, job) {wanted}", values),  # noqa: S608
-        ]
+        texts = [read(f"WITH wanted(n, tenant, job) AS (VALUES {wanted}) {each}", values) for each in _MANY]
     finally:
         read("COMMIT", ())
-    return tuple(_by_job(rows) for rows in tables)
+    return [_by_job(decode(text), len(keys)) for [(text,)], decode in zip(texts, _DECODE, strict=True)]
 
 
-def _by_job(rows: Iterable[tuple[str, str, bytes]]) -> defaultdict[Key, list[bytes]]:
-    found: defaultdict[Key, list[bytes]] = defaultdict(list)
-    for tenant, job, body in rows:
-        found[tenant, job].append(body)
+def _by_job(rows: Iterable[tuple[int, Any]], jobs: int) -> list[list[Any]]:
+    found: list[list[Any]] = [[] for _ in range(jobs)]
+    for n, value in rows:
+        found[n].append(value)
     return found
 
 

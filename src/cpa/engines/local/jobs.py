@@ -7,20 +7,33 @@ cannot be read are set aside. Jobs nobody touches are not in memory.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from contextlib import aclosing
+from typing import Any, NamedTuple, TypeVar
 
 from cpa.core.events import Event
 from cpa.core.job import JobState
 from cpa.engines.local.group import Key
 from cpa.engines.local.stepper import Stepper
 from cpa.engines.stored import rebuilt
-from cpa.errors import CPAError, NotFound
+from cpa.errors import NotFound
 from cpa.orchestrator.orchestrator import Orchestrator
-from cpa.ports.steps import StepStore, Unreadable
+from cpa.ports.steps import StepStore, StoredJob, Unreadable
 
 T = TypeVar("T")
+_AHEAD = 2
+"""Portions that are read before their turn comes."""
+
+
+class _Reading(NamedTuple):
+    """Jobs that are being read, for somebody who will step them when their turn comes."""
+
+    wanted: Sequence[Key]
+    rows: asyncio.Future[dict[Key, StoredJob]]
+    over: asyncio.Future[JobState]
+    """Cancelled once they are in memory, or will not be."""
 
 
 class Jobs:
@@ -80,26 +93,59 @@ class Jobs:
     async def bring(self, keys: Iterable[Key]) -> None:
         """Read many jobs at once for who goes through them: those that can be read are in memory then, for a
         while."""
-        known = self._stepper.jobs
-        wanted = [
-            key
-            for key in dict.fromkeys(keys)
-            if key not in known and key not in self._loading and key not in self._stepper.aside
-        ]
-        if len(wanted) < 2:
-            return
-        future: asyncio.Future[JobState] = asyncio.get_running_loop().create_future()
-        self._loading.update(dict.fromkeys(wanted, future))
+        async with aclosing(self.in_turn((keys,))) as turns:
+            await anext(turns)
+
+    async def in_turn(self, portions: Iterable[Iterable[Key]]) -> AsyncGenerator[None, None]:
+        """As `bring`, one portion after the other; while the caller is at one the next are read. Close it.
+
+        They are taken into memory when their turn comes, not before: by then they could have been evicted.
+        """
+        ahead: deque[_Reading] = deque()
+        seen: set[Key] = set()
         try:
-            for stored in (await self.read(self._store.load_many, wanted)).values():
+            for portion in portions:
+                # Who is in two of them must not be waited for in the first until the second has its turn.
+                fresh = [key for key in dict.fromkeys(portion) if key not in seen]
+                seen.update(fresh)
+                ahead.append(self._read_many(fresh))
+                if len(ahead) > _AHEAD:
+                    await self._take(ahead)
+                    yield
+            while ahead:
+                await self._take(ahead)
+                yield
+        finally:
+            for reading in ahead:
+                self._let_go(reading)
+
+    def _read_many(self, keys: Iterable[Key]) -> _Reading:
+        """Have those read that are not in memory. Nobody else reads them until they are let go."""
+        known, aside = self._stepper.jobs, self._stepper.aside
+        wanted = [key for key in keys if key not in known and key not in self._loading and key not in aside]
+        if len(wanted) < 2:
+            wanted = []
+        loop = asyncio.get_running_loop()
+        rows = loop.run_in_executor(self._readers, self._store.load_many, wanted)
+        reading = _Reading(wanted, rows, loop.create_future())
+        self._loading.update(dict.fromkeys(wanted, reading.over))
+        return reading
+
+    async def _take(self, ahead: deque[_Reading]) -> None:
+        """The first of what is read is in memory."""
+        try:
+            for stored in (await ahead[0].rows).values():
                 try:
                     self._stepper.adopt(rebuilt(stored))
                 except Unreadable:
                     continue  # whoever loads it by itself sets it aside
         finally:
-            for key in wanted:
-                del self._loading[key]
-            future.cancel()
+            self._let_go(ahead.popleft())
+
+    def _let_go(self, reading: _Reading) -> None:
+        for key in reading.wanted:
+            del self._loading[key]
+        reading.over.cancel()
 
     async def fact(self, tenant: str, job: str, event: Event) -> None:
         """Give a fact to a job that may not be in memory, if it is still there; nobody waits for it."""
@@ -116,9 +162,13 @@ class Jobs:
         self._stepper.promise(future, value, keys)
         return await future
 
+    def flushing(self) -> asyncio.Future[Any]:
+        """Done once everything stepped before this call is durable, or known not to be."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stepper.promise(future, None)
+        # Those who acted are told of a failure; the jobs are as the store has them.
+        return asyncio.gather(future, return_exceptions=True)
+
     async def flush(self) -> None:
         """Return once everything stepped so far is durable, or known not to be."""
-        try:
-            await self.durable(None)
-        except CPAError:
-            return  # those who acted were told; the jobs are as the store has them
+        await self.flushing()

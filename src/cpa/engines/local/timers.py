@@ -4,13 +4,15 @@ Never early: a row fires once the clock has reached its time. An idle engine sle
 waiting costs nothing, and a hundred thousand timers cost no memory.
 
 Many that are due at once are fired job by job in the order in which the store keeps them: by their times they would
-be strewn over it, and each commit would write most of its pages anew. They are read and written in portions; while
-one is written the next is read and stepped, so no more than two are in memory.
+be strewn over it, and each commit would write most of its pages anew. They are read and written in portions: while
+one is written the next is stepped, and those after it are read.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
 from operator import attrgetter
 
 from cpa.core.events import TimerFired
@@ -19,8 +21,10 @@ from cpa.engines.local.stepper import GLANCE, Stepper
 from cpa.ports.steps import DueCommand
 
 _MOST = 50_000
-"""Rows that are put into order at once."""
-_PAGE = 1_000
+"""Rows that are read at once."""
+_ORDERED = 10_240
+"""Rows that are put into the order of their jobs: no timer is passed over by more that are due later."""
+_PAGE = 1_024
 """Rows that are fired before the first of them is durable."""
 _PAUSE = 200
 
@@ -56,9 +60,7 @@ class Timers:
             self._passed = len(rows) - len(left)
             if not left:
                 break
-            # Those of one job keep their order.
-            left.sort(key=attrgetter("tenant", "job"))
-            if not await self._fire_all(left):
+            if not await self._fire_all(_in_order(left)):
                 # Nothing moved: the rows will be right once what is under way is stored.
                 self.earlier(self._stepper.now() + _PAUSE)
                 return
@@ -68,24 +70,29 @@ class Timers:
 
     async def _fire_all(self, rows: list[DueCommand]) -> bool:
         """Whether anything moved, and all that did is durable."""
-        fired = await self._fire_some(rows[:_PAGE])
-        for start in range(_PAGE, len(rows), _PAGE):
-            if self._stepper.trouble:
-                break
-            portion = rows[start : start + _PAGE]
-            _, more = await asyncio.gather(self._jobs.flush(), self._fire_some(portion))
-            fired += more
-        await self._jobs.flush()
+        portions = [rows[start : start + _PAGE] for start in range(0, len(rows), _PAGE)]
+        keys = ([(row.tenant, row.job) for row in portion] for portion in portions)
+        fired, before = 0, self._jobs.flushing()
+        async with aclosing(self._jobs.in_turn(keys)) as turns:
+            for portion in portions:
+                await anext(turns)
+                if self._stepper.trouble:
+                    break
+                fired += await self._fire_some(portion)
+                # Asked for before anybody else has a turn: else it would be told with the next portion.
+                flushing = self._jobs.flushing()
+                await before
+                before = flushing
+        await before
         return fired > 0 and not self._stepper.trouble
 
-    async def _fire_some(self, rows: list[DueCommand]) -> int:
+    async def _fire_some(self, rows: Sequence[DueCommand]) -> int:
         """How many moved their job."""
-        fired = 0
-        await self._jobs.bring((row.tenant, row.job) for row in rows)
+        fired, jobs, step = 0, self._stepper.jobs, self._stepper.step
         for row in rows:
-            job = await self._jobs.found(row.tenant, row.job)
+            job = jobs.get((row.tenant, row.job)) or await self._jobs.found(row.tenant, row.job)
             if job is not None:
-                fired += self._stepper.step(job, TimerFired(time=0, key=row.key)).changes is not None
+                fired += step(job, TimerFired(time=0, key=row.key)).changes is not None
         return fired
 
     async def _sleep(self) -> None:
@@ -100,3 +107,9 @@ class Timers:
                     await self._changed.wait()
             except TimeoutError:
                 continue
+
+
+def _in_order(rows: Sequence[DueCommand]) -> list[DueCommand]:
+    """Rows as they are due, those due at about the same time by their jobs; those of one job keep their order."""
+    parts = (rows[start : start + _ORDERED] for start in range(0, len(rows), _ORDERED))
+    return [row for part in parts for row in sorted(part, key=attrgetter("tenant", "job"))]
