@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from cpa.core.events import LeaseLost
 from cpa.testing.campaign import Report
 from cpa.testing.schedules.knowledge import Violation
 from cpa.testing.shrinking import fewest, shrink
@@ -32,8 +33,8 @@ REGRESSIONS = {
 
 
 def bare(seed: int, *, jobs: int = 0, agents: int = 0, minutes: float = 0.0) -> Scenario:
-    """As these seeds were when they were kept: without a wire."""
-    return draw(seed, jobs=jobs, agents=agents, minutes=minutes, wire="direct")
+    """As these seeds were when they were kept: without a wire, and without what came later."""
+    return draw(seed, jobs=jobs, agents=agents, minutes=minutes, wire="direct").without("removals")
 
 
 def often(seed: int, *faults: str) -> Scenario:
@@ -187,7 +188,7 @@ WIRED = {
 
 @pytest.mark.parametrize(("wire", "seed"), WIRED)
 def test_what_was_found_on_a_wire_stays_mended(wire: str, seed: int) -> None:
-    assert run(draw(seed, wire=wire)).violation is None
+    assert run(draw(seed, wire=wire).without("removals")).violation is None
 
 
 def test_a_job_whose_start_could_not_be_stored_is_seen_in_the_line_again() -> None:
@@ -200,9 +201,24 @@ def test_a_job_whose_start_could_not_be_stored_is_seen_in_the_line_again() -> No
 
 
 def test_an_agent_hears_of_a_call_for_bids_before_it_is_given_the_task() -> None:
-    drawn = draw(28, wire="channel")
+    drawn = draw(28, wire="channel").without("removals")
 
     assert run(replace(drawn, faults=drawn.faults | {"slow_network", "duplicates"})).violation is None
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_an_agent_that_is_put_out_in_the_middle_costs_no_job_its_end_and_comes_back_as_a_new_one(
+    wire: str,
+) -> None:
+    faults = ("removals", "slow_agents", "pauses", "slow_network", "duplicates", "restarts")
+    world = run(replace(often(0, *faults), wire=wire))
+
+    assert world.violation is None
+    events = [event for record in world.journal.jobs.values() for event, _ in record.events]
+    lost = {event.reason for event in events if isinstance(event, LeaseLost)}
+    assert {"its agent was revoked", "its agent was unregistered"} & lost
+    assert world.revoked
+    assert world.revoked.isdisjoint(process.caller.key for process in world.processes)
 
 
 @pytest.mark.parametrize("wire", WIRES[1:])

@@ -70,10 +70,10 @@ class Process:
         self._proposals = Proposals(world, self)
         self._outbox = Memory(self._rows, "")
         self._lives = 0
-        self.caller = Caller(
-            tenant=TENANT, key=f"key_{name}", name=self.address, scopes=frozenset((Scope.AGENT,))
-        )
+        self.caller = self._caller(f"key_{name}")
         """Its key."""
+        self._known_by = ""
+        """The key with which it registered."""
         self.conversations: Conversations | None = None
         """Of the process that lives."""
         self._way: Way = Direct(world, self)
@@ -109,6 +109,15 @@ class Process:
     def revive(self) -> None:
         if not self.gone:
             self.alive = True
+
+    def enrol(self) -> None:
+        """It ends, and its next process has a new key, of an agent that nobody knows yet."""
+        self.kill()
+        self.caller = self._caller(f"key_{self.name}_{self._lives}")
+        self.key_id = self.id = ""
+
+    def _caller(self, key: str) -> Caller:
+        return Caller(tenant=TENANT, key=key, name=self.address, scopes=frozenset((Scope.AGENT,)))
 
     def lives(self, life: int) -> bool:
         """Whether it is this process of the agent that lives."""
@@ -270,6 +279,7 @@ class Process:
         while True:
             try:
                 self.id = await self._way.register(wanted)
+                self._known_by = self.caller.key
                 return
             except CPAError as error:
                 self._check_final(error)
@@ -353,6 +363,8 @@ class Process:
     def _check_final(self, error: CPAError) -> None:
         """No trouble on the way may look as if the agent were not wanted."""
         world = self.world
+        if self.caller.key in world.revoked or self.caller.key != self._known_by:
+            return
         final = isinstance(error, Unauthorized | Forbidden | Conflict)
         # After a jump of the clock a signature is of another moment.
         if final and world.scenario.wire != "direct" and world.oracles.clock:

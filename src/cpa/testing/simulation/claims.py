@@ -8,7 +8,7 @@ identity    nobody speaks, beats or registers for another
 proof       only who was asked to look is believed, and absence once the settle time is over
 approval    what goes out is what was planned, or what people allowed instead
 barred      an agent that drains or is in quarantine is given nothing new; in quarantine it has nothing and changes
-            nothing
+            nothing; one that is out is nobody, and what it had is given up
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ def check_acknowledged(world: World, message: BaseMessage, told: Acknowledgement
     if message.type == "confirm" and told.effect == "task_verified" and look not in world.looks:
         world.violated(Violation("proof", f"{message.sender} is believed, and was not asked to look: {look}"))
     since, state = world.barred.get(message.sender, (heard, AgentState.ACTIVE))
-    if state is AgentState.QUARANTINED and since < heard and told.new and told.effect.startswith("task_"):
-        what = f"{message.type} of {message.sender} did {told.effect}, and it is in quarantine"
+    out = state in (AgentState.QUARANTINED, AgentState.REVOKED)
+    if out and since < heard and told.new and told.effect.startswith("task_"):
+        what = f"{message.type} of {message.sender} did {told.effect}, and it is {state.value}"
         world.violated(Violation("barred", what))
 
 
@@ -151,6 +152,15 @@ def check_quarantine(world: World, life: Life, address: str) -> None:
     """An agent was put in quarantine just now."""
     if kept := attempts_of(life, address):
         world.violated(Violation("barred", f"{address} is in quarantine, and has {sorted(map(str, kept))}"))
+
+
+def check_removed(world: World, life: Life, address: str, had: Collection[Named]) -> None:
+    """An agent was revoked or unregistered just now, and had these."""
+    world.circuits.forget(address)
+    if kept := attempts_of(life, address):
+        world.violated(Violation("barred", f"{address} is out, and has {sorted(map(str, kept))}"))
+    if had and "disk" not in world.scenario.faults:
+        _look_later(world, life, address, had, "it is out")
 
 
 def check_kept(world: World, life: Life | None, request: ActionRequest) -> None:

@@ -46,7 +46,8 @@ class Post:
                 line.remove(message)
 
     def forget(self, agent: AgentRecord, last: Sequence[BaseMessage] = ()) -> None:
-        self._lines.pop(agent.address, None)
+        # Whoever has its name next goes on with this line.
+        self._lines.get(agent.address, deque()).clear()
 
     async def _run(self, agent: AgentRecord, line: deque[BaseMessage]) -> None:
         while line:

@@ -41,6 +41,7 @@ FAULTS: Final[dict[str, str]] = {
     "deadlines": "jobs and runs have little time",
     "proposals": "agents would rather do it otherwise, or later",
     "operators": "agents are drained or put in quarantine, and taken back",
+    "removals": "agents are revoked or unregistered, and come back as new ones, with new keys",
     "builtin": "the scheduler's own part does tasks too",
 }
 """Every fault there is, in words."""
@@ -58,7 +59,7 @@ HAPPENS: Final[dict[str, str]] = {
     "replays": "a copy of a signed request is refused",
 }
 """What happens on real wires because of the faults, in words."""
-LATER: Final = frozenset(("proposals", "operators"))
+LATER: Final = frozenset(("proposals", "operators", "removals"))
 """Those that came when seeds had been kept already: drawn apart, so that the others stay what they were."""
 
 

@@ -145,7 +145,7 @@ class Life:
             world.agent_store,
             self.registry,
             self.orchestrator,
-            _Keys(),
+            _Keys(world),
             AuditLog(_Trail(), world.clock, world.random_bytes),  # type: ignore[arg-type]
             world.clock,
             world.new_agent_id,
@@ -343,6 +343,9 @@ class _Watched:
 class _Keys:
     """`orchestrator.directory.AgentKeys`: every agent has its own key already."""
 
+    def __init__(self, world: World) -> None:
+        self._world = world
+
     async def tenant(self, token: str, name: str) -> str:
         raise Unavailable("nobody enrols here", remedy="come with a key")
 
@@ -355,7 +358,8 @@ class _Keys:
     async def make(self, tenant: str, address: str, agent: str, secret: str = "") -> tuple[str, str]:
         return "", ""
 
-    async def revoke(self, tenant: str, address: str) -> None: ...
+    async def revoke(self, tenant: str, address: str) -> None:
+        self._world.revoked |= {each.caller.key for each in self._world.processes if each.address == address}
 
     def callback(self, tenant: str, agent: str) -> str:
         return callback(tenant, agent)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
-from cpa.errors import CPAError
+from cpa.errors import CPAError, NotFound
 from cpa.ports.agents import AgentState
 from cpa.ports.keys import Caller, Scope
 from cpa.testing.simulation.agents import TENANT, Process
-from cpa.testing.simulation.claims import check_quarantine
+from cpa.testing.simulation.claims import attempts_of, check_quarantine, check_removed
 from cpa.testing.simulation.network import SCHEDULER
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Troubles:
         self._chance = world.scenario.stream("troubles")
         self._foremost = world.clock.skew
         """What the clock was ahead at most."""
+        self._handled: set[str] = set()
+        """Agents that an operator is at."""
         for process in world.processes:
             if "slow_agents" in world.scenario.faults and self._chance.random() < 0.5:
                 process.hands.speed = self._chance.choice((3.0, 30.0))
@@ -49,6 +52,7 @@ class Troubles:
             "mute": self._mute,
             "partitions": self._partitions,
             "operators": self._operators,
+            "removals": self._removals,
         }
         yield from (work() for fault, work in everything.items() if fault in faults)
 
@@ -151,12 +155,14 @@ class Troubles:
             process = self._chance.choice(self._world.processes)
             state = self._chance.choice((AgentState.DRAINING, AgentState.QUARANTINED))
             seconds = self._chance.choice((3, 20, 90))
-            if process.id:
+            if process.id and process.address not in self._handled:
+                self._handled.add(process.address)
                 await self._change(process, state)
                 self._world.barred[process.address] = self._world.loop.time(), state
                 await asyncio.sleep(seconds)
                 del self._world.barred[process.address]
                 await self._change(process, AgentState.ACTIVE)
+                self._handled.remove(process.address)
 
     async def _change(self, process: Process, state: AgentState) -> None:
         """Until it is done."""
@@ -175,9 +181,51 @@ class Troubles:
                 self._world.trace("is", state.value, process.name)
                 return
 
-    async def _wait(self, fault: str, mean: float) -> bool:
+    async def _removals(self) -> None:
+        chance = self._world.scenario.stream("removals")
+        while await self._wait("removals", 40, chance):
+            process, revoked = chance.choice(self._world.processes), chance.random() < 0.5
+            last, gone = chance.choice((1, 10, 40)), chance.choice((0.1, 5, 30))
+            if not process.id or process.address in self._handled:
+                continue
+            self._handled.add(process.address)
+            await self._remove(process, revoked=revoked)
+            # It works on with a dead key, until it learns of it or its lease is over; then somebody sees to it.
+            await asyncio.sleep(last)
+            process.kill()
+            await asyncio.sleep(gone)
+            process.enrol()  # by now it may have been started again with its old key
+            del self._world.barred[process.address]
+            process.revive()
+            self._handled.remove(process.address)
+
+    async def _remove(self, process: Process, *, revoked: bool) -> None:
+        """Until it is done."""
+        world, address = self._world, process.address
+        world.trace("is revoked" if revoked else "is unregistered", process.name)
+
+        async def remove(life: Life) -> None:
+            had = attempts_of(life, address)
+            if revoked:
+                await life.directory.change(OPERATOR, process.id, AgentState.REVOKED)
+            else:
+                await life.directory.remove(OPERATOR, process.id)
+            check_removed(world, life, address, had)
+
+        while True:
+            try:
+                await world.inside(remove)
+            except NotFound:
+                break  # it was done, and the scheduler ended before it could say so
+            except CPAError:
+                await asyncio.sleep(1)
+            else:
+                break
+        world.barred[address] = world.loop.time(), AgentState.REVOKED
+
+    async def _wait(self, fault: str, mean: float, chance: random.Random | None = None) -> bool:
         """Until it strikes; False when there are no faults any more."""
-        await asyncio.sleep(self._chance.expovariate(1 / mean))
+        await asyncio.sleep((chance or self._chance).expovariate(1 / mean))
         if self._world.faulty:
             self._world.seen[fault] += 1
         return self._world.faulty
