@@ -72,6 +72,8 @@ class Process:
         self._lives = 0
         self.caller = self._caller(f"key_{name}")
         """Its key."""
+        self.out = False
+        """Its key is dead."""
         self._known_by = ""
         """The key with which it registered."""
         self.conversations: Conversations | None = None
@@ -115,6 +117,12 @@ class Process:
         self.kill()
         self.caller = self._caller(f"key_{self.name}_{self._lives}")
         self.key_id = self.id = ""
+        self.out = False
+
+    def check_key(self, key: str) -> None:
+        """Raises `Unauthorized` unless it is its key, and lives."""
+        if self.out or key != self.caller.key:
+            raise Unauthorized("this API key was revoked", field="X-API-Key", remedy="ask for a new one")
 
     def _caller(self, key: str) -> Caller:
         return Caller(tenant=TENANT, key=key, name=self.address, scopes=frozenset((Scope.AGENT,)))
@@ -363,7 +371,7 @@ class Process:
     def _check_final(self, error: CPAError) -> None:
         """No trouble on the way may look as if the agent were not wanted."""
         world = self.world
-        if self.caller.key in world.revoked or self.caller.key != self._known_by:
+        if self.out or self.caller.key != self._known_by:
             return
         final = isinstance(error, Unauthorized | Forbidden | Conflict)
         # After a jump of the clock a signature is of another moment.

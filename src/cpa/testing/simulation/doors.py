@@ -45,7 +45,7 @@ class Heard:
 
     async def _handle(self, message: BaseMessage, caller: Caller) -> Acknowledgement:
         world, about = self._world, message.correlation
-        world.check_key(caller.key)
+        world.agents[caller.name].check_key(caller.key)
         heard = world.loop.time()
         told = await self._life.messages.handle(message, caller)
         check_acknowledged(world, message, told, heard)
@@ -73,7 +73,7 @@ class Register:
 
     async def _register(self, wanted: Registration, caller: Caller, token: str) -> Registered:
         world, address = self._world, caller.name
-        world.check_key(caller.key)
+        world.agents[caller.name].check_key(caller.key)
         before = attempts_of(self._life, address)
         known = await world.agent_store.find(caller.tenant, wanted.name)
         done = await self._life.directory.register(wanted, caller, token)
@@ -86,7 +86,7 @@ class Register:
 
     async def _heartbeat(self, caller: Caller, id: str, beat: Beat) -> Answer:
         world = self._world
-        world.check_key(caller.key)
+        world.agents[caller.name].check_key(caller.key)
         heard = world.loop.time()  # it renews at once; the answer may wait for the disk
         known = await world.agent_store.get(caller.tenant, id)
         answer = await self._life.directory.heartbeat(caller, id, beat)
@@ -108,9 +108,9 @@ class _Keys:
         self._world = world
 
     async def identify(self, key: str | None) -> Caller:
-        self._world.check_key(key or "")
         for process in self._world.processes:
             if process.caller.key == key:
+                process.check_key(key)
                 return process.caller
         raise Unauthorized("this API key is not accepted", field="X-API-Key", remedy="check it")
 

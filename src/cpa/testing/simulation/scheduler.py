@@ -359,7 +359,7 @@ class _Keys:
         return "", ""
 
     async def revoke(self, tenant: str, address: str) -> None:
-        self._world.revoked |= {each.caller.key for each in self._world.processes if each.address == address}
+        self._world.agents[address].out = True
 
     def callback(self, tenant: str, agent: str) -> str:
         return callback(tenant, agent)

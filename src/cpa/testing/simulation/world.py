@@ -22,7 +22,7 @@ from cpa.core.commands import CancelAttempt, Command, RequestTask
 from cpa.core.events import Event, LeaseLost, TaskVerified
 from cpa.core.job import JobStatus
 from cpa.core.lam_protocol import BaseMessage
-from cpa.errors import CPAError, Unauthorized, Unavailable
+from cpa.errors import CPAError, Unavailable
 from cpa.ports.agents import AgentState, Named
 from cpa.ports.executor import ActionRequest
 from cpa.ports.steps import JobRows, StepStore
@@ -115,8 +115,6 @@ class World:
         """When an attempt was answered, cancelled or given up last, durably."""
         self.last_beats: dict[str, tuple[Life, str, frozenset[Named]]] = {}
         """By agent: the life that took its last beat, the process it was of, and what it named."""
-        self.revoked: set[str] = set()
-        """Keys that are dead."""
         self.barred: dict[str, tuple[float, AgentState]] = {}
         """By agent: since when it is drained, in quarantine, or out."""
         self.named: dict[str, frozenset[tuple[str, str, int]]] = {}
@@ -219,11 +217,6 @@ class World:
         return all(record.head.status.ended for record in self.journal.jobs.values())
 
     # -- what parts of the world ask for -------------------------------------------------------------------
-
-    def check_key(self, key: str) -> None:
-        """Raises `Unauthorized` for one that is dead."""
-        if key in self.revoked:
-            raise Unauthorized("this API key was revoked", field="X-API-Key", remedy="ask for a new one")
 
     def strikes(self, fault: str, chance: random.Random, share: float = 1.0) -> bool:
         """Whether this fault exists here and strikes now."""
