@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from pathlib import Path
 
 import pytest
+from pysqlite3 import dbapi2
 
 from cpa.core.job import JobSpec, JobStatus, TaskSpec, TaskStatus
-from cpa.engines.local.group import Key
 from cpa.errors import Unavailable
 from cpa.ports.engine import Submission
+from cpa.ports.steps import Unreadable
 from tests.engines.world import life
 
 TENANT = "default"
@@ -57,42 +57,52 @@ async def test_what_could_not_be_stored_is_never_seen(tmp_path: Path) -> None:
         steps.full = False
 
 
-async def test_a_job_in_two_portions_is_not_waited_for_in_the_first_until_the_second_has_its_turn(
-    tmp_path: Path,
-) -> None:
+async def test_a_job_that_is_read_for_a_later_turn_is_given_to_who_wants_it_now(tmp_path: Path) -> None:
     async with life(tmp_path, Counter()) as (engine, _, _):
-        receipts = await engine.submit_many([Submission(tenant=TENANT, spec=ASKS)] * 5)
-        first, *fresh = [(TENANT, receipt.job) for receipt in receipts]
-        for key in fresh:
-            del engine._stepper.jobs[key]
-
-        def portions() -> Iterator[list[Key]]:
-            yield [first, *fresh[:2]]
-            del engine._stepper.jobs[first]  # evicted, after it was seen in memory
-            yield [first, *fresh[2:]]
-
-        async with aclosing(engine.jobs.in_turn(portions())) as turns:
-            await anext(turns)
-            async with asyncio.timeout(5):
-                assert await engine.jobs.found(*first)
-            assert set(engine._stepper.jobs) == {first, *fresh[:2]}
-            await anext(turns)
-            assert set(engine._stepper.jobs) == {first, *fresh}
-
-
-async def test_who_wants_a_job_that_is_read_for_a_later_turn_gets_it_when_that_is_given_up(
-    tmp_path: Path,
-) -> None:
-    async with life(tmp_path, Counter()) as (engine, _, _):
-        receipts = await engine.submit_many([Submission(tenant=TENANT, spec=ASKS)] * 4)
+        receipts = await engine.submit_many([Submission(tenant=TENANT, spec=ASKS)] * 6)
         keys = [(TENANT, receipt.job) for receipt in receipts]
         engine._stepper.jobs.clear()
 
-        async with aclosing(engine.jobs.in_turn((keys[:2], keys[2:]))) as turns:
+        async with aclosing(engine.jobs.in_turn((keys[:2], keys[2:4], keys[4:]))) as turns:
             await anext(turns)
-            wanted = asyncio.create_task(engine.jobs.load(*keys[3]))
-            await asyncio.sleep(0.05)
-            assert not wanted.done()
+            async with asyncio.timeout(5):
+                wanted = await engine.jobs.load(*keys[3])
+            await anext(turns)
+            assert engine._stepper.jobs[keys[3]] is wanted
+            assert set(engine._stepper.jobs) == set(keys[:4])
 
         async with asyncio.timeout(5):
-            assert (await wanted).head.id == keys[3][1]
+            assert (await engine.jobs.load(*keys[5])).head.id == keys[5][1]
+
+
+async def test_what_two_read_ahead_across_each_other_is_had_by_both(tmp_path: Path) -> None:
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        receipts = await engine.submit_many([Submission(tenant=TENANT, spec=ASKS)] * 4)
+        a, b, c, d = [(TENANT, receipt.job) for receipt in receipts]
+        engine._stepper.jobs.clear()
+
+        async with (
+            aclosing(engine.jobs.in_turn(([a], [b, c]))) as one,
+            aclosing(engine.jobs.in_turn(([b], [a, d]))) as other,
+            asyncio.timeout(5),
+        ):
+            for turns in (one, other, one, other):
+                await anext(turns)
+                assert await engine.jobs.found(*b)
+                assert await engine.jobs.found(*a)
+
+
+async def test_a_job_that_cannot_be_stepped_keeps_none_of_those_that_are_read_with_it(tmp_path: Path) -> None:
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        receipts = await engine.submit_many([Submission(tenant=TENANT, spec=ASKS)] * 4)
+        keys = [(TENANT, receipt.job) for receipt in receipts]
+    with closing(dbapi2.connect(tmp_path / "cpa.db")) as store:
+        head = "CAST(json_set(CAST(head AS TEXT), '$.logic', 99) AS BLOB)"
+        store.execute(f"UPDATE jobs SET head = {head} WHERE id = ?", (keys[1][1],))
+        store.commit()
+
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        await engine.jobs.bring(keys)
+        assert set(engine._stepper.jobs) == {keys[0], *keys[2:]}
+        with pytest.raises(Unreadable):
+            await engine.jobs.load(*keys[1])

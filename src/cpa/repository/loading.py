@@ -25,8 +25,8 @@ HEAD: Final = msgspec.json.Decoder(JobHead)
 _SPEC: Final = msgspec.json.Decoder(JobSpec)
 _RUN: Final = msgspec.json.Decoder(TaskRun)
 _COMMAND: Final[msgspec.json.Decoder[Command]] = msgspec.json.Decoder(AnyCommand)
-_AT_ONCE: Final = 1024
-"""Jobs one statement reads."""
+_AT_ONCE: Final = 256
+"""Jobs one statement reads: their bytes are in memory several times."""
 _WHERE: Final = "WHERE tenant = ? AND job = ?"
 
 

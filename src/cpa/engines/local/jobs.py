@@ -10,7 +10,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
 from typing import Any, NamedTuple, TypeVar
 
 from cpa.core.events import Event
@@ -32,8 +31,6 @@ class _Reading(NamedTuple):
 
     wanted: Sequence[Key]
     rows: asyncio.Future[dict[Key, StoredJob]]
-    over: asyncio.Future[JobState]
-    """Cancelled once they are in memory, or will not be."""
 
 
 class Jobs:
@@ -44,7 +41,7 @@ class Jobs:
         self._stepper = stepper
         self._orchestrator = orchestrator
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-load")
-        self._loading: dict[Key, asyncio.Future[JobState]] = {}
+        self._loading: dict[Key, asyncio.Future[dict[Key, StoredJob]]] = {}
 
     def close(self) -> None:
         """Whoever closes the store next must find no thread inside it."""
@@ -57,20 +54,27 @@ class Jobs:
     async def load(self, tenant: str, job: str) -> JobState:
         """The job from memory, or from the store; an ended one stays there. `Unreadable` if it is set aside."""
         key = (tenant, job)
-        while True:
-            self._stepper.aside.check(key)
-            known = self._stepper.jobs.get(key) or self._stepper.recent.get(key)
-            if known is not None:
-                return known
-            loading = self._loading.get(key)
-            if loading is None:
-                break
-            await asyncio.wait([loading])
-        future = self._loading[key] = asyncio.get_running_loop().create_future()
         try:
-            return self._stepper.adopt(await self.stored(tenant, job))
+            return await self._load(key)
         except Unreadable as error:
             raise self._stepper.aside.put(key, error) from error
+
+    async def _load(self, key: Key) -> JobState:
+        while True:
+            self._stepper.aside.check(key)
+            reading, known = self._loading.get(key), self._stepper.jobs.get(key)
+            if known is None and reading is None:
+                known = self._stepper.recent.get(key)
+            if known is not None:
+                return known
+            if reading is None:
+                break
+            await asyncio.wait([reading])
+            if (stored := self._taken_out(key, reading)) is not None:
+                return self._stepper.adopt(rebuilt(stored))
+        future = self._loading[key] = asyncio.get_running_loop().create_future()
+        try:
+            return self._stepper.adopt(await self.stored(*key))
         finally:
             del self._loading[key]
             future.cancel()
@@ -93,8 +97,7 @@ class Jobs:
     async def bring(self, keys: Iterable[Key]) -> None:
         """Read many jobs at once for who goes through them: those that can be read are in memory then, for a
         while."""
-        async with aclosing(self.in_turn((keys,))) as turns:
-            await anext(turns)
+        await self._take(self._read_many(keys))
 
     async def in_turn(self, portions: Iterable[Iterable[Key]]) -> AsyncGenerator[None, None]:
         """As `bring`, one portion after the other; while the caller is at one the next are read. Close it.
@@ -102,18 +105,14 @@ class Jobs:
         They are taken into memory when their turn comes, not before: by then they could have been evicted.
         """
         ahead: deque[_Reading] = deque()
-        seen: set[Key] = set()
         try:
             for portion in portions:
-                # Who is in two of them must not be waited for in the first until the second has its turn.
-                fresh = [key for key in dict.fromkeys(portion) if key not in seen]
-                seen.update(fresh)
-                ahead.append(self._read_many(fresh))
+                ahead.append(self._read_many(portion))
                 if len(ahead) > _AHEAD:
-                    await self._take(ahead)
+                    await self._take(ahead.popleft())
                     yield
             while ahead:
-                await self._take(ahead)
+                await self._take(ahead.popleft())
                 yield
         finally:
             for reading in ahead:
@@ -122,30 +121,46 @@ class Jobs:
     def _read_many(self, keys: Iterable[Key]) -> _Reading:
         """Have those read that are not in memory. Nobody else reads them until they are let go."""
         known, aside = self._stepper.jobs, self._stepper.aside
-        wanted = [key for key in keys if key not in known and key not in self._loading and key not in aside]
-        if len(wanted) < 2:
-            wanted = []
+        wanted = [
+            key
+            for key in dict.fromkeys(keys)
+            if key not in known and key not in self._loading and key not in aside
+        ]
         loop = asyncio.get_running_loop()
-        rows = loop.run_in_executor(self._readers, self._store.load_many, wanted)
-        reading = _Reading(wanted, rows, loop.create_future())
-        self._loading.update(dict.fromkeys(wanted, reading.over))
-        return reading
+        if wanted:
+            rows = loop.run_in_executor(self._readers, self._store.load_many, wanted)
+        else:
+            rows = loop.create_future()
+            rows.set_result({})
+        self._loading.update(dict.fromkeys(wanted, rows))
+        return _Reading(wanted, rows)
 
-    async def _take(self, ahead: deque[_Reading]) -> None:
-        """The first of what is read is in memory."""
+    async def _take(self, reading: _Reading) -> None:
+        """What is read is in memory, but for what somebody took out before."""
         try:
-            for stored in (await ahead[0].rows).values():
+            for stored in (await reading.rows).values():
                 try:
                     self._stepper.adopt(rebuilt(stored))
                 except Unreadable:
                     continue  # whoever loads it by itself sets it aside
         finally:
-            self._let_go(ahead.popleft())
+            self._let_go(reading)
 
     def _let_go(self, reading: _Reading) -> None:
         for key in reading.wanted:
-            del self._loading[key]
-        reading.over.cancel()
+            if self._loading.get(key) is reading.rows:
+                del self._loading[key]
+        if not reading.rows.cancel() and not reading.rows.cancelled():
+            reading.rows.exception()  # looked at: who gave it up does not ask
+
+    def _taken_out(self, key: Key, reading: asyncio.Future[dict[Key, StoredJob]]) -> StoredJob | None:
+        """This job, where it was read for somebody's later turn: who wants it now does not wait for that."""
+        if self._loading.get(key) is not reading:
+            return None
+        del self._loading[key]
+        if reading.cancelled() or reading.exception() is not None:
+            return None
+        return reading.result().pop(key, None)
 
     async def fact(self, tenant: str, job: str, event: Event) -> None:
         """Give a fact to a job that may not be in memory, if it is still there; nobody waits for it."""

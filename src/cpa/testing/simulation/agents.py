@@ -72,10 +72,8 @@ class Process:
         self._lives = 0
         self.caller = self._caller(f"key_{name}")
         """Its key."""
-        self.out = False
+        self.revoked = False
         """Its key is dead."""
-        self._known_by = ""
-        """The key with which it registered."""
         self.conversations: Conversations | None = None
         """Of the process that lives."""
         self._way: Way = Direct(world, self)
@@ -112,16 +110,16 @@ class Process:
         if not self.gone:
             self.alive = True
 
-    def enrol(self) -> None:
+    def renew(self) -> None:
         """It ends, and its next process has a new key, of an agent that nobody knows yet."""
         self.kill()
         self.caller = self._caller(f"key_{self.name}_{self._lives}")
         self.key_id = self.id = ""
-        self.out = False
+        self.revoked = False
 
     def check_key(self, key: str) -> None:
         """Raises `Unauthorized` unless it is its key, and lives."""
-        if self.out or key != self.caller.key:
+        if self.revoked or key != self.caller.key:
             raise Unauthorized("this API key was revoked", field="X-API-Key", remedy="ask for a new one")
 
     def _caller(self, key: str) -> Caller:
@@ -287,7 +285,6 @@ class Process:
         while True:
             try:
                 self.id = await self._way.register(wanted)
-                self._known_by = self.caller.key
                 return
             except CPAError as error:
                 self._check_final(error)
@@ -371,7 +368,7 @@ class Process:
     def _check_final(self, error: CPAError) -> None:
         """No trouble on the way may look as if the agent were not wanted."""
         world = self.world
-        if self.out or self.caller.key != self._known_by:
+        if self.revoked:
             return
         final = isinstance(error, Unauthorized | Forbidden | Conflict)
         # After a jump of the clock a signature is of another moment.

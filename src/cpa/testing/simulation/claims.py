@@ -57,8 +57,8 @@ def check_acknowledged(world: World, message: BaseMessage, told: Acknowledgement
     if message.type == "confirm" and told.effect == "task_verified" and look not in world.looks:
         world.violated(Violation("proof", f"{message.sender} is believed, and was not asked to look: {look}"))
     since, state = world.barred.get(message.sender, (heard, AgentState.ACTIVE))
-    out = state in (AgentState.QUARANTINED, AgentState.REVOKED)
-    if out and since < heard and told.new and told.effect.startswith("task_"):
+    silenced = state in (AgentState.QUARANTINED, AgentState.REVOKED)
+    if silenced and since < heard and told.new and told.effect.startswith("task_"):
         what = f"{message.type} of {message.sender} did {told.effect}, and it is {state.value}"
         world.violated(Violation("barred", what))
 
@@ -157,8 +157,6 @@ def check_quarantine(world: World, life: Life, address: str) -> None:
 def check_removed(world: World, life: Life, address: str, had: Collection[Named]) -> None:
     """An agent was revoked or unregistered just now, and had these."""
     world.circuits.forget(address)
-    if kept := attempts_of(life, address):
-        world.violated(Violation("barred", f"{address} is out, and has {sorted(map(str, kept))}"))
     if had and "disk" not in world.scenario.faults:
         _look_later(world, life, address, had, "it is out")
 

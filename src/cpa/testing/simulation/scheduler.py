@@ -359,7 +359,7 @@ class _Keys:
         return "", ""
 
     async def revoke(self, tenant: str, address: str) -> None:
-        self._world.agents[address].out = True
+        self._world.agents[address].revoked = True
 
     def callback(self, tenant: str, agent: str) -> str:
         return callback(tenant, agent)

@@ -194,7 +194,7 @@ class Troubles:
             await asyncio.sleep(last)
             process.kill()
             await asyncio.sleep(gone)
-            process.enrol()  # by now it may have been started again with its old key
+            process.renew()  # by now it may have been started again with its old key
             del self._world.barred[process.address]
             process.revive()
             self._handled.remove(process.address)
