@@ -61,8 +61,19 @@ async def aside(engine: LocalEngine) -> None:
         "UPDATE outbox SET body = x'00'",
         "UPDATE task_runs SET body = replace(CAST(body AS TEXT), '\"index\":0', '\"index\":7')",
         "DELETE FROM jobs",
+        "UPDATE jobs SET head = x'7b2274656e616e74223a22ff227d'",
+        "UPDATE job_specs SET spec = CAST('{\"tasks\":[{\"id\":\"' || x'ff' || '\"}]}' AS BLOB)",
     ],
-    ids=["head", "spec", "no-spec", "commands", "task-of-nowhere", "no-job"],
+    ids=[
+        "head",
+        "spec",
+        "no-spec",
+        "commands",
+        "task-of-nowhere",
+        "no-job",
+        "head-not-utf8",
+        "spec-not-utf8",
+    ],
 )
 async def test_a_damaged_row_ends_nothing_but_its_job(tmp_path: Path, statement: str) -> None:
     async with life(tmp_path, Counter()) as (engine, _, _):

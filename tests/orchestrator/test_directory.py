@@ -51,6 +51,11 @@ class CountingStore(MemoryAgentStore):
         self.writes += 1
         await super().put(agent)
 
+    async def remove(self, tenant: str, id: str) -> bool:
+        if self.full:
+            raise Unavailable("the disk is full", remedy="free some space")
+        return await super().remove(tenant, id)
+
     async def beat(self, tenant: str, id: str, beat: Beat) -> None:
         self.writes += 1
         await super().beat(tenant, id, beat)
@@ -264,6 +269,26 @@ async def test_neither_of_a_change_and_a_return_at_the_same_moment_undoes_the_ot
         assert (known.state, known.instance) == (AgentState.QUARANTINED, "i2")
 
 
+@pytest.mark.parametrize("how", ["revoke", "remove"])
+async def test_who_is_put_out_while_it_comes_back_stays_out(
+    life: Life, store: CountingStore, how: str
+) -> None:
+    """Its key was good when it asked, and is dead when it is its turn."""
+    record = (await life.directory.register(WANTED, ADMIN)).agent
+    store.slow = True
+    out = (
+        life.directory.change(ADMIN, record.id, AgentState.REVOKED)
+        if how == "revoke"
+        else life.directory.remove(ADMIN, record.id)
+    )
+    _, back = await asyncio.gather(
+        out, life.directory.register(replace(WANTED, instance="i2"), itself(record)), return_exceptions=True
+    )
+    assert isinstance(back, Unauthorized)
+    assert list(life.agents.list(TENANT)) == []
+    assert (await life.directory.register(WANTED, ADMIN)).new
+
+
 async def test_the_states_of_a_stranger_cannot_be_changed(life: Life) -> None:
     with pytest.raises(NotFound):
         await life.directory.change(ADMIN, "ag_7", AgentState.DRAINING)
@@ -292,6 +317,46 @@ async def test_who_is_to_be_stopped_is_stopped_although_nothing_can_be_stored(
     kept = await store.get(TENANT, record.id)
     assert kept is not None
     assert kept.state is state
+
+
+async def test_who_is_to_be_removed_is_stopped_although_nothing_can_be_stored(
+    life: Life, store: CountingStore
+) -> None:
+    record = (await life.directory.register(WANTED, ADMIN)).agent
+    lost: list[str] = []
+    life.orchestrator.assignments.report = lambda tenant, job, event: lost.append(job)
+    life.orchestrator.presence.begin(life.seen(), Attempt(TENANT, "j", 0, 1), "t")
+    store.full = True
+    with pytest.raises(Unavailable):
+        await life.directory.remove(ADMIN, record.id)
+    assert lost == ["j"]
+    assert life.agents.choose(applicant()) is not life.seen()
+
+    store.full = False
+    assert (await life.directory.remove(ADMIN, record.id)).id == record.id
+    assert await store.get(TENANT, record.id) is None
+    assert life.gone == [record.address]
+
+
+async def test_who_is_revoked_once_more_is_revoked_and_can_be_forgotten(
+    life: Life, store: CountingStore
+) -> None:
+    record = (await life.directory.register(WANTED, ADMIN)).agent
+    revoked = await life.directory.change(ADMIN, record.id, AgentState.REVOKED)
+    newer = (await life.directory.register(WANTED, ADMIN)).agent
+    assert await life.directory.change(ADMIN, record.id, AgentState.REVOKED) == revoked
+    other = (await life.directory.register(replace(WANTED, name="zwei"), ADMIN)).agent
+    with pytest.raises(Forbidden):
+        await life.directory.remove(itself(other), record.id)
+
+    assert await life.directory.remove(ADMIN, record.id) == revoked
+
+    assert await store.get(TENANT, record.id) is None
+    seen = life.agents.get(newer.address, TENANT)
+    assert seen is not None
+    assert seen.record == newer
+    with pytest.raises(NotFound):
+        await life.directory.remove(ADMIN, record.id)
 
 
 async def test_what_only_limits_an_agent_changes_nothing_where_nothing_can_be_stored(

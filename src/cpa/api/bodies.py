@@ -1,6 +1,8 @@
 """JSON bodies: read within limits, cleared of what no later part could store, then checked against their
 model.
 
+A body may take its time, and a key may be revoked meanwhile: who sends it is identified again once it is there.
+
 Refused before any model sees them: other media types, more than 1 MiB, slow senders, broken UTF-8 and JSON,
 NaN and infinities, integers beyond 64 bits, NUL characters, lone surrogates, nesting deeper than 64. The
 models are strict: no unknown field, no `true` for a number, no `"5"` for 5.
@@ -17,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
 from cpa.api.problems import RequestTimeout, WrongMediaType, invalid
+from cpa.api.route import KEY_HEADER
 from cpa.api.services import services_of
 from cpa.errors import BadInput, TooLarge, Unavailable
 
@@ -55,6 +58,7 @@ async def read_json(request: Request) -> bytes:
             raw += chunk
             if len(raw) > LIMIT:
                 raise _over(len(raw), LIMIT)
+        await _identify(request)
         return bytes(raw)
     if shutdown.begun:
         raise stopping()
@@ -80,8 +84,16 @@ async def chunks(request: Request) -> AsyncIterator[bytes]:
                 remedy="send it again",
             )
         if not chunk:
+            await _identify(request)
             return
         yield chunk
+
+
+async def _identify(request: Request) -> None:
+    """Raises `Unauthorized` for a key that is dead by now."""
+    key = request.headers.get(KEY_HEADER)
+    if key:
+        await services_of(request).keys.identify(key)
 
 
 def stopping() -> Unavailable:

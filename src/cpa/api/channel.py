@@ -120,10 +120,12 @@ class _Channel:
     async def run(self) -> None:
         check_origin(self._socket, self._services)
         caller = await self._identify()
-        record = await self._record(caller)
+        await self._record(caller)
         self._frames = self._services.signatures.frames(caller, self._socket.url.path)
         await self._socket.accept()
         hello = await self._hello(caller)
+        # It may have come late: by now the key may be dead, or another process have registered.
+        record = await self._record(await self._identify())
         if record.instance and hello.instance != record.instance:
             raise Conflict(
                 "another process of this agent has registered",

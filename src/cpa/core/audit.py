@@ -146,7 +146,7 @@ def unseal(body: bytes, private: bytes | None = None) -> Event:
         if private is None:
             return event
         return msgspec.structs.replace(event, **_decode_private.decode(private).values)
-    except (msgspec.MsgspecError, TypeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
         raise InternalError(
             f"a stored event cannot be read: {error}",
             field="body",
@@ -181,7 +181,7 @@ def verify(body: bytes, private: bytes | None, leaf: bytes) -> bool:
         return True
     try:
         return _decode_mark.decode(body).sealed == _sha256(private).hexdigest()
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return False
 
 

@@ -52,6 +52,20 @@ class Agent:
     shares: dict[str, tuple[float, int]] = field(default_factory=dict)
     """By action: share of success and when that was, in milliseconds. Only for what ever failed."""
 
+    @classmethod
+    def of(cls, record: AgentRecord, beat: Beat) -> Agent:
+        """One that nobody has heard of yet in this process."""
+        return cls(
+            record.address,
+            frozenset(record.actions),
+            frozenset(record.tags),
+            record.slots,
+            tenant=record.tenant,
+            record=record,
+            online=False,
+            beat=beat,
+        )
+
     @property
     def key(self) -> tuple[str, str]:
         """(tenant, address): two tenants may call their agents alike."""

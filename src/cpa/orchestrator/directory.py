@@ -26,6 +26,7 @@ from cpa.orchestrator.registration import (
     checked,
     granted,
     offers_more,
+    only_own,
     record_of,
     unknown,
 )
@@ -89,7 +90,7 @@ class AgentDirectory:
         """Learn of every agent there is. Whether they live, their beats will tell."""
         for record in await self._store.all():
             beat = await self._store.last_beat(record.tenant, record.id)
-            agent = _agent(record, beat or Beat())
+            agent = Agent.of(record, beat or Beat())
             self._by_id[record.tenant, record.id] = agent
             self._agents.register(agent)
 
@@ -150,11 +151,24 @@ class AgentDirectory:
             return record
 
     async def remove(self, caller: Caller, id: str) -> AgentRecord:
-        """Unregister: its key is dead, its attempts are lost, its name is free."""
+        """Unregister: its key is dead, its attempts are lost, its name is free. One that was revoked is forgotten.
+
+        Where nothing can be stored, as `change`.
+        """
         async with self._changing:
+            stored = await self._store.get(caller.tenant, id)
+            if stored is not None and stored.state is AgentState.REVOKED:
+                only_own(caller, stored, Scope.ADMIN)
+                await self._store.remove(stored.tenant, id)
+                await self._log(caller.name, "agent.removed", stored)
+                return stored
             agent, record = self._own(caller, id)
-            await self._keys.revoke(record.tenant, record.address)
-            await self._store.remove(record.tenant, id)
+            try:
+                await self._keys.revoke(record.tenant, record.address)
+                await self._store.remove(record.tenant, id)
+            except CPAError:
+                self._put_out(agent, record)
+                raise
             self._drop(agent, record, "its agent was unregistered")
             await self._log(caller.name, "agent.removed", record)
             return record
@@ -179,12 +193,12 @@ class AgentDirectory:
         for an agent that asks about another."""
         agent = self._by_id.get((caller.tenant, id))
         if agent is not None and agent.record is not None:
-            _only_own(caller, agent.record, Scope.READ)
+            only_own(caller, agent.record, Scope.READ)
             return agent.record, agent
         record = await self._store.get(caller.tenant, id)
         if record is None:
             raise unknown(id)
-        _only_own(caller, record, Scope.READ)
+        only_own(caller, record, Scope.READ)
         return record, None
 
     def why(self, tenant: str, action: str, capability: str) -> str:
@@ -259,6 +273,8 @@ class AgentDirectory:
                 value=address,
                 remedy=f"the key is called {caller.name}; an agent's own key has the scope agent and its address",
             )
+        # It may have been revoked while this waited for its turn: then the agent is gone, and its name is free.
+        await self._keys.check(caller.tenant, caller.key)
         agent = self._agents.get(address, caller.tenant)
         withheld: tuple[str, ...] = ()
         if agent is None or agent.record is None:
@@ -318,7 +334,9 @@ class AgentDirectory:
 
     async def _change(self, caller: Caller, id: str, state: AgentState) -> AgentRecord:
         stored = await self._store.get(caller.tenant, id)
-        if stored is not None and stored.state is AgentState.REVOKED is not state:
+        if stored is not None and stored.state is AgentState.REVOKED:
+            if state is AgentState.REVOKED:
+                return stored  # asked once more, by somebody who did not hear the answer
             raise Conflict(
                 "this agent is revoked, for good",
                 field="state",
@@ -335,8 +353,7 @@ class AgentDirectory:
             await self._store.put(changed)
         except CPAError:
             if state in (AgentState.REVOKED, AgentState.QUARANTINED):
-                self._take_over(agent, replace(record, state=AgentState.QUARANTINED))
-                self._presence.lose(agent, "its agent is in quarantine")
+                self._put_out(agent, record)
             raise
         self._take_over(agent, changed)
         if state is AgentState.REVOKED:
@@ -346,9 +363,14 @@ class AgentDirectory:
         await self._log(caller.name, f"agent.{state.value}", changed)
         return changed
 
+    def _put_out(self, agent: Agent, record: AgentRecord) -> None:
+        """Nothing can be stored: until it can it does nothing all the same."""
+        self._take_over(agent, replace(record, state=AgentState.QUARANTINED))
+        self._presence.lose(agent, "its agent is in quarantine")
+
     async def _added(self, record: AgentRecord, by: str) -> None:
         await self._log(by, "agent.registered", record)
-        agent = _agent(record, Beat())
+        agent = Agent.of(record, Beat())
         self._by_id[record.tenant, record.id] = agent
         self._agents.register(agent)
         self._presence.sign(agent)
@@ -377,7 +399,7 @@ class AgentDirectory:
 
     def _own(self, caller: Caller, id: str) -> tuple[Agent, AgentRecord]:
         agent, record = self._known(caller.tenant, id)
-        _only_own(caller, record, Scope.ADMIN)
+        only_own(caller, record, Scope.ADMIN)
         return agent, record
 
     def _record(self, tenant: str, id: str, wanted: Registration, key: str) -> AgentRecord:
@@ -391,28 +413,3 @@ class AgentDirectory:
             "endpoint": record.endpoint,
         }
         await self._audit.log_action(record.tenant, by, action, record.id, details)
-
-
-def _agent(record: AgentRecord, beat: Beat) -> Agent:
-    """The running view of an agent nobody has heard of yet."""
-    return Agent(
-        record.address,
-        frozenset(record.actions),
-        frozenset(record.tags),
-        record.slots,
-        tenant=record.tenant,
-        record=record,
-        online=False,
-        beat=beat,
-    )
-
-
-def _only_own(caller: Caller, record: AgentRecord, otherwise: Scope) -> None:
-    """An agent may look after itself; after others only who holds this scope."""
-    if not caller.may(otherwise) and caller.name != record.address:
-        raise Forbidden(
-            "this is another agent",
-            field="agent_id",
-            value=record.id,
-            remedy=f"this key speaks for {caller.name}",
-        )

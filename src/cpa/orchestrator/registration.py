@@ -13,6 +13,7 @@ from cpa.core.catalogue import OWN, ActionCatalogue, is_own
 from cpa.core.names import deceives
 from cpa.errors import Conflict, Forbidden, InvalidDocument, NotFound
 from cpa.ports.agents import AgentRecord
+from cpa.ports.keys import Caller, Scope
 
 RESERVED: Final = frozenset(("scheduler", "user", "builtin", "channel"))
 """Kinds of addresses that no agent may have."""
@@ -206,3 +207,14 @@ def _no_action(name: str, index: int, catalogue: ActionCatalogue) -> InvalidDocu
         remedy = f"{error.remedy} {hint}"
         return InvalidDocument(f"unknown action {name!r}", field=field, value=name, remedy=remedy)
     return InvalidDocument(f"unknown action {name!r}", field=field, value=name, remedy=hint)
+
+
+def only_own(caller: Caller, record: AgentRecord, otherwise: Scope) -> None:
+    """An agent may look after itself; after others only who holds this scope."""
+    if not caller.may(otherwise) and caller.name != record.address:
+        raise Forbidden(
+            "this is another agent",
+            field="agent_id",
+            value=record.id,
+            remedy=f"this key speaks for {caller.name}",
+        )

@@ -187,6 +187,10 @@ class AgentKeys(Protocol):
         """Every key of the agent of this address is dead, at once."""
         ...
 
+    async def check(self, tenant: str, key: str) -> None:
+        """Raises `Unauthorized` when the key of this id is dead, or never was."""
+        ...
+
     def callback(self, tenant: str, agent: str) -> str:
         """What the scheduler shows to the endpoint of the agent of this id."""
         ...

@@ -19,6 +19,7 @@ from cpa.ports.engine import JobPage, StoredEvent
 from cpa.ports.repository import MAX_PAGE
 from cpa.repository.database import Database
 from cpa.repository.events import stored_event
+from cpa.repository.loading import ILLEGIBLE
 from cpa.repository.tables import events, job_counts, job_specs, jobs, messages, outbox, queue, task_runs
 
 S = TypeVar("S")
@@ -48,7 +49,7 @@ def decoded(decoder: msgspec.json.Decoder[S], body: bytes, what: str) -> S:
     """The stored value; `InternalError` when the bytes are none."""
     try:
         return decoder.decode(body)
-    except msgspec.MsgspecError as error:
+    except ILLEGIBLE as error:
         raise InternalError(
             f"a stored {what} cannot be read: {error}", field=what, value=body.decode(errors="replace")
         ) from error

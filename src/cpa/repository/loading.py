@@ -21,6 +21,8 @@ Read = Callable[[str, Sequence[Any]], list[Any]]
 Key = tuple[str, str]
 """(tenant, job id)"""
 
+ILLEGIBLE: Final = (msgspec.MsgspecError, UnicodeDecodeError)
+"""What decoding raises for bytes that no version of this program wrote."""
 HEAD: Final = msgspec.json.Decoder(JobHead)
 _SPEC: Final = msgspec.json.Decoder(JobSpec)
 _RUN: Final = msgspec.json.Decoder(TaskRun)
@@ -67,7 +69,7 @@ def load(read: Read, tenant: str, job: str) -> StoredJob:
     try:
         spec = specs[0][0] if specs else b""
         return _stored(heads[0][0], spec, (body for (body,) in runs), (body for (body,) in commands))
-    except msgspec.MsgspecError as error:
+    except ILLEGIBLE as error:
         raise Unreadable(
             f"what is stored of job {job} cannot be read: {error}",
             field="job",
@@ -88,7 +90,7 @@ def _load_some(read: Read, keys: Sequence[Key]) -> dict[Key, StoredJob]:
     """Those of a few jobs that can be read. Where not all can, the halves tell which; `load` tells why."""
     try:
         heads, specs, runs, commands = _values(read, keys)
-    except (msgspec.MsgspecError, InternalError):
+    except (*ILLEGIBLE, InternalError):
         middle = len(keys) // 2
         return _load_some(read, keys[:middle]) | _load_some(read, keys[middle:]) if middle else {}
     return {

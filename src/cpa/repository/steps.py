@@ -26,7 +26,7 @@ from cpa.ports.nonces import Replayed
 from cpa.ports.steps import DueCommand, JobRows, StepBatch, StoredJob
 from cpa.repository.database import Database, trouble
 from cpa.repository.events import stored_event
-from cpa.repository.loading import HEAD, load, load_many
+from cpa.repository.loading import HEAD, ILLEGIBLE, load, load_many
 
 _encode = msgspec.json.Encoder().encode
 _SHOWN = 200
@@ -298,7 +298,7 @@ def _head(tenant: str, job: str, head: bytes, _intent: str, _text: str, status: 
     """As stored; where that cannot be read, what its columns tell."""
     try:
         return HEAD.decode(head)
-    except msgspec.MsgspecError:
+    except ILLEGIBLE:
         return JobHead(tenant, job, created, JobStatus(status))
 
 

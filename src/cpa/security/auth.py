@@ -165,6 +165,15 @@ async def ensure_admin_key(store: KeyStore, folder: Path, *, now: int) -> Path |
     return path
 
 
+def not_accepted() -> Unauthorized:
+    """A key that is unknown, dead or expired; which of them is nobody's business."""
+    return Unauthorized(
+        "this API key is not accepted",
+        field="X-API-Key",
+        remedy="check the key, or ask an admin for a new one",
+    )
+
+
 class Authenticator:
     """Credential in, caller out."""
 
@@ -188,11 +197,7 @@ class Authenticator:
             return FIXED
         stored = await self._find(digest) if well_formed(key) else None
         if stored is None or not stored.active(self._clock.now_ms()):
-            raise Unauthorized(
-                "this API key is not accepted",
-                field="X-API-Key",
-                remedy="check the key, or ask an admin for a new one",
-            )
+            raise not_accepted()
         return stored.caller()
 
     def forget(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from cpa.errors import Unauthorized
 from cpa.ports.clock import Clock
 from cpa.ports.keys import KeyStore, Scope
-from cpa.security.auth import Authenticator, Hasher, generate_key, issue
+from cpa.security.auth import Authenticator, Hasher, generate_key, issue, not_accepted
 from cpa.security.enrolment import Enrolment
 
 
@@ -76,6 +76,11 @@ class AgentCredentials:
                 await self._store.revoke(tenant, key.id, now)
         if self._keys is not None:
             self._keys.forget()
+
+    async def check(self, tenant: str, key: str) -> None:
+        now = self._clock.now_ms()
+        if not any(known.id == key and known.active(now) for known in await self._store.list(tenant)):
+            raise not_accepted()
 
     def callback(self, tenant: str, agent: str) -> str:
         return callback_key(self._hasher, tenant, agent)

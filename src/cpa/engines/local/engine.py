@@ -222,6 +222,9 @@ class LocalEngine:
         state = await self.jobs.load(tenant, job)
         if state.head.status.ended:
             check_whole(state, (await self.jobs.read(self._store.events, tenant, job, 0, 1))[0].event)
+            # As it is now: meanwhile its end may have been refused by the disk, or somebody have opened it.
+            state = await self.jobs.load(tenant, job)
+        if state.head.status.ended:
             state = self._stepper.adopt_ended(state)
         decision = self._stepper.step(state, with_pages(state, event))
         self._stepper.aside.check((tenant, job))

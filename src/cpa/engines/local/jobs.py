@@ -16,8 +16,9 @@ from cpa.core.events import Event
 from cpa.core.job import JobState
 from cpa.engines.local.group import Key
 from cpa.engines.local.stepper import Stepper
+from cpa.engines.local.writer import RETRY_COMMIT
 from cpa.engines.stored import rebuilt
-from cpa.errors import NotFound
+from cpa.errors import NotFound, Unavailable
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.ports.steps import StepStore, StoredJob, Unreadable
 
@@ -162,10 +163,18 @@ class Jobs:
             return None
         return reading.result().pop(key, None)
 
+    async def patiently(self, tenant: str, job: str) -> JobState:
+        """As `load`, also where the store cannot be read for a while."""
+        while True:
+            try:
+                return await self.load(tenant, job)
+            except Unavailable:
+                await asyncio.sleep(RETRY_COMMIT)
+
     async def fact(self, tenant: str, job: str, event: Event) -> None:
         """Give a fact to a job that may not be in memory, if it is still there; nobody waits for it."""
         try:
-            state = await self.load(tenant, job)
+            state = await self.patiently(tenant, job)
         except (NotFound, Unreadable):  # it was never accepted, was deleted, or is set aside
             self._orchestrator.withdrawn(tenant, job, event)
         else:

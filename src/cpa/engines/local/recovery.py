@@ -102,7 +102,7 @@ class Recovery:
         await asyncio.sleep(RETRY_COMMIT)
         for key in keys:
             try:
-                job = await self._jobs.load(*key)
+                job = await self._jobs.patiently(*key)
             except (NotFound, Unreadable):
                 continue  # it was never accepted, or is set aside
             if self._stepper.starting:  # else the process stops, and the next one finds what is open

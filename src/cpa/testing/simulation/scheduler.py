@@ -18,7 +18,7 @@ from cpa.audit.log import AuditLog
 from cpa.core.audit import Sealed
 from cpa.core.intent_router import IntentRouter
 from cpa.engines.local.engine import LocalEngine
-from cpa.errors import Conflict, CPAError, Unavailable
+from cpa.errors import Conflict, CPAError, Unauthorized, Unavailable
 from cpa.executors.registry import ExecutorRegistry
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
 from cpa.orchestrator.bids import Bids
@@ -360,6 +360,10 @@ class _Keys:
 
     async def revoke(self, tenant: str, address: str) -> None:
         self._world.agents[address].revoked = True
+
+    async def check(self, tenant: str, key: str) -> None:
+        if not any(each.caller.key == key and not each.revoked for each in self._world.processes):
+            raise Unauthorized("this API key is not accepted", field="X-API-Key", remedy="check it")
 
     def callback(self, tenant: str, agent: str) -> str:
         return callback(tenant, agent)
