@@ -50,6 +50,9 @@ class FakeScheduler:
     beat_problem: CPAError | None = None
     unregistered: int = 0
     """So many registrations are taken, and their answers lost."""
+    withheld: tuple[str, ...] = ()
+    """What it was not enrolled for."""
+    state: str = "active"
     deaf: bool = False
     """Beats and messages are read, and not answered."""
     unacknowledged: bool = False
@@ -180,6 +183,7 @@ class FakeScheduler:
                 "key": None if key == KEY else KEY,
                 "callback_key": CALLBACK,
                 "key_id": "default/ag_1",
+                "withheld": self.withheld,
             }
         )
 
@@ -195,7 +199,7 @@ class FakeScheduler:
         if self.deaf:
             await self.released.wait()
         lost, self.lost = self.lost, []
-        return {"lost": lost, "state": "active", "heartbeat_interval": BEAT, "lease": self.lease}
+        return {"lost": lost, "state": self.state, "heartbeat_interval": BEAT, "lease": self.lease}
 
     async def _take(self, request: Request) -> Response:
         self._check(request)

@@ -96,6 +96,8 @@ async def test_an_agent_without_actions_is_refused() -> None:
 def test_slots_and_effects_are_checked_at_once() -> None:
     with pytest.raises(BadInput, match="slot"):
         Agent("a", slots=0)
+    with pytest.raises(BadInput, match="several words"):
+        Agent("a", tags="lager")  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="verify"):
         Agent("a").action("x.a.b", effect="verifiable")
     with pytest.raises(ValueError, match="harmless"):

@@ -21,7 +21,7 @@ from cpa.agents.session import Options, Session
 from cpa.agents.work import Work
 from cpa.core.classes import FailureClass
 from cpa.core.lam_protocol import BaseMessage
-from cpa.errors import BadInput, CPAError, Forbidden, InternalError, Unauthorized, Unavailable
+from cpa.errors import BadInput, CPAError, Forbidden, InternalError, Unauthorized, Unavailable, first_error
 from cpa.executors.registry import ExecutorRegistry
 from cpa.ports.agents import Readiness
 from cpa.ports.executor import ExecutionResult
@@ -117,6 +117,30 @@ async def test_who_has_no_key_is_told_so_and_ends(scheduler: FakeScheduler, tmp_
     with pytest.raises(Unauthorized):
         async with agent(scheduler, tmp_path, key="wrong"):
             pass
+
+
+async def test_who_starts_it_reads_what_it_may_do_and_what_hinders_it(
+    scheduler: FakeScheduler, tmp_path: Path, way: str
+) -> None:
+    scheduler.withheld, scheduler.state = ("x.test.look",), "draining"
+    async with agent(scheduler, tmp_path, listens=way == "http") as running:
+        (line,) = running.lines
+    assert line.endswith(", x.test.do (not x.test.look: for that it was not enrolled); it is draining")
+
+
+async def test_an_agent_that_is_revoked_while_it_works_learns_what_to_do(
+    tester: Running, scheduler: FakeScheduler
+) -> None:
+    scheduler.key = "another"
+    scheduler.beat_problem = Unauthorized("this API key is not accepted", field="X-API-Key")
+    if scheduler.channel is not None:
+        await scheduler.channel.close()
+    with pytest.raises((Unauthorized, ExceptionGroup)) as refused:
+        async with asyncio.timeout(20):
+            await tester.life
+    error = refused.value
+    found = first_error(error) if isinstance(error, ExceptionGroup) else error
+    assert "was revoked or removed; remove" in str(found)
 
 
 async def test_a_revoked_agent_learns_what_to_do(scheduler: FakeScheduler, tmp_path: Path) -> None:

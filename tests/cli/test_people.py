@@ -250,6 +250,11 @@ def test_an_approval_has_no_fields() -> None:
         filled({"kind": "approval", "form": None}, ["betrag=1"])
 
 
+def test_to_a_doubt_yes_means_that_it_happened() -> None:
+    with pytest.raises(BadInput, match=r"vielleicht.*say yes, it happened; or no, it did not"):
+        filled({"kind": "doubt", "form": None}, ["vielleicht"])
+
+
 def test_corrections_keep_the_other_arguments() -> None:
     tasks = [{"id": "send", "arguments": {"to": "a@b.example", "cc": ["x@y.example"], "text": "5"}}]
 

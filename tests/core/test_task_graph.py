@@ -684,6 +684,15 @@ def test_an_approval_that_cannot_be_is_refused_by_name(value: Any, field: str) -
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    "written",
+    [{"bids": True}, {"timeout": True}, {"retry": {"factor": True}}, {"approval": {"needed": True}}],
+)
+def test_true_is_no_number(written: dict[str, Any]) -> None:
+    with pytest.raises(InvalidDocument, match="a number is wanted"):
+        TaskGraph.from_any([{"action": "flow.noop"} | written])
+
+
 def test_bids_are_waited_for_as_long_as_the_task_says() -> None:
     assert compile(TaskGraph.from_any([noop(bids=2.5)])).tasks[0].bids == 2_500
     assert compile(TaskGraph.from_any([noop()])).tasks[0].bids == 0

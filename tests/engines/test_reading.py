@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable
-from contextlib import aclosing, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -56,41 +56,6 @@ async def test_what_could_not_be_stored_is_never_seen(tmp_path: Path) -> None:
         with pytest.raises(Unavailable):
             await cancelled
         steps.full = False
-
-
-async def test_a_job_that_is_read_for_a_later_turn_is_given_to_who_wants_it_now(tmp_path: Path) -> None:
-    async with life(tmp_path, Counter()) as (engine, _, _):
-        receipts = await engine.submit_many([Submission(tenant=TENANT, spec=ASKS)] * 6)
-        keys = [(TENANT, receipt.job) for receipt in receipts]
-        engine._stepper.jobs.clear()
-
-        async with aclosing(engine.jobs.in_turn((keys[:2], keys[2:4], keys[4:]))) as turns:
-            await anext(turns)
-            async with asyncio.timeout(5):
-                wanted = await engine.jobs.load(*keys[3])
-            await anext(turns)
-            assert engine._stepper.jobs[keys[3]] is wanted
-            assert set(engine._stepper.jobs) == set(keys[:4])
-
-        async with asyncio.timeout(5):
-            assert (await engine.jobs.load(*keys[5])).head.id == keys[5][1]
-
-
-async def test_what_two_read_ahead_across_each_other_is_had_by_both(tmp_path: Path) -> None:
-    async with life(tmp_path, Counter()) as (engine, _, _):
-        receipts = await engine.submit_many([Submission(tenant=TENANT, spec=ASKS)] * 4)
-        a, b, c, d = [(TENANT, receipt.job) for receipt in receipts]
-        engine._stepper.jobs.clear()
-
-        async with (
-            aclosing(engine.jobs.in_turn(([a], [b, c]))) as one,
-            aclosing(engine.jobs.in_turn(([b], [a, d]))) as other,
-            asyncio.timeout(5),
-        ):
-            for turns in (one, other, one, other):
-                await anext(turns)
-                assert await engine.jobs.found(*b)
-                assert await engine.jobs.found(*a)
 
 
 async def test_a_job_that_cannot_be_stepped_keeps_none_of_those_that_are_read_with_it(tmp_path: Path) -> None:

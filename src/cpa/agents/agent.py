@@ -88,6 +88,13 @@ class Agent:
             raise BadInput(
                 "an agent has at least one slot", field="slots", value=slots, remedy="use 1 or more"
             )
+        if isinstance(tags, str):  # type: ignore[unreachable]
+            raise BadInput(
+                "tags are several words",
+                field="tags",
+                value=tags,
+                remedy=f"write ({tags!r},) for the one tag {tags}",
+            )
         self._options = Options(
             name=name,
             type=type,

@@ -38,9 +38,9 @@ from cpa.agents.posting import Posting
 from cpa.agents.signing import Signer, draw
 from cpa.agents.watchdog import stillness, watched
 from cpa.core.lam_protocol import parse
-from cpa.errors import CPAError, Unauthorized
+from cpa.errors import CPAError, Unauthorized, first_error
 from cpa.executors.registry import ExecutorRegistry
-from cpa.ports.agents import AgentStatus, Beat, Readiness
+from cpa.ports.agents import AgentState, AgentStatus, Beat, Readiness
 from cpa.ports.clock import Clock
 from cpa.ports.executor import ActionRequest
 
@@ -115,6 +115,8 @@ class Session:
         self._interval = self._lease = 0.0
         self._conversations: Conversations | None = None
         self._signing_key = ""
+        self._withheld: tuple[str, ...] = ()
+        """What it offers and was not enrolled for."""
 
     def stop(self) -> None:
         """Leave in order; called again: at once."""
@@ -219,10 +221,9 @@ class Session:
         )
         if made != identity:
             keep(self._options.data, made)
-        if answer.get("withheld"):
-            log.warning(
-                "actions_withheld", actions=answer["withheld"], remedy="start with a token for its name"
-            )
+        self._withheld = tuple(answer.get("withheld") or ())
+        if self._withheld:
+            log.warning("actions_withheld", actions=self._withheld, remedy="start with a token for its name")
 
     # -- working -------------------------------------------------------------------------------------------
 
@@ -278,8 +279,19 @@ class Session:
     async def _keep_open(self, channel: Channel) -> None:
         try:
             await channel.run()
-        except CPAError as error:
+        except* CPAError as group:
+            error = first_error(group)
+            assert isinstance(error, CPAError)
             raise _explained(error, known(self._options.data), self._options) from error
+
+    def _does(self, state: str) -> str:
+        """What it may do, and what hinders it, for who started it."""
+        told = (
+            ", ".join(each for each in self._executors.actions if each not in self._withheld) or "no action"
+        )
+        if self._withheld:
+            told += f" (not {', '.join(self._withheld)}: for that it was not enrolled)"
+        return f"{told}; it is {state}" if state not in ("", AgentState.ACTIVE) else told
 
     async def _beats(self, way: _Way, conversations: Conversations, who: str) -> None:
         """Beat for ever. What a beat's answer does not take away is ours for a lease from when it was sent."""
@@ -304,7 +316,7 @@ class Session:
                 pause = 0.0 if conversations.fence.closed else self._interval
                 if not heard:
                     heard = True
-                    self._ready(f"{who}, {', '.join(self._executors.actions)}")
+                    self._ready(f"{who}, {self._does(str(answer.get('state') or ''))}")
             await _wait(self._beat_now, pause)
 
     def _beat(self, conversations: Conversations) -> Beat:

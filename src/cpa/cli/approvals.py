@@ -87,11 +87,12 @@ def filled(asked: Mapping[str, Any], said: Sequence[str]) -> dict[str, Any]:
 
     form = asked.get("form")
     if not form:
+        meant = "yes, it happened; or no, it did not" if asked["kind"] == "doubt" else "yes or no"
         raise BadInput(
-            f"this {asked['kind']} is answered with yes or no",
+            f"this {asked['kind']} is answered with yes or no, not with {' '.join(said)!r}",
             field="answer",
             value=" ".join(said),
-            remedy="say yes",
+            remedy=f"say {meant}",
         )
     kinds, values = fields(form), dict[str, Any]()
     for word in said:

@@ -24,6 +24,13 @@ ID = re.compile(r"\w(?:[\w-]{0,98}\w)?")
 """Ids of tasks: letters of any language, digits, underscores, hyphens inside."""
 
 
+def _no_flag(value: Any) -> Any:
+    """True is no number, though Python counts with it."""
+    if isinstance(value, bool):
+        raise ValueError("a number is wanted here, not true or false")
+    return value
+
+
 class RetrySpec(BaseModel):
     """How often and how soon a task is tried again after a technical failure. Delays in seconds."""
 
@@ -34,6 +41,8 @@ class RetrySpec(BaseModel):
     factor: float = Field(default=2.0, ge=1, le=100)
     max_delay: float = Field(default=60.0, ge=0, le=86_400)
     max_losses: int = Field(default=3, ge=1, le=100, description="Agents in a row that may end over it.")
+
+    _numbers = field_validator("*", mode="before")(_no_flag)
 
 
 class Approval(BaseModel):
@@ -48,6 +57,8 @@ class Approval(BaseModel):
         description="Who may, by the names of their keys; empty: whoever may answer.",
     )
     expires: float = Field(default=0, ge=0, le=MAX_OPEN, description="Seconds; 0 is never.")
+
+    _numbers = field_validator("needed", "expires", mode="before")(_no_flag)
 
     @field_validator("approvers", mode="before")
     @classmethod
@@ -92,6 +103,8 @@ class ToDo(BaseModel):
     tainted: tuple[str, ...] = Field(
         default=(), description="Arguments whose literal value came from outside (mail, page, model)."
     )
+
+    _numbers = field_validator("timeout", "bids", mode="before")(_no_flag)
 
     @field_validator("depends_on", "outputs", "tainted", mode="before")
     @classmethod

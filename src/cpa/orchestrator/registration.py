@@ -200,7 +200,10 @@ def beyond(known: AgentRecord, actions: Sequence[str]) -> Forbidden:
 
 def _no_action(name: str, index: int, catalogue: ActionCatalogue) -> InvalidDocument:
     field = f"capabilities[{index}]"
-    hint = f"Own actions begin with `{OWN}`, such as `x.calculator.add`."
+    hint = (
+        f"Own actions begin with `{OWN}`, such as `x.calculator.add`, and consist of words of the letters a to z, "
+        "digits, _ and -, with dots between them."
+    )
     try:
         catalogue.canonical(name, field=field)
     except InvalidDocument as error:

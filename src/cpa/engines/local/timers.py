@@ -5,14 +5,13 @@ waiting costs nothing, and a hundred thousand timers cost no memory.
 
 Many that are due at once are fired job by job in the order in which the store keeps them: by their times they would
 be strewn over it, and each commit would write most of its pages anew. They are read and written in portions: while
-one is written the next is stepped, and those after it are read.
+one is written the next is read and stepped, so no more than two are in memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
 from operator import attrgetter
 
 from cpa.core.events import TimerFired
@@ -25,7 +24,7 @@ _MOST = 50_000
 _ORDERED = 10_240
 """Rows that are put into the order of their jobs: no timer is passed over by more that are due later."""
 _PAGE = 1_024
-"""Rows that are fired before the first of them is durable."""
+"""Rows that are fired and stored together."""
 _PAUSE = 200
 
 
@@ -70,25 +69,22 @@ class Timers:
 
     async def _fire_all(self, rows: list[DueCommand]) -> bool:
         """Whether anything moved, and all that did is durable."""
-        portions = [rows[start : start + _PAGE] for start in range(0, len(rows), _PAGE)]
-        keys = ([(row.tenant, row.job) for row in portion] for portion in portions)
         fired, before = 0, self._jobs.flushing()
-        async with aclosing(self._jobs.in_turn(keys)) as turns:
-            for portion in portions:
-                await anext(turns)
-                if self._stepper.trouble:
-                    break
-                fired += await self._fire_some(portion)
-                # Asked for before anybody else has a turn: else it would be told with the next portion.
-                flushing = self._jobs.flushing()
-                await before
-                before = flushing
+        for start in range(0, len(rows), _PAGE):
+            if self._stepper.trouble:
+                break
+            fired += await self._fire_some(rows[start : start + _PAGE])
+            # Asked for before anybody else has a turn: else it would be told with the next portion.
+            flushing = self._jobs.flushing()
+            await before
+            before = flushing
         await before
         return fired > 0 and not self._stepper.trouble
 
     async def _fire_some(self, rows: Sequence[DueCommand]) -> int:
         """How many moved their job."""
         fired, jobs, step = 0, self._stepper.jobs, self._stepper.step
+        await self._jobs.bring((row.tenant, row.job) for row in rows)
         for row in rows:
             job = jobs.get((row.tenant, row.job)) or await self._jobs.found(row.tenant, row.job)
             if job is not None:
