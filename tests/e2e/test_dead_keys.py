@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.e2e.agents.client import Client
+from tests.servers.ports import wait_until
 from tests.servers.scheduler import Scheduler, serving
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -109,7 +110,6 @@ def test_an_answer_that_was_begun_is_not_the_new_agents(scheduler: Scheduler, cl
 
 
 def test_what_a_person_had_begun_to_say_does_not_count(scheduler: Scheduler, client: Client) -> None:
-
     def cpa(*words: str) -> str:
         command = [sys.executable, "-m", "cpa", "keys", *words, "--data", str(scheduler.data)]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -120,8 +120,7 @@ def test_what_a_person_had_begun_to_say_does_not_count(scheduler: Scheduler, cli
     begun = Begun(scheduler, "/jobs", key, {"task_graph": [{"id": "t", "action": "flow.noop"}]})
     cpa("revoke", id)
     # Another process revoked it: here it is known for as long as a key is remembered.
-    while Begun(scheduler, "/jobs", key, {}).end() != 401:
-        pass
+    wait_until(lambda: Begun(scheduler, "/jobs", key, {}).end() == 401, "the end of the key")
     assert begun.end() == 401
     assert client.get("/jobs")["total"] == before
 

@@ -13,8 +13,9 @@ import pytest
 from pysqlite3 import dbapi2
 
 from cpa.core.job import JobSpec, JobStatus, TaskSpec, TaskStatus
+from cpa.engines.local.engine import LocalEngine
 from cpa.errors import Conflict, Unavailable
-from cpa.ports.engine import Submission
+from cpa.ports.engine import Outcome, Submission
 from cpa.ports.steps import StoredJob, Unreadable
 from tests.engines.world import life
 
@@ -22,13 +23,19 @@ TENANT = "default"
 ASKS = JobSpec((TaskSpec(id="a", action="flow.noop", approval=True),))
 
 
+async def cancelling(engine: LocalEngine, job: str) -> asyncio.Task[Outcome]:
+    """Somebody who cancels it, once it is cancelled in memory."""
+    cancelled = asyncio.create_task(engine.cancel(TENANT, job, by="anna"))
+    while (await engine.jobs.load(TENANT, job)).head.status is not JobStatus.CANCELLED:
+        await asyncio.sleep(0)
+    return cancelled
+
+
 async def test_a_step_is_seen_once_it_is_durable(tmp_path: Path) -> None:
     async with life(tmp_path, Counter()) as (engine, steps, _):
         job = (await engine.submit(Submission(tenant=TENANT, spec=ASKS))).job
         steps.hold = threading.Event()
-        cancelled = asyncio.create_task(engine.cancel(TENANT, job, by="anna"))
-        while (await engine.jobs.load(TENANT, job)).head.status is not JobStatus.CANCELLED:
-            await asyncio.sleep(0)
+        cancelled = await cancelling(engine, job)
 
         seen = asyncio.create_task(engine.query(TENANT, job))
         waited = asyncio.create_task(engine.wait(TENANT, job, 0))
@@ -46,9 +53,7 @@ async def test_what_could_not_be_stored_is_never_seen(tmp_path: Path) -> None:
     async with life(tmp_path, Counter()) as (engine, steps, _):
         job = (await engine.submit(Submission(tenant=TENANT, spec=ASKS))).job
         steps.full = True
-        cancelled = asyncio.create_task(engine.cancel(TENANT, job, by="anna"))
-        while (await engine.jobs.load(TENANT, job)).head.status is not JobStatus.CANCELLED:
-            await asyncio.sleep(0)
+        cancelled = await cancelling(engine, job)
 
         seen = await engine.query(TENANT, job)
 
@@ -80,9 +85,7 @@ async def test_an_end_that_the_disk_refused_does_not_come_back_with_a_retry_that
     async with life(tmp_path, Counter()) as (engine, steps, _):
         job = (await engine.submit(Submission(tenant=TENANT, spec=ASKS))).job
         steps.hold = threading.Event()
-        cancelled = asyncio.create_task(engine.cancel(TENANT, job, by="anna"))
-        while (await engine.jobs.load(TENANT, job)).head.status is not JobStatus.CANCELLED:
-            await asyncio.sleep(0)
+        cancelled = await cancelling(engine, job)
         read, reading, go_on = engine.jobs.read, asyncio.Event(), asyncio.Event()
 
         async def slow(work: Callable[..., object], *arguments: object) -> object:

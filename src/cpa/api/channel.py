@@ -34,7 +34,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from cpa.api.agents import Heartbeat, beat_answer, beat_of
 from cpa.api.bodies import Body, decode, parsed
 from cpa.api.live import GREETING, RECHECK, STALLED, check_origin, refuse
-from cpa.api.route import DirectRouter
+from cpa.api.route import KEY_HEADER, DirectRouter
 from cpa.api.services import ApiServices, services_of
 from cpa.core.documents import MAX_BYTES
 from cpa.core.lam_protocol import parse
@@ -111,7 +111,7 @@ class _Channel:
 
     def __init__(self, socket: WebSocket, services: ApiServices, agent_id: str) -> None:
         self._socket, self._services, self._id = socket, services, agent_id
-        self._key = socket.headers.get("x-api-key", "")
+        self._key = socket.headers.get(KEY_HEADER, "")
         self._sending = asyncio.Lock()
         self._room = asyncio.Semaphore(AT_ONCE)
         self._works: set[asyncio.Task[None]] = set()

@@ -30,7 +30,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from cpa.api.bodies import Body, decode
 from cpa.api.jobs import close_stream, known
 from cpa.api.problems import close_code, invalid, render
-from cpa.api.route import DirectRouter
+from cpa.api.route import KEY_HEADER, DirectRouter
 from cpa.api.services import ApiServices, services_of
 from cpa.core.views import EventView, event_view, task_ids
 from cpa.errors import BadInput, CPAError, Forbidden, InternalError, NotFound, Unauthorized
@@ -93,7 +93,7 @@ class _Stream:
 
     def __init__(self, socket: WebSocket, services: ApiServices) -> None:
         self._socket, self._services, self._after = socket, services, 0
-        self._key = socket.headers.get("x-api-key", "")
+        self._key = socket.headers.get(KEY_HEADER, "")
 
     async def run(self, job_id: str) -> None:
         check_origin(self._socket, self._services)

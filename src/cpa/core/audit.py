@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -51,6 +51,8 @@ from cpa.core.events import (
 from cpa.core.job import SCHEMA
 from cpa.errors import InternalError, Unavailable
 
+ILLEGIBLE: Final = (msgspec.MsgspecError, UnicodeDecodeError)
+"""What decoding raises for stored bytes that no version of this program wrote."""
 MIN_SALT = 16
 """Bytes a salt must at least have."""
 
@@ -146,7 +148,7 @@ def unseal(body: bytes, private: bytes | None = None) -> Event:
         if private is None:
             return event
         return msgspec.structs.replace(event, **_decode_private.decode(private).values)
-    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
+    except (*ILLEGIBLE, TypeError) as error:
         raise InternalError(
             f"a stored event cannot be read: {error}",
             field="body",
@@ -181,7 +183,7 @@ def verify(body: bytes, private: bytes | None, leaf: bytes) -> bool:
         return True
     try:
         return _decode_mark.decode(body).sealed == _sha256(private).hexdigest()
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except ILLEGIBLE:
         return False
 
 

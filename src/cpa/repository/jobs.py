@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 import msgspec
 import sqlalchemy as sa
 
+from cpa.core.audit import ILLEGIBLE
 from cpa.core.commands import AnyCommand, Command
 from cpa.core.job import ENDED, SCHEMA, JobHead, JobSpec, JobStatus, Snapshot, TaskRun, TaskStatus
 from cpa.errors import BadInput, Conflict, InternalError, NotFound, Unavailable
@@ -19,7 +20,6 @@ from cpa.ports.engine import JobPage, StoredEvent
 from cpa.ports.repository import MAX_PAGE
 from cpa.repository.database import Database
 from cpa.repository.events import stored_event
-from cpa.repository.loading import ILLEGIBLE
 from cpa.repository.tables import events, job_counts, job_specs, jobs, messages, outbox, queue, task_runs
 
 S = TypeVar("S")

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from cpa.core.audit import ILLEGIBLE
 from cpa.core.commands import AnyCommand, Command
 from cpa.core.job import JobHead, JobSpec, TaskRun
 from cpa.errors import InternalError, NotFound
@@ -21,8 +22,6 @@ Read = Callable[[str, Sequence[Any]], list[Any]]
 Key = tuple[str, str]
 """(tenant, job id)"""
 
-ILLEGIBLE: Final = (msgspec.MsgspecError, UnicodeDecodeError)
-"""What decoding raises for bytes that no version of this program wrote."""
 HEAD: Final = msgspec.json.Decoder(JobHead)
 _SPEC: Final = msgspec.json.Decoder(JobSpec)
 _RUN: Final = msgspec.json.Decoder(TaskRun)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from cpa.core.audit import ILLEGIBLE
 from cpa.core.commands import Command
 from cpa.core.events import Event
 from cpa.core.job import JobHead, JobStatus, is_dead
@@ -26,7 +27,7 @@ from cpa.ports.nonces import Replayed
 from cpa.ports.steps import DueCommand, JobRows, StepBatch, StoredJob
 from cpa.repository.database import Database, trouble
 from cpa.repository.events import stored_event
-from cpa.repository.loading import HEAD, ILLEGIBLE, load, load_many
+from cpa.repository.loading import HEAD, load, load_many
 
 _encode = msgspec.json.Encoder().encode
 _SHOWN = 200

@@ -69,16 +69,17 @@ class Timers:
 
     async def _fire_all(self, rows: list[DueCommand]) -> bool:
         """Whether anything moved, and all that did is durable."""
-        fired, before = 0, self._jobs.flushing()
+        fired, before = 0, None
         for start in range(0, len(rows), _PAGE):
             if self._stepper.trouble:
                 break
             fired += await self._fire_some(rows[start : start + _PAGE])
             # Asked for before anybody else has a turn: else it would be told with the next portion.
             flushing = self._jobs.flushing()
-            await before
+            if before is not None:
+                await before
             before = flushing
-        await before
+        await (before or self._jobs.flushing())
         return fired > 0 and not self._stepper.trouble
 
     async def _fire_some(self, rows: Sequence[DueCommand]) -> int:
