@@ -276,16 +276,15 @@ class Graph:
 
     def __init__(self, spec: JobSpec) -> None:
         self.spec = spec
-        self.needs: tuple[int, ...] = tuple(len(task.needs) for task in spec.tasks)
-        dependents: list[list[int]] = [[] for _ in spec.tasks]
+        self.needs = tuple([len(task.needs) for task in spec.tasks])
+        self.dependents: list[list[int]] = [[] for _ in spec.tasks]
+        self.conditions: dict[int, Condition] = {}
+        self._places: dict[str, int] = {}
         for index, task in enumerate(spec.tasks):
             for need in task.needs:
-                dependents[need].append(index)
-        self.dependents = dependents
-        self._places: dict[str, int] = {}
-        self.conditions: dict[int, Condition] = {
-            index: parse(task.when) for index, task in enumerate(spec.tasks) if task.when
-        }
+                self.dependents[need].append(index)
+            if task.when:
+                self.conditions[index] = parse(task.when)
 
     def place(self, task: str) -> int | None:
         """Where the task of this id stands in the spec."""
@@ -311,12 +310,14 @@ class JobState:
         self.waiting: list[int] = list(graph.needs)
         self.line: deque[int] = deque()
         self.open: dict[str, Command] = {command.key: command for command in commands}
+        queued: list[tuple[int, int]] = []
         for run in tasks:
             self.tasks[run.index] = run
             if run.status in SATISFIED:
                 self._release(run.index)
-        queued = sorted((run.line, run.index) for run in self.tasks.values() if run.line)
-        self.line.extend(index for _, index in queued)
+            if run.line:
+                queued.append((run.line, run.index))
+        self.line.extend([index for _, index in sorted(queued)])
 
     @property
     def spec(self) -> JobSpec:

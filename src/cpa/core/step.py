@@ -334,8 +334,9 @@ class Step:
             self._seldom |= {"cause": cause, "reason": reason}
         for index in self.job.line:
             self.drop(self.task(index))
-        for command in list(self.job.open.values()):
-            self._withdraw(command, cancel=cancel)
+        for key, command in list(self.job.open.items()):
+            if key not in self._closed:
+                self._withdraw(command, cancel=cancel)
 
     def _withdraw(self, command: Command, *, cancel: bool) -> None:
         if isinstance(command, DispatchTask):

@@ -18,8 +18,10 @@ def rebuilt(stored: StoredJob) -> JobState:
             remedy="start the newer version of CPA that wrote it; there it goes on",
         )
     try:
-        if any(run.index >= len(stored.spec.tasks) for run in stored.tasks):
-            raise IndexError("a task that is in no plan")
+        planned = len(stored.spec.tasks)
+        for run in stored.tasks:
+            if run.index >= planned:
+                raise IndexError("a task that is in no plan")
         return JobState(stored.head, Graph(stored.spec), stored.tasks, stored.commands)
     except (CPAError, IndexError) as error:
         raise Unreadable(

@@ -128,6 +128,8 @@ class Orchestrator:
 
     def job_ended(self, job: JobState) -> None:
         """The job's run has ended, durably."""
+        if not _begun(job):
+            return  # no agent was ever asked for
         tenant, name = job.head.tenant, job.head.id
         helpers = self._helpers(job) if self._agents.remote else ()
         self._transport.job_ended(tenant, name, job.head.run, helpers)
@@ -223,6 +225,14 @@ class Orchestrator:
             age=age,
             look=look,
         )
+
+
+def _begun(job: JobState) -> bool:
+    """Whether there ever was an attempt at any of its tasks."""
+    for run in job.tasks.values():  # noqa: SIM110 - every end of a job comes here: `any` costs as much as the rest
+        if run.epoch:
+            return True
+    return False
 
 
 def _digest(job: JobState, index: int, request: ActionRequest) -> str:

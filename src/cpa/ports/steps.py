@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from cpa.core.audit import Sealed
 from cpa.core.commands import Command
 from cpa.core.events import Event
@@ -25,8 +27,7 @@ class Unreadable(CPAError):
     code, status, actor = "unreadable", 500, "operator"
 
 
-@dataclass(frozen=True, slots=True)
-class StoredJob:
+class StoredJob(msgspec.Struct, frozen=True, gc=False):
     """A job as its rows say; `tasks` are those that ever moved."""
 
     head: JobHead
@@ -35,8 +36,7 @@ class StoredJob:
     commands: tuple[Command, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DueCommand:
+class DueCommand(msgspec.Struct, frozen=True, gc=False):
     tenant: str
     job: str
     key: str

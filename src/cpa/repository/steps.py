@@ -10,6 +10,7 @@ within a batch is never written. Events and leaves are all written.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -319,7 +320,8 @@ class _Flat:
         self.unbox: list[Any] = []
         self.queue: list[Any] = []
         self.unqueue: list[Any] = []
-        self._counts: dict[tuple[str, str], int] = {}
+        self._moves: dict[tuple[str, str, str], int] = {}
+        """How many jobs went: tenant, from which status (empty for a new job), to which."""
         for tenant, job, digest, spec in batch.specs:
             self.specs += (tenant, job, digest, bytearray(spec))
         for key, rows in batch.jobs.items():
@@ -332,17 +334,26 @@ class _Flat:
 
     def _job(self, tenant: str, job: str, rows: JobRows) -> None:
         self._steps(tenant, job, rows)
-        head, spec = rows.head, rows.spec
+        head, spec, before = rows.head, rows.spec, rows.before
         status = head.status._value_
-        dead = int(is_dead(head, spec))
-        times, counts = (head.created, head.time, head.ended), (head.run, head.number, dead)
-        words = (spec.intent, spec.description[:_SHOWN])
-        self.jobs += (tenant, job, status, head.priority, *times, *counts, *words, bytearray(_encode(head)))
-        before = rows.before
+        self.jobs += (
+            tenant,
+            job,
+            status,
+            head.priority,
+            head.created,
+            head.time,
+            head.ended,
+            head.run,
+            head.number,
+            int(is_dead(head, spec)),
+            spec.intent,
+            spec.description[:_SHOWN],
+            bytearray(_encode(head)),
+        )
         if before is not head.status:
-            self._count(tenant, status, 1)
-            if before is not None:
-                self._count(tenant, before._value_, -1)
+            move = (tenant, "" if before is None else before._value_, status)
+            self._moves[move] = self._moves.get(move, 0) + 1
 
     def _steps(self, tenant: str, job: str, rows: JobRows) -> None:
         """Events, task runs and open commands."""
@@ -362,11 +373,13 @@ class _Flat:
                 command, due = entry
                 self.outbox += (tenant, job, key, _kind(type(command)), due, bytearray(_encode(command)))
 
-    def _count(self, tenant: str, status: str, change: int) -> None:
-        self._counts[tenant, status] = self._counts.get((tenant, status), 0) + change
-
     def counts(self) -> list[Any]:
-        return [value for key, change in self._counts.items() if change for value in (*key, change)]
+        counts = Counter[tuple[str, str]]()
+        for (tenant, before, after), jobs in self._moves.items():
+            counts[tenant, after] += jobs
+            if before:
+                counts[tenant, before] -= jobs
+        return [value for key, change in counts.items() if change for value in (*key, change)]
 
 
 @cache

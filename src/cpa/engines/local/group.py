@@ -28,6 +28,13 @@ class Group:
     """Commands that are not open any more, and by what; not those of what a part of this process did."""
     facts: list[tuple[str, str, Event]] = field(default_factory=list)
     touched: dict[Key, JobState] = field(default_factory=dict)
+    earliest: int = 0
+    """When the first of the timers is due that it sets, unless that is closed again; 0 is none."""
+
+    def expect(self, due: int) -> None:
+        """It sets a timer."""
+        if due < self.earliest or not self.earliest:
+            self.earliest = due
 
     def parts(self) -> Iterator[Part]:
         """The batch in parts that can be written one by one: each job's, then what is of none of them."""
@@ -48,7 +55,7 @@ class Group:
     def parted(self, keys: Collection[Key]) -> tuple[Group, Group]:
         """What is of these jobs alone, and the rest. The parts of the batch that nobody reads once it is written
         stay with the rest."""
-        mine, rest = Group(), Group()
+        mine, rest = Group(earliest=self.earliest), Group(earliest=self.earliest)
         for key, rows in self.batch.jobs.items():
             (mine if key in keys else rest).batch.jobs[key] = rows
         for key, place in self.batch.queue.items():

@@ -101,7 +101,8 @@ class Stepper:
         try:
             self.aside.check(key)
             decision = self._step(job, event, fact=fact)
-            self._choose()
+            if self._eager:
+                self._choose()
         except Unreadable:
             self._orchestrator.withdrawn(*key, event)
             return Decision(reason="set_aside")
@@ -150,10 +151,12 @@ class Stepper:
                 self._eager.append((job, command))
             else:
                 group.commands.append((job, command))
+            if command.after:
+                group.expect(event.time + command.after)
         if fact and type(event) is not AgentChosen:
             # Should the commit fail, a choice is withdrawn, and asked for again by its dispatch.
             group.facts.append((head.tenant, head.id, event))
-        if bool(before.busy) != bool(head.busy):
+        if (before.busy == 0) != (head.busy == 0):
             self._keep_count(key, head)
         self._dirty.set()
         if type(event) is AgentChosen:
@@ -339,7 +342,8 @@ class Stepper:
                     self._set_aside(job, error)
             elif type(command) is RequestTask:
                 self._orchestrator.unsent(job, command)
-        self._tell_timers(group.batch)
+        if group.earliest:
+            self.on_timer(group.earliest)
         for key, job in group.touched.items():
             # Performing a command may have stepped the job on: it may go once its last step is durable.
             durable = group.batch.jobs[key].head
@@ -364,15 +368,6 @@ class Stepper:
             self.recent[key] = job
             if len(self.recent) > _RECENT:
                 self.recent.popitem(last=False)
-
-    def _tell_timers(self, batch: StepBatch) -> None:
-        earliest = 0
-        for rows in batch.jobs.values():
-            for entry in rows.outbox.values():
-                if entry is not None and entry[1] and (entry[1] < earliest or not earliest):
-                    earliest = entry[1]
-        if earliest:
-            self.on_timer(earliest)
 
     def _lost(self, group: Group, error: CPAError) -> None:
         later, self._group = self._group, Group()
