@@ -137,7 +137,10 @@ class Story:
         return self.tell(events.CancelRequested(time=self.time, by="Jörg", reason=reason))
 
     def reopened(self, **more: Any) -> Decision:
-        return self.tell(events.JobReopened(time=self.time, by="Jörg", **more))
+        return self.tell(self.reopening(**more))
+
+    def reopening(self, **more: Any) -> events.JobReopened:
+        return events.JobReopened(**{"time": self.time, "by": "Jörg"} | more)
 
     def attempt(self, index: int) -> dict[str, Any]:
         """What names the newest attempt at a task, now."""

@@ -162,6 +162,77 @@ def test_whoever_asked_for_the_job_does_not_decide(yes: bool) -> None:
     assert story[0].approved
 
 
+def test_who_fixed_what_is_done_does_not_allow_it_in_this_run_nor_in_later_ones() -> None:
+    story = Story(approval(arguments={"to": "anna"}), requester="Anna")
+    story.answered(False, by="Ida")
+
+    story.reopened(by="Uwe", fixes={"0": {"to": "uwe"}})
+    story.start()
+
+    assert story[0].by == "Uwe"
+    assert story.ignored(story.answer(True, by="Uwe")) == "own_request"
+    assert story.ignored(story.answer(True, by="Anna")) == "own_request"
+    story.answered(False, by="Ida")
+    story.reopened(by="Ida")
+    story.start()
+    assert story.ignored(story.answer(True, by="Uwe")) == "own_request"
+    story.answered(True, by="Ida")
+    assert story[0].approved
+
+
+def test_who_gave_a_result_does_not_allow_what_uses_it() -> None:
+    uses = {"references": (1,), "arguments": {"to": "{{ tasks.b.result.to }}"}}
+    story = Story(task("a"), task("b", 0, references=(0,)), approval(1, name="c", **uses), requester="Anna")
+    story.begun()
+    story.failed(0, FailureClass.BUSINESS)
+
+    story.reopened(by="Uwe", done={"0": {"x": 1}})
+    story.start()
+    story.done(1, to="büro")
+
+    assert (story[0].by, story[1].by) == ("Uwe", "")
+    assert story.ignored(story.answer(True, 2, by="Uwe")) == "own_request"
+    story.answered(True, 2, by="Ida")
+
+
+def test_a_correction_is_forgotten_with_what_it_was_of() -> None:
+    story = Story(task("a"), approval(0, name="b", references=(0,)), requester="Anna")
+    story.begun()
+    story.failed(0, FailureClass.BUSINESS)
+    story.reopened(by="Uwe", done={"0": {}})
+    story.start()
+    story.answered(False, 1, by="Ida")
+
+    story.reopened(by="Ida", restart=(0,))
+    story.start()
+    story.done(0)
+
+    assert story[0].by == ""
+    story.answered(True, 1, by="Uwe")
+
+
+def test_where_requesters_may_allow_their_own_correctors_may_too() -> None:
+    story = Story(approval(arguments={"v": 1}))
+    story.answered(False, by="Ida")
+    story.reopened(by="Uwe", fixes={"0": {"v": 2}})
+    story.start()
+
+    story.answered(True, by="Uwe")
+
+    assert story[0].approved
+
+
+def test_before_logic_four_correctors_allowed_what_they_corrected() -> None:
+    story = Story(approval(arguments={"v": 1}), requester="Anna", logic=3)
+    story.answered(False, by="Ida")
+    story.reopened(by="Uwe", fixes={"0": {"v": 2}})
+    story.start()
+
+    story.answered(True, by="Uwe")
+
+    assert story[0].by == ""
+
+
 def test_a_job_whose_requester_is_not_known_may_be_allowed_by_anybody() -> None:
     story = Story(approval())
 

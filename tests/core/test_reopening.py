@@ -9,7 +9,8 @@ from tests.core.situations import START, Story, task
 
 from cpa.core import events
 from cpa.core.classes import EffectClass, FailureClass
-from cpa.core.job import TaskRun, TaskStatus
+from cpa.core.job import LOGIC, TaskRun, TaskStatus
+from cpa.core.machine import decide
 from cpa.core.reopening import with_pages
 
 BUSINESS = FailureClass.BUSINESS
@@ -38,8 +39,8 @@ def test_fixed_arguments_replace_the_plans_in_this_run_and_those_after_it() -> N
 
     story.later(7).reopened(fixes={"1": {"to": "ä"}, "2": {}})
 
-    assert story[1] == TaskRun(1, epoch=1, since=story.time, arguments={"to": "ä"})
-    assert story[2] == TaskRun(2, since=story.time, arguments={})
+    assert story[1] == TaskRun(1, epoch=1, since=story.time, arguments={"to": "ä"}, by="Jörg")
+    assert story[2] == TaskRun(2, since=story.time, arguments={}, by="Jörg")
     story.start()
     story.begun(1)
     assert story[1].arguments == {"to": "ä"}
@@ -70,8 +71,8 @@ def test_a_skipped_task_lets_go_what_only_comes_after_it() -> None:
 
     story.later(7).reopened(skip=(1,))
 
-    run = TaskRun(1, TaskStatus.SKIPPED, epoch=1, since=story.time, reason="skipped_by_person")
-    assert story[1] == run
+    skipped = {"reason": "skipped_by_person", "by": "Jörg"}
+    assert story[1] == TaskRun(1, TaskStatus.SKIPPED, epoch=1, since=story.time, **skipped)
     assert (story.job.head.open, story.status) == (1, "pending")
     story.start()
     assert story.open == ["dispatch:2:1"]
@@ -95,8 +96,8 @@ def test_what_a_person_did_has_its_result() -> None:
 
     story.later(3).reopened(done={"0": {"x": 5}})
 
-    run = TaskRun(0, TaskStatus.DONE, epoch=1, since=START + 3, reason="done_by_person", result={"x": 5})
-    assert story[0] == run
+    done = {"reason": "done_by_person", "result": {"x": 5}, "by": "Jörg"}
+    assert story[0] == TaskRun(0, TaskStatus.DONE, epoch=1, since=START + 3, **done)
     story.start()
     assert story.open == ["dispatch:1:1"]
 
@@ -203,7 +204,7 @@ def test_a_task_done_again_can_be_fixed() -> None:
 
     story.reopened(fixes={"4": {"v": 2}}, restart=(4,))
 
-    assert story[4] == TaskRun(4, epoch=1, since=story.time, arguments={"v": 2})
+    assert story[4] == TaskRun(4, epoch=1, since=story.time, arguments={"v": 2}, by="Jörg")
 
 
 @pytest.mark.parametrize(
@@ -244,6 +245,83 @@ def test_one_task_is_one_thing(more: dict[str, Any]) -> None:
 def test_what_stays_done_is_not_changed(more: dict[str, Any]) -> None:
     assert refused(failed(), **more) == "still_done"
     assert refused(failed(), **more, restart=(1,)) == "still_done"
+
+
+def gated(logic: int = LOGIC, needs: tuple[int, ...] = (0,), **more: Any) -> Story:
+    """People must allow `gate`, and said no; `pay` waits for it."""
+    gate = task("gate", approval=True, **{"approvals": 1} | more)
+    story = Story(gate, task("pay", *needs), requester="Anna", logic=logic)
+    story.answered(False, by="Uwe")
+    return story
+
+
+@pytest.mark.parametrize("way", [{"skip": (0,)}, {"done": {"0": {}}}])
+@pytest.mark.parametrize(
+    ("story", "by"),
+    [
+        (gated(), "Anna"),
+        (gated(approvals=2), "Ida"),
+        (gated(approvers=("Uwe",)), "Ida"),
+        (gated(approvals=2, approvers=("Uwe", "Ida")), "Ida"),
+    ],
+    ids=["requester", "one of two", "not asked", "one of two asked"],
+)
+def test_what_people_must_allow_first_is_not_passed_by_who_may_not_allow_it_alone(
+    story: Story, by: str, way: dict[str, Any]
+) -> None:
+    assert story.ignored(story.reopening(by=by, **way)) == "approval_needed"
+
+
+@pytest.mark.parametrize("way", [{"skip": (0,)}, {"done": {"0": {}}}])
+@pytest.mark.parametrize(
+    ("story", "by"),
+    [
+        (gated(), "Ida"),
+        (gated(approvers=("Uwe",)), "Uwe"),
+        (gated(needs=()), "Anna"),
+        (gated(logic=3), "Anna"),
+    ],
+    ids=["anybody may", "asked", "nothing waits", "before logic 4"],
+)
+def test_who_could_allow_it_alone_or_lets_nothing_pass_may_settle_it(
+    story: Story, by: str, way: dict[str, Any]
+) -> None:
+    assert decide(story.job, story.reopening(by=by, **way)).changes is not None
+
+
+def test_what_was_allowed_and_failed_may_be_done_by_hand_by_whoever_asked_for_it() -> None:
+    story = Story(task("pay", approval=True, approvals=1), task("note", 0), requester="Anna")
+    story.answered(True, by="Uwe")
+    story.begun()
+    story.failed(0, BUSINESS)
+
+    story.reopened(by="Anna", done={"0": {}})
+
+    assert story[0].status is TaskStatus.DONE
+
+
+@pytest.mark.parametrize("fixes", [{"1": {"v": 2}}, {"0": {"v": 2}}], ids=["itself", "what it uses"])
+def test_a_correction_after_which_too_few_could_allow_the_task_is_refused(fixes: dict[str, Any]) -> None:
+    asked = {"approvals": 2, "approvers": ("Uwe", "Ida"), "references": (0,)}
+    story = Story(task("read"), task("pay", 0, approval=True, **asked), requester="Anna")
+    story.begun()
+    story.failed(0, BUSINESS)
+
+    assert story.ignored(story.reopening(by="Uwe", fixes=fixes)) == "nobody_left"
+    story.reopened(by="Jörg", fixes=fixes)
+
+
+def test_who_is_left_is_asked_of_what_is_done_in_the_next_run_alone() -> None:
+    asked = {"approval": True, "approvals": 1, "approvers": ("Uwe",), "references": (0,)}
+    story = Story(task("read"), task("pay", 0, **asked), task("gift", 0, **asked), requester="Anna")
+    story.done()
+    story.answered(True, 1, by="Uwe")
+    story.done(1)
+    story.answered(False, 2, by="Uwe")
+
+    story.reopened(by="Uwe", done={"2": {}})
+
+    assert story.tasks == ["done", "done", "done"]
 
 
 def test_a_cancelled_job_is_taken_up_in_the_same_way() -> None:

@@ -373,6 +373,33 @@ def taken_up() -> Story:
     return story
 
 
+def corrected() -> Story:
+    """who corrects a task, or gives a result it uses, does not allow it; who asked for the job passes no gate"""
+    pay = {"arguments": {"to": "{{ tasks.read.result.to }}"}, "references": (0,)}
+    story = Story(
+        task("read"),
+        task("gate", 0, approval=True, approvals=1, approvers=("Anna", "Uwe", "Ida")),
+        task("pay", 0, 1, approval=True, approvals=1, **pay),
+        requester="Anna",
+    )
+    story.chosen(0)
+    story.failed(0, BUSINESS)
+    by_hand = {"0": {"to": "büro"}}
+    assert story.ignored(story.reopening(by="Anna", done=by_hand, skip=(1,))) == "approval_needed"
+    story.later(9).reopened(by="Uwe", done=by_hand)
+    story.start()
+    story.answered(True, 1, by="Uwe")
+    story.done(1)
+    assert story.ignored(story.answer(True, 2, by="Uwe")) == "own_request"
+    story.answered(False, 2, by="Ida")
+    story.later(9).reopened(by="Ida", fixes={"2": {"to": "lager"}})
+    story.start()
+    assert story.ignored(story.answer(True, 2, by="Ida")) == "own_request"
+    story.answered(True, 2, by="Jörg")
+    story.done(2)
+    return story
+
+
 STORIES: tuple[Callable[[], Story], ...] = (
     linear,
     fork_and_join,
@@ -400,6 +427,7 @@ STORIES: tuple[Callable[[], Story], ...] = (
     asked_for_words,
     otherwise_proposed,
     taken_up,
+    corrected,
 )
 
 

@@ -157,7 +157,7 @@ def _check_decision(asked: Question, said: Answer) -> None:
 def _not_theirs(caller: Caller, asked: Question, reason: str) -> Forbidden:
     if reason == "own_request":
         return Forbidden(
-            "who asked for the job cannot allow its tasks",
+            "who asked for the job, or corrected what this task does, cannot allow it",
             field="question_id",
             value=asked.id,
             remedy="have somebody else answer, with a key of their own (`cpa keys add NAME`); on a server with "

@@ -23,12 +23,14 @@ from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.commands import Command
 from cpa.core.conditions import Condition, parse
 
-LOGIC = 3
+LOGIC = 4
 """The core's behaviour number: a change that alters an old history's outcome takes the next one.
 
     1   an effect that an agent claimed and a look did not find is technical, and tried again
     2   it is done, unproved: what was accepted once (a mail by its server) must not be sent again
     3   a task over which one agent after the other ends is given up (`agents_lost`)
+    4   who fixed or settled a task does not allow what follows from that, and what people must allow first is not
+        skipped or counted as done by who may not allow it (`authors`)
 """
 SCHEMA = 1
 """The number of the stored form of heads, task runs and events; older ones are upcast on read."""
@@ -193,6 +195,8 @@ class TaskRun(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     else, shares of that for others."""
     lost: int = 0
     """Milliseconds of `waited` that are charged for lost leases: nobody waited for them."""
+    by: str = ""
+    """Who fixed its arguments, or settled it; empty where nobody did, and before logic 4."""
 
 
 class JobHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -50,7 +50,8 @@ def decide(job: JobState, event: Event) -> Decision:
 
     A decision without changes carries the reason: `ended`, `no_such_task`, `stale_epoch`, `duplicate`,
     `not_expected`, `not_open`, `not_pending`, `not_ended`, `not_failed`, `retries_used_up`, `discarded`, `exists`;
-    those of answers are `other_action`, `not_approver`, `own_request`, and of reopening `said_twice`, `still_done`.
+    those of answers are `other_action`, `not_approver`, `own_request`, and of reopening `said_twice`, `still_done`,
+    `approval_needed`, `nobody_left`.
     """
     if job.head.status in ENDED and type(event) not in _AFTER_THE_END:
         return Decision(reason="ended")

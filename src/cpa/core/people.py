@@ -5,14 +5,14 @@
     input      the task is the question: what is answered is its result
     doubt      what nobody else can tell: did it happen?
 
-No question holds a slot. A yes is bound to the digest of what was looked at (`core.approval`), whoever asked for
-the job cannot allow its tasks, and nobody counts twice. Plans stored before there were digests ask and answer
-without.
+No question holds a slot. A yes is bound to the digest of what was looked at (`core.approval`), nobody counts twice,
+and nobody allows what is their own: the authors of a task are whoever asked for the job, and whoever fixed its
+arguments or gave a result that they use. Plans stored before there were digests ask and answer without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from cpa.core.commands import AskPerson
 from cpa.core.events import QuestionAnswered
 from cpa.core.forms import PLAIN
-from cpa.core.job import JobState, Proposal, TaskError, TaskRun, TaskSpec, TaskStatus
+from cpa.core.job import JobSpec, JobState, Proposal, TaskError, TaskRun, TaskSpec, TaskStatus
 from cpa.core.references import literal
 
 if TYPE_CHECKING:
@@ -40,16 +40,31 @@ def said_yes(run: TaskRun) -> tuple[str, ...]:
     return run.approvals if run.proposed is None else run.proposed.approvals
 
 
+def authors(spec: JobSpec, index: int, hand: Callable[[int], str]) -> set[str]:
+    """Who may not allow this task; empty where the job's requester is not known or may allow it too. `hand` tells
+    who fixed or settled a task (`TaskRun.by`)."""
+    if not spec.requester:
+        return set()
+    found, left, seen = {spec.requester}, [index], set[int]()
+    while left:
+        place = left.pop()
+        if place not in seen:
+            seen.add(place)
+            found.add(hand(place))
+            left.extend(spec.tasks[place].references)
+    return found - {""}
+
+
 def refusal(job: JobState, command: AskPerson, event: QuestionAnswered) -> str:
     """Why this answer does not count; empty when it does."""
-    spec, requester = job.spec.tasks[command.task], job.spec.requester
+    spec = job.spec.tasks[command.task]
     if event.digest != command.digest:
         return "other_action"
     if command.people and event.by not in command.people:
         return "not_approver"
     if command.question == "doubt":
         return ""
-    if spec.approval and requester and event.by == requester:
+    if spec.approval and event.by in authors(job.spec, command.task, lambda index: job.task(index).by):
         return "own_request"
     # Who said yes may still say no: one no is enough, whoever says it.
     return "duplicate" if event.yes and event.by in said_yes(job.task(command.task)) else ""

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from cpa.core.classes import EffectClass
 from cpa.core.events import JobReopened
 from cpa.core.job import SATISFIED, JobState, TaskRun, TaskStatus
-from cpa.core.people import ASK
+from cpa.core.people import ASK, authors, needed
 
 DONE_BY_PERSON = "done_by_person"
 SKIPPED_BY_PERSON = "skipped_by_person"
@@ -30,7 +30,38 @@ def refusal(job: JobState, event: JobReopened) -> str:
     again = _again(job, event.restart)
     if any(places[key] not in again and job.task(places[key]).status in SATISFIED for key in named):
         return "still_done"
+    if job.head.logic > 3:
+        return _against_people(job, event, again)
     return ""
+
+
+def _against_people(job: JobState, event: JobReopened, again: frozenset[int]) -> str:
+    """Why people would be passed over: nobody skips for others what they must allow first, and nobody fixes what
+    then too few could allow."""
+    decided = {*event.skip, *map(int, event.done)}
+    if any(not _may_pass(job, index, event.by) for index in decided):
+        return "approval_needed"
+    corrected = {*map(int, event.fixes), *map(int, event.done)}
+
+    def hand(index: int) -> str:
+        return event.by if index in corrected else job.task(index).by
+
+    for index, spec in enumerate(job.spec.tasks if corrected else ()):
+        asked = spec.approval and (index in again or job.task(index).status not in SATISFIED)
+        if asked and spec.approvers and index not in decided:
+            left = set(spec.approvers) - authors(job.spec, index, hand)
+            if len(left) < needed(spec):
+                return "nobody_left"
+    return ""
+
+
+def _may_pass(job: JobState, index: int, by: str) -> bool:
+    """Whether this person may decide without others that a task need not be done."""
+    spec = job.spec.tasks[index]
+    if not spec.approval or job.task(index).approved or not job.graph.dependents[index]:
+        return True
+    alone = needed(spec) == 1 and (not spec.approvers or by in spec.approvers)
+    return alone and by not in authors(job.spec, index, lambda place: job.task(place).by)
 
 
 def next_run(job: JobState, event: JobReopened) -> Iterator[TaskRun]:
@@ -41,15 +72,16 @@ def next_run(job: JobState, event: JobReopened) -> Iterator[TaskRun]:
         run, key = job.task(index), str(index)
         arguments = event.fixes.get(key, run.arguments)
         if key in event.done:
-            yield _settled(run, event, TaskStatus.DONE, DONE_BY_PERSON)
+            yield _settled(job, run, event, TaskStatus.DONE, DONE_BY_PERSON)
         elif index in event.skip:
-            yield _settled(run, event, TaskStatus.SKIPPED, SKIPPED_BY_PERSON)
+            yield _settled(job, run, event, TaskStatus.SKIPPED, SKIPPED_BY_PERSON)
         elif run.status in SATISFIED and index not in again:
             continue
         elif run.status is not TaskStatus.WAITING or key in event.fixes:
             # An answer to a question of this run must not count for the same question of the next.
             epoch = run.epoch + 1 if spec.approvals or spec.action == ASK else run.epoch
-            yield TaskRun(index, epoch=epoch, since=event.time, arguments=arguments)
+            by = _hand(job, event) if key in event.fixes else run.by if arguments is not None else ""
+            yield TaskRun(index, epoch=epoch, since=event.time, arguments=arguments, by=by)
 
 
 def with_pages(job: JobState, event: JobReopened) -> JobReopened:
@@ -94,9 +126,20 @@ def _repeatable(job: JobState, index: int) -> bool:
     return spec.effect is EffectClass.IDEMPOTENT and spec.action != ASK
 
 
-def _settled(run: TaskRun, event: JobReopened, status: TaskStatus, reason: str) -> TaskRun:
-    result = event.done.get(str(run.index))
-    return TaskRun(run.index, status=status, epoch=run.epoch, since=event.time, reason=reason, result=result)
+def _settled(job: JobState, run: TaskRun, event: JobReopened, status: TaskStatus, reason: str) -> TaskRun:
+    return TaskRun(
+        run.index,
+        status=status,
+        epoch=run.epoch,
+        since=event.time,
+        reason=reason,
+        result=event.done.get(str(run.index)),
+        by=_hand(job, event),
+    )
+
+
+def _hand(job: JobState, event: JobReopened) -> str:
+    return event.by if job.head.logic > 3 else ""
 
 
 def _again(job: JobState, restart: Iterable[int]) -> frozenset[int]:

@@ -21,7 +21,7 @@ from cpa.core.display import displayed
 from cpa.core.events import TaskFailed
 from cpa.core.failures import translated
 from cpa.core.job import JobHead, JobSpec, JobStatus, Snapshot, TaskRun, TaskSpec, TaskStatus
-from cpa.core.people import needed, said_yes
+from cpa.core.people import authors, needed, said_yes
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -131,6 +131,10 @@ class Question(View):
     given: list[str] = Field(default_factory=list, description="Who said yes already.")
     approvers: list[str] = Field(default_factory=list, description="Who may answer; empty: anybody who may.")
     requester: str | None = Field(default=None, description="Who asked for the job, and so may not allow it.")
+    authors: list[str] = Field(
+        default_factory=list,
+        description="Who may not allow it: whoever asked for the job, and whoever corrected what is done.",
+    )
 
 
 class JobDetail(View):
@@ -270,6 +274,9 @@ def question_view(snapshot: Snapshot, command: AskPerson) -> Question:
         given=list(said_yes(run)),
         approvers=list(command.people),
         requester=snapshot.spec.requester or None,
+        authors=sorted(authors(snapshot.spec, command.task, lambda index: snapshot.tasks[index].by))
+        if task.approval
+        else [],
     )
 
 

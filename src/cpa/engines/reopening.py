@@ -5,7 +5,7 @@ from __future__ import annotations
 from cpa.core.events import Event, JobSubmitted
 from cpa.core.job import JobState
 from cpa.engines.graphs import digest_of
-from cpa.errors import Conflict
+from cpa.errors import Conflict, CPAError, Forbidden
 
 
 def check_whole(job: JobState, first: Event) -> None:
@@ -20,8 +20,16 @@ def check_whole(job: JobState, first: Event) -> None:
         )
 
 
-def not_reopened(job: JobState, reason: str) -> Conflict:
+def not_reopened(job: JobState, reason: str) -> CPAError:
     head = job.head
+    if reason == "approval_needed":
+        return Forbidden(
+            f"others wait for what people must allow first ({_gates(job)}): only who may allow it alone may "
+            "skip it, or count it as done",
+            field="job",
+            value=head.id,
+            remedy="take the job up without naming that task: people are asked then",
+        )
     words = {
         "not_ended": (f"the job is {head.status.value}", "only a failed or cancelled job can be run again"),
         "retries_used_up": (
@@ -32,6 +40,18 @@ def not_reopened(job: JobState, reason: str) -> Conflict:
         "no_such_task": ("the job has no such task", "tasks are named by their index in the plan, from 0"),
         "said_twice": ("one task is named for two things", "fix it, skip it, or count it as done"),
         "still_done": ("a task that stays done is not changed", "name it also as one to be done again"),
+        "nobody_left": (
+            "who corrects a task does not allow it, and too few of its approvers would be left",
+            "have somebody correct it who is none of them",
+        ),
     }
     message, remedy = words[reason]
     return Conflict(message, field="job", value=head.id, remedy=remedy)
+
+
+def _gates(job: JobState) -> str:
+    """The tasks that people must allow and others wait for."""
+    dependents = job.graph.dependents
+    return ", ".join(
+        task.id for index, task in enumerate(job.spec.tasks) if task.approval and dependents[index]
+    )

@@ -111,7 +111,7 @@ def _task(chance: random.Random, index: int) -> TaskSpec:
         effect=choice(_EFFECTS),
         approval=approval,
         approvals=number,
-        approvers=choice(((), PEOPLE[1:])) if number else (),
+        approvers=choice(((), PEOPLE[1:], PEOPLE[1 : number + 1])) if number else (),
         approval_expires=choice((0, 0, 60_000)) if number else 0,
         retry=choice(_RETRIES),
     )

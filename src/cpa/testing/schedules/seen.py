@@ -28,6 +28,8 @@ REASONS: Final = frozenset(
         "own_request",
         "said_twice",
         "still_done",
+        "approval_needed",
+        "nobody_left",
         "retries_used_up",
         "exists",
     )

@@ -30,7 +30,7 @@ from cpa.core.commands import (
     StartTimer,
     VerifyTask,
 )
-from cpa.core.events import Event, QuestionAnswered
+from cpa.core.events import Event, JobReopened, QuestionAnswered
 from cpa.core.explain import explain
 from cpa.core.invariants import outstanding, rebuilt, violations
 from cpa.core.job import TERMINAL, Decision, JobSpec, JobState, TaskRun, results
@@ -39,6 +39,7 @@ from cpa.core.people import ASK
 from cpa.core.replay import opened, replay
 from cpa.core.transitions import JOB_MOVES, TASK_MOVES
 from cpa.testing.schedules.conduct import Conduct
+from cpa.testing.schedules.hands import Hands
 from cpa.testing.schedules.knowledge import Knowledge, Violation
 from cpa.testing.schedules.schedule import PEOPLE
 from cpa.testing.schedules.seen import REASONS, Seen
@@ -63,6 +64,7 @@ class Watch:
         """What each of them left in the store."""
         self._knowledge = Knowledge(name, spec)
         self._conduct = Conduct(spec)
+        self._hands = Hands(spec)
         self._ended_in: set[tuple[int, int, int]] = set()
         """(task, run, epoch) that came to an end."""
         self._runs_ended: set[int] = set()
@@ -158,6 +160,8 @@ class Watch:
 
     def _people(self, event: Event, decision: Decision) -> None:
         """Keep count of who said yes to what."""
+        if isinstance(event, JobReopened):
+            self._hands.reopened(self.job, event)
         if isinstance(event, QuestionAnswered) and event.yes:
             self._yes.setdefault(event.task, []).append(event)
         for command in decision.commands:
@@ -184,7 +188,7 @@ class Watch:
         enough = run.approved and len(yes) >= max(spec.approvals, 1)
         if (
             not enough
-            or (spec.approval and self.spec.requester in yes)
+            or (spec.approval and yes & self._hands.own(command.task))
             or not yes <= set(spec.approvers or PEOPLE)
         ):
             raise Violation("approval", f"{command} goes out, and {sorted(yes)} said yes")

@@ -174,7 +174,8 @@ class World:
             return events.JobDiscarded(time=self.time, by="Jörg", note=chance.choice(("", "zu spät")))
         dead = head.discarded or head.run >= self.spec.max_retries or chance.random() < 0.2
         more = self._said() if chance.random() < 0.5 and "inbox" in self._faults else {}
-        return events.JobReopened(time=self.time, by="Jörg", dead_letter=dead, **more)
+        by = PEOPLE[head.number % len(PEOPLE)]
+        return events.JobReopened(time=self.time, by=by, dead_letter=dead, **more)
 
     def _said(self) -> dict[str, Any]:
         """What is to be different in the next run; mostly possible, and sometimes not."""
