@@ -18,10 +18,11 @@ from cpa.core import events as facts
 from cpa.core.audit import seal
 from cpa.core.commands import Command, DispatchTask, RequestTask
 from cpa.core.events import Event
-from cpa.core.job import JobHead, JobState, JobStatus, Snapshot
+from cpa.core.job import LOGIC, JobHead, JobState, JobStatus, Snapshot
 from cpa.core.machine import decide
 from cpa.core.replay import opened
 from cpa.core.views import questions
+from cpa.engines.reopening import not_reopened
 from cpa.errors import Conflict, CPAError, NotFound, Unavailable
 from cpa.ports.engine import JobPage, LiveUpdate, Outcome, Place, Receipt, StoredEvent, Submission
 from cpa.ports.nonces import Nonce, replayed
@@ -75,6 +76,7 @@ class FakeEngine:
                 job=head.id,
                 spec="0" * 64,
                 tasks=len(submission.spec.tasks),
+                logic=LOGIC,
                 priority=submission.priority,
                 due=submission.due,
                 by=submission.by,
@@ -157,7 +159,7 @@ class FakeEngine:
     async def reopen(self, tenant: str, job: str, event: facts.JobReopened) -> Outcome:
         outcome = await self.send(tenant, job, event)
         if not outcome.changed:
-            raise Conflict("it cannot be taken up so", field="job", value=outcome.reason, remedy="look at it")
+            raise not_reopened(self._job(tenant, job).state, outcome.reason)
         asyncio.get_running_loop().call_soon(
             self._step, self._job(tenant, job), facts.JobStarted(time=self.time)
         )

@@ -112,6 +112,42 @@ async def test_who_asked_for_a_job_cannot_allow_its_tasks(rita: httpx2.AsyncClie
     assert (await rita.get(f"/questions/{question['id']}")).json()["given"] == []
 
 
+async def test_who_corrected_a_task_cannot_allow_it_and_all_are_told_so(
+    door: Door, rita: httpx2.AsyncClient, api: httpx2.AsyncClient
+) -> None:
+    question = await asking(rita)
+    assert question["authors"] == ["rita"]
+    await say(api, question, False)
+    job = question["job"]
+
+    async with person(door, "uwe") as uwe:
+        fixes = {"echo": {"value": "an Uwe"}}
+        assert (await uwe.post(f"/dead-letters/{job}/retry", json={"fixes": fixes})).status_code == 200
+        await rita.get(f"/jobs/{job}/events", params={"after": 5, "wait": 1})
+        [question] = (await rita.get("/questions")).json()["questions"]
+        refused = await say(uwe, question)
+
+    assert (question["authors"], refused.status_code) == (["rita", "uwe"], 403)
+    assert "corrected" in refused.json()["detail"]
+    assert (await say(api, question)).json()["open"] is False
+
+
+async def test_who_asked_does_not_skip_what_people_must_allow_first(
+    rita: httpx2.AsyncClient, api: httpx2.AsyncClient
+) -> None:
+    gate = noop("gate", approval=True)
+    question = await asking(rita, True, gate, noop("pay", depends_on=["gate"]))
+    await say(api, question, False)
+
+    refused = await rita.post(f"/dead-letters/{question['job']}/retry", json={"skip": ["gate"]})
+
+    assert (refused.status_code, refused.json()["field"]) == (403, "job")
+    assert "gate" in refused.json()["detail"]
+    assert "without naming" in refused.json()["remedy"]
+    taken = await api.post(f"/dead-letters/{question['job']}/retry", json={"skip": ["gate"]})
+    assert taken.status_code == 200
+
+
 async def test_where_the_operator_says_so_they_can(door: Door, rita: httpx2.AsyncClient) -> None:
     door.services.planner.approve_own = True
     question = await asking(rita)

@@ -23,7 +23,7 @@ from cpa.core.commands import AskPerson
 from cpa.core.events import JobDiscarded, JobReopened, JobSubmitted, QuestionAnswered, TaskSucceeded
 from cpa.core.explain import Reason, explain
 from cpa.core.job import JobSpec, JobStatus, RetryPolicy, Snapshot, TaskSpec, TaskStatus
-from cpa.errors import Conflict, NotFound, Unavailable
+from cpa.errors import Conflict, Forbidden, NotFound, Unavailable
 from cpa.ports.engine import Engine, LiveUpdate, Outcome, StoredEvent, Submission
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 from cpa.ports.nonces import Nonce, Replayed
@@ -433,6 +433,23 @@ class EngineContract:
             assert (await answered(engine, job, "uwe")).changed
             done = await ended(engine, job)
             assert (done.head.status, done.tasks[0].approvals) == (JobStatus.DONE, ("anna", "uwe"))
+
+    async def test_who_corrects_a_task_does_not_allow_it_nor_pass_what_others_must_allow(
+        self, begin: Begin, outside: Outside
+    ) -> None:
+        gate = TaskSpec(id="gate", action="flow.noop", approval=True, approvals=1)
+        pay = TaskSpec(id="pay", action="flow.noop", needs=(0,))
+        async with begin(outside) as engine:
+            job = await submitted(engine, JobSpec((gate, pay), requester="jörg"))
+            assert (await answered(engine, job, "anna", yes=False)).changed
+            await ended(engine, job)
+            with pytest.raises(Forbidden, match="gate"):
+                await engine.reopen(TENANT, job, JobReopened(time=0, by="jörg", skip=(0,)))
+            await engine.reopen(TENANT, job, JobReopened(time=0, by="uwe", fixes={"0": {"value": "ü"}}))
+        async with begin(outside) as engine:
+            assert (await answered(engine, job, "uwe")).reason == "own_request"
+            assert (await answered(engine, job, "anna")).changed
+            assert (await ended(engine, job)).head.status is JobStatus.DONE
 
     async def test_what_a_person_was_asked_for_is_used(self, begin: Begin, outside: Outside) -> None:
         ask = TaskSpec(

@@ -44,7 +44,7 @@ def _who(entry: Mapping[str, Any]) -> Iterator[str]:
         yield f"may answer: {', '.join(entry['approvers'])}"
     if entry["kind"] in ("approval", "proposal") and "given" in entry:
         given = f" ({', '.join(entry['given'])})" if entry["given"] else ""
-        authors = [name for name in entry["authors"] if name != entry.get("requester")]
+        authors = [name for name in entry.get("authors") or () if name != entry.get("requester")]
         besides = f"; not {entry['requester']}, who asked for it" if entry.get("requester") else ""
         besides += f"; not {', '.join(authors)}, who corrected it" if authors else ""
         yield f"{len(entry['given'])} of {entry['needed']} said yes{given}{besides}"

@@ -16,7 +16,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from cpa.core.classes import EffectClass
-from cpa.core.events import LeaseLost, QuestionAnswered, TaskSucceeded
+from cpa.core.events import JobReopened, LeaseLost, QuestionAnswered, TaskSucceeded
 from cpa.core.job import JobSpec, RetryPolicy, TaskSpec, TaskStatus
 from cpa.engines.temporal.converter import converter
 from cpa.engines.temporal.engine import TemporalEngine
@@ -161,9 +161,23 @@ async def agents_lost(engine: Engine) -> str:
     return job
 
 
+async def corrected(engine: Engine) -> str:
+    """Who corrects what was turned down is not who allows it."""
+    task = TaskSpec(id="a", action="flow.noop", arguments={"value": 1}, approval=True, approvals=1)
+    job = await submitted(engine, JobSpec((task,), requester="jörg"))
+    await answered(engine, job, "anna", yes=False)
+    await ended(engine, job)
+    fixed = JobReopened(time=0, by="uwe", fixes={"0": {"value": 2}})
+    await engine.reopen(TENANT, job, fixed)
+    assert (await answered(engine, job, "uwe")).reason == "own_request"
+    await answered(engine, job, "anna")
+    await ended(engine, job)
+    return job
+
+
 STORIES: tuple[Story, ...] = (
     *(chain, fan, person, proved, tried_again, second_run, cancelled, expired, behind),
-    agents_lost,
+    *(agents_lost, corrected),
 )
 
 
