@@ -8,7 +8,7 @@ Other actions wait for facts sent by the test.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from uuid import uuid4
 
 import msgspec
@@ -47,6 +47,7 @@ class FakeEngine:
         self.starts = 0
         """When every job is to start."""
         self.watchers = 0
+        self._told: dict[tuple[str, str], dict[str, LiveUpdate]] = {}
         self._jobs: dict[tuple[str, str], _Job] = {}
         self._spent: set[tuple[str, str, str]] = set()
         self._remembered: set[tuple[str, str, str]] = set()
@@ -219,8 +220,12 @@ class FakeEngine:
         mine = [event for (owner, _), job in self._jobs.items() if owner == tenant for event in job.stored]
         return sorted(mine, key=lambda event: event.event.time)
 
+    def shown(self, tenant: str, job: str) -> Mapping[str, LiveUpdate]:
+        return self._told.get((tenant, job), {})
+
     def progress(self, tenant: str, update: LiveUpdate) -> None:
         """An agent tells how far it is."""
+        self._told.setdefault((tenant, update.job), {})[update.task] = update
         for news in self._job(tenant, update.job).live:
             news.put_nowait(update)
 

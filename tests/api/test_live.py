@@ -85,6 +85,8 @@ async def test_events_and_progress_come_live(door: Door, api: httpx2.AsyncClient
         started = json.loads(await socket.recv())
         door.engine.progress("default", LiveUpdate(job, "wait", 1, 0.5, "öffne Seite"))
         progress = json.loads(await socket.recv())
+        looked = (await api.get(f"/jobs/{job}")).json()["tasks"][0]["progress"]
+        listed = (await api.get(f"/jobs/{job}/tasks")).json()["tasks"][0]["progress"]
         await door.engine.cancel("default", job, by="anna")
         cancelled = json.loads(await socket.recv())
 
@@ -96,6 +98,7 @@ async def test_events_and_progress_come_live(door: Door, api: httpx2.AsyncClient
         "progress": 0.5,
         "message": "öffne Seite",
     }
+    assert looked == listed == {"share": 0.5, "message": "öffne Seite"}
     assert cancelled["event"] == "cancel_requested"
 
 

@@ -590,8 +590,13 @@ class EngineContract:
                 return bool(shown)
 
             await until(seen)
+            assert {task: each.message for task, each in engine.shown(TENANT, job).items()} == {
+                "a": "größtenteils"
+            }
+            assert engine.shown("andere", job) == {}
             assert (await answered(engine, job, "anna")).changed
             await asyncio.wait_for(following, PATIENCE)
+            assert engine.shown(TENANT, job) == {}
             assert set(shown) == {"größtenteils"}
             assert len(await engine.events(TENANT, job)) == (await engine.query(TENANT, job)).head.number
 

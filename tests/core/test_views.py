@@ -13,6 +13,7 @@ from cpa.core import events
 from cpa.core.classes import FailureClass
 from cpa.core.job import TaskRun
 from cpa.core.views import (
+    Progress,
     event_view,
     job_detail,
     job_view,
@@ -122,6 +123,7 @@ def test_the_detail_of_a_job_has_its_plan_and_every_task() -> None:
         "reason": None,
         "result": None,
         "error": None,
+        "progress": None,
     }
     waiting = detail.tasks[1]
     assert (waiting.depends_on, waiting.since, waiting.agent) == (["a"], None, None)
@@ -283,6 +285,17 @@ def test_a_credential_in_clear_is_shown_nowhere() -> None:
     story.proposed(arguments={"headers": {"X-Key": "anders"}})
     [question] = questions(story.job.snapshot())
     assert question.arguments == question.instead_of == {"headers": {"X-Key": "[hidden]"}}
+
+
+def test_progress_is_that_of_the_attempt_under_way() -> None:
+    said = Progress(share=0.5, message="Seite 2")
+    story = Story(task("read"))
+    story.begun()
+
+    assert job_detail(story.job.snapshot(), {"read": (1, said)}).tasks[0].progress == said
+    assert task_views(story.job.snapshot(), {"read": (0, said)})[0].progress is None
+    story.succeeded()
+    assert task_views(story.job.snapshot(), {"read": (1, said)})[0].progress is None
 
 
 def test_a_proposal_shows_what_it_would_replace_and_why() -> None:

@@ -18,8 +18,10 @@ from cpa.core.explain import Actor, Reason, explain
 from cpa.core.job import JobHead, JobStatus, TaskStatus
 from cpa.core.views import (
     EventView,
+    Heard,
     Job,
     JobDetail,
+    Progress,
     Task,
     Timestamp,
     event_view,
@@ -31,6 +33,7 @@ from cpa.core.views import (
 )
 from cpa.errors import NotFound
 from cpa.ports.engine import Outcome, StoredEvent
+from cpa.ports.keys import Caller
 
 router = DirectRouter(prefix="/jobs", tags=["jobs"])
 
@@ -130,7 +133,7 @@ async def read_job(
     job = known(job_id)
     if wait:
         await wait_for_end(services, request, caller.tenant, job, wait)
-    return view(job_detail(await services.engine.query(caller.tenant, job)))
+    return view(job_detail(await services.engine.query(caller.tenant, job), heard(services, caller, job)))
 
 
 @router.delete("/{job_id}", summary="Cancel a job", response_model=Change, responses=problems(404, 409))
@@ -162,8 +165,9 @@ async def retry_job(job_id: JobId, services: Services, caller: Submitter) -> Res
 async def list_tasks(
     job_id: JobId, services: Services, caller: Reader, limit: Limit = 1000, offset: Offset = 0
 ) -> Response:
-    snapshot = await services.engine.query(caller.tenant, known(job_id))
-    tasks = task_views(snapshot, offset=offset, limit=limit)
+    job = known(job_id)
+    snapshot = await services.engine.query(caller.tenant, job)
+    tasks = task_views(snapshot, heard(services, caller, job), offset=offset, limit=limit)
     return view(TaskList(tasks=tasks, total=len(snapshot.tasks)))
 
 
@@ -238,6 +242,14 @@ def known(job_id: str) -> str:
     raise NotFound(
         "there is no such job", field="job_id", value=job_id, remedy="list the jobs with GET /jobs"
     )
+
+
+def heard(services: ApiServices, caller: Caller, job: str) -> Heard:
+    """What the job's attempts said last of their progress."""
+    return {
+        task: (update.epoch, Progress(share=update.progress, message=update.message))
+        for task, update in services.engine.shown(caller.tenant, job).items()
+    }
 
 
 async def wait_for_end(

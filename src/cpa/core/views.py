@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
@@ -60,6 +61,18 @@ class Failure(View):
     remedy: str = ""
 
 
+class Progress(View):
+    """What a running attempt said last of how far it is; shown, not stored."""
+
+    share: float = Field(description="0 to 1.")
+    message: str
+
+
+Heard = Mapping[str, tuple[int, Progress]]
+"""By task: the attempt (its epoch) that said something of its progress, and what."""
+_NOTHING: Heard = MappingProxyType({})
+
+
 class Task(View):
     """One task in the current run."""
 
@@ -78,6 +91,7 @@ class Task(View):
     reason: str | None = Field(default=None, description="Why it is held, in doubt, skipped or unproved.")
     result: dict[str, Any] | None = None
     error: Failure | None = None
+    progress: Progress | None = Field(default=None, description="How far a running attempt says it is.")
 
 
 class Job(View):
@@ -172,8 +186,8 @@ def job_view(head: JobHead, intent: str, description: str) -> Job:
     return Job(**_head(head), intent=intent, description=description)
 
 
-def job_detail(snapshot: Snapshot) -> JobDetail:
-    """A job whole."""
+def job_detail(snapshot: Snapshot, heard: Heard = _NOTHING) -> JobDetail:
+    """A job whole. `heard` is what was last said of its progress."""
     head, spec = snapshot.head, snapshot.spec
     job = Job(
         **_head(head),
@@ -187,7 +201,7 @@ def job_detail(snapshot: Snapshot) -> JobDetail:
     return JobDetail(
         job=job,
         status=head.status,
-        tasks=task_views(snapshot),
+        tasks=task_views(snapshot, heard),
         answer=_answer(snapshot),
         unproved=[spec.tasks[run.index].id for run in snapshot.tasks if is_unproved(run)],
         questions=questions(snapshot),
@@ -207,11 +221,13 @@ def _answer(snapshot: Snapshot) -> str | None:
     return told(snapshot.spec.answer, results)
 
 
-def task_views(snapshot: Snapshot, *, offset: int = 0, limit: int | None = None) -> list[Task]:
+def task_views(
+    snapshot: Snapshot, heard: Heard = _NOTHING, *, offset: int = 0, limit: int | None = None
+) -> list[Task]:
     """The tasks in the order of the plan."""
     end = None if limit is None else offset + limit
     spec = snapshot.spec
-    return [_task(spec, run) for run in snapshot.tasks[offset:end]]
+    return [_task(spec, run, heard) for run in snapshot.tasks[offset:end]]
 
 
 def event_view(stored: Stored, tasks: Sequence[str], locale: str = "") -> EventView:
@@ -314,7 +330,7 @@ def _head(head: JobHead) -> dict[str, Any]:
     }
 
 
-def _task(spec: JobSpec, run: TaskRun) -> Task:
+def _task(spec: JobSpec, run: TaskRun, heard: Heard) -> Task:
     task = spec.tasks[run.index]
     return Task(
         id=task.id,
@@ -332,7 +348,14 @@ def _task(spec: JobSpec, run: TaskRun) -> Task:
         reason=run.reason or None,
         result=run.result,
         error=_failure(spec, run),
+        progress=_progress(run, *heard.get(task.id, (0, None))),
     )
+
+
+def _progress(run: TaskRun, epoch: int, said: Progress | None) -> Progress | None:
+    """None for what was said of an attempt that is over."""
+    under_way = run.status in (TaskStatus.ASSIGNED, TaskStatus.RUNNING)
+    return said if under_way and run.epoch == epoch else None
 
 
 def _failure(spec: JobSpec, run: TaskRun) -> Failure | None:

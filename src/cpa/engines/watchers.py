@@ -15,6 +15,8 @@ Key = tuple[str, str]
 """(tenant, job id)"""
 _LIVE = 100
 """Live updates kept for a slow follower; older ones are dropped."""
+_JOBS = 10_000
+"""Jobs whose newest updates are kept; of more, the ones that told first are forgotten."""
 
 
 class Follower:
@@ -48,6 +50,7 @@ class Watchers:
         self.closed = False
         self._ends: dict[Key, list[asyncio.Future[JobHead | None]]] = {}
         self._followers: dict[Key, list[Follower]] = {}
+        self._newest: dict[Key, dict[str, LiveUpdate]] = {}
 
     async def end(self, key: Key, timeout: float) -> JobHead | None:
         """The head at the durable end of the job's run; None after `timeout` seconds, or when the engine stops."""
@@ -78,16 +81,24 @@ class Watchers:
                 del self._followers[key]
 
     def committed(self, batch: StepBatch) -> None:
-        if self._ends or self._followers:
+        if self._ends or self._followers or self._newest:
             for key, rows in batch.jobs.items():
                 for follower in self._followers.get(key, ()):
                     follower.notify()
                 if rows.head.status.ended:
+                    self._newest.pop(key, None)
                     self._wake(key, rows.head)
 
     def live(self, key: Key, update: LiveUpdate) -> None:
+        if key not in self._newest and len(self._newest) >= _JOBS:
+            del self._newest[next(iter(self._newest))]
+        self._newest.setdefault(key, {})[update.task] = update
         for follower in self._followers.get(key, ()):
             follower.show(update)
+
+    def newest(self, key: Key) -> dict[str, LiveUpdate]:
+        """What each task of the job told last, perhaps of an attempt that is over."""
+        return dict(self._newest.get(key, {}))
 
     def close(self) -> None:
         """The engine stops: everybody who waits goes on with what there is."""

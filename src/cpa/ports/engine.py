@@ -17,7 +17,7 @@ Contract of every engine (local on SQL, Temporal):
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -178,6 +178,10 @@ class Engine(Protocol):
 
     def show(self, tenant: str, job: str, update: LiveUpdate) -> None:
         """Show progress to those who follow the job; nothing is stored."""
+        ...
+
+    def shown(self, tenant: str, job: str) -> Mapping[str, LiveUpdate]:
+        """By task, the newest progress that this process was told; perhaps of an attempt that is over."""
         ...
 
     async def query(self, tenant: str, job: str) -> Snapshot: ...

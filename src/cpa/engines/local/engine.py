@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -201,6 +201,9 @@ class LocalEngine:
 
     def show(self, tenant: str, job: str, update: LiveUpdate) -> None:
         self._watchers.live((tenant, job), update)
+
+    def shown(self, tenant: str, job: str) -> Mapping[str, LiveUpdate]:
+        return self._watchers.newest((tenant, job))
 
     async def cancel(self, tenant: str, job: str, *, by: str, reason: str = "") -> Outcome:
         state = await self.jobs.load(tenant, job)

@@ -6,7 +6,7 @@ Who waits for something to be stored is woken by this process's own publications
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -38,6 +38,9 @@ class Reading:
 
     def show(self, tenant: str, job: str, update: LiveUpdate) -> None:
         self.watchers.live((tenant, job), update)
+
+    def shown(self, tenant: str, job: str) -> Mapping[str, LiveUpdate]:
+        return self.watchers.newest((tenant, job))
 
     async def query(self, tenant: str, job: str) -> Snapshot:
         return (await self.load(tenant, job)).snapshot()
