@@ -94,8 +94,12 @@ def listed() -> None:
 
 
 def watched() -> None:
+    task = {"id": "a", "action": "x.a", "status": "running", "attempts": 1, "depends_on": []}
+    waits = {"task": "a", "status": "ready", "reason": EVIL, "actor": "operator"}
     with Watch() as screen:
+        screen.draw({"job": {"id": "j", "status": "running", "description": EVIL}, "tasks": [task]})
         screen.progress("a", 0.5, EVIL)
+        screen.waits(screen.detail, {"tasks": [waits | {"evidence": EVIL, "remedy": EVIL}]})
         screen.event({"time": None, "seq": 3, "summary": EVIL})
 
 

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-SLICE = 60.0
-"""Seconds one request waits for the end of a run; then it asks again."""
-
 Wait = Annotated[
     bool, typer.Option("--wait", help="Come back when the run has ended; its end is the exit code.")
 ]
@@ -274,13 +271,16 @@ def _changed(answer: dict[str, Any]) -> dict[str, Any]:
 
 def _await(api: Client, job: str, as_json: bool) -> str:
     """The status at the end of the run."""
-    from cpa.cli import outcome
+    from cpa.cli import outcome, waiting
 
+    hindrances, slice_ = waiting.Hindrances(), waiting.SOON
     while True:
-        detail = api.get(f"/jobs/{part(job)}", patience=SLICE, wait=SLICE)
+        detail = api.get(f"/jobs/{part(job)}", patience=slice_, wait=slice_)
         if detail["status"] in ("done", "failed", "cancelled"):
             dump(detail) if as_json else outcome.job(detail)
             return str(detail["status"])
+        waiting.say(hindrances.news(waiting.explained(api, detail)))
+        slice_ = waiting.LATER
 
 
 def _follow(api: Client, job: str, *, after: int = 0) -> str:

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -155,8 +156,9 @@ def jobs(page: Mapping[str, Any]) -> None:
         sys.stderr.write(f"{shown} of {page['total']} jobs; see more with --limit and --offset\n")
 
 
-def graph(detail: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> RenderableType:
-    """The job's tasks in the plan's order, each below what it depends on, with its state and what it says."""
+def graph(detail: Mapping[str, Any], reasons: Mapping[str, str] = MappingProxyType({})) -> RenderableType:
+    """The job's tasks in the plan's order, each below what it depends on, with its state and what it says.
+    `reasons` say, by task, why one waits."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -179,13 +181,20 @@ def graph(detail: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> 
         shown = f"{sign(told_as)} {told_as}{', unproved' if unproved else ''}"
         state = Text(shown, style="yellow" if unproved else COLOURS.get(told_as, ""))
         name = Text("  " * min(depth[task["id"]], 8) + flat(task["id"]))
-        action, note = Text(flat(task["action"])), flat(_note(task, notes or {}))
+        action, note = Text(flat(task["action"])), flat(_note(task, reasons.get(task["id"], "")))
         rows.add_row(name, action, state, Text(note, style="bright_black"))
     return Group(title, rows)
 
 
-def _note(task: Mapping[str, Any], notes: Mapping[str, str]) -> str:
+def progress(said: Mapping[str, Any]) -> str:
+    """How far a running task says it is, in one line."""
+    return flat(f"{said['share']:.0%} {said['message']}")
+
+
+def _note(task: Mapping[str, Any], reason: str = "") -> str:
     """The one thing worth knowing about a task now."""
+    if reason and task["status"] in ("ready", "held", "assigned"):
+        return reason
     failure = task.get("error")
     if failure:
         return shorten(f"{failure['code']}: {failure['message']}")
@@ -195,7 +204,7 @@ def _note(task: Mapping[str, Any], notes: Mapping[str, str]) -> str:
         return str(task["reason"])
     if task["status"] in ("running", "assigned"):
         tries = f"attempt {task['attempts']}" if task["attempts"] > 1 else ""
-        return shorten(notes.get(task["id"], "")) or tries
+        return shorten(progress(task["progress"])) if task.get("progress") else tries
     return ""
 
 

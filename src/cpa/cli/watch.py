@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from cpa.cli import asking, outcome, terminal
+from cpa.cli import asking, outcome, terminal, waiting
 from cpa.cli.call import part
 from cpa.cli.client import Client, Unreachable
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 PATIENCE = 60.0
 """Seconds without a word from the server after which following is given up."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
+STILL = 0.5
+"""Seconds after an event before what waits is looked at: most goes on by itself until then."""
 
 
 def follow(api: Client, job: str, *, after: int = 0) -> str:
@@ -39,7 +42,8 @@ class _View:
     def __init__(self, api: Client, job: str, watch: Watch, after: int) -> None:
         self.status: str | None = None
         self._api, self._job, self._watch = api, job, watch
-        self._seen, self._news = after, True
+        self._seen = after
+        self._look_at = time.monotonic() + STILL
         self._quiet_since = time.monotonic()
         self._pause = FIRST_PAUSE
 
@@ -62,14 +66,22 @@ class _View:
                 self._watch.event(frame)
                 if self._watch.live:
                     self._watch.draw(self._api.get(f"/jobs/{part(self._job)}"))
-                self._news = True
-            case "quiet" if self._news:
-                self._news = False
-                self._watch.asked(self._api.get(f"/jobs/{part(self._job)}"))
+                self._look_at = min(self._look_at, time.monotonic() + STILL)
             case "progress":
                 self._watch.progress(frame["task"], frame["progress"], frame["message"])
             case "end":
                 self.status = frame["status"]
+                return
+        if time.monotonic() >= self._look_at:
+            self._look()
+
+    def _look(self) -> None:
+        """What waits for people, and why the others wait. As long as something does, it is looked at again: no
+        event tells that an agent came and is busy, or is not ready."""
+        detail = self._api.get(f"/jobs/{part(self._job)}")
+        why = waiting.explained(self._api, detail)
+        self._watch.waits(detail, why)
+        self._look_at = time.monotonic() + waiting.SOON if why["tasks"] else inf
 
 
 class Watch:
@@ -77,7 +89,11 @@ class Watch:
 
     def __init__(self, *, live: bool | None = None) -> None:
         self.live = sys.stdout.isatty() if live is None else live
-        self._notes: dict[str, str] = {}
+        self.detail: dict[str, Any] = {}
+        """The job as it was drawn last."""
+        self._told: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}
+        self._hindrances = waiting.Hindrances()
         self._asked: set[str] = set()
         self._shown: Live | None = None
 
@@ -95,31 +111,41 @@ class Watch:
         if self._shown is not None:
             self._shown.stop()
 
-    def draw(self, detail: Mapping[str, Any]) -> None:
+    def draw(self, detail: dict[str, Any]) -> None:
         """The job as it is now; silent without a terminal."""
+        self.detail = detail
         if self._shown is not None:
-            self._shown.update(terminal.graph(detail, self._notes), refresh=True)
+            self._shown.update(terminal.graph(detail, self._reasons), refresh=True)
 
     def event(self, entry: Mapping[str, Any]) -> None:
         """A line for each, but for who was given a task: the line after that says what came of it."""
         if not self.live and entry.get("event") != "agent_chosen":
             terminal.line(terminal.event(entry))
 
-    def asked(self, detail: Mapping[str, Any]) -> None:
-        """Nothing happens just now: say what waits for a person, each question once."""
+    def waits(self, detail: dict[str, Any], why: Mapping[str, Any]) -> None:
+        """Say what waits for a person, each question once, and what an operator must mend, once for each reason.
+        `why` is the job's explanation."""
         new = [each for each in detail.get("questions", ()) if each["id"] not in self._asked]
         self._asked.update(each["id"] for each in new)
-        if self._shown is not None and new:
-            self._shown.stop()  # What is asked stays above the moving picture.
-            asking.show(new)
+        self._reasons, hindrances = waiting.reasons(why), self._hindrances.news(why)
+        if self._shown is not None and (new or hindrances):
+            self._shown.stop()  # What is said stays above the moving picture.
+        asking.show(new)
+        waiting.say(hindrances)
+        if self._shown is not None and (new or hindrances):
             self._shown.start()
-        else:
-            asking.show(new)
         self.draw(detail)
 
     def progress(self, task: str, share: float, message: str) -> None:
         """What a running task says about itself."""
-        note, before = terminal.flat(f"{share:.0%} {message}"), self._notes.get(task)
-        self._notes[task] = note
-        if not self.live and note != before:
+        said = {"share": share, "message": message}
+        if self.live:
+            tasks = [
+                {**each, "progress": said} if each["id"] == task else each for each in self.detail["tasks"]
+            ]
+            self.draw({**self.detail, "tasks": tasks})
+            return
+        note, before = terminal.progress(said), self._told.get(task)
+        self._told[task] = note
+        if note != before:
             terminal.line(f"          {task}: {note}")

@@ -66,6 +66,39 @@ GERMAN: Final[dict[str, str]] = {
     "Wait; it is done again by itself.": "Bitte abwarten; sie wird von selbst noch einmal getan.",
     "The job is to start at {time}.": "Der Auftrag beginnt um {time}.",
     "Wait; it starts by itself.": "Bitte abwarten; er beginnt von selbst.",
+    # -- why nobody takes it
+    "No agent does {action}.": "Kein Agent tut {action}.",
+    "Start an agent that offers it; the task goes to it by itself.": (
+        "Bitte einen Agenten starten, der es anbietet; die Aufgabe geht von selbst an ihn."
+    ),
+    "The agents that do {action} take nothing new: they drain or are in quarantine.": (
+        "Die Agenten für {action} nehmen nichts Neues an: sie laufen aus oder sind in Quarantäne."
+    ),
+    "Let one work again with `cpa agents activate`, or start another; the task goes to it by itself.": (
+        "Bitte einen mit `cpa agents activate` wieder arbeiten lassen oder einen anderen starten; die Aufgabe geht "
+        "von selbst an ihn."
+    ),
+    "The agents that do {action} have not been heard of for three beats.": (
+        "Von den Agenten für {action} war seit drei Herzschlägen nichts zu hören."
+    ),
+    "Start one of them, or another; the task goes to it by itself.": (
+        "Bitte einen davon oder einen anderen starten; die Aufgabe geht von selbst an ihn."
+    ),
+    "The agents that do {action} are there, and not ready: a session is locked or closed.": (
+        "Die Agenten für {action} sind da, aber nicht bereit: eine Sitzung ist gesperrt oder geschlossen."
+    ),
+    "Unlock or open a session, as `cpa agents show` names them; the task goes on by itself.": (
+        "Bitte eine Sitzung entsperren oder öffnen, `cpa agents show` nennt sie; die Aufgabe geht von selbst "
+        "weiter."
+    ),
+    "{action} failed again and again at its target or its agents; it is left alone for some seconds.": (
+        "{action} ist an seinem Ziel oder seinen Agenten immer wieder gescheitert; es ruht einige Sekunden."
+    ),
+    "Look after the target; it is tried with one attempt at a time, and goes on by itself.": (
+        "Bitte nach dem Ziel sehen; es wird mit einzelnen Versuchen geprüft und geht von selbst weiter."
+    ),
+    "All agents that do {action} are busy.": "Alle Agenten für {action} sind beschäftigt.",
+    "Wait; or start another agent.": "Bitte abwarten, oder noch einen Agenten starten.",
     # -- secrets and arguments
     "the secret '{name}' is not set": "das Geheimnis „{name}“ ist nicht gesetzt",
     "set the file {path} (mode 0600)": "bitte in die Datei {path} schreiben (Rechte 0600)",

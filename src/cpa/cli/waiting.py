@@ -1,0 +1,73 @@
+"""Why tasks do not go on, for whoever waits for their job. What an operator must mend is said on standard error,
+once for each reason."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cpa.cli import terminal
+from cpa.cli.call import part
+
+if TYPE_CHECKING:
+    from cpa.cli.client import Client
+
+SOON, LATER = 2.0, 5.0
+"""Seconds before the first look at why something waits, and between two."""
+_STANDING = ("ready", "held", "assigned")
+"""Not waiting for other tasks, and not at work."""
+_NAMED = 3
+"""Tasks of one reason that are named; the others are counted."""
+
+
+def explained(api: Client, detail: Mapping[str, Any]) -> dict[str, Any]:
+    """The job's explanation; an empty one, without asking, where all that is open is at work."""
+    if not any(task["status"] in ("waiting", *_STANDING) for task in detail["tasks"]):
+        return {"tasks": []}
+    answer: dict[str, Any] = api.get(f"/jobs/{part(detail['job']['id'])}/explain")
+    return answer
+
+
+def reasons(answer: Mapping[str, Any]) -> dict[str, str]:
+    """By task, why it waits just now."""
+    waits = (each for each in answer["tasks"] if each["status"] in _STANDING)
+    return {each["task"]: each["evidence"] for each in waits if each["reason"] != "at_work"}
+
+
+class Hindrances:
+    """What keeps a job's tasks from going on until an operator does something."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, str] = {}
+
+    def news(self, answer: Mapping[str, Any]) -> list[str]:
+        """A line for each that was not told before, with what helps; for several tasks of one reason together."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for task, reason, evidence, remedy in _of_operators(answer):
+            if self._told.get(task) != reason:
+                self._told[task] = reason
+                found.setdefault((evidence, remedy), []).append(task)
+        return [_line(tasks, *said) for said, tasks in found.items()]
+
+
+def say(lines: list[str]) -> None:
+    """Each as a line on standard error."""
+    for line in lines:
+        sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def _of_operators(answer: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """(task, reason, evidence, remedy); of the whole job the task is empty."""
+    if (whole := answer.get("hindrance")) is not None:
+        yield "", whole["evidence"], whole["evidence"], whole["remedy"]
+    for each in answer["tasks"]:
+        if each["actor"] == "operator" and each["status"] in _STANDING:
+            yield each["task"], each["reason"], each["evidence"], each["remedy"]
+
+
+def _line(tasks: list[str], evidence: str, remedy: str) -> str:
+    names = ", ".join(tasks[:_NAMED]) + (f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else "")
+    who = f"{names} {'waits' if len(tasks) == 1 else 'wait'}" if tasks != [""] else "the whole job waits"
+    return terminal.flat(f"cpa: {who}: {evidence} {remedy}")

@@ -1,0 +1,53 @@
+"""What is said of tasks that cannot go on until an operator does something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cpa.cli.waiting import Hindrances, reasons
+
+
+def waits(task: str, reason: str, *, actor: str = "operator", status: str = "ready") -> dict[str, Any]:
+    said = {"evidence": f"It is {reason}.", "remedy": "Mend it."}
+    return {"task": task, "status": status, "reason": reason, "actor": actor, **said}
+
+
+def test_a_reason_is_told_once_and_another_one_anew() -> None:
+    hindrances = Hindrances()
+
+    assert hindrances.news({"tasks": [waits("a", "no_agent")]}) == ["cpa: a waits: It is no_agent. Mend it."]
+    assert hindrances.news({"tasks": [waits("a", "no_agent")]}) == []
+    assert hindrances.news({"tasks": []}) == []
+    assert hindrances.news({"tasks": [waits("a", "no_agent")]}) == []
+    assert hindrances.news({"tasks": [waits("a", "agents_offline")]}) == [
+        "cpa: a waits: It is agents_offline. Mend it."
+    ]
+
+
+def test_many_tasks_of_one_reason_are_one_line() -> None:
+    told = Hindrances().news({"tasks": [waits(name, "no_agent") for name in "abcde"]})
+
+    assert told == ["cpa: a, b, c and 2 more wait: It is no_agent. Mend it."]
+
+
+def test_what_moves_by_itself_or_by_its_requester_is_no_hindrance() -> None:
+    answer = {
+        "tasks": [
+            waits("a", "slot", actor="nobody"),
+            waits("b", "approval", actor="approver", status="held"),
+            waits("c", "failed", status="failed"),
+        ]
+    }
+
+    assert Hindrances().news(answer) == []
+    assert reasons(answer) == {"a": "It is slot.", "b": "It is approval."}
+
+
+def test_what_hinders_the_whole_job_is_said_of_it() -> None:
+    whole = {"evidence": "The Temporal server is away.", "remedy": "Start it.", "actor": "operator"}
+    hindrances = Hindrances()
+
+    told = hindrances.news({"tasks": [], "hindrance": whole})
+
+    assert told == ["cpa: the whole job waits: The Temporal server is away. Start it."]
+    assert hindrances.news({"tasks": [], "hindrance": whole}) == []
