@@ -14,7 +14,7 @@ from tests.core.situations import Story, task
 from cpa.core import events
 from cpa.core.classes import FailureClass
 from cpa.core.explain import explain
-from cpa.core.failures import GERMAN, translated
+from cpa.core.failures import FOR_GOOD, GERMAN, translated
 from cpa.core.job import RetryPolicy
 from cpa.core.views import job_detail
 
@@ -139,3 +139,56 @@ def test_what_failed_before_it_was_begun_is_told_in_german_too() -> None:
     found = explain(story.job.snapshot())[0]
     assert found.evidence == "Die Aufgabe ist gescheitert mit policy approval_denied (Jörg hat Nein gesagt)."
     assert found.remedy == "Bitte die Ursache beheben, dann `cpa retry`."
+
+
+UNREACHABLE = {"code": "imap_unreachable", "remedy": "it is tried again; check the mail server if it lasts"}
+
+
+@pytest.mark.parametrize(
+    ("locale", "waits", "ended"),
+    [
+        (
+            "",
+            "it is tried again; check the mail server if it lasts",
+            "check the mail server, then `cpa retry`",
+        ),
+        (
+            "de",
+            "es wird noch einmal versucht; bitte den Mailserver prüfen, wenn es dabei bleibt",
+            "bitte den Mailserver prüfen, dann `cpa retry`",
+        ),
+    ],
+)
+def test_what_is_not_tried_again_any_more_does_not_say_that_it_is(
+    locale: str, waits: str, ended: str
+) -> None:
+    story = Story(task("look", retry=RetryPolicy(max_attempts=2)), locale=locale)
+    for remedy in (waits, ended):
+        story.begun()
+        story.failed(**UNREACHABLE)
+        shown = job_detail(story.job.snapshot())
+        assert shown.tasks[0].error is not None
+        assert shown.tasks[0].error.remedy == explain(story.job.snapshot())[0].remedy == remedy
+        if remedy is waits:
+            story.fired("retry:0:1")
+    assert shown.job.error == shown.tasks[0].error
+
+
+def test_a_dead_letter_is_taken_up_from_there() -> None:
+    story = Story(task("look", retry=RetryPolicy(max_attempts=1)), max_retries=0)
+    story.begun()
+    story.failed(**UNREACHABLE)
+
+    snapshot = story.job.snapshot()
+    assert snapshot.dead
+    remedy = "check the mail server, then `cpa dead-letters retry`"
+    assert explain(snapshot)[0].remedy == remedy
+    shown = job_detail(snapshot).tasks[0].error
+    assert shown is not None
+    assert shown.remedy == remedy
+
+
+def test_every_remedy_of_what_is_tried_again_has_another_one_for_the_end() -> None:
+    said = {text for text in in_code() if text.lower().startswith("it is tried again; ")}
+
+    assert said == {text for text in FOR_GOOD if text}

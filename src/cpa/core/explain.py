@@ -12,7 +12,7 @@ import msgspec
 
 from cpa.core.classes import FailureClass
 from cpa.core.commands import AskPerson, Command, StartTimer
-from cpa.core.failures import translated
+from cpa.core.failures import remedy_for_good, translated
 from cpa.core.job import SATISFIED, TERMINAL, JobStatus, Snapshot, TaskRun, TaskStatus
 from cpa.core.people import needed, said_yes
 from cpa.core.views import action_arguments, is_unproved, rfc3339
@@ -299,7 +299,9 @@ def _failed(snapshot: Snapshot, run: TaskRun) -> Explanation:
         text = f"{who} ist gescheitert{_last_error(snapshot, run)}."
     else:
         text = f"{f'Attempt {run.epoch}' if run.agent else 'It'} failed{_last_error(snapshot, run)}."
-    remedy = _remedy(run, "Mend the cause, then `cpa retry`.")
+    remedy = remedy_for_good(
+        run.error.remedy if run.error is not None else "", snapshot.spec.locale, dead=snapshot.dead
+    )
     if snapshot.head.discarded:
         remedy = "Nothing: the job was discarded. `cpa dead-letters retry` takes it up after all."
     return _say(snapshot, run, Reason.FAILED, text, remedy, _mender(run))

@@ -59,7 +59,6 @@ GERMAN: Final[dict[str, str]] = {
         "Bitte am Ziel nachsehen; eine Mail wird bewiesen, wo mail.imap_url in cpa.yaml das Postfach des "
         "Absenders nennt."
     ),
-    "Mend the cause, then `cpa retry`.": "Bitte die Ursache beheben, dann `cpa retry`.",
     "The agent that had it was lost{last}; it is done again at {time}.": (
         "Der Agent, der sie hatte, ging verloren{last}; sie wird um {time} noch einmal getan."
     ),
@@ -182,6 +181,16 @@ GERMAN: Final[dict[str, str]] = {
     "it is tried again; check whether the service runs": (
         "es wird noch einmal versucht; bitte prüfen, ob der Dienst läuft"
     ),
+    "it is tried again; check the service if it lasts": (
+        "es wird noch einmal versucht; bitte den Dienst prüfen, wenn es dabei bleibt"
+    ),
+    "it is tried again; check the mail server if it lasts": (
+        "es wird noch einmal versucht; bitte den Mailserver prüfen, wenn es dabei bleibt"
+    ),
+    "it is tried again; check the disk if it lasts": (
+        "es wird noch einmal versucht; bitte den Datenträger prüfen, wenn es dabei bleibt"
+    ),
+    "it is tried again; check that it runs": "es wird noch einmal versucht; bitte prüfen, ob er läuft",
     "{url} cannot be reached.": "{url} ist nicht erreichbar.",
     "Check that the portal is up, and the address.": (
         "Bitte prüfen, ob das Portal läuft und die Adresse stimmt."
@@ -254,12 +263,49 @@ GERMAN: Final[dict[str, str]] = {
 """German for the sentences of the shipped executors and of the scheduler. `{name}` stands for what was filled in;
 the tests find every sentence in the code that says it."""
 
+FOR_GOOD: Final[dict[str, tuple[str, str]]] = {
+    "it is tried again; check whether the service runs": (
+        "check whether the service runs, then `{command}`",
+        "bitte prüfen, ob der Dienst läuft, dann `{command}`",
+    ),
+    "it is tried again; check the service if it lasts": (
+        "check the service, then `{command}`",
+        "bitte den Dienst prüfen, dann `{command}`",
+    ),
+    "it is tried again; check the mail server if it lasts": (
+        "check the mail server, then `{command}`",
+        "bitte den Mailserver prüfen, dann `{command}`",
+    ),
+    "it is tried again; check the disk if it lasts": (
+        "check the disk, then `{command}`",
+        "bitte den Datenträger prüfen, dann `{command}`",
+    ),
+    "it is tried again; check that it runs": (
+        "check that it runs, then `{command}`",
+        "bitte prüfen, ob er läuft, dann `{command}`",
+    ),
+    "It is tried again; if it stays, ask the portal's operator.": (
+        "Ask the portal's operator, then `{command}`.",
+        "Bitte den Betreiber des Portals fragen, dann `{command}`.",
+    ),
+    "": ("Mend the cause, then `{command}`.", "Bitte die Ursache beheben, dann `{command}`."),
+}
+"""Remedies of what is tried again by itself, and none: what a person does once it is not, in English and German."""
+
 _PLACE: Final = re.compile(r"\\\{(\w+)\\\}")
 
 
 def translated(text: str, locale: str) -> str:
     """A sentence about a failure in the language of the request, as far as it is known in it."""
     return _german(text) if locale == "de" and len(text) <= _LONGEST else text
+
+
+def remedy_for_good(text: str, locale: str, *, dead: bool) -> str:
+    """The remedy of a task that failed and is not tried again by itself. `dead` is whether its job is taken up from
+    the dead letters alone."""
+    if (words := FOR_GOOD.get(text)) is None:
+        return translated(text, locale)
+    return words[locale == "de"].format(command="cpa dead-letters retry" if dead else "cpa retry")
 
 
 @lru_cache(maxsize=1024)

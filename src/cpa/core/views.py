@@ -20,7 +20,7 @@ from cpa.core.audit import Stored, entry
 from cpa.core.commands import AskPerson
 from cpa.core.display import displayed
 from cpa.core.events import TaskFailed
-from cpa.core.failures import translated
+from cpa.core.failures import remedy_for_good, translated
 from cpa.core.job import JobHead, JobSpec, JobStatus, Snapshot, TaskRun, TaskSpec, TaskStatus
 from cpa.core.people import authors, needed, said_yes
 
@@ -226,8 +226,7 @@ def task_views(
 ) -> list[Task]:
     """The tasks in the order of the plan."""
     end = None if limit is None else offset + limit
-    spec = snapshot.spec
-    return [_task(spec, run, heard) for run in snapshot.tasks[offset:end]]
+    return [_task(snapshot, run, heard) for run in snapshot.tasks[offset:end]]
 
 
 def event_view(stored: Stored, tasks: Sequence[str], locale: str = "") -> EventView:
@@ -330,7 +329,8 @@ def _head(head: JobHead) -> dict[str, Any]:
     }
 
 
-def _task(spec: JobSpec, run: TaskRun, heard: Heard) -> Task:
+def _task(snapshot: Snapshot, run: TaskRun, heard: Heard) -> Task:
+    spec = snapshot.spec
     task = spec.tasks[run.index]
     return Task(
         id=task.id,
@@ -347,7 +347,7 @@ def _task(spec: JobSpec, run: TaskRun, heard: Heard) -> Task:
         since=moment(run.since) if run.since else None,
         reason=run.reason or None,
         result=run.result,
-        error=_failure(spec, run),
+        error=_failure(snapshot, run),
         progress=_progress(run, *heard.get(task.id, (0, None))),
     )
 
@@ -358,15 +358,20 @@ def _progress(run: TaskRun, epoch: int, said: Progress | None) -> Progress | Non
     return said if under_way and run.epoch == epoch else None
 
 
-def _failure(spec: JobSpec, run: TaskRun) -> Failure | None:
+def _failure(snapshot: Snapshot, run: TaskRun) -> Failure | None:
+    """What went wrong last; of a task that failed for good the remedy is a person's."""
     if run.error is None:
         return None
-    error = run.error
+    error, locale, head = run.error, snapshot.spec.locale, snapshot.head
+    if run.status is TaskStatus.FAILED and error.remedy:
+        remedy = remedy_for_good(error.remedy, locale, dead=snapshot.dead or head.discarded)
+    else:
+        remedy = translated(error.remedy, locale)
     return Failure(
         failure=error.failure.value,
         code=error.code,
-        message=translated(error.message, spec.locale),
-        remedy=translated(error.remedy, spec.locale),
+        message=translated(error.message, locale),
+        remedy=remedy,
     )
 
 
@@ -375,4 +380,4 @@ def _first_error(snapshot: Snapshot) -> Failure | None:
         return None
     failed = (run for run in snapshot.tasks if run.status is TaskStatus.FAILED and run.error is not None)
     first = min(failed, key=lambda run: (run.since, run.index), default=None)
-    return None if first is None else _failure(snapshot.spec, first)
+    return None if first is None else _failure(snapshot, first)
