@@ -189,6 +189,51 @@ async def test_a_no_needs_no_digest_and_ends_the_job(door: Door, rita: httpx2.As
     assert (ended["status"], ended["job"]["error"]["code"]) == ("failed", "approval_denied")
 
 
+async def test_the_reason_of_a_no_is_told_wherever_the_failure_is(
+    door: Door, rita: httpx2.AsyncClient
+) -> None:
+    question = await asking(rita, {"needed": 2})
+    async with person(door, "uwe") as uwe, person(door, "eva") as eva:
+        await say(eva, question, note="von mir aus")
+        await say(uwe, question, False, note="der Empfänger ist falsch")
+    job, said = question["job"], "uwe said no: der Empfänger ist falsch"
+
+    ended = (await rita.get(f"/jobs/{job}", params={"wait": 5})).json()
+    assert ended["job"]["error"]["message"] == ended["tasks"][0]["error"]["message"] == said
+    assert (await rita.get(f"/jobs/{job}/tasks")).json()["tasks"][0]["error"]["message"] == said
+    [why] = (await rita.get(f"/jobs/{job}/explain")).json()["tasks"]
+    assert said in why["evidence"]
+
+
+async def test_the_reason_of_a_no_to_a_form_follows_the_failure_in_its_language(
+    rita: httpx2.AsyncClient,
+) -> None:
+    body = {"task_graph": [ASKS], "context": {"locale": "de"}}
+    job = (await rita.post("/jobs", json=body)).json()["job_id"]
+    await rita.get(f"/jobs/{job}/events", params={"after": 1, "wait": 1})
+    [question] = (await rita.get(f"/jobs/{job}")).json()["questions"]
+    await rita.post(f"/questions/{question['id']}", json={"yes": False, "note": "weiß ich nicht"})
+
+    ended = (await rita.get(f"/jobs/{job}", params={"wait": 5})).json()
+    assert ended["job"]["error"]["message"] == "rita will dazu nichts sagen: weiß ich nicht"
+
+
+async def test_the_reason_of_an_older_no_is_not_that_of_another_ones(
+    door: Door, rita: httpx2.AsyncClient
+) -> None:
+    question = await asking(rita)
+    async with person(door, "uwe") as uwe, person(door, "eva") as eva:
+        await say(uwe, question, False, note="zu früh")
+        await rita.get(f"/jobs/{question['job']}", params={"wait": 5})
+        await rita.post(f"/dead-letters/{question['job']}/retry", json={"run": 0})
+        await rita.get(f"/jobs/{question['job']}/events", params={"after": 5, "wait": 1})
+        [again] = (await rita.get(f"/jobs/{question['job']}")).json()["questions"]
+        await say(eva, again, False)
+
+    ended = (await rita.get(f"/jobs/{question['job']}", params={"wait": 5})).json()
+    assert ended["job"]["error"]["message"] == "eva said no"
+
+
 async def test_another_answer_to_a_closed_question_is_a_conflict(
     door: Door, rita: httpx2.AsyncClient
 ) -> None:

@@ -103,6 +103,16 @@ def test_two_of_three_allow_what_they_saw(server: Scheduler, keys: dict[str, str
     assert "jörg" in cpa(server, "audit", "--job", job).stdout
 
 
+def test_who_says_no_is_heard_with_the_reason(server: Scheduler, keys: dict[str, str]) -> None:
+    job = submitted(server, [{"id": "senden", "action": "flow.noop", "approval": True}])
+    question, note = open_question(server, job), "der Empfänger ist falsch"
+    assert cpa(server, "answer", question["id"], "no", "--note", note, CPA_API_KEY=keys["anna"]).stdout
+    assert status(server, job) == "failed"
+
+    assert f"senden: anna said no: {note}" in cpa(server, "job", job).stdout
+    assert f"anna said no: {note}" in cpa(server, "explain", job).stdout
+
+
 def test_a_form_is_filled_in_in_words(server: Scheduler, keys: dict[str, str]) -> None:
     ask = {"question": "Wie viel für „Büro Süd“?", "form": FORM}
     job = submitted(server, [{"id": "frage", "action": "person.ask", "arguments": ask}])

@@ -45,7 +45,11 @@ class Answer(Body):
         pattern=r"^([0-9a-f]{64})?$",
         description="The question's `digest` as it was looked at; a yes to an action must name it.",
     )
-    note: str = Field(default="", max_length=4000, description="Why; kept in the audit trail.")
+    note: str = Field(
+        default="",
+        max_length=4000,
+        description="Why; shown with what comes of a no, and kept in the audit trail.",
+    )
 
 
 class Answered(BaseModel):

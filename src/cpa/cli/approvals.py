@@ -48,7 +48,7 @@ def answer_question(
     digest: Annotated[
         str, typer.Option(help="Count only for the action with this digest, or its first 8 digits or more.")
     ] = "",
-    note: Annotated[str, typer.Option(help="Why; kept in the audit trail.")] = "",
+    note: Annotated[str, typer.Option(help="Why; shown with a no, and kept in the audit trail.")] = "",
 ) -> None:
     """Answer an open question. A yes is for exactly the action that is shown, and for no other."""
     spoken = [words(each) for each in said]
