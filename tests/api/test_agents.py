@@ -429,4 +429,4 @@ async def test_people_see_what_went_wrong_with_an_agent(api: httpx2.AsyncClient,
     circuit = detail["breakers"]["web"]
     assert (circuit["state"], circuit["failures"]) == ("open", THRESHOLD)
     assert 0 < circuit["retry_in"] <= 2
-    assert 0.3 < detail["success"]["web.click"] < 0.35
+    assert 0.3 < detail["weights"]["web.click"] < 0.35

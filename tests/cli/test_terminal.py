@@ -56,7 +56,7 @@ def agent() -> None:
             "readiness": {"user": EVIL, "applications": {EVIL: EVIL}},
             "metadata": {EVIL: EVIL},
             "running": [],
-            "success": {},
+            "weights": {"x.a": 0.8},
             "breakers": {},
         }
     )

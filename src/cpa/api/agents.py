@@ -163,8 +163,9 @@ class AgentDetail(AgentSummary):
         description="What its last beat said of session, screen, user, programs."
     )
     running: list[LeasedAttempt]
-    success: dict[str, float] = Field(
-        description="Share of attempts that ended well, newer ones weighing more, by action that ever failed."
+    weights: dict[str, float] = Field(
+        description="By action that ever failed: what it counts for when an agent is chosen, 1 is in full. A failure "
+        "takes a fifth of it, successes and time give it back; so it is no share of what ended well."
     )
     breakers: dict[str, Circuit] = Field(description="By family of actions that failed lately.")
 
@@ -367,6 +368,6 @@ def _detail(directory: AgentDirectory, record: AgentRecord, agent: Known | None)
             LeasedAttempt(job=each.job, task=each.task, epoch=each.epoch, lease_remaining=round(left, 3))
             for each, left in standing.running
         ],
-        success=standing.success,
+        weights=standing.weights,
         breakers={family: Circuit(**found) for family, found in standing.breakers.items()},
     )

@@ -290,8 +290,8 @@ def agent(detail: Mapping[str, Any]) -> None:
     for each in detail["running"]:
         lease = f"lease {each['lease_remaining']:.0f} s"
         line(f"    runs:    {each['job']}/{each['task']}, attempt {each['epoch']}, {lease}")
-    for action, share in detail["success"].items():
-        line(f"    {action}: {share:.0%} ended well lately")
+    for action, weight in detail["weights"].items():
+        line(f"    {action}: counts {weight:.0%} when an agent is chosen, for what failed lately")
     for family, circuit in detail["breakers"].items():
         line(f"    {family}.*: {circuit['failures']} failures in a row, circuit {circuit['state']}")
 

@@ -19,8 +19,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since its last sign of life; None while it is offline, and for a part of this process."""
     running: tuple[tuple[Named, float], ...]
     """Its attempts, and how many seconds each lease still has."""
-    success: dict[str, float]
-    """Share of attempts that ended well, newer ones weighing more, by action; what never failed is left out."""
+    weights: dict[str, float]
+    """By action that ever failed, what the agent counts for when one is chosen: 1 in full, less after failures."""
     breakers: dict[str, dict[str, Any]]
     """By family of actions: circuits that saw failures."""
 
@@ -29,6 +29,6 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             last_seen=presence.last(agent),
             running=tuple((named, left) for _, named, left in presence.running(agent)),
-            success={action: agent.share(action, now) for action in sorted(agent.shares)},
+            weights={action: agent.share(action, now) for action in sorted(agent.shares)},
             breakers=breakers.of(agent.key),
         )
