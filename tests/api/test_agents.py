@@ -404,6 +404,10 @@ async def test_a_revoked_agent_is_shut_out_at_once_and_for_good(api: httpx2.Asyn
         assert (await second.post("/agents/register", json=ABOUT)).status_code == 401
     assert (await api.get(path)).json()["state"] == "revoked"
     assert (await api.get("/agents")).json()["total"] == 0
+    gone = (await api.get("/agents", params={"status": "revoked"})).json()
+    assert [(each["id"], each["state"]) for each in gone["agents"]] == [(told["agent_id"], "revoked")]
+    for other in ({"type": "X"}, {"capability": "mail.send"}):
+        assert (await api.get("/agents", params={"status": "revoked"} | other)).json()["total"] == 0
     problem(await api.post(f"{path}/state", json={"state": "active"}), 409, "conflict", "state")
     assert (await registered(api))["agent_id"] != told["agent_id"]
 

@@ -202,6 +202,31 @@ def on_a_terminal(server: Scheduler, *arguments: str, columns: int) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode()).replace("\r", "")
 
 
+def test_the_part_of_the_server_is_an_agent_that_is_shown_and_stays(server: Scheduler) -> None:
+    [part] = json.loads(cpa(server, "agents", "list", "--json").stdout)["agents"]
+    shown = cpa(server, "agents", "show", part["name"])
+    refused = cpa(server, "agents", "drain", part["name"])
+
+    assert shown.stdout.startswith(f"{part['address']}  a part of the server itself\n"), shown.stderr
+    assert "state:   active, online\n" in shown.stdout
+    assert "does:    file.move" in shown.stdout
+    assert (refused.returncode, "--no-builtin" in refused.stderr) == (2, True)
+
+
+def test_who_was_revoked_is_listed_and_shown_where_that_is_asked_for(server: Scheduler) -> None:
+    about = {"name": "büro", "type": "DATA", "capabilities": ["http.request"]}
+    with Client(server.url, server.key) as api:
+        for _ in range(2):
+            told = api.post("/agents/register", about)
+            assert cpa(server, "agents", "revoke", "büro").returncode == 0
+
+    assert "büro" not in cpa(server, "agents", "list").stdout
+    listed = cpa(server, "agents", "list", "--status", "revoked").stdout
+    assert listed.count("\tDATA\trevoked\t") == 2
+    assert f"agent://data/büro  {told['agent_id']}" in cpa(server, "agents", "show", "büro").stdout
+    assert cpa(server, "agents", "list", "--status", "gone").returncode == 2
+
+
 def test_the_same_idempotency_key_is_the_same_job(server: Scheduler) -> None:
     first = submitted(server, GRAPH, "--idempotency-key", "bestellung-1")
 
@@ -439,7 +464,8 @@ def test_agents_are_listed_shown_and_decided_about(server: Scheduler) -> None:
         assert done.stdout.split() == [told["agent_id"], state]
     assert cpa(server, "agents", "revoke", "größe").returncode == 0
     assert cpa(server, "agents", "activate", told["agent_id"]).returncode == 1
-    unknown = cpa(server, "agents", "show", "größe")
+    assert "revoked, offline" in cpa(server, "agents", "show", "größe").stdout
+    unknown = cpa(server, "agents", "drain", "größe")
     assert (unknown.returncode, len(unknown.stderr.splitlines())) == (2, 1)
 
     with Client(server.url, server.key) as api:

@@ -85,6 +85,12 @@ class AgentStoreContract:
         with pytest.raises(Conflict):
             await agents.put(record())
 
+    async def test_revoked_agents_are_listed_by_themselves(self, agents: AgentStore) -> None:
+        gone = [record(f"ag_{n}", registered=n, state=AgentState.REVOKED) for n in (3, 2)]
+        for each in (*gone, record("ag_1"), record("ag_4", tenant=OTHER, state=AgentState.REVOKED)):
+            await agents.put(each)
+        assert await agents.revoked(ME) == (gone[1], gone[0])
+
     async def test_another_tenant_sees_nothing(self, agents: AgentStore) -> None:
         await agents.put(record())
         await agents.beat(OTHER, "ag_1", BEAT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import msgspec
@@ -117,6 +118,17 @@ class HeartbeatAnswer(BaseModel):
     lease: float = Field(description="Seconds after a beat in which what it named is its own.")
 
 
+class Listed(StrEnum):
+    """What agents are listed by: what they say of themselves, or what was decided about them."""
+
+    ONLINE = "online"
+    BUSY = "busy"
+    OFFLINE = "offline"
+    DRAINING = "draining"
+    QUARANTINED = "quarantined"
+    REVOKED = "revoked"
+
+
 class StateChange(Body):
     state: AgentState = Field(
         description="active; draining: ends what it has; quarantined: its answers do not count; "
@@ -164,8 +176,8 @@ class AgentDetail(AgentSummary):
     )
     running: list[LeasedAttempt]
     weights: dict[str, float] = Field(
-        description="By action that ever failed: what it counts for when an agent is chosen, 1 is in full. A failure "
-        "takes a fifth of it, successes and time give it back; so it is no share of what ended well."
+        description="By action that ever failed: what it counts for when an agent is chosen, 1 is in full. A "
+        "failure takes a fifth of it, successes and time give it back; so it is no share of what ended well."
     )
     breakers: dict[str, Circuit] = Field(description="By family of actions that failed lately.")
 
@@ -293,14 +305,17 @@ async def list_agents(
     capability: Annotated[
         str, Query(max_length=200, description="Only who offers this action or tag.", examples=["web.click"])
     ] = "",
-    status: Annotated[AgentStatus | None, Query(description="Only who is so.")] = None,
+    status: Annotated[Listed | None, Query(description="Only who is so.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
 ) -> Response:
-    """In the order of their registration; first the part of the server itself, which is of the type BUILTIN."""
-    found = services.agents.list(
-        caller.tenant, type=type, capability=capability, status=status.value if status else ""
-    )
+    """In the order of their registration; first the part of the server itself, which is of the type BUILTIN. Who is
+    revoked takes no tasks any more and is listed where that is asked for."""
+    if status is Listed.REVOKED:
+        known = await services.agents.revoked(caller.tenant)
+        found = [agent for agent in known if agent.fits(type, capability)]
+    else:
+        found = [*services.agents.list(caller.tenant, type=type, capability=capability, status=status or "")]
     shown = [AgentSummary(**_summary(services.agents, agent)) for agent in found[offset : offset + limit]]
     return view(AgentList(agents=shown, total=len(found), limit=limit, offset=offset))
 

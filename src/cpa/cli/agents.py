@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cpa.cli.call import CONNECT, Data, Json, dump, part, server, settings, words
-from cpa.errors import NotFound
+from cpa.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
     from cpa.cli.client import Client
@@ -33,12 +33,15 @@ Name = Annotated[
 def list_agents(
     type: Annotated[str, typer.Option(help="Only of this type, such as WEB.")] = "",
     capability: Annotated[str, typer.Option(help="Only who offers this action or tag.")] = "",
-    status: Annotated[str, typer.Option(help="Only online, busy or offline.")] = "",
+    status: Annotated[
+        str, typer.Option(help="Only online, busy, offline, draining, quarantined or revoked.")
+    ] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 100,
     offset: Annotated[int, typer.Option(min=0, help="How many to leave out.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """List the agents that take your tasks. First the part of the server itself, of the type BUILTIN."""
+    """List the agents that take your tasks. First the part of the server itself, of the type BUILTIN. Who was
+    revoked takes none any more and is listed with --status revoked."""
     from cpa.cli import terminal
 
     with server() as api:
@@ -59,7 +62,9 @@ def show(agent: Name, as_json: Json = False) -> None:
     from cpa.cli import terminal
 
     with server() as api:
-        detail = api.get(f"/agents/{part(_id(api, agent))}")
+        found = _found(api, agent, "", "revoked")
+        # Of the part of the server itself there is nothing more to know.
+        detail = api.get(f"/agents/{part(found['id'])}") if found["id"] else found
     dump(detail) if as_json else terminal.agent(detail)
 
 
@@ -140,16 +145,37 @@ def _change(agent: str, state: str) -> None:
 
 def _id(api: Client, agent: str) -> str:
     """The id of an agent that is named by its id, its name or its address."""
+    found = _found(api, agent, "")
+    if not found["id"]:
+        raise BadInput(
+            f"{found['name']} is a part of the server itself",
+            field="agent",
+            value=agent,
+            remedy="`cpa serve --no-builtin` leaves all work to other agents",
+        )
+    return str(found["id"])
+
+
+def _found(api: Client, agent: str, *status: str) -> dict[str, Any]:
+    """What the lists of these statuses say of an agent that is named by its name or its address; of several revoked
+    ones of a name the last. An id is taken as it is: the server knows."""
     named = words(agent)
     if named.startswith("ag_"):
-        return named
-    seen, total = 0, 1
-    while seen < total:
-        page: dict[str, Any] = api.get("/agents", limit=1000, offset=seen)
-        for known in page["agents"]:
-            if known["id"] and named in (known["name"], known["address"]):
-                return str(known["id"])
-        seen, total = seen + 1000, page["total"]
+        return {"id": named}
+    for wanted in status:
+        named_so = [each for each in _listed(api, wanted) if named in (each["name"], each["address"])]
+        if named_so:
+            return dict(named_so[-1])
     raise NotFound(
         f"there is no agent {named}", field="agent", value=named, remedy="`cpa agents list` shows them"
     )
+
+
+def _listed(api: Client, status: str) -> list[Any]:
+    """All agents, page by page."""
+    found: list[Any] = []
+    total = 1
+    while len(found) < total:
+        page = api.get("/agents", status=status, limit=1000, offset=len(found))
+        found, total = found + page["agents"], page["total"] if page["agents"] else 0
+    return found

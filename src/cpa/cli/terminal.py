@@ -270,29 +270,32 @@ def agents(page: Mapping[str, Any]) -> None:
 
 
 def agent(detail: Mapping[str, Any]) -> None:
-    """How one agent stands."""
-    line(f"{detail['address']}  {detail['id']}")
-    state = f"{detail['state']}, {detail['status']}, seen {_ago(detail['last_seen'])}"
+    """How one agent stands; of the part of the server itself, what the list says of it."""
+    line(f"{detail['address']}  {detail['id'] or 'a part of the server itself'}")
     about = {
-        "state": state,
+        "state": f"{detail['state']}, {detail['status']}",
         "busy": f"{detail['busy']} of {detail['slots']}, load {detail['load']:.0%}",
         "does": ", ".join(detail["actions"]),
         "tags": ", ".join(detail["tags"]),
-        "at": detail["endpoint"] or "a channel of its own",
         "trouble": detail["trouble"],
-        "since": clock(detail["registered_at"]),
-        "says": ", ".join(f"{name}: {told(value)}" for name, value in detail["readiness"].items()),
-        "about": ", ".join(f"{name}: {value}" for name, value in detail["metadata"].items()),
     }
+    if detail["id"]:
+        about["state"] += f", seen {_ago(detail['last_seen'])}"
+        about |= {
+            "at": detail["endpoint"] or "a channel of its own",
+            "since": clock(detail["registered_at"]),
+            "says": ", ".join(f"{name}: {told(value)}" for name, value in detail["readiness"].items()),
+            "about": ", ".join(f"{name}: {value}" for name, value in detail["metadata"].items()),
+        }
     for name, value in about.items():
         if value:
             line(f"    {name + ':':9}{flat(value)}")
-    for each in detail["running"]:
+    for each in detail.get("running", ()):
         lease = f"lease {each['lease_remaining']:.0f} s"
         line(f"    runs:    {each['job']}/{each['task']}, attempt {each['epoch']}, {lease}")
-    for action, weight in detail["weights"].items():
+    for action, weight in detail.get("weights", {}).items():
         line(f"    {action}: counts {weight:.0%} when an agent is chosen, for what failed lately")
-    for family, circuit in detail["breakers"].items():
+    for family, circuit in detail.get("breakers", {}).items():
         line(f"    {family}.*: {circuit['failures']} failures in a row, circuit {circuit['state']}")
 
 

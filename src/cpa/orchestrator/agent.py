@@ -98,6 +98,15 @@ class Agent:
         """Offline when it is, else what it said last."""
         return self.beat.status if self.online else AgentStatus.OFFLINE
 
+    def fits(self, type: str = "", capability: str = "", status: str = "") -> bool:
+        """Whether it is what somebody looks for; empty words are not asked for. `capability` is an action or a tag,
+        `status` what it says of itself or what was decided about it."""
+        return (
+            type in ("", self.type)
+            and (not capability or capability in self.actions or self.offers(capability))
+            and status in ("", self.status, self.state)
+        )
+
     def offers(self, capability: str) -> bool:
         return capability in self.capabilities or capability in facts(self.beat.readiness)
 

@@ -78,10 +78,7 @@ class AgentRegistry:
         return [
             agent
             for agent in self._agents.values()
-            if agent.tenant in ("", tenant)
-            and type in ("", agent.type)
-            and (not capability or capability in agent.actions or agent.offers(capability))
-            and status in ("", agent.status)
+            if agent.tenant in ("", tenant) and agent.fits(type, capability, status)
         ]
 
     def hold(self) -> None:

@@ -188,6 +188,10 @@ class AgentDirectory:
         """The agents that take this tenant's tasks; the part of this process among them."""
         return self._agents.list(tenant, type=type, capability=capability, status=status)
 
+    async def revoked(self, tenant: str) -> Sequence[Agent]:
+        """Those that did until they were revoked, in the order of their registration."""
+        return [Agent.of(record, Beat()) for record in await self._store.revoked(tenant)]
+
     async def get(self, caller: Caller, id: str) -> tuple[AgentRecord, Agent | None]:
         """An agent, and its running view unless it is revoked. `NotFound`, also for another tenant's; `Forbidden`
         for an agent that asks about another."""

@@ -150,6 +150,10 @@ class AgentStore(Protocol):
         """Every agent of every tenant that is not revoked: what a starting scheduler needs."""
         ...
 
+    async def revoked(self, tenant: str) -> tuple[AgentRecord, ...]:
+        """Those that are revoked, in the order of their registration."""
+        ...
+
     async def remove(self, tenant: str, id: str) -> bool:
         """Durable on return; False when there is none."""
         ...

@@ -56,6 +56,14 @@ class SqlAgentStore:
         )
         return await self._database.read(lambda c: tuple(map(_record, c.execute(query).scalars())))
 
+    async def revoked(self, tenant: str) -> tuple[AgentRecord, ...]:
+        query = (
+            sa.select(agents.c.body)
+            .where(agents.c.tenant == tenant, agents.c.state == AgentState.REVOKED.value)
+            .order_by(agents.c.registered, agents.c.id)
+        )
+        return await self._database.read(lambda c: tuple(map(_record, c.execute(query).scalars())))
+
     async def remove(self, tenant: str, id: str) -> bool:
         statement = sa.delete(agents).where(agents.c.tenant == tenant, agents.c.id == id)
         return bool(await self._database.write(lambda c: c.execute(statement).rowcount))
@@ -100,6 +108,11 @@ class MemoryAgentStore:
     async def all(self) -> tuple[AgentRecord, ...]:
         living = [agent for agent in self._agents.values() if agent.state is not AgentState.REVOKED]
         return tuple(sorted(living, key=lambda agent: (agent.registered, agent.tenant, agent.id)))
+
+    async def revoked(self, tenant: str) -> tuple[AgentRecord, ...]:
+        mine = [agent for agent in self._agents.values() if agent.tenant == tenant]
+        found = [agent for agent in mine if agent.state is AgentState.REVOKED]
+        return tuple(sorted(found, key=lambda agent: (agent.registered, agent.id)))
 
     async def remove(self, tenant: str, id: str) -> bool:
         self._beats.pop((tenant, id), None)
