@@ -339,6 +339,35 @@ def test_without_a_workspace_its_values_count_as_there(tmp_path: Path) -> None:
     assert "Did you mean open?" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("given", "said", "remedy"),
+    [
+        (("--only", "lost"), "--only: there is no fault 'lost'", "there are none, loss, "),
+        (("--without", "loss,brände"), "--without: there is no fault 'brände'", "there are none, loss, "),
+        (("--wire", "draht"), "--wire: there is no wire 'draht'", "there are direct, channel, "),
+        (("--core", "--only", "lost"), "--only: there is no fault 'lost'", "there are none, "),
+        (
+            ("--core", "--jobs", "3"),
+            "--jobs: the core alone has one job",
+            "so '--jobs 3' says nothing (leave ",
+        ),
+        (
+            ("--core", "--sql"),
+            "--sql: the core alone has one job",
+            "so '--sql' says nothing (leave --sql out",
+        ),
+    ],
+)
+def test_a_simulation_names_the_flag_that_is_wrong_and_what_was_said(
+    given: tuple[str, ...], said: str, remedy: str, tmp_path: Path
+) -> None:
+    done = cpa("simulate", "--runs", "1", *given, cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert told(done).startswith(f"cpa: {said}")
+    assert remedy in told(done)
+
+
 def test_moving_jobs_where_there_is_nothing_to_move_needs_no_server(tmp_path: Path) -> None:
     data = str(tmp_path / "data")
     missing = cpa("migrate", "engine", "--to", "local", "--data", data, cwd=tmp_path)

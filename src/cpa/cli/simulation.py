@@ -43,8 +43,10 @@ def simulate(wanted: Wanted) -> Finding:
     that does not exist."""
     if wanted.wire not in ("", *WIRES):
         remedy = f"there are {', '.join(WIRES)}"
-        raise BadInput("there is no such wire", field="wire", value=wanted.wire, remedy=remedy)
-    left_out, alone = _known(wanted.without, FAULTS), _known(wanted.only, FAULTS) if wanted.only else None
+        message = f"there is no wire {wanted.wire!r}"
+        raise BadInput(message, field="--wire", value=wanted.wire, remedy=remedy)
+    left_out = _known("--without", wanted.without, FAULTS)
+    alone = _known("--only", wanted.only, FAULTS) if wanted.only else None
 
     def drawn(seed: int) -> Scenario:
         given: dict[str, Any] = {"jobs": wanted.jobs, "agents": wanted.agents, "minutes": wanted.minutes}
@@ -60,11 +62,13 @@ def simulate(wanted: Wanted) -> Finding:
 def simulate_core(wanted: Wanted) -> Finding:
     """As `simulate`, of the core alone. Raises `BadInput` for what only the whole scheduler has."""
     for name in ("jobs", "agents", "minutes", "sql", "wire"):
-        if getattr(wanted, name):
+        if given := getattr(wanted, name):
+            said = f"--{name}" if given is True else f"--{name} {given}"
+            message = f"the core alone has one job and nothing around it, so {said!r} says nothing"
             remedy = f"leave --{name} out, or leave --core out"
-            raise BadInput("the core alone has one job and nothing around it", field=name, remedy=remedy)
-    left_out = _known(wanted.without, schedule.FAULTS)
-    alone = _known(wanted.only, schedule.FAULTS) if wanted.only else None
+            raise BadInput(message, field=f"--{name}", value=given, remedy=remedy)
+    left_out = _known("--without", wanted.without, schedule.FAULTS)
+    alone = _known("--only", wanted.only, schedule.FAULTS) if wanted.only else None
 
     def drawn(seed: int) -> Schedule:
         faults = alone
@@ -90,13 +94,13 @@ def command_for(scenario: Scenario | Schedule) -> str:
     return " ".join(parts + ["--sql"] * (isinstance(scenario, Scenario) and scenario.sql))
 
 
-def _known(names: Sequence[str], faults: Collection[str]) -> frozenset[str]:
-    """Faults as typed, separated by commas."""
+def _known(flag: str, names: Sequence[str], faults: Collection[str]) -> frozenset[str]:
+    """Faults as typed after this flag, separated by commas."""
     found = frozenset(name.strip() for part in names for name in part.split(",") if name.strip()) - {NONE}
     strange = sorted(found - set(faults))
     if strange:
-        known = ", ".join(faults)
-        raise BadInput("there is no such fault", field="fault", value=strange[0], remedy=f"there are {known}")
+        remedy = f"there are {', '.join((NONE, *faults))}"
+        raise BadInput(f"there is no fault {strange[0]!r}", field=flag, value=strange[0], remedy=remedy)
     return found
 
 
