@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from cpa.demo.story import SENTENCES
 from cpa.demo.trial import tell
 
 pytestmark = [pytest.mark.browser, pytest.mark.chaos, pytest.mark.timeout(240)]
@@ -39,6 +40,29 @@ async def test_a_killed_and_a_stopped_agent_cost_time_and_nothing_else(
     assert {path.name for path in (tmp_path / "agents").iterdir()} == {"browser", "postman", "calculator"}
     assert not (tmp_path / "agents" / "postman" / "secrets" / "portal_password").exists()
     assert _running(tmp_path) == []
+
+
+async def test_the_same_is_told_in_german(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CPA_URL", "http://127.0.0.1:1")
+    out = io.StringIO()
+    shown = Console(file=out, width=200, highlight=False)
+    code = await tell(shown, language="de", folder=tmp_path, mail="embedded")
+    text = out.getvalue()
+
+    assert code == 0, text
+    for told in (
+        SENTENCES["de"],
+        "zweien davon stößt etwas zu",
+        "mitten im Herunterladen",
+        "Erklärung: download held. Von den Agenten für web.download war seit",
+        "beide Störungen stehen in der Geschichte des Auftrags",
+        "Byte für Byte",
+        "Blätter geprüft",
+        "Bewiesen in ",
+    ):
+        assert told in text, text
+    [mail] = (tmp_path / "mail" / "billing@kunde.example").glob("*/*")
+    assert "Der Rechner sagt 42" in mail.read_text()
 
 
 def _running(folder: Path) -> list[str]:

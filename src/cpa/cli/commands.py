@@ -138,7 +138,9 @@ def demo(
     serve: Annotated[
         bool, typer.Option("--serve", help="Only keep portal and mailbox running, for your own automations.")
     ] = False,
-    language: Annotated[Language, typer.Option(help="Language of the sentence.")] = Language.BOTH,
+    language: Annotated[
+        Language, typer.Option(help="Language of the sentence; with --agents of all that is said.")
+    ] = Language.BOTH,
     agents: Annotated[
         bool,
         typer.Option("--agents", help="Three agents in processes of their own do it; two come to harm."),
@@ -156,7 +158,7 @@ def demo(
     from cpa.demo.trial import run_agents
 
     if agents:
-        raise typer.Exit(run_agents(folder=folder))
+        raise typer.Exit(run_agents(language=language.value, folder=folder))
     if serve:
         raise typer.Exit(serve_demo(folder=folder))
     raise typer.Exit(run_demo(language=language.value, folder=folder, keep_open=keep_open))

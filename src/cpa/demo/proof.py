@@ -18,6 +18,7 @@ from urllib.parse import urljoin
 import httpx2
 
 from cpa.demo.mailbox import Mailbox
+from cpa.demo.words import said
 from cpa.errors import Unavailable
 
 _CUSTOMER = re.compile(r'<li><a href="(/customers/\d+)">')
@@ -61,14 +62,14 @@ async def fetch_latest_invoice(portal: str, user: str, password: str, customer: 
 
 
 async def prove_delivery(
-    mail: Mailbox, recipient: str, message_id: str, expected: Fetched
+    mail: Mailbox, recipient: str, message_id: str, expected: Fetched, language: str = "en"
 ) -> tuple[Proof, ...]:
-    """The message is in the recipient's mailbox, once, and carries exactly this file."""
+    """The message is in the recipient's mailbox, once, and carries exactly this file. Claimed in this language."""
     found = await _arrived(mail, recipient, message_id)
     once = Proof(
         len(found) == 1,
-        f"the message is in the mailbox of {recipient}, once",
-        f"{len(found)} with Message-ID {message_id}",
+        said(language, "the message is in the mailbox of {recipient}, once", recipient=recipient),
+        said(language, "{count} with Message-ID {id}", count=len(found), id=message_id),
     )
     if not found:
         return (once,)
@@ -79,21 +80,27 @@ async def prove_delivery(
         if isinstance(part, EmailMessage)
     ]
     addressed = Proof(
-        str(message["To"]) == recipient, "it is addressed to nobody else", f"To: {message['To']}"
+        str(message["To"]) == recipient,
+        said(language, "it is addressed to nobody else"),
+        f"To: {message['To']}",
     )
-    return (once, addressed, _same_file(attachments, expected))
+    return (once, addressed, _same_file(attachments, expected, language))
 
 
-def _same_file(attachments: list[tuple[str, object]], expected: Fetched) -> Proof:
-    claim = f"its one attachment is the portal's {expected.name}, byte for byte"
+def _same_file(attachments: list[tuple[str, object]], expected: Fetched, language: str) -> Proof:
+    words = "its one attachment is the portal's {name}, byte for byte"
+    claim = said(language, words, name=expected.name)
     wanted = digest(expected.content)
     if len(attachments) != 1 or not isinstance(attachments[0][1], bytes):
-        return Proof(False, claim, f"attachments: {[name for name, _ in attachments]}")
+        names = [name for name, _ in attachments]
+        return Proof(False, claim, said(language, "attachments: {names}", names=names))
     content = attachments[0][1]
     same = content == expected.content
-    found = digest(content)
-    evidence = f"SHA-256 {found}" + (", on both sides" if same else f", the portal's is {wanted}")
-    return Proof(same, claim, f"{len(content):,} bytes, {evidence}")
+    seen = "{size:,} bytes, SHA-256 {digest}, on both sides"
+    if not same:
+        seen = "{size:,} bytes, SHA-256 {digest}, the portal's is {wanted}"
+    evidence = said(language, seen, size=len(content), digest=digest(content), wanted=wanted)
+    return Proof(same, claim, evidence)
 
 
 async def _arrived(mail: Mailbox, recipient: str, message_id: str) -> list[bytes]:

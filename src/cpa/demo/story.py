@@ -26,6 +26,7 @@ from cpa.demo.mailbox import Kind
 from cpa.demo.proof import Proof, fetch_latest_invoice, prove_delivery
 from cpa.demo.show import Progress
 from cpa.demo.stage import Ports, Stage, open_props, open_stage
+from cpa.demo.words import said
 from cpa.errors import BadInput, CPAError, InternalError, Unavailable, first_error
 
 RECIPIENT = "billing@kunde.example"
@@ -161,33 +162,34 @@ async def watch(console: Console, api: httpx2.AsyncClient, job: str) -> dict[str
     )
 
 
-async def prove(stage: Stage, detail: Mapping[str, Any]) -> tuple[Proof, ...]:
-    """What the job did, seen from outside; a job that failed is its own answer."""
+async def prove(stage: Stage, detail: Mapping[str, Any], language: str = "en") -> tuple[Proof, ...]:
+    """What the job did, seen from outside, told in this language; a job that failed is its own answer."""
     job = detail["job"]
     error = job.get("error") or {}
-    seen = error.get("message") or f"{len(detail['tasks'])} tasks, status {job['status']}"
-    done = Proof(job["status"] == "done", "the job is done", seen)
+    count = len(detail["tasks"])
+    seen = said(language, "{count} tasks, status {status}", count=count, status=job["status"])
+    done = Proof(job["status"] == "done", said(language, "the job is done"), error.get("message") or seen)
     if not done.holds:
         return (done,)
     sent = next(
         (task["result"]["message_id"] for task in detail["tasks"] if task["action"] == "mail.send"), None
     )
     if sent is None:
-        return (Proof(False, "the plan sends a mail", "it has no mail.send"),)
+        return (Proof(False, said(language, "the plan sends a mail"), said(language, "it has no mail.send")),)
     expected = await fetch_latest_invoice(
         stage.props.portal, stage.props.user, stage.props.password, CUSTOMER
     )
-    return (done, *await prove_delivery(stage.props.mail, RECIPIENT, sent, expected))
+    return (done, *await prove_delivery(stage.props.mail, RECIPIENT, sent, expected, language))
 
 
-async def prove_trail(stage: Stage) -> Proof:
-    """Whether the whole audit trail is what was written."""
+async def prove_trail(stage: Stage, language: str = "en") -> Proof:
+    """Whether the whole audit trail is what was written, told in this language."""
     async with api_of(stage) as api:
         verdict = await ask(api, "GET", "/audit/verify")
     return Proof(
         verdict["sound"] and verdict["leaves"] > 0,
-        "the audit trail is what was written: every leaf hashes to its event",
-        f"{verdict['leaves']} leaves checked",
+        said(language, "the audit trail is what was written: every leaf hashes to its event"),
+        said(language, "{count} leaves checked", count=verdict["leaves"]),
     )
 
 
