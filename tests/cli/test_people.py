@@ -222,7 +222,9 @@ def test_yes_and_no_are_known_in_two_languages(word: str, meant: bool | None) ->
         ("number", "7", 7),
         ("number", "-7.5", -7.5),
         ("number", "7,5", 7.5),
-        ("number", "1.234,5", "1.234,5"),
+        ("number", "1.234,5", 1234.5),
+        ("number", "1,234.5", 1234.5),
+        ("number", "1.234", "1.234"),
         ("number", "sieben", "sieben"),
         ("flag", "Ja", True),
         ("flag", "falsch", False),
@@ -247,6 +249,14 @@ def test_all_that_is_wrong_is_told() -> None:
         "answer.weg",
         "answer.sicher",
     ]
+
+
+def test_an_amount_that_could_be_two_is_asked_for_again() -> None:
+    with pytest.raises(
+        BadInput, match=r"answer\.betrag: 1\.234 can mean 1234 or 1\.234 \(write 1234, or 1\.2340\)"
+    ):
+        filled(ASKED, ["betrag=1.234", "weg=Post", "sicher=ja"])
+    assert filled(ASKED, ["betrag=1.234,50", "weg=Post", "sicher=ja"])["betrag"] == 1234.5
 
 
 @pytest.mark.parametrize("said", [["ja"], ["betrag"]])

@@ -10,6 +10,7 @@ import pytest
 from cpa.config.intents import load_shipped, router_of
 from cpa.core.classes import EffectClass
 from cpa.core.intent_router import IntentRouter
+from cpa.core.intents import IntentDefinition
 from cpa.errors import BadInput, CPAError, InvalidDocument, TooLarge, UnknownIntent
 from cpa.orchestrator.planning import Plan, Planner, PlanRequest
 
@@ -165,6 +166,48 @@ def test_a_reply_to_what_was_asked_fills_the_request() -> None:
     with pytest.raises(BadInput, match="no argument 'too'") as wrong:
         plan("Schicke die letzte Rechnung von ACME", replies={"too": "bob@x.example"})
     assert (wrong.value.field, wrong.value.remedy) == ("replies.too", "Did you mean to?")
+
+
+PAY = IntentDefinition.model_validate(
+    {
+        "name": "pay",
+        "description": "Pays.",
+        "patterns": [{"regex": "bezahle das(?: mit (?P<amount>[0-9.,]+) Euro)?|pay that"}],
+        "examples": ["Bezahle das", "Pay that"],
+        "arguments": {
+            "amount": {"type": "number", "required": True, "question": {"de": "Was?", "en": "What?"}}
+        },
+        "tasks": [{"id": "pay", "action": "flow.noop", "arguments": {"value": "{{ arguments.amount }}"}}],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reply"),
+    [
+        ("Bezahle das", "1.234,50"),
+        ("Bezahle das", "1.234,50 Euro"),
+        ("Pay that", "1,234.50"),
+        ("Bezahle das mit 1.234,50 Euro", ""),
+    ],
+)
+def test_an_amount_is_read_in_german_and_in_english(text: str, reply: str) -> None:
+    request = PlanRequest(text=text, replies={"amount": reply} if reply else {})
+
+    assert Planner(IntentRouter((PAY,))).plan_now(request).spec.tasks[0].arguments == {"value": 1234.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "remedy"),
+    [
+        ("Bezahle das", "1.234 kann 1234 oder 1,234 heißen", "bitte 1234 oder 1,2340 schreiben"),
+        ("Pay that", "1.234 can mean 1234 or 1.234", "write 1234, or 1.2340"),
+    ],
+)
+def test_an_amount_that_could_be_two_is_asked_for_again(text: str, said: str, remedy: str) -> None:
+    with pytest.raises(BadInput) as wrong:
+        Planner(IntentRouter((PAY,))).plan_now(PlanRequest(text=text, replies={"amount": "1.234"}))
+    assert (wrong.value.field, wrong.value.message, wrong.value.remedy) == ("replies.amount", said, remedy)
 
 
 def test_unknown_intents_are_refused_with_a_question_in_the_language_of_the_request() -> None:

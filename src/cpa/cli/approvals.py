@@ -84,6 +84,7 @@ def decision(word: str) -> bool | None:
 def filled(asked: Mapping[str, Any], said: Sequence[str]) -> dict[str, Any]:
     """`field=value` words as the values that the form asks for; `WrongAnswer` names all that are none."""
     from cpa.core.forms import check, fields
+    from cpa.core.numbers import in_doubt
 
     form = asked.get("form")
     if not form:
@@ -102,13 +103,18 @@ def filled(asked: Mapping[str, Any], said: Sequence[str]) -> dict[str, Any]:
             raise BadInput(
                 "this question has a form", field="answer", value=word, remedy=f"say {wanted}; or no"
             )
-        values[name.strip()] = value if name.strip() not in kinds else typed(kinds[name.strip()].type, value)
+        name = name.strip()
+        kind = kinds[name].type if name in kinds else "text"
+        if kind == "number" and (doubt := in_doubt(value.strip(), f"answer.{name}")):
+            raise doubt
+        values[name] = typed(kind, value)
     check(form, values)
     return values
 
 
 def typed(kind: str, text: str) -> Any:
     """What somebody typed as a value of this kind; as it is where it is none, which the check then says."""
+    from cpa.core.numbers import number
     from cpa.core.slots import iso_date
 
     plain = text.strip()
@@ -117,15 +123,8 @@ def typed(kind: str, text: str) -> Any:
     if kind == "date":
         return iso_date(plain) or text
     if kind == "number":
-        try:
-            return int(plain)
-        except ValueError:
-            pass
-        try:
-            # A decimal comma; with both signs nobody knows which one is which.
-            return float(plain.replace(",", ".") if "." not in plain else plain)
-        except ValueError:
-            return text
+        found = number(plain)
+        return text if found is None else found
     return text
 
 

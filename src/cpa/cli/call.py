@@ -213,6 +213,7 @@ _NO_KEY = (
 _HERE = (
     (re.compile(r"^(?:job_id|question_id|text): "), ""),
     (re.compile(r"^query\.(\w+)"), r"--\1"),
+    (re.compile(r"^replies\.(\w+)"), r"--reply \1"),
     (re.compile(r"^X-API-Key: (no API key) .*"), rf"\1 ({_NO_KEY})"),
     (re.compile(r"^X-API-Key: "), "CPA_API_KEY: "),
     (re.compile(r"^(run_at|deadline|task_graph)\b"), lambda found: _OPTIONS[found[1]]),

@@ -16,6 +16,7 @@ from cpa.core.folding import fold, spellings
 from cpa.core.intents import ArgumentDefinition, ArgumentType, Extent
 from cpa.core.language import LEGAL_FORMS
 from cpa.core.marking import Marked
+from cpa.core.numbers import number
 
 _JOINERS = frozenset((",", "and", "und", "&", "sowie", "also", "as", "well", "+"))
 _OF_SENDER = frozenset(["from", "von", "by", "bei", "vom", "off"])
@@ -376,20 +377,12 @@ def value_of(definition: ArgumentDefinition, item: Marked) -> Any:
     if definition.type is ArgumentType.URL:
         return text if item.token.kind == "url" else None
     if definition.type is ArgumentType.NUMBER:
-        return _number(text) if item.token.kind == "number" else None
+        return number(text) if item.token.kind == "number" else None
     if definition.type is ArgumentType.DATE:
         return iso_date(text)
     for value, words in definition.choices.items():
         if any(item.token.fold in spellings(word) for word in (value, *words)):
             return value
-    return None
-
-
-def _number(text: str) -> int | float | None:
-    if re.fullmatch(r"\d{1,15}", text):
-        return int(text)
-    if re.fullmatch(r"\d{1,15}[.,]\d{1,2}", text):
-        return float(text.replace(",", "."))
     return None
 
 

@@ -32,6 +32,7 @@ from cpa.core.intents import (
     RouteContext,
 )
 from cpa.core.job import JobSpec, TaskSpec
+from cpa.core.numbers import in_doubt
 from cpa.core.people import ASK
 from cpa.core.slots import iso_date
 from cpa.core.task_graph import TaskGraph, compile
@@ -147,7 +148,9 @@ class Planner:
                 value=request.text,
                 remedy=intent.question,
             )
-        _no_others(self._definition(intent.name), request.replies, "replies")
+        definition = self._definition(intent.name)
+        _no_others(definition, request.replies, "replies")
+        _no_doubt(definition, request.replies, intent.locale)
         if intent.missing:
             # The question is all that a person needs to see, so it is what is wrong and what to do about it.
             raise UnknownIntent(
@@ -256,6 +259,14 @@ def _no_others(definition: IntentDefinition, given: Mapping[str, Any], field: st
         field=f"{field}.{unknown}",
         remedy=f"Did you mean {close[0]}?" if close else f"Its arguments are: {known}.",
     )
+
+
+def _no_doubt(definition: IntentDefinition, replies: Mapping[str, str], locale: str) -> None:
+    """`BadInput` for a reply with a number that can be read in two ways."""
+    for name, said in replies.items():
+        wanted = definition.arguments[name].type
+        if wanted is ArgumentType.NUMBER and (doubt := in_doubt(said, f"replies.{name}", locale)):
+            raise doubt
 
 
 def _needs(intent: str, argument: str, locale: str) -> str:
