@@ -276,7 +276,8 @@ def test_to_a_doubt_yes_means_that_it_happened() -> None:
 
 
 def test_corrections_keep_the_other_arguments() -> None:
-    tasks = [{"id": "send", "arguments": {"to": "a@b.example", "cc": ["x@y.example"], "text": "5"}}]
+    arguments = {"to": "a@b.example", "cc": ["x@y.example"], "text": "5"}
+    tasks = [{"id": "send", "action": "mail.send", "arguments": arguments}]
 
     assert fixes(tasks, ["send.to=c@d.example", 'send.cc=["ä@y.example"]', "send.text=7", "neu.x=1"]) == {
         "send": {"to": "c@d.example", "cc": ["ä@y.example"], "text": "7"},
@@ -285,6 +286,52 @@ def test_corrections_keep_the_other_arguments() -> None:
     for broken in ("send", "send=1", "send.to", ".to=1"):
         with pytest.raises(BadInput, match=r"TASK\.ARGUMENT=VALUE"):
             fixes(tasks, [broken])
+
+
+@pytest.mark.parametrize(
+    ("word", "remedy"),
+    [
+        ("pay.amonut=1", r"did you mean amount\? it has: amount, to"),
+        ("pay.x=1", "it has: amount, to"),
+        ("send.tto=x", r"did you mean to\? it has: to, cc, "),
+        ("none.value=1", "it has: none"),
+    ],
+)
+def test_a_misspelled_argument_is_refused_with_those_there_are(word: str, remedy: str) -> None:
+    tasks = [
+        {"id": "pay", "action": "x.bank.pay", "arguments": {"amount": 5, "to": "Büro"}},
+        {"id": "send", "action": "mail.send", "arguments": {"to": "a@b.example"}},
+        {"id": "none", "action": "flow.noop", "arguments": {}},
+    ]
+    with pytest.raises(BadInput, match=rf"--fix: task \w+ has no argument '\w+' \({remedy}"):
+        fixes(tasks, [word])
+    # One that the plan left out is one all the same.
+    assert fixes(tasks, ["send.cc=b@b.example"])["send"]["cc"] == "b@b.example"
+
+
+def test_a_number_in_place_of_a_number_is_read_as_people_write_it() -> None:
+    tasks = [{"id": "pay", "action": "x.bank.pay", "arguments": {"amount": 5}}]
+
+    assert fixes(tasks, ["pay.amount=1.234,50"]) == {"pay": {"amount": 1234.5}}
+    assert fixes(tasks, ["pay.amount={{ tasks.a.result.b }}"])["pay"] == {"amount": "{{ tasks.a.result.b }}"}
+    with pytest.raises(BadInput, match=r"--fix pay\.amount: 1\.234 can mean 1234 or 1\.234"):
+        fixes(tasks, ["pay.amount=1.234"])
+
+
+def test_a_wrong_correction_is_corrected_before_it_runs(server: Scheduler) -> None:
+    job = submitted(server, [BROKEN[0], {**BROKEN[1], "approval": True}])
+    cancelled = cpa(server, "cancel", job)
+    assert cancelled.returncode == 0, cancelled.stderr
+    misspelled = cpa(server, "dead-letters", "retry", job, "--fix", "größe.valeu=falsch")
+    assert (misspelled.returncode, "did you mean value?" in misspelled.stderr) == (2, True)
+
+    assert cpa(server, "dead-letters", "retry", job, "--fix", "größe.value=falsch").returncode == 0
+    open_question(server, job)
+    running = cpa(server, "dead-letters", "retry", job, "--fix", "größe.value=richtig")
+    assert (running.returncode, "cpa cancel" in running.stderr) == (1, True)
+    assert cpa(server, "cancel", job).returncode == 0
+    assert cpa(server, "dead-letters", "retry", job, "--fix", "größe.value=richtig").returncode == 0
+    assert open_question(server, job)["arguments"] == {"value": "richtig"}
 
 
 def test_a_result_by_hand_is_json() -> None:

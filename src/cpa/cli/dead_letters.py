@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
@@ -40,7 +41,8 @@ def dead_letters(
     epilog="\b\nExamples:\n  cpa dead-letters retry last --fix send.to=rechnung@kunde.example --watch\n"
     "  cpa dead-letters retry last --skip note --again signed_in\n"
     '  cpa dead-letters retry last --done \'download={"file": {"artifact": "sha256:…"}}\'\n\n'
-    "Any failed or cancelled job can be taken up so. What is done stays done; approvals are asked for anew.\n\n"
+    "Any failed or cancelled job can be taken up so. What is done stays done; approvals are asked for anew. What "
+    "was corrected wrongly and has not run yet: `cpa cancel JOB`, then take it up with another correction.\n\n"
     + CONNECT
 )
 def retry(
@@ -97,7 +99,7 @@ def discard(job: JobId, note: Annotated[str, typer.Option(help="Why; kept in the
 
 def fixes(tasks: Sequence[Mapping[str, Any]], said: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The whole arguments of the tasks that are named, with what was said in place of what they had."""
-    had = {task["id"]: task["arguments"] for task in tasks}
+    known = {task["id"]: task for task in tasks}
     found: dict[str, dict[str, Any]] = {}
     for word in said:
         place, given, value = word.partition("=")
@@ -109,15 +111,47 @@ def fixes(tasks: Sequence[Mapping[str, Any]], said: Sequence[str]) -> dict[str, 
                 value=word,
                 remedy="write TASK.ARGUMENT=VALUE, as in send.to=…",
             )
-        old = had.get(task, {})
-        found.setdefault(task, dict(old))[argument] = meant(value, old.get(argument))
+        had: Mapping[str, Any] = {}
+        if task in known:  # Of any other the server says which there are.
+            had = known[task]["arguments"]
+            _check_argument(known[task], argument, word)
+        found.setdefault(task, dict(had))[argument] = meant(value, had.get(argument), place)
     return found
 
 
-def meant(text: str, old: Any) -> Any:
-    """What somebody typed: text in place of text, else JSON where it is JSON."""
+def _check_argument(task: Mapping[str, Any], argument: str, word: str) -> None:
+    """`BadInput` for an argument that the task does not have and its action does not know. An action of one's own
+    takes any, so nobody else would notice that it is misspelled."""
+    from cpa.core.actions import CATALOGUE
+    from cpa.core.catalogue import is_own
+
+    action = task["action"]
+    if action not in CATALOGUE and not is_own(action):
+        return  # The server is newer than this program.
+    names = [*task["arguments"], *CATALOGUE.get(action).arguments]
+    if argument in names:
+        return
+    close = get_close_matches(argument, names, n=1)
+    has = f"it has: {', '.join(dict.fromkeys(names)) or 'none'}"
+    raise BadInput(
+        f"task {task['id']} has no argument {argument!r}",
+        field="--fix",
+        value=word,
+        remedy=f"did you mean {close[0]}? {has}" if close else has,
+    )
+
+
+def meant(text: str, old: Any, field: str = "--fix") -> Any:
+    """What somebody typed: text in place of text, a number in place of a number, else JSON where it is JSON."""
+    from cpa.core.numbers import in_doubt, number
+
     if isinstance(old, str):
         return text
+    if isinstance(old, int | float) and not isinstance(old, bool):
+        if doubt := in_doubt(text.strip(), f"--fix {field}"):
+            raise doubt
+        if (value := number(text.strip())) is not None:
+            return value
     try:
         return json.loads(text)
     except ValueError:

@@ -31,7 +31,11 @@ def not_reopened(job: JobState, reason: str) -> CPAError:
             remedy="take the job up without naming that task: people are asked then",
         )
     words = {
-        "not_ended": (f"the job is {head.status.value}", "only a failed or cancelled job can be run again"),
+        "not_ended": (
+            f"the job is {head.status.value}",
+            "only a failed or cancelled job can be run again; `cpa cancel` stops this one, then `cpa dead-letters "
+            "retry` takes it up with other corrections",
+        ),
         "retries_used_up": (
             f"the job failed after {head.run} retries and is a dead letter",
             "see `cpa explain`, mend the cause, then take it up with `cpa dead-letters retry`",
