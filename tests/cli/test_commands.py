@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.servers.scheduler import serving
 
 from cpa.cli.commands import app
 from cpa.config.workspace import load_workspace
@@ -329,6 +330,38 @@ def test_check_and_serve_name_all_that_no_plan_can_do(tmp_path: Path) -> None:
     assert [line.split(":")[1] for line in lines] == ["8", "9", "9"]
     assert "Did you mean web.goto?" in lines[0]
     assert served.stderr.splitlines() == [f"cpa: {line}" for line in lines]
+
+
+APPROVED = """\
+version: 1
+intents:
+  ping.pong:
+    description: d
+    patterns: [{regex: ping}]
+    examples: [ping]
+    tasks:
+      pay: {action: flow.noop, approval: {approvers: [anna, "jörg"]}}
+"""
+
+
+def test_check_and_serve_tell_who_is_to_answer_and_has_no_key(tmp_path: Path) -> None:
+    (tmp_path / "cpa.yaml").write_text("version: 1\nintents: [own.yaml]\n", "utf-8")
+    (tmp_path / "own.yaml").write_text(APPROVED, "utf-8")
+    without_store = cpa("intents", "check", "own.yaml", cwd=tmp_path)
+    with serving(tmp_path, "--workspace", ".") as server:
+        assert cpa("keys", "add", "anna", cwd=tmp_path).returncode == 0
+        reader = cpa("keys", "add", "jörg", "--scope", "read", cwd=tmp_path)
+        [line] = [json.loads(each) for each in server.log.read_text().splitlines() if "without a key" in each]
+    checked = cpa("intents", "check", "own.yaml", cwd=tmp_path)
+    as_json = json.loads(cpa("intents", "check", "own.yaml", "--json", cwd=tmp_path).stdout)
+
+    assert (without_store.returncode, without_store.stdout.count("\n")) == (0, 1)
+    assert line["level"] == "warning"
+    assert line["detail"].endswith("make one with `cpa keys add anna`, `cpa keys add jörg`")
+    assert (reader.returncode, checked.returncode) == (0, 0), checked.stderr
+    told = "nobody has a key by the name of those who are to answer: jörg (ping.pong.pay)"
+    assert checked.stdout.splitlines()[1:] == [f"own.yaml: {told}; make one with `cpa keys add jörg`"]
+    assert as_json == {"ok": True, "problems": [], "warnings": checked.stdout.splitlines()[1:]}
 
 
 def test_without_a_workspace_its_values_count_as_there(tmp_path: Path) -> None:

@@ -37,12 +37,14 @@ from cpa.errors import BadInput
 from cpa.executors import builtin
 from cpa.executors.registry import ExecutorRegistry
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
+from cpa.orchestrator.approvers import keyless
 from cpa.orchestrator.directory import AgentDirectory
 from cpa.orchestrator.messages import Messages
 from cpa.orchestrator.planning import Planner
 from cpa.orchestrator.rehearsal import rehearse
 from cpa.ports.artifacts import Artifact, ArtifactStore
 from cpa.ports.engine import Engine
+from cpa.ports.keys import KeyStore, answering
 from cpa.ports.secrets import SecretsManager
 from cpa.ports.signatures import SigningKey, SigningKeys
 from cpa.ports.transport import Attempt
@@ -196,6 +198,14 @@ def check_plans(source: IntentFile, values: Mapping[str, Any] | None) -> list[Pr
     faults = rehearse(source.definitions, values)
     found = [source.problem(fault.path, fault.message, fault.remedy) for fault in faults]
     return sorted(found, key=lambda problem: (problem.line, problem.column))
+
+
+async def _tell_keyless(workspace: Workspace, keys: KeyStore, now: int) -> None:
+    """Who is to answer and cannot: a job would wait for them in vain."""
+    known = answering(await keys.list(TENANT), now)
+    definitions = [definition for source in workspace.own for definition in source.definitions]
+    if told := keyless(definitions, workspace.values, known):
+        log.warning("people without a key", detail=told)
 
 
 def _keys(settings: Settings, database: Database, clock: SystemClock) -> tuple[Hasher, Authenticator]:
@@ -369,6 +379,7 @@ async def serve(settings: Settings, *, ready: Callable[[Scheduler, str], None] |
             configure(settings.log_level, known=lambda: scheduler.secrets.known(TENANT))
             keys, now = SqlKeyStore(scheduler.database), scheduler.clock.now_ms()
             await ensure_admin_key(keys, settings.data, now=now)
+            await _tell_keyless(scheduler.workspace, keys, now)
             app = create_app(services_of(scheduler))
             tune()
             told = partial(ready, scheduler) if ready else None

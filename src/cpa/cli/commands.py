@@ -275,10 +275,13 @@ def check_intents(
     as_json: Json = False,
 ) -> None:
     """Check an intents file. Errors with line and remedy, whether every plan can be made and every example is
-    understood. Values are those of the cpa.yaml beside the file."""
+    understood. Values are those of the cpa.yaml beside the file. Where there is a store, who is to answer and has
+    no key is told."""
     from cpa.cli.rules import check
+    from cpa.cli.upkeep import people
 
-    answer = check(file, settings(workspace=workspace).workspace)
+    known = settings(workspace=workspace)
+    answer = check(file, known.workspace, people(known, file.parent))
     dump(answer.facts) if as_json else typer.echo(answer.text)
     raise typer.Exit(OK if answer.well else NEGATIVE)
 

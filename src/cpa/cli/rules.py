@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,23 +32,28 @@ def route(
     return Finding(well, str(found), facts)
 
 
-def check(file: Path, workspace: Path | None = None) -> Finding:
+def check(file: Path, workspace: Path | None = None, people: Collection[str] | None = None) -> Finding:
     """Whether the file can be used, every plan in it can be made with the values of its workspace, and every
-    example becomes its intent. The workspace is the `cpa.yaml` beside the file, or else the one given."""
-    from cpa.bootstrap import check_plans
+    example becomes its intent. The workspace is the `cpa.yaml` beside the file, or else the one given.
 
-    report = check_file(file)
+    `people` are the names of keys that may answer, where they are known: who is to answer and has none is told."""
+    from cpa.bootstrap import check_plans
+    from cpa.orchestrator.approvers import keyless
+
+    report, warning = check_file(file), ""
     found = list(report.problems)
     try:
         source = load_intents(file)
     except ConfigError:
         pass  # its problems are in the report
     else:
-        found = sorted([*check_plans(source, _values(file, workspace)), *found], key=lambda each: each.line)
+        values = _values(file, workspace)
+        found = sorted([*check_plans(source, values), *found], key=lambda each: each.line)
+        warning = "" if people is None else keyless(source.definitions, values, people)
     problems = [str(problem) for problem in found]
-    return Finding(
-        not problems, "\n".join(problems) or str(report), {"ok": not problems, "problems": problems}
-    )
+    warnings = [f"{file}: {warning}"] if warning else []
+    text = "\n".join([*(problems or [str(report)]), *warnings])
+    return Finding(not problems, text, {"ok": not problems, "problems": problems, "warnings": warnings})
 
 
 def _values(file: Path, workspace: Path | None) -> Mapping[str, Any] | None:

@@ -1,0 +1,58 @@
+"""Who is to answer and has no key is told before a job waits for them in vain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cpa.core.intents import IntentDefinition
+from cpa.orchestrator.approvers import keyless
+
+
+def intent(*tasks: dict[str, Any]) -> IntentDefinition:
+    written = [{"action": "flow.noop", **task} for task in tasks]
+    return IntentDefinition.model_validate(
+        {"name": "bills.pay", "description": "Pays.", "patterns": [{"regex": "pay"}], "examples": ["pay"]}
+        | {"tasks": written, "arguments": {"who": {"type": "text"}}}
+    )
+
+
+def pays(*approvers: str) -> dict[str, Any]:
+    return {"id": "pay", "approval": {"needed": 1, "approvers": list(approvers)}}
+
+
+def asks(who: str) -> dict[str, Any]:
+    return {"id": "ask", "action": "person.ask", "arguments": {"question": "Wie viel?", "for": who}}
+
+
+def test_all_who_have_no_key_are_one_line_with_the_remedy() -> None:
+    told = keyless([intent(pays("anna", "jörg"), asks("uwe maier"))], {}, {"anna"})
+
+    assert told == (
+        "nobody has a key by the name of those who are to answer: jörg (bills.pay.pay); uwe maier (bills.pay.ask); "
+        "make one with `cpa keys add jörg`, `cpa keys add 'uwe maier'`"
+    )
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        (pays("anna"), asks("anna")),
+        ({"approval": True}, {"approval": {"needed": 2}}),
+        (pays("{{ values.boss }}"), asks("{{ values.boss }}")),
+        (pays("{{ arguments.who }}"), asks("{{ values.nobody }}")),
+    ],
+)
+def test_who_has_a_key_or_is_not_known_yet_is_not_told(tasks: tuple[dict[str, Any], ...]) -> None:
+    assert keyless([intent(*tasks)], {"boss": "anna"}, {"anna"}) == ""
+
+
+def test_names_of_the_workspace_are_looked_up() -> None:
+    assert "uwe (bills.pay.pay)" in keyless([intent(pays("{{ values.boss }}"))], {"boss": "uwe"}, {"anna"})
+    listed = {"id": "pay", "approval": {"approvers": "{{ values.bosses }}"}}
+    assert "uwe" in keyless([intent(listed)], {"bosses": ["anna", "uwe"]}, {"anna"})
+
+
+def test_another_spelling_is_another_person() -> None:
+    assert "Anna" in keyless([intent(pays("Anna"))], {}, {"anna"})
