@@ -40,11 +40,11 @@ class CPAError(Exception):
     def __init__(
         self, message: str, *, field: str | None = None, value: object = None, remedy: str | None = None
     ) -> None:
-        self.message = _writable(message)
+        self.message = writable(message)
         super().__init__(self.message)
-        self.field = None if field is None else _writable(field)
+        self.field = None if field is None else writable(field)
         self.value = _short(value)
-        self.remedy = None if remedy is None else _writable(remedy)
+        self.remedy = None if remedy is None else writable(remedy)
 
     def __str__(self) -> str:
         where = f"{self.field}: " if self.field and not self.message.startswith(self.field) else ""
@@ -149,12 +149,12 @@ def _short(value: object) -> str | None:
     if value is None:
         return None
     try:
-        text = _writable(value if isinstance(value, str) else repr(value))
+        text = writable(value if isinstance(value, str) else repr(value))
     except (ValueError, RecursionError):  # an integer of thousands of digits, or a bottomless list
         return f"<{type(value).__name__}>"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
-def _writable(text: str) -> str:
+def writable(text: str) -> str:
     """The text with halves of character pairs spelled out: an error must be fit for every channel."""
     return text.encode("utf-8", "backslashreplace").decode()

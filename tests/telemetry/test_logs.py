@@ -111,6 +111,13 @@ def test_our_own_keys_are_masked_wherever_they_stand(lines: io.StringIO) -> None
     assert last(lines)["event"] == f"called with {MASK}"
 
 
+def test_a_line_with_halves_of_character_pairs_is_written(lines: io.StringIO) -> None:
+    structlog.get_logger().info("job_set_aside", job="\udcff", found={"\ud83d": ValueError("\udc00")})
+
+    line = last(lines)
+    assert (line["job"], line["found"]) == ("\\udcff", {"\\ud83d": "\\udc00"})
+
+
 def test_the_level_is_kept(lines: io.StringIO) -> None:
     configure("WARNING", stream=lines)
     structlog.stdlib.get_logger("cpa.test").info("quiet")

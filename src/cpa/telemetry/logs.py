@@ -24,7 +24,7 @@ import msgspec
 import structlog
 from structlog.contextvars import bind_contextvars, merge_contextvars, reset_contextvars
 
-from cpa.errors import BadInput
+from cpa.errors import BadInput, writable
 
 MASK: Final = "•••"
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -125,7 +125,8 @@ def bound(**values: object) -> Iterator[None]:
 
 
 class Masking:
-    """A processor that replaces secrets in every value of a line, however deep, by `MASK`."""
+    """A processor that replaces secrets in every value of a line, however deep, by `MASK`, and spells out what
+    UTF-8 cannot hold."""
 
     def __init__(self, known: Known) -> None:
         self._known = known
@@ -140,15 +141,15 @@ class Masking:
         if _CREDENTIAL.search(key):
             return MASK
         if isinstance(value, str):
-            return pattern.sub(MASK, value)
+            return writable(pattern.sub(MASK, value))
         if depth < _DEEPEST and isinstance(value, Mapping):
             return {
-                pattern.sub(MASK, str(name)): self._masked(str(name), item, pattern, depth + 1)
+                writable(pattern.sub(MASK, str(name))): self._masked(str(name), item, pattern, depth + 1)
                 for name, item in value.items()
             }
         if depth < _DEEPEST and isinstance(value, (list, tuple, set, frozenset)):
             return [self._masked(key, item, pattern, depth + 1) for item in value]
-        return pattern.sub(MASK, str(value) if isinstance(value, BaseException) else repr(value))
+        return writable(pattern.sub(MASK, str(value) if isinstance(value, BaseException) else repr(value)))
 
 
 @lru_cache(maxsize=8)
