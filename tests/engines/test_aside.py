@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
+from pysqlite3 import dbapi2
 
 from cpa.bootstrap import SystemClock
 from cpa.core.events import QuestionAnswered
@@ -63,6 +66,9 @@ async def aside(engine: LocalEngine) -> None:
         "DELETE FROM jobs",
         "UPDATE jobs SET head = x'7b2274656e616e74223a22ff227d'",
         "UPDATE job_specs SET spec = CAST('{\"tasks\":[{\"id\":\"' || x'ff' || '\"}]}' AS BLOB)",
+        "UPDATE outbox SET key = CAST(x'71ff' AS TEXT)",
+        "UPDATE outbox SET key = 'of nothing'",
+        'UPDATE jobs SET head = replace(CAST(head AS TEXT), \'"id":"\', \'"id":"x\')',
     ],
     ids=[
         "head",
@@ -73,6 +79,9 @@ async def aside(engine: LocalEngine) -> None:
         "no-job",
         "head-not-utf8",
         "spec-not-utf8",
+        "key-not-utf8",
+        "key-of-nothing",
+        "head-of-another",
     ],
 )
 async def test_a_damaged_row_ends_nothing_but_its_job(tmp_path: Path, statement: str) -> None:
@@ -98,6 +107,53 @@ async def test_a_job_in_line_that_cannot_be_read_lets_others_pass(tmp_path: Path
     async with life(tmp_path, Counter()) as (engine, _, _):
         await works(engine)
         assert engine.aside == 1
+
+
+ELSEWHERE = "CAST(x'ff' AS TEXT)"
+"""A job's name that is no UTF-8."""
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"INSERT INTO outbox SELECT tenant, {ELSEWHERE}, key, kind, 1, body FROM outbox",
+        f"INSERT INTO outbox SELECT {ELSEWHERE}, job, key, kind, 1, body FROM outbox",
+        f"INSERT INTO outbox SELECT tenant, {ELSEWHERE}, key, 'verify_task', 0, body FROM outbox",
+        f"INSERT INTO queue(tenant, job, priority, not_before, enqueued, lease_until) "
+        f"SELECT tenant, {ELSEWHERE}, 9, 0, 1, 0 FROM jobs",
+    ],
+    ids=["timer", "tenant", "look", "line"],
+)
+async def test_a_row_of_a_job_whose_name_is_no_text_holds_nobody_up(tmp_path: Path, statement: str) -> None:
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        job = (await engine.submit(Submission(tenant=TENANT, spec=EXPIRES))).job
+    altered(tmp_path, statement, DUE)
+
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        await aside(engine)
+        assert (await engine.wait(TENANT, job, 20)).status is JobStatus.FAILED, "nobody answered in time"
+        later = Submission(tenant=TENANT, spec=ONE, not_before=SystemClock().now_ms() + 200)
+        job = (await engine.submit(later)).job
+        assert (await engine.wait(TENANT, job, 20)).status is JobStatus.DONE
+        assert engine.aside == 1
+
+
+async def test_a_timer_that_becomes_illegible_while_its_job_is_in_memory_sets_it_aside(
+    tmp_path: Path,
+) -> None:
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        odd = (await engine.submit(Submission(tenant=TENANT, spec=EXPIRES))).job
+        with closing(dbapi2.connect(tmp_path / "cpa.db")) as store:
+            store.execute("UPDATE outbox SET key = CAST(x'ff' AS TEXT), due = 1")
+            store.commit()
+        soon = JobSpec((replace(EXPIRES.tasks[0], approval_expires=100),))
+
+        job = (await engine.submit(Submission(tenant=TENANT, spec=soon))).job
+
+        assert (await engine.wait(TENANT, job, 20)).status is JobStatus.FAILED, "nobody answered in time"
+        assert engine.aside == 1
+        with pytest.raises(Unreadable, match=odd):
+            await engine.query(TENANT, odd)
 
 
 async def test_a_job_of_newer_logic_is_left_alone(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from cpa.core.audit import verify
 from cpa.core.job import SCHEMA, JobHead, JobSpec, JobStatus, TaskStatus
 from cpa.errors import BadInput, Conflict, InternalError, NotFound, Unavailable
 from cpa.ports.repository import StoredMessage
+from cpa.ports.steps import Unreadable
 from cpa.repository.audit import SqlAuditRepository
 from cpa.repository.database import Database
 from cpa.repository.jobs import SqlJobRepository, SqlTaskRepository
@@ -228,6 +229,50 @@ def test_many_jobs_are_read_as_each_of_them(shell: Shell, database: Database) ->
         assert list(found) == [(ME, name) for name in names]
         assert all(stored == steps.load(*key) for key, stored in found.items())
         assert steps.load_many([]) == {}
+    finally:
+        steps.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "job", "body"),
+    [("jobs", "id", "head"), ("task_runs", "job", "body"), ("outbox", "job", "body")],
+)
+async def test_a_row_with_more_than_one_value_gives_none_of_them_to_another_job(
+    table: str, job: str, body: str, shell: Shell, database: Database
+) -> None:
+    names = ["a", "b", "c"]
+    for name in names:
+        shell.submit(ME, name, plan("web.goto"))
+        await shell.give(ME, name, lambda now: facts.JobStarted(time=now))
+    steps = SqlSteps(database)
+    try:
+        before = {name: steps.load(ME, name) for name in names}
+        with closing(database.connect()) as connection:
+            [(text,)] = connection.execute(f"SELECT CAST({body} AS TEXT) FROM {table} WHERE {job} = 'b'")
+            value = text if table != "outbox" else f'["{before["b"].commands[0].key}",{text}]'
+            spliced = f"CAST({text!r} || '],[0,{value}],[1,{value}],[2,' || {value!r} AS BLOB)"
+            connection.execute(f"UPDATE {table} SET {body} = {spliced} WHERE {job} = 'b'")
+
+        found = steps.load_many([(ME, name) for name in names])
+
+        assert found == {(ME, name): before[name] for name in ("a", "c")}
+        with pytest.raises(Unreadable):
+            steps.load(ME, "b")
+    finally:
+        steps.close()
+
+
+def test_what_a_row_says_of_another_job_is_not_taken_for_it(shell: Shell, database: Database) -> None:
+    for name in ("a", "b", "c"):
+        shell.submit(ME, name, plan("web.goto"))
+    with closing(database.connect()) as connection:
+        connection.execute("UPDATE jobs SET head = (SELECT head FROM jobs WHERE id = 'a') WHERE id = 'b'")
+    steps = SqlSteps(database)
+    try:
+        assert [job for _, job in steps.load_many([(ME, "a"), (ME, "b"), (ME, "c")])] == ["a", "c"]
+        with pytest.raises(Unreadable, match="head is that of a"):
+            steps.load(ME, "b")
+        assert {head.id for head, _, _ in steps.page(ME, None, 10, 0)[0]} == {"a", "b", "c"}
     finally:
         steps.close()
 

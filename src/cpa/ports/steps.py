@@ -37,6 +37,9 @@ class StoredJob(msgspec.Struct, frozen=True, gc=False):
 
 
 class DueCommand(msgspec.Struct, frozen=True, gc=False):
+    """A timer's row. A name that is no UTF-8 is none of a job or of a timer: it comes with lone halves of
+    character pairs, as from `open_jobs` and `line`."""
+
     tenant: str
     job: str
     key: str

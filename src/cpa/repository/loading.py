@@ -7,6 +7,8 @@ interpreter lock and fetches it back, which beside a busy loop takes many times 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import starmap
+from secrets import randbits
 from typing import Any, Final
 
 import msgspec
@@ -34,52 +36,57 @@ _WHERE: Final = "WHERE tenant = ? AND job = ?"
 def _many(table: str, job: str, body: str, order: str = "") -> str:
     """Selects one JSON array of what a table has of the jobs wanted, each as [number of the job, body]."""
     return (
-        f"SELECT CAST('[' || coalesce(group_concat('[' || n || ',' || CAST({body} AS TEXT) || ']' "  # noqa: S608
+        f"SELECT CAST('[' || coalesce(group_concat('[' || n || ',' || {body} || ']' "  # noqa: S608
         f"{order}), '') || ']' AS BLOB) FROM wanted CROSS JOIN {table} "
         f"ON {table}.tenant = wanted.tenant AND {table}.{job} = wanted.job"
     )
 
 
 _MANY: Final = (
-    _many("jobs", "id", "head"),
-    _many("job_specs", "job", "spec"),
-    _many("task_runs", "job", "body", "ORDER BY idx"),
-    _many("outbox", "job", "body"),
+    _many("jobs", "id", "CAST(head AS TEXT)"),
+    _many("job_specs", "job", "CAST(spec AS TEXT)"),
+    _many("task_runs", "job", "CAST(body AS TEXT)", "ORDER BY idx"),
+    _many("outbox", "job", "'[' || json_quote(key) || ',' || CAST(body AS TEXT) || ']'"),
 )
 _DECODE: Final[tuple[Callable[[bytes], list[tuple[int, Any]]], ...]] = tuple(
     msgspec.json.Decoder(list[tuple[int, each]]).decode  # type: ignore[valid-type]
-    for each in (JobHead, JobSpec, TaskRun, AnyCommand)
+    for each in (JobHead, JobSpec, TaskRun, tuple[str, AnyCommand])
 )
 
 
 def load(read: Read, tenant: str, job: str) -> StoredJob:
     """See `ports.steps.StepStore`."""
     key = (tenant, job)
+    if not _legible(key):
+        raise _unreadable(job, "its name is no text")
     read("BEGIN", ())
     try:
         heads = read("SELECT head FROM jobs WHERE tenant = ? AND id = ?", key)
         specs = read(f"SELECT spec FROM job_specs {_WHERE}", key)  # noqa: S608
         runs = read(f"SELECT body FROM task_runs {_WHERE} ORDER BY idx", key)  # noqa: S608
-        commands = read(f"SELECT body FROM outbox {_WHERE}", key)  # noqa: S608
+        commands = read(f"SELECT CAST(key AS BLOB), body FROM outbox {_WHERE}", key)  # noqa: S608
     finally:
         read("COMMIT", ())
     if not heads:
         raise NotFound(f"there is no job {job}", field="job", value=job, remedy="`cpa jobs` lists the jobs")
     try:
-        spec = specs[0][0] if specs else b""
-        return _stored(heads[0][0], spec, (body for (body,) in runs), (body for (body,) in commands))
-    except ILLEGIBLE as error:
-        raise Unreadable(
-            f"what is stored of job {job} cannot be read: {error}",
-            field="job",
-            value=job,
-            remedy="restore the store from a backup; the other jobs go on",
-        ) from error
+        stored = StoredJob(
+            head=HEAD.decode(heads[0][0]),
+            spec=_SPEC.decode(specs[0][0] if specs else b""),
+            tasks=tuple(_RUN.decode(body) for (body,) in runs),
+            commands=tuple(_its_own(name.decode(), _COMMAND.decode(body)) for name, body in commands),
+        )
+    except (*ILLEGIBLE, InternalError) as error:
+        raise _unreadable(job, error) from error
+    if (stored.head.tenant, stored.head.id) != key:
+        raise _unreadable(job, f"its head is that of {stored.head.id}")
+    return stored
 
 
 def load_many(read: Read, keys: Sequence[Key]) -> dict[Key, StoredJob]:
     """See `ports.steps.StepStore`."""
     found: dict[Key, StoredJob] = {}
+    keys = [key for key in keys if _legible(key)]
     for start in range(0, len(keys), _AT_ONCE):
         found.update(_load_some(read, keys[start : start + _AT_ONCE]))
     return found
@@ -89,39 +96,62 @@ def _load_some(read: Read, keys: Sequence[Key]) -> dict[Key, StoredJob]:
     """Those of a few jobs that can be read. Where not all can, the halves tell which; `load` tells why."""
     try:
         heads, specs, runs, commands = _values(read, keys)
+        return {
+            key: StoredJob(heads[n][0], specs[n][0], tuple(runs[n]), tuple(starmap(_its_own, commands[n])))
+            for n, key in enumerate(keys)
+            if specs[n] and heads[n] and (heads[n][0].tenant, heads[n][0].id) == key
+        }
     except (*ILLEGIBLE, InternalError):
         middle = len(keys) // 2
         return _load_some(read, keys[:middle]) | _load_some(read, keys[middle:]) if middle else {}
-    return {
-        key: StoredJob(heads[n][0], specs[n][0], tuple(runs[n]), tuple(commands[n]))
-        for n, key in enumerate(keys)
-        if heads[n] and specs[n]
-    }
 
 
 def _values(read: Read, keys: Sequence[Key]) -> list[list[list[Any]]]:
-    """By table and job: its head, its spec, its task runs in their order, its open commands."""
-    wanted = ", ".join([f"({n}, ?, ?)" for n in range(len(keys))])
+    """By table and job: its head, its spec, its task runs in their order, its open commands with their keys.
+
+    The jobs' numbers are drawn anew each time: a row that holds more than one value could else name another job as
+    theirs.
+    """
+    first = randbits(60)
+    wanted = ", ".join([f"({n}, ?, ?)" for n in range(first, first + len(keys))])
     values = [part for key in keys for part in key]
     read("BEGIN", ())
     try:
         texts = [read(f"WITH wanted(n, tenant, job) AS (VALUES {wanted}) {each}", values) for each in _MANY]
     finally:
         read("COMMIT", ())
-    return [_by_job(decode(text), len(keys)) for [(text,)], decode in zip(texts, _DECODE, strict=True)]
+    return [_by_job(decode(text), first, len(keys)) for [(text,)], decode in zip(texts, _DECODE, strict=True)]
 
 
-def _by_job(rows: Iterable[tuple[int, Any]], jobs: int) -> list[list[Any]]:
+def _by_job(rows: Iterable[tuple[int, Any]], first: int, jobs: int) -> list[list[Any]]:
     found: list[list[Any]] = [[] for _ in range(jobs)]
     for n, value in rows:
-        found[n].append(value)
+        if not 0 <= n - first < jobs:
+            raise InternalError("a row holds what names another job as its own", field="number", value=n)
+        found[n - first].append(value)
     return found
 
 
-def _stored(head: bytes, spec: bytes, runs: Iterable[bytes], commands: Iterable[bytes]) -> StoredJob:
-    return StoredJob(
-        head=HEAD.decode(head),
-        spec=_SPEC.decode(spec),
-        tasks=tuple(map(_RUN.decode, runs)),
-        commands=tuple(map(_COMMAND.decode, commands)),
+def _its_own(name: str, command: Command) -> Command:
+    """The command of the row with this key: by another one it would never be closed."""
+    if command.key != name:
+        raise InternalError(f"the row {name} holds the command {command.key}", field="key", value=name)
+    return command
+
+
+def _legible(key: Key) -> bool:
+    """Whether it can be a job's: the store lists what is no UTF-8 as halves of character pairs."""
+    try:
+        "".join(key).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unreadable(job: str, why: object) -> Unreadable:
+    return Unreadable(
+        f"what is stored of job {job} cannot be read: {why}",
+        field="job",
+        value=job,
+        remedy="restore the store from a backup; the other jobs go on",
     )

@@ -21,7 +21,7 @@ from cpa.core.audit import ILLEGIBLE
 from cpa.core.commands import Command
 from cpa.core.events import Event
 from cpa.core.job import JobHead, JobStatus, is_dead
-from cpa.errors import Conflict, CPAError
+from cpa.errors import Conflict, CPAError, InternalError
 from cpa.ports.engine import StoredEvent
 from cpa.ports.moving import LOCAL
 from cpa.ports.nonces import Replayed
@@ -33,6 +33,8 @@ from cpa.repository.loading import HEAD, load, load_many
 _encode = msgspec.json.Encoder().encode
 _SHOWN = 200
 """Characters of the request that lists show; the whole stands in the spec, written once."""
+_ODD = "surrogateescape"
+"""How bytes are spelled that are no UTF-8."""
 _CHUNKS = (1024, 256, 64, 16, 4, 1)
 
 
@@ -211,6 +213,18 @@ class SqlSteps:
         except self._reader.Error as error:
             raise trouble(error, self._database.path) from error
 
+    def _names(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        """As `_read`, for what is of many jobs: a name that is no UTF-8 must not hide the others. It comes as
+        `_spelled`."""
+        try:
+            return self._read(statement, values)
+        except InternalError:
+            self._reader.text_factory = _spelled
+            try:
+                return self._read(statement, values)
+            finally:
+                self._reader.text_factory = str
+
     def events(self, tenant: str, job: str, after: int, limit: int) -> tuple[StoredEvent, ...]:
         rows = self._read(
             "SELECT number, body, private, leaf FROM events WHERE tenant = ? AND job = ? AND number > ? "
@@ -221,7 +235,7 @@ class SqlSteps:
 
     def due(self, now: int, limit: int) -> list[DueCommand]:
         """Timers whose time has come, earliest first."""
-        rows = self._read(
+        rows = self._names(
             "SELECT tenant, job, key, due FROM outbox WHERE due > 0 AND due <= ? ORDER BY due LIMIT ?",
             (now, limit),
         )
@@ -235,18 +249,19 @@ class SqlSteps:
     def open_jobs(self, kinds: Iterable[str], after: tuple[str, str], limit: int) -> list[tuple[str, str]]:
         """Jobs (tenant, id) beyond `after` with an open command of these kinds, in key order."""
         found: set[tuple[str, str]] = set()
+        beyond = [name.encode(errors=_ODD) for name in after]
         for name in kinds:
-            rows = self._read(
-                "SELECT DISTINCT tenant, job FROM outbox WHERE kind = ? AND (tenant, job) > (?, ?) "
-                "ORDER BY tenant, job LIMIT ?",
-                (name, *after, limit),
+            rows = self._names(
+                "SELECT DISTINCT tenant, job FROM outbox WHERE kind = ? "
+                "AND (tenant, job) > (CAST(? AS TEXT), CAST(? AS TEXT)) ORDER BY tenant, job LIMIT ?",
+                (name, *beyond, limit),
             )
             found.update(rows)
-        return sorted(found)[:limit]
+        return sorted(found, key=_stored_order)[:limit]
 
     def line(self, limit: int) -> list[tuple[str, str]]:
         """Jobs to start now, in order: highest priority, then first come."""
-        return self._read(
+        return self._names(
             "SELECT tenant, job FROM queue WHERE not_before = 0 AND lease_until = 0 "
             "ORDER BY priority DESC, enqueued, job, tenant LIMIT ?",
             (limit,),
@@ -296,12 +311,23 @@ class SqlSteps:
         return [(_head(tenant, *row), *row[2:4]) for row in rows], int(total)
 
 
+def _spelled(name: bytes) -> str:
+    return name.decode(errors=_ODD)
+
+
+def _stored_order(key: tuple[str, str]) -> tuple[bytes, ...]:
+    return tuple(name.encode(errors=_ODD) for name in key)
+
+
 def _head(tenant: str, job: str, head: bytes, _intent: str, _text: str, status: str, created: int) -> JobHead:
     """As stored; where that cannot be read, what its columns tell."""
     try:
-        return HEAD.decode(head)
+        known = HEAD.decode(head)
+        if (known.tenant, known.id) == (tenant, job):
+            return known
     except ILLEGIBLE:
-        return JobHead(tenant, job, created, JobStatus(status))
+        pass  # as one that is another job's
+    return JobHead(tenant, job, created, JobStatus(status))
 
 
 class _Flat:

@@ -133,7 +133,7 @@ class Stepper:
             if changes is not None:
                 job.apply(changes, decision.commands)
         except Exception as error:
-            raise self._set_aside(job, error) from error
+            raise self.set_aside(job, error) from error
         if changes is None:
             if type(event) is AgentChosen:
                 self._orchestrator.withdrawn(before.tenant, before.id, event)
@@ -180,7 +180,7 @@ class Stepper:
         event = storable(event)
         return event, seal(event, salt)
 
-    def _set_aside(self, job: JobState, error: BaseException) -> Unreadable:
+    def set_aside(self, job: JobState, error: BaseException) -> Unreadable:
         """Nothing more is done with a job that is in memory; what to raise."""
         key = (job.head.tenant, job.head.id)
         self.recent.pop(key, None)
@@ -311,7 +311,7 @@ class Stepper:
     def refused(self, group: Group, key: Key, error: BaseException) -> None:
         """No store takes these steps: the job is set aside, as it was before them."""
         rows, job = group.batch.jobs[key], group.touched[key]
-        reason = self._set_aside(job, error) if rows.before is not None else InternalError(str(error))
+        reason = self.set_aside(job, error) if rows.before is not None else InternalError(str(error))
         self.jobs.pop(key, None)
         for event in group.drop(key, reason) + self._group.drop(key, reason):
             self._orchestrator.withdrawn(*key, event)
@@ -339,7 +339,7 @@ class Stepper:
         for job, command in group.commands:
             if command.key in job.open:
                 if self.starting and (error := self._performed(job, command)):
-                    self._set_aside(job, error)
+                    self.set_aside(job, error)
             elif type(command) is RequestTask:
                 self._orchestrator.unsent(job, command)
         if group.earliest:

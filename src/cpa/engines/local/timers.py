@@ -17,7 +17,7 @@ from operator import attrgetter
 from cpa.core.events import TimerFired
 from cpa.engines.local.jobs import Jobs
 from cpa.engines.local.stepper import GLANCE, Stepper
-from cpa.ports.steps import DueCommand
+from cpa.ports.steps import DueCommand, Unreadable
 
 _MOST = 50_000
 """Rows that are read at once."""
@@ -88,7 +88,9 @@ class Timers:
         await self._jobs.bring((row.tenant, row.job) for row in rows)
         for row in rows:
             job = jobs.get((row.tenant, row.job)) or await self._jobs.found(row.tenant, row.job)
-            if job is not None:
+            if job is not None and not row.key.isascii():
+                self._stepper.set_aside(job, _odd(row))
+            elif job is not None:
                 fired += step(job, TimerFired(time=0, key=row.key)).changes is not None
         return fired
 
@@ -104,6 +106,16 @@ class Timers:
                     await self._changed.wait()
             except TimeoutError:
                 continue
+
+
+def _odd(row: DueCommand) -> Unreadable:
+    """Of a row that is no timer of its job: no step of the job would ever take it away."""
+    return Unreadable(
+        f"job {row.job} has a timer whose name cannot be read",
+        field="key",
+        value=row.key,
+        remedy="restore the store from a backup; the other jobs go on",
+    )
 
 
 def _in_order(rows: Sequence[DueCommand]) -> list[DueCommand]:
