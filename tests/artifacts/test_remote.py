@@ -89,8 +89,10 @@ class TestRemoteArtifacts(ArtifactStoreContract):
         return change
 
     async def test_only_the_own_tenant_is_written_to(self, store: ArtifactStore) -> None:
-        with pytest.raises(Forbidden):
+        with pytest.raises(Forbidden) as caught:
             await store.put("globex", b"x")
+        assert (caught.value.field, caught.value.value) == ("tenant", "globex")
+        assert "for acme" in str(caught.value.remedy)
 
     async def test_a_form_is_stored_as_bytes(self, store: ArtifactStore) -> None:
         stored = await store.put("acme", b"--x", media_type="multipart/form-data")

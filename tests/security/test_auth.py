@@ -181,8 +181,10 @@ def test_a_scope_opens_exactly_what_it_includes(held: Scope, wanted: Scope) -> N
     if wanted in IMPLIED[held]:
         require(caller, wanted)
     else:
-        with pytest.raises(Forbidden, match=wanted):
+        with pytest.raises(Forbidden, match=wanted) as caught:
             require(caller, wanted)
+        assert (caught.value.field, caught.value.value) == ("X-API-Key", f"scopes: {held}")
+        assert wanted in str(caught.value.remedy)
 
 
 def test_another_tenant_is_forbidden_and_none_is_fine() -> None:

@@ -48,7 +48,12 @@ class RemoteArtifacts:
     ) -> Artifact:
         check_tenant(tenant)
         if tenant != self._tenant:
-            raise Forbidden("this agent's files are another tenant's", field="tenant", value=tenant)
+            raise Forbidden(
+                "this agent's files are another tenant's",
+                field="tenant",
+                value=tenant,
+                remedy=f"store it for {self._tenant}, or with an agent of that tenant",
+            )
         kind, called = safe_media_type(media_type), safe_name(name)
         # Forms are taken for something else there; the bytes are the same.
         headers = self._headers() | {"Content-Type": _OCTETS if kind.startswith("multipart/") else kind}

@@ -229,7 +229,10 @@ def require(caller: Caller, *scopes: Scope) -> None:
         wanted = " or ".join(scopes)
         held = ", ".join(sorted(caller.scopes)) or "none"
         raise Forbidden(
-            f"this key lacks the scope {wanted}", value=held, remedy=f"use a key with the scope {wanted}"
+            f"this key lacks the scope {wanted}",
+            field="X-API-Key",
+            value=f"scopes: {held}",
+            remedy=f"use a key with the scope {wanted}",
         )
 
 
