@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cpa.agents.outbox import KEPT, Entry, Kept, Outbox
 from cpa.errors import Conflict, Unavailable
 from cpa.ports.agents import Named
+
+TRANSACTION = 22
+"""What SQLite calls beginning, ending and undoing one, for an authorizer."""
 
 
 class Clock:
@@ -168,6 +173,40 @@ async def test_what_cannot_be_written_is_not_taken(outbox: Outbox) -> None:
 
     with pytest.raises(Unavailable):
         await fill()
+
+
+@pytest.mark.parametrize("odd", [{"epoch": 2**70}, {"job": "\ud800"}], ids=["number", "text"])
+async def test_what_no_store_can_take_is_told_to_whoever_asked(odd: dict[str, Any], outbox: Outbox) -> None:
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable):
+            await outbox.take(entry("odd", **odd))
+
+        assert await outbox.take(entry("next")) is None
+        assert await outbox.find(Named("j", "t", 1)) == Kept(life="one", answer=None, delivered=False)
+
+
+async def test_what_the_system_refuses_is_told_like_what_the_store_refuses(outbox: Outbox) -> None:
+    def full(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable, match="No space left"):
+            await outbox._write(full)
+
+        assert await outbox.take(entry("next")) is None
+
+
+async def test_a_transaction_that_cannot_be_undone_is_told_all_the_same(outbox: Outbox) -> None:
+    def undone(db: Any) -> None:
+        db.set_authorizer(lambda action, *_: 1 if action == TRANSACTION else 0)
+        db.execute("SELECT nothing")
+
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable, match="nothing"):
+            await outbox._write(undone)
+        outbox._connection.set_authorizer(None)
+
+        assert await outbox.take(entry("next")) is None
 
 
 KILLED = """

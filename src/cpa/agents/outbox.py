@@ -15,6 +15,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -230,14 +231,20 @@ def _connect(path: Path, now: int) -> tuple[Any, int]:
 def _commit(connection: Any, works: list[Callable[[Any], Any]]) -> list[Any] | Unavailable:
     """Do these in one transaction; what each gave, or why none counts."""
     try:
+        _undo(connection)
         connection.execute("BEGIN IMMEDIATE")
         found = [work(connection) for work in works]
         connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+    except Exception as error:  # noqa: BLE001 - returned: who waits for it must hear of it, whatever it is
+        with suppress(sqlite3.Error):  # a disk that is away: undone by the next one
+            _undo(connection)
         return _unavailable("the outbox", error)
     return found
+
+
+def _undo(connection: Any) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
 
 
 def _unavailable(what: object, error: Exception) -> Unavailable:
