@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from pysqlite3 import dbapi2
 
 from cpa.bootstrap import SystemClock
-from cpa.core.events import QuestionAnswered
+from cpa.core.events import QuestionAnswered, TaskSucceeded
 from cpa.core.job import LOGIC, JobSpec, JobStatus, TaskSpec
 from cpa.engines.local.engine import LocalEngine
 from cpa.errors import CPAError, Unavailable
@@ -23,6 +23,7 @@ from tests.engines.world import life
 
 TENANT = "default"
 ONE = JobSpec((TaskSpec(id="a", action="flow.noop"),))
+RUNS = JobSpec((TaskSpec(id="a", action="mark.unsafe"),))
 ASKS = JobSpec((TaskSpec(id="a", action="flow.noop", approval=True),))
 EXPIRES = JobSpec(
     (TaskSpec(id="a", action="flow.noop", approval=True, approvals=1, approval_expires=600_000),)
@@ -252,6 +253,37 @@ async def test_a_step_that_cannot_be_made_sets_its_job_aside(tmp_path: Path) -> 
 
         await works(engine)
         assert engine.aside == 1
+
+
+async def test_a_job_that_is_set_aside_while_the_disk_is_full_takes_no_room_from_others(
+    tmp_path: Path,
+) -> None:
+    async with life(tmp_path, Counter(), max_running=1, gate=asyncio.Event()) as (engine, steps, _):
+        odd = (await engine.submit(Submission(tenant=TENANT, spec=RUNS))).job
+        job = await engine.jobs.load(TENANT, odd)
+        assert (engine._stepper.busy, job.head.busy) == (1, 1)
+        steps.full, before = True, job.head
+        cancelled = asyncio.create_task(engine.cancel(TENANT, odd, by="anna"))
+        while job.head is before:
+            await asyncio.sleep(0)
+        assert job.head.busy == 1, "its agent is still at it"
+        job.open = None  # type: ignore[assignment]
+
+        ended = TaskSucceeded(time=0, task=0, epoch=1, result={}, duration=1)
+        assert engine._stepper.step(job, ended).reason == "set_aside"
+        with pytest.raises(Unavailable):
+            await cancelled
+
+        assert engine._stepper.busy == 0
+        steps.full = False
+
+
+async def test_a_new_job_that_the_store_refuses_leaves_its_room(tmp_path: Path) -> None:
+    async with life(tmp_path, Counter(), gate=asyncio.Event()) as (engine, steps, _):
+        steps.refused = {"odd"}
+        with pytest.raises(CPAError, match="too large"):
+            await engine.submit(Submission(tenant=TENANT, spec=RUNS, job="odd"))
+        assert engine._stepper.busy == 0
 
 
 async def test_a_job_that_cannot_be_started_keeps_its_place_in_line(tmp_path: Path) -> None:

@@ -65,8 +65,7 @@ class Stepper:
         self.jobs: dict[Key, JobState] = {}
         self.recent: OrderedDict[Key, JobState] = OrderedDict()
         """Jobs that ended a while ago, durably: those who submitted them will ask."""
-        self.busy = 0
-        """Jobs of which something runs."""
+        self._busy = set[Key]()
         self.aside = Aside()
         self.starting = True
         """Whether new attempts may begin; off while draining."""
@@ -157,7 +156,12 @@ class Stepper:
             # Should the commit fail, a choice is withdrawn, and asked for again by its dispatch.
             group.facts.append((head.tenant, head.id, event))
         if (before.busy == 0) != (head.busy == 0):
-            self._keep_count(key, head)
+            if head.busy:
+                self._busy.add(key)
+            else:
+                self._rests(key)
+                if not head.status.ended:
+                    self._orchestrator.job_idle(*key)
         self._dirty.set()
         if type(event) is AgentChosen:
             if type(decision.commands[0]) is not RequestTask:
@@ -186,19 +190,17 @@ class Stepper:
         self.recent.pop(key, None)
         if self.jobs.get(key) is job:
             del self.jobs[key]
-            self.busy -= bool(job.head.busy)
-            self.on_rest()
+            self._rests(key)
         return self.aside.put(key, error)
 
-    def _keep_count(self, key: Key, head: JobHead) -> None:
-        """The job came to work or to rest."""
-        if head.busy:
-            self.busy += 1
-            return
-        self.busy -= 1
+    @property
+    def busy(self) -> int:
+        """How many jobs there are of which something runs."""
+        return len(self._busy)
+
+    def _rests(self, key: Key) -> None:
+        self._busy.discard(key)
         self.on_rest()
-        if not head.status.ended:
-            self._orchestrator.job_idle(*key)
 
     def check(self) -> None:
         """Raise why the store does not write; once in a while somebody gets through, to find out anew."""
@@ -260,7 +262,8 @@ class Stepper:
             return known
         if not job.head.status.ended:
             self.jobs[key] = job
-            self.busy += bool(job.head.busy)
+            if job.head.busy:
+                self._busy.add(key)
         return job
 
     def adopt_ended(self, job: JobState) -> JobState:
@@ -313,6 +316,7 @@ class Stepper:
         rows, job = group.batch.jobs[key], group.touched[key]
         reason = self.set_aside(job, error) if rows.before is not None else InternalError(str(error))
         self.jobs.pop(key, None)
+        self._rests(key)
         for event in group.drop(key, reason) + self._group.drop(key, reason):
             self._orchestrator.withdrawn(*key, event)
 
@@ -379,7 +383,7 @@ class Stepper:
         for key, job in touched.items():
             if self.jobs.get(key) is job:
                 del self.jobs[key]
-            self.busy -= bool(job.head.busy)
+                self._busy.discard(key)
         for future, _, _ in group.promised + later.promised:
             if not future.done():
                 future.set_exception(error)
