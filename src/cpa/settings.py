@@ -155,6 +155,11 @@ class Settings(BaseSettings):
     max_agent_bytes: int = Field(
         default=4 * 1024**3, ge=1, description="Most bytes of artifacts that one agent may send in 24 hours."
     )
+    min_upload_rate: int = Field(
+        default=16 * 1024,
+        ge=1,
+        description="Bytes a second at which an artifact must at least arrive, seen over its whole length.",
+    )
     files: Paths = Field(default=(), description="Folders the file executor may touch.")
     allow_private: Texts = Field(
         default=(),

@@ -198,3 +198,12 @@ async def api(door: Door) -> AsyncIterator[httpx2.AsyncClient]:
 def noop(id: str = "echo", value: Any = 1, **more: Any) -> dict[str, Any]:
     """A task that does nothing."""
     return {"id": id, "action": "flow.noop", "arguments": {"value": value}, **more}
+
+
+def problem(response: httpx2.Response, status: int, code: str, field: str) -> dict[str, Any]:
+    """The body of a refusal of this kind."""
+    assert response.status_code == status, response.text
+    body: dict[str, Any] = response.json()
+    assert (body["code"], body.get("field")) == (code, field)
+    assert body["remedy"]
+    return body

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.api.conftest import Door
+from tests.api.conftest import Door, problem
 
 from cpa.orchestrator.breakers import THRESHOLD
 from cpa.ports.keys import Scope
@@ -28,14 +28,6 @@ async def registered(api: httpx2.AsyncClient, **more: Any) -> dict[str, Any]:
     assert response.status_code == 201, response.text
     found: dict[str, Any] = response.json()
     return found
-
-
-def problem(response: httpx2.Response, status: int, code: str, field: str) -> dict[str, Any]:
-    assert response.status_code == status, response.text
-    body: dict[str, Any] = response.json()
-    assert (body["code"], body.get("field")) == (code, field)
-    assert body["remedy"]
-    return body
 
 
 # -- coming --------------------------------------------------------------------------------------------------

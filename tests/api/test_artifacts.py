@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
-from tests.api.conftest import MAX_ARTIFACT, Door
+from tests.api.conftest import MAX_ARTIFACT, Door, problem
 
+from cpa.api import bodies
 from cpa.api.uploads import HOUR, Uploads
 from cpa.errors import QuotaExceeded
 from cpa.ports.keys import Caller, Scope
@@ -103,6 +105,53 @@ async def test_an_agent_sends_so_much_in_a_day_and_no_more(door: Door, api: http
         async with door.client(await door.key(Scope.AGENT, name="agent://web/zwei")) as other:
             assert (await other.post("/artifacts", content=b"klein")).status_code == 201
         assert (await api.post("/artifacts", content=b"z" * (MAX_ARTIFACT // 2))).status_code == 201
+
+
+async def test_a_file_that_drips_in_does_not_hold_the_door(
+    api: httpx2.AsyncClient, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "PATIENCE", 0.5)
+
+    async def drips() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0.02)
+
+    async with asyncio.timeout(20):
+        refused = await api.post("/artifacts", content=drips())
+
+    told = problem(refused, 408, "request_timeout", "body")
+    assert told["retryable"]
+    assert f"{door.services.settings.min_upload_rate} bytes" in told["detail"]
+    assert "CPA_MIN_UPLOAD_RATE" in told["remedy"]
+
+
+async def test_a_large_file_may_take_its_time(
+    api: httpx2.AsyncClient, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "PATIENCE", 0.3)
+
+    async def steady() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield b"x" * (door.services.settings.min_upload_rate // 4)
+            await asyncio.sleep(0.1)
+
+    assert (await api.post("/artifacts", content=steady())).status_code == 201
+
+
+async def test_a_file_of_which_nothing_more_comes_is_given_up(
+    api: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "PATIENCE", 0.2)
+
+    async def stops() -> AsyncIterator[bytes]:
+        yield b"x" * MAX_ARTIFACT
+        await asyncio.sleep(60)
+
+    async with asyncio.timeout(20):
+        refused = await api.post("/artifacts", content=stops())
+
+    assert "nothing more" in problem(refused, 408, "request_timeout", "body")["detail"]
 
 
 def test_an_agent_may_send_again_the_next_day() -> None:

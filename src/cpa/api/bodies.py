@@ -10,6 +10,7 @@ models are strict: no unknown field, no `true` for a number, no `"5"` for 5.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from typing import Any, Final, TypeVar
@@ -68,25 +69,39 @@ async def read_json(request: Request) -> bytes:
 
 
 async def chunks(request: Request) -> AsyncIterator[bytes]:
-    """A large body as it comes. It may take any time, as long as something comes; it does not keep the server from
-    stopping."""
+    """A large body as it comes. What arrived gives the rest more time, by the slowest rate of the settings; only
+    what is waited for counts. It does not keep the server from stopping."""
     shutdown, stream = services_of(request).shutdown, request.stream()
+    rate = services_of(request).settings.min_upload_rate
+    now, left = asyncio.get_running_loop().time, PATIENCE
     while True:
         chunk: bytes | None = None
-        async with shutdown.patience(PATIENCE):
+        began = now()
+        async with shutdown.patience(min(left, PATIENCE)):
             chunk = await anext(stream, b"")
         if chunk is None and shutdown.begun:
             raise stopping()
         if chunk is None:
-            raise RequestTimeout(
-                f"nothing more of the body arrived within {PATIENCE:g} s",
-                field="body",
-                remedy="send it again",
-            )
+            raise _late(rate) if left < PATIENCE else _silent()
+        left += len(chunk) / rate - (now() - began)
         if not chunk:
             await _identify(request)
             return
         yield chunk
+
+
+def _silent() -> RequestTimeout:
+    return RequestTimeout(
+        f"nothing more of the body arrived within {PATIENCE:g} s", field="body", remedy="send it again"
+    )
+
+
+def _late(rate: int) -> RequestTimeout:
+    return RequestTimeout(
+        f"the body came by less than {rate} bytes a second",
+        field="body",
+        remedy="send it faster, or have an operator lower CPA_MIN_UPLOAD_RATE",
+    )
 
 
 async def _identify(request: Request) -> None:
