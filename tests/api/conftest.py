@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -80,7 +81,21 @@ class Door:
         if key:
             headers["X-API-Key"] = key
         transport = httpx2.ASGITransport(app=self.app)
-        return httpx2.AsyncClient(transport=transport, base_url="http://cpa.test", headers=headers)
+        return httpx2.AsyncClient(
+            transport=transport,
+            base_url="http://cpa.test",
+            headers=headers,
+            event_hooks={"response": [self._as_documented]},
+        )
+
+    async def _as_documented(self, response: httpx2.Response) -> None:
+        """Every answer that a test sees stands in /openapi.json."""
+        request = response.request
+        for path, operations in promised(self.app):
+            if path.fullmatch(request.url.path) and request.method in operations:
+                seen = f"{request.method} {request.url.path}: {response.status_code}"
+                assert str(response.status_code) in operations[request.method], f"not documented: {seen}"
+                return
 
 
 @dataclass
@@ -97,6 +112,18 @@ class Served:
         """As SIGTERM does."""
         self.server.should_exit = True
         await self.running
+
+
+_PROMISED: list[tuple[re.Pattern[str], dict[str, set[str]]]] = []
+
+
+def promised(app: FastAPI) -> list[tuple[re.Pattern[str], dict[str, set[str]]]]:
+    """Of each path what it may answer, by method; paths without parameters first. It is the same for each app."""
+    if not _PROMISED:
+        for path, operations in sorted(app.openapi()["paths"].items(), key=lambda item: "{" in item[0]):
+            answers = {method.upper(): set(told["responses"]) for method, told in operations.items()}
+            _PROMISED.append((re.compile(re.sub(r"{\w+}", "[^/]+", path)), answers))
+    return _PROMISED
 
 
 def open_door(folder: Path, *, auto: bool = True) -> Door:

@@ -7,7 +7,9 @@ from typing import Any
 import httpx2
 import pytest
 from tests.api.conftest import Door, problem
+from tests.api.fakes import SystemClock
 
+from cpa.agents.signing import Signer, draw
 from cpa.orchestrator.breakers import THRESHOLD
 from cpa.ports.keys import Scope
 from cpa.ports.transport import Attempt
@@ -28,6 +30,23 @@ async def registered(api: httpx2.AsyncClient, **more: Any) -> dict[str, Any]:
     assert response.status_code == 201, response.text
     found: dict[str, Any] = response.json()
     return found
+
+
+async def test_what_a_signing_agent_says_counts_once_at_every_door(
+    api: httpx2.AsyncClient, door: Door
+) -> None:
+    signer = Signer(draw(), SystemClock(), nonce=lambda: "n" * 24)
+    told = await registered(api, public_key=signer.public)
+    signer.key = told["key_id"]
+    path = f"http://cpa.test/agents/{told['agent_id']}"
+    beat = signer.headers("POST", f"{path}/heartbeat", b"{}")
+    async with door.client(told["key"]) as agent:
+        assert (await agent.post(f"{path}/heartbeat", content=b"{}", headers=beat)).status_code == 200
+        for again in (
+            await agent.post(f"{path}/heartbeat", content=b"{}", headers=beat),
+            await agent.delete(path, headers=signer.headers("DELETE", path)),
+        ):
+            problem(again, 409, "replayed", "nonce")
 
 
 # -- coming --------------------------------------------------------------------------------------------------

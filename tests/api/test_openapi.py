@@ -77,6 +77,19 @@ def test_every_route_has_tag_summary_and_problems(document: dict[str, Any]) -> N
                 assert set(response["content"]) == {"application/problem+json"}, (path, status)
 
 
+def test_every_route_says_what_may_become_of_its_body_and_that_the_store_may_be_away(
+    document: dict[str, Any],
+) -> None:
+    for path, method, operation in operations(document):
+        answers, content = set(operation["responses"]), operation.get("requestBody", {}).get("content", {})
+        if path != "/health":
+            assert "503" in answers, (method, path)
+        if content:
+            assert {"400", "408", "413", "415"} <= answers, (method, path)
+        if "application/json" in content:
+            assert "422" in answers, (method, path)
+
+
 def test_no_reference_dangles(document: dict[str, Any]) -> None:
     text = json.dumps(document)
     wanted = {part.partition('"')[0] for part in text.split("#/components/schemas/")[1:]}

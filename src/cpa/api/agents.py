@@ -233,7 +233,7 @@ def beat_answer(told: Answer) -> dict[str, Any]:
     response_model=AgentRegistered,
     responses={
         200: {"model": AgentRegistered, "description": "It was known and came back with its own key."},
-        **problems(400, 408, 409, 413, 415, 422, 503),
+        **problems(400, 408, 409, 413, 415, 422),
     },
     openapi_extra=body_schema(
         AgentRegistration,
@@ -277,7 +277,7 @@ async def register(
     "/{agent_id}/heartbeat",
     summary="Say that an agent lives",
     response_model=HeartbeatAnswer,
-    responses=problems(400, 404, 408, 413, 415, 422),
+    responses=problems(400, 404, 408, 409, 413, 415, 422),
     openapi_extra=body_schema(
         Heartbeat,
         idle={"status": "online", "current_load": 0.0, "available_slots": 4, "instance": "f3a1"},
@@ -328,7 +328,7 @@ async def show(agent_id: AgentId, services: Services, caller: Fetcher) -> Respon
 
 
 @router.delete(
-    "/{agent_id}", summary="Unregister an agent", response_model=AgentRemoved, responses=problems(404, 503)
+    "/{agent_id}", summary="Unregister an agent", response_model=AgentRemoved, responses=problems(404, 409)
 )
 async def remove(agent_id: AgentId, request: Request, services: Services, caller: Agent) -> Response:
     """Its key is dead at once, its attempts go to others, its name is free. An admin or the agent itself."""
@@ -341,7 +341,7 @@ async def remove(agent_id: AgentId, request: Request, services: Services, caller
     "/{agent_id}/state",
     summary="Drain, quarantine, activate or revoke an agent",
     response_model=AgentChanged,
-    responses=problems(400, 404, 408, 409, 413, 415, 422, 503),
+    responses=problems(400, 404, 408, 409, 413, 415, 422),
     openapi_extra=body_schema(StateChange, drain={"state": "draining"}, activate={"state": "active"}),
 )
 async def change(agent_id: AgentId, request: Request, services: Services, caller: Administrator) -> Response:

@@ -45,7 +45,7 @@ _UPLOAD: dict[str, Any] = {
     status_code=201,
     summary="Store a file",
     response_model=ArtifactReference,
-    responses=problems(400, 408, 413, 415, 503, 507),
+    responses=problems(400, 408, 413, 415, 507),
     openapi_extra=_UPLOAD,
 )
 async def store(

@@ -98,7 +98,7 @@ async def list_dead_letters(
     "/{job_id}/retry",
     summary="Take a failed job up again",
     response_model=Change,
-    responses=problems(400, 404, 409, 413, 415, 422),
+    responses=problems(400, 404, 408, 409, 413, 415, 422),
     openapi_extra=body_schema(
         Reopening,
         as_planned={},
@@ -126,7 +126,7 @@ async def take_up(job_id: JobId, request: Request, services: Services, caller: S
     "/{job_id}/discard",
     summary="Give a failed job up",
     response_model=Change,
-    responses=problems(400, 404, 409, 413, 415, 422),
+    responses=problems(400, 404, 408, 409, 413, 415, 422),
     openapi_extra=body_schema(Discarding, because={"note": "der Kunde hat storniert"}),
 )
 async def discard(job_id: JobId, request: Request, services: Services, caller: Submitter) -> Response:

@@ -40,7 +40,7 @@ _EXAMPLE = {
     "/message",
     summary="Hand in a LAM message",
     response_model=Acknowledged,
-    responses=problems(400, 404, 408, 409, 413, 415, 422, 503),
+    responses=problems(400, 404, 408, 409, 413, 415, 422),
     openapi_extra={
         "requestBody": {
             "required": True,

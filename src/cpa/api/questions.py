@@ -87,7 +87,7 @@ async def read_question(question_id: QuestionId, services: Services, caller: Rea
     "/{question_id}",
     summary="Answer a question",
     response_model=Answered,
-    responses=problems(400, 404, 409, 413, 415, 422),
+    responses=problems(400, 404, 408, 409, 413, 415, 422),
     openapi_extra=body_schema(
         Answer,
         yes={"yes": True, "digest": _DIGEST, "note": "mit dem Lieferanten geklärt"},

@@ -23,7 +23,7 @@ _WHY = {
     415: "The body has another media type than the route takes.",
     422: "Well-formed, but not valid; `errors` lists every place.",
     500: "A defect; quote the correlation id.",
-    503: "Draining or short of room; retry later.",
+    503: "Stopping, or the store is away or full just now; retry later.",
     507: "All the room that is allowed is taken.",
 }
 
@@ -48,11 +48,11 @@ class Problem(BaseModel):
 
 
 def problems(*status: int) -> dict[int | str, dict[str, Any]]:
-    """The problem answers of a route, for its documentation; 401, 403 and 500 always belong to them."""
+    """The problem answers of a route, for its documentation; 401, 403, 405, 500 and 503 always belong to them."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         code: {"description": _WHY[code], "content": {MEDIA_TYPE: {"schema": schema}}}
-        for code in sorted({401, 403, 405, 500, *status})
+        for code in sorted({401, 403, 405, 500, 503, *status})
     }
 
 

@@ -134,7 +134,7 @@ IdempotencyKey = Annotated[
 ]
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": DryRun, "description": "A dry run: what would be done."},
-    **problems(400, 408, 409, 413, 415, 422, 503),
+    **problems(400, 408, 409, 413, 415, 422),
 }
 
 
