@@ -20,7 +20,7 @@ from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Ver
 
 @dataclass(eq=False)
 class Hands(BaseExecutor):
-    """`x.test.do` waits for `go`, when it is told to; then gives back its arguments."""
+    """Doing and looking wait for `go`, when they are told to; what is done gives back its arguments."""
 
     actions = ("x.test.do", "x.test.look")  # type: ignore[misc]
     go: asyncio.Event = field(default_factory=asyncio.Event)
@@ -51,6 +51,12 @@ class Hands(BaseExecutor):
 
     async def verify(self, request: ActionRequest) -> Verification:
         self.looked.append(request)
+        if request.arguments.get("wait"):
+            try:
+                await self.go.wait()
+            except asyncio.CancelledError:
+                self.stopped.append(request.task)
+                raise
         return Verification(verdict=Verdict.UNKNOWN, evidence="noch nicht da", look_again=2.5)
 
     async def job_ended(self, tenant: str, job: str) -> None:

@@ -49,6 +49,17 @@ async def test_a_task_is_taken_and_can_be_stopped_by_its_id(
     assert (await door.delete("/tasks/unknown")).status_code == 404
 
 
+async def test_a_look_can_be_stopped_by_its_id(
+    tester: Running, scheduler: FakeScheduler, door: httpx2.AsyncClient
+) -> None:
+    request = scheduler.request(DO, verify=True, arguments={"wait": True})
+    await door.post("/tasks", content=request.to_json())
+    await scheduler.until(lambda: tester.hands.looked, "looking")
+    assert (await door.delete(f"/tasks/{request.id}")).status_code == 202
+    await scheduler.until(lambda: "confirm" in scheduler.types(), "saying so")
+    assert tester.hands.stopped == ["t"]
+
+
 async def test_it_tells_how_long_a_task_usually_takes(
     scheduler: FakeScheduler, door: httpx2.AsyncClient
 ) -> None:

@@ -130,6 +130,24 @@ def test_also_one_that_was_stopped_before_its_first_step() -> None:
     assert live(story).slow.done == []
 
 
+def test_a_look_that_is_stopped_is_answered_once_also_before_its_first_step() -> None:
+    async def story(stage: Stage) -> None:
+        for key, pause in (("early", 0.0), ("late", 0.5)):
+            request = ActionRequest(tenant="default", job="j", task=key, action="x.slow.do")
+            stage.runtime.verify(key, request)
+            if pause:
+                await asyncio.sleep(pause)
+            stage.runtime.cancel(key)
+        await asyncio.sleep(0.1)
+        assert stage.runtime.running == 0
+
+    stage = live(story)
+    assert [key for key, _ in stage.answers] == ["early", "late"]
+    for _, answer in stage.answers:
+        assert isinstance(answer, Verification)
+        assert (answer.verdict, answer.evidence) == (Verdict.UNKNOWN, "stopped while looking")
+
+
 def test_one_that_is_stopped_does_nothing_more_even_in_the_same_turn_of_the_loop() -> None:
     async def story(stage: Stage) -> None:
         stage.start("a")

@@ -392,6 +392,33 @@ async def test_effects_are_looked_for_on_request(tester: Running, scheduler: Fak
     assert all(named(beat) == [] for beat in scheduler.beats), "looking needs no lease"
 
 
+async def test_a_look_that_is_cancelled_stops_and_says_that_nothing_is_known(
+    tester: Running, scheduler: FakeScheduler
+) -> None:
+    await hand_over(scheduler, scheduler.request(DO, verify=True, arguments={"wait": True}))
+    await scheduler.until(lambda: tester.hands.looked, "looking")
+    await hand_over(scheduler, scheduler.cancel())
+    await scheduler.until(lambda: "confirm" in scheduler.types(), "confirming")
+    said = scheduler.of_type("confirm")[0].to_dict()["payload"]
+    assert (said["verdict"], said["evidence"]) == ("unknown", "stopped while looking")
+    assert tester.hands.stopped == ["t"]
+    assert scheduler.types() == ["confirm"], "of the attempt itself nothing is said"
+    await hand_over(scheduler, scheduler.request(DO))
+    await asyncio.sleep(0.1)
+    assert tester.hands.began == [], "what was cancelled before it came does not begin"
+
+
+async def test_a_cancel_stops_an_attempt_and_the_look_for_it(
+    tester: Running, scheduler: FakeScheduler
+) -> None:
+    await hand_over(scheduler, scheduler.request(DO, arguments={"wait": True}))
+    await hand_over(scheduler, scheduler.request(DO, verify=True, arguments={"wait": True}))
+    await scheduler.until(lambda: tester.hands.began and tester.hands.looked, "beginning")
+    await hand_over(scheduler, scheduler.cancel())
+    await scheduler.until(lambda: {"confirm", "failure"} <= set(scheduler.types()), "stopping")
+    assert tester.hands.stopped == ["t", "t"]
+
+
 async def test_a_cancelled_attempt_stops_and_says_so(tester: Running, scheduler: FakeScheduler) -> None:
     await hand_over(scheduler, scheduler.request(DO, arguments={"wait": True}))
     await scheduler.until(lambda: tester.hands.began, "beginning")

@@ -2,7 +2,7 @@
 
     request, assign   taken durably, agreed to, performed, answered: done or failure; or refused
     request (verify)  looked for, answered: confirm
-    cancel            the attempt stops at its next wait and is answered; one that never began is answered too
+    cancel            attempt and look stop at their next wait and are answered; what never began is answered too
     inform job_ended  what was kept for the job is dropped
     discover          a bid
 
@@ -143,15 +143,13 @@ class Conversations:
 
     def stop(self, id: str) -> bool:
         """Stop what is done for the request with this id; False when there is nothing."""
-        work = self._works.get(id)
-        if work is not None:
+        if (work := self._works.get(id)) is not None:
             self._stop(work)
         return work is not None
 
     def stop_all(self) -> None:
         """Everything that runs stops, and is answered as far as it came."""
-        for work in self._works:
-            self._stop(work)
+        self._stop(*self._works)
 
     # -- what comes in -------------------------------------------------------------------------------------
 
@@ -281,14 +279,15 @@ class Conversations:
 
     async def _cancel(self, message: BaseMessage) -> None:
         named = named_in(message)
-        work = self._works.named(named)
+        work, looks = self._works.named(named), self._works.looks(named)
+        self._stop(*looks)
         if work is None:
             # It was settled, or an earlier process had it, or it never came: then it must not begin any more.
             self._works.hear_of(named.job, named.task, named.epoch + 1)
             kept = await self._outbox.find(named)
             if kept is not None and kept.answer is not None:
                 self._line.say(parse(kept.answer))
-            else:
+            elif not looks:
                 self._line.say(self._speaker.answer(message, NEVER_BEGAN if kept is None else DIED))
         elif work.answer is not None:
             self._line.say(work.answer)
@@ -411,10 +410,11 @@ class Conversations:
         if not self._works:
             self._quiet.set()
 
-    def _stop(self, work: Work) -> None:
-        work.stopped = True
-        if work.waits:
-            work.waits = False
-            self.answered(work.id, NEVER_BEGAN)
-        elif work.answer is None:
-            self.runtime.cancel(work.id)
+    def _stop(self, *works: Work) -> None:
+        for work in works:
+            work.stopped = True
+            if work.waits:
+                work.waits = False
+                self.answered(work.id, NEVER_BEGAN)
+            elif work.answer is None:
+                self.runtime.cancel(work.id)

@@ -65,7 +65,9 @@ class AgentRuntime(Generic[K]):
         self._spawn((attempt, "verify"), self._verify(attempt, request))
 
     def cancel(self, attempt: K) -> None:
+        """Stop performing it, and looking for its effect."""
         self._stop((attempt, "execute"))
+        self._stop((attempt, "verify"))
 
     def job_ended(self, tenant: str, job: str) -> None:
         if (tenant, job) in self._kept:

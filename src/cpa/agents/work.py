@@ -117,6 +117,10 @@ class Works:
     def named(self, named: Named) -> Work | None:
         return self._by_name.get(named)
 
+    def looks(self, named: Named) -> list[Work]:
+        """Those that look for the effect of this attempt."""
+        return [work for work in self if work.looking and work.named == named]
+
     def add(self, work: Work) -> None:
         self._by_id[work.id] = work
         if not work.looking:
