@@ -45,6 +45,8 @@ def test_every_promised_route_is_there(document: dict[str, Any]) -> None:
         ("get", "/questions"),
         ("get", "/questions/{question_id}"),
         ("post", "/questions/{question_id}"),
+        ("get", "/approvals"),
+        ("post", "/approvals/{question_id}"),
         ("get", "/dead-letters"),
         ("post", "/dead-letters/{job_id}/retry"),
         ("post", "/dead-letters/{job_id}/discard"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.api.conftest import Door, noop
+from tests.api.conftest import Door, noop, problem
 from tests.api.test_jobs import create
 
 from cpa.core.events import TaskProposed, TaskStarted
@@ -337,6 +337,33 @@ async def test_another_tenant_sees_and_answers_nothing(door: Door, rita: httpx2.
         assert (await stranger.get("/questions")).json()["questions"] == []
         assert (await stranger.get(f"/questions/{question['id']}")).status_code == 404
         assert (await say(stranger, question)).status_code == 404
+
+
+async def test_what_waits_to_be_allowed_has_a_list_and_a_door_of_its_own(
+    door: Door, rita: httpx2.AsyncClient
+) -> None:
+    form = await asking(rita, True, ASKS, noop("use", "{{ tasks.ask.result.amount }}"))
+    question = await asking(rita)
+
+    assert (await rita.get("/approvals")).json() == {"approvals": [question], "next": None}
+    async with person(door, "uwe") as uwe:
+        refused = await uwe.post(f"/approvals/{form['id']}", json={"answer": {"amount": 1, "way": "Post"}})
+        told = problem(refused, 404, "not_found", "question_id")
+        assert "GET /questions" in told["remedy"]
+        yes = {"yes": True, "digest": question["digest"]}
+        answered = [await uwe.post(f"/approvals/{question['id']}", json=yes) for _ in range(2)]
+    assert [each.json()["changed"] for each in answered] == [True, False]
+    assert (await rita.get("/approvals")).json()["approvals"] == []
+    assert (await rita.get(f"/questions/{form['id']}")).status_code == 200, "the form is open"
+
+
+async def test_pages_of_approvals_join(rita: httpx2.AsyncClient) -> None:
+    jobs = {(await asking(rita))["job"] for _ in range(3)}
+    first = (await rita.get("/approvals", params={"limit": 2})).json()
+    rest = (await rita.get("/approvals", params={"limit": 2, "after": first["next"]})).json()
+
+    assert {each["job"] for page in (first, rest) for each in page["approvals"]} == jobs
+    problem(await rita.get("/approvals", params={"after": "x"}), 400, "bad_input", "after")
 
 
 async def test_pages_of_questions_join(rita: httpx2.AsyncClient) -> None:

@@ -17,6 +17,7 @@ from pydantic.json_schema import models_json_schema
 from cpa.api import (
     agents,
     answers,
+    approvals,
     artifacts,
     audit,
     channel,
@@ -71,7 +72,19 @@ _BODIES: Final[tuple[type[BaseModel], ...]] = (
 
 
 _DOCUMENTED: Final = tuple(
-    room.router for room in (schedule, jobs, questions, dead_letters, agents, lam, artifacts, audit, health)
+    room.router
+    for room in (
+        schedule,
+        jobs,
+        questions,
+        approvals,
+        dead_letters,
+        agents,
+        lam,
+        artifacts,
+        audit,
+        health,
+    )
 )
 _SOCKETS: Final = (channel.router, live.router)
 """The last refuses every other WebSocket."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from cpa.core.job import Snapshot
 from cpa.core.views import Question, questions
 from cpa.core.views import question_id as named
 from cpa.errors import BadInput, NotFound
+from cpa.ports.keys import Caller
 from cpa.ports.steps import Unreadable
 
 router = DirectRouter(prefix="/questions", tags=["questions"])
@@ -26,7 +28,7 @@ router = DirectRouter(prefix="/questions", tags=["questions"])
 QuestionId = Annotated[
     str, Path(description="As listed.", examples=["01930000-0000-7000-8000-000000000000.3.1"])
 ]
-_DIGEST = "4f0b6c9a2d1e8f7035c4b6a7988d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f70819"
+DIGEST = "4f0b6c9a2d1e8f7035c4b6a7988d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f70819"
 
 
 class Kind(StrEnum):
@@ -53,24 +55,9 @@ async def list_questions(
 ) -> Response:
     """Approvals, proposals, forms and doubts, by job. A question stays open until enough people answered, its time
     is over, or the job is cancelled."""
-    try:
-        after = known(after) if after else ""
-    except NotFound:
-        raise BadInput(
-            "this is no place in the list",
-            field="after",
-            value=after,
-            remedy="pass `next` of the page before",
-        ) from None
-    jobs = await services.questions.asking(caller.tenant, after=after, limit=limit)
-    found: list[Question] = []
-    for job in jobs:
-        try:
-            asked = questions(await services.engine.query(caller.tenant, job))
-        except Unreadable:
-            continue  # it is set aside: nobody can answer it now
-        found += [each for each in asked if kind is None or each.kind == kind]
-    return view(QuestionList(questions=found, next=jobs[-1] if len(jobs) == limit else None))
+    kinds = tuple(Kind) if kind is None else (kind,)
+    found, following = await open_questions(services, caller.tenant, kinds, limit=limit, after=after)
+    return view(QuestionList(questions=found, next=following))
 
 
 @router.get("/{question_id}", summary="One open question", response_model=Question, responses=problems(404))
@@ -90,7 +77,7 @@ async def read_question(question_id: QuestionId, services: Services, caller: Rea
     responses=problems(400, 404, 408, 409, 413, 415, 422),
     openapi_extra=body_schema(
         Answer,
-        yes={"yes": True, "digest": _DIGEST, "note": "mit dem Lieferanten geklärt"},
+        yes={"yes": True, "digest": DIGEST, "note": "mit dem Lieferanten geklärt"},
         no={"yes": False, "note": "the recipient is wrong"},
         form={"answer": {"amount": 119.0, "way": "Post"}},
     ),
@@ -102,11 +89,44 @@ async def answer_question(
     action names its `digest`; where the action is another one by now it is refused (409 `other_action`). Values
     that do not fit a form are all named (422, `errors`). The same answer again changes nothing."""
     said, _ = await read(request, Answer)
+    return view(await said_to(services, caller, question_id, said, tuple(Kind)))
+
+
+async def open_questions(
+    services: ApiServices, tenant: str, kinds: Collection[Kind], *, limit: int, after: str
+) -> tuple[list[Question], str | None]:
+    """Those of these kinds of the next `limit` jobs that ask something, and what to go on after."""
+    try:
+        after = known(after) if after else ""
+    except NotFound:
+        raise BadInput(
+            "this is no place in the list",
+            field="after",
+            value=after,
+            remedy="pass `next` of the page before",
+        ) from None
+    jobs = await services.questions.asking(tenant, after=after, limit=limit)
+    found: list[Question] = []
+    for job in jobs:
+        try:
+            asked = questions(await services.engine.query(tenant, job))
+        except Unreadable:
+            continue  # it is set aside: nobody can answer it now
+        found += [each for each in asked if each.kind in kinds]
+    return found, jobs[-1] if len(jobs) == limit else None
+
+
+async def said_to(
+    services: ApiServices, caller: Caller, question_id: str, said: Answer, kinds: Collection[Kind]
+) -> Answered:
+    """What came of the answer; `NotFound` for an open question of another kind."""
     snapshot, task, epoch = await _place(services, caller.tenant, question_id)
     asked = _open(snapshot, task, epoch)
     if asked is None:
-        return view(await repeated(services, caller, snapshot.head.id, task, epoch, said))
-    return view(await put(services, caller, asked, said))
+        return await repeated(services, caller, snapshot.head.id, task, epoch, said)
+    if asked.kind not in kinds:
+        raise _unknown(question_id)
+    return await put(services, caller, asked, said)
 
 
 async def _place(services: ApiServices, tenant: str, question_id: str) -> tuple[Snapshot, int, int]:
