@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from itertools import accumulate
 
 import pytest
 import uvloop
 from tests.servers.resetting import resetting
 
-from cpa.agents.client import SchedulerClient, Unreachable
+from cpa.agents.client import SchedulerClient, Unreachable, longer
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -38,3 +39,9 @@ def test_a_scheduler_that_hangs_up_at_once_is_unreachable(
     with resetting(20) as (url, _), asyncio.Runner(loop_factory=loop) as runner:
         told = runner.run(work(url))
     assert [type(each) for each in told] == [Unreachable] * 20 + [dict]
+
+
+def test_pauses_grow_from_a_moment_to_some_seconds() -> None:
+    pauses = list(accumulate(range(8), lambda pause, _: longer(pause), initial=0.0))[1:]
+
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]

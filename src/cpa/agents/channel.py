@@ -19,7 +19,7 @@ import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from cpa.agents.client import LATE, Unreachable, beat_body
+from cpa.agents.client import LATE, Unreachable, beat_body, longer
 from cpa.agents.signing import Signer
 from cpa.core.ids import fraction
 from cpa.core.lam_protocol import BaseMessage, parse
@@ -28,9 +28,6 @@ from cpa.ports.agents import Beat
 
 log = structlog.get_logger(__name__)
 
-FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 5.0
-"""Seconds between two tries to open the channel."""
 _OPENING: Final = 10.0
 _FRAME: Final = 1024 * 1024 + 64 * 1024
 _VOLATILE: Final = 100
@@ -128,7 +125,7 @@ class Channel:
                     log.info("channel_closed", to=self._where, error=str(error) or type(error).__name__)
                 if self._connection is not None:
                     self._connection, pause = None, 0.0
-                pause = min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+                pause = longer(pause)
                 # Spread, so that many agents do not come back at once.
                 await asyncio.sleep(pause * (0.75 + 0.5 * fraction(self._life, tries)))
 

@@ -31,6 +31,16 @@ LATE: Final = 30
 """Seconds after which a signature that is refused may have been good when it was made."""
 
 
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two tries to reach the scheduler."""
+
+
+def longer(pause: float) -> float:
+    """Seconds to wait for the scheduler after one more try in vain; `pause` was the last wait, 0 at first."""
+    return min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+
+
 class Unreachable(Unavailable):
     """Nobody answers at the scheduler's address."""
 

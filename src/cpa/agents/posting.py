@@ -13,15 +13,13 @@ from typing import Any, Final
 
 import structlog
 
-from cpa.agents.client import TIMEOUT, SchedulerClient
+from cpa.agents.client import TIMEOUT, SchedulerClient, longer
 from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import CPAError, InternalError, Unauthorized
 from cpa.ports.agents import Beat
 
 log = structlog.get_logger(__name__)
 
-FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 5.0
 AT_ONCE: Final = 16
 """Messages on their way at the same time."""
 _VOLATILE: Final = 4
@@ -99,7 +97,7 @@ class Posting:
                     self._doubted()
                 if passing and lasting:
                     log.info("message_waits", type=message.type, error=str(error))
-                    pause = min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+                    pause = longer(pause)
                     await asyncio.sleep(pause)
                     continue
                 self._acknowledged(str(message.id), "", error.problem())

@@ -27,7 +27,7 @@ import structlog
 from msgspec.structs import replace
 
 from cpa.agents.channel import Channel
-from cpa.agents.client import SchedulerClient, beat_patience, lost_in
+from cpa.agents.client import SchedulerClient, beat_patience, longer, lost_in
 from cpa.agents.conversation import Conversations
 from cpa.agents.identity import Identity, keep, known, machine
 from cpa.agents.line import Line
@@ -48,8 +48,6 @@ log = structlog.stdlib.get_logger(__name__)
 
 FAREWELL: Final = 5.0
 """Seconds within which what was stopped should have been told."""
-_FIRST_PAUSE: Final = 0.2
-_LONGEST_PAUSE: Final = 5.0
 _SOON: Final = 1.0
 """Seconds after which a beat that did not arrive is sent again."""
 
@@ -184,7 +182,7 @@ class Session:
                 if not error.retryable:
                     raise _explained(error, identity, options) from error
                 log.warning("scheduler_unreachable", error=str(error))
-                pause = min(max(pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
+                pause = longer(pause)
                 await _wait(self._stopping, pause)
                 continue
             self._registered(client, identity, answer)
