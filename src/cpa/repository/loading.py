@@ -7,7 +7,7 @@ interpreter lock and fetches it back, which beside a busy loop takes many times 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import starmap
+from itertools import chain, starmap
 from secrets import randbits
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ _WHERE: Final = "WHERE tenant = ? AND job = ?"
 def _many(table: str, job: str, body: str, order: str = "") -> str:
     """Selects one JSON array of what a table has of the jobs wanted, each as [number of the job, body]."""
     return (
-        f"SELECT CAST('[' || coalesce(group_concat('[' || n || ',' || {body} || ']' "  # noqa: S608
+        f"SELECT CAST('[' || coalesce(group_concat('[' || (n + ?) || ',' || {body} || ']' "  # noqa: S608
         f"{order}), '') || ']' AS BLOB) FROM wanted CROSS JOIN {table} "
         f"ON {table}.tenant = wanted.tenant AND {table}.{job} = wanted.job"
     )
@@ -113,8 +113,9 @@ def _values(read: Read, keys: Sequence[Key]) -> list[list[list[Any]]]:
     theirs.
     """
     first = randbits(60)
-    wanted = ", ".join([f"({n}, ?, ?)" for n in range(first, first + len(keys))])
-    values = [part for key in keys for part in key]
+    wanted = ", ".join([f"({n}, ?, ?)" for n in range(len(keys))])
+    # Not in the statement: the driver knows one that it has seen before.
+    values = [*chain.from_iterable(keys), first]
     read("BEGIN", ())
     try:
         texts = [read(f"WITH wanted(n, tenant, job) AS (VALUES {wanted}) {each}", values) for each in _MANY]
