@@ -8,7 +8,7 @@ import pytest
 
 from cpa.core.replacing import fixed, proposed, result
 from cpa.core.task_graph import TaskGraph, compile
-from cpa.errors import CPAError
+from cpa.errors import CPAError, InvalidDocument
 
 PLAN: dict[str, Any] = {
     "read": {"action": "mail.read", "arguments": {"uid": "1"}},
@@ -50,6 +50,27 @@ def test_a_fix_may_use_what_the_plan_used_also_to_choose_a_recipient() -> None:
     arguments = {"to": "{{ tasks.name.result.value }}@b.example"}
 
     assert fixed(SPEC, SEND, arguments) == arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"value": {"password": "[hidden]"}}, "fixes.0.value.password"),
+        ({"value": ["https://portal.example/?token=[hidden]"]}, "fixes.0.value[0]"),
+    ],
+)
+def test_what_is_hidden_from_people_is_not_sent_back_as_it_was_shown(
+    arguments: dict[str, Any], field: str
+) -> None:
+    plan = compile(
+        TaskGraph.from_any({"a": {"action": "flow.noop", "arguments": {"value": ["so [hidden]"]}}})
+    )
+
+    with pytest.raises(InvalidDocument) as caught:
+        fixed(plan, 0, arguments, "fixes.0")
+
+    assert (caught.value.field, "anew" in (caught.value.remedy or "")) == (field, True)
+    assert fixed(plan, 0, {"value": ["so [hidden]", 1]}) == {"value": ["so [hidden]", 1]}
 
 
 @pytest.mark.parametrize(

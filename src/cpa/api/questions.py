@@ -85,9 +85,10 @@ async def read_question(question_id: QuestionId, services: Services, caller: Rea
 async def answer_question(
     question_id: QuestionId, request: Request, services: Services, caller: Submitter
 ) -> Response:
-    """Who answers is whom the key belongs to: each counts once, and who asked for the job not at all. A yes to an
-    action names its `digest`; where the action is another one by now it is refused (409 `other_action`). Values
-    that do not fit a form are all named (422, `errors`). The same answer again changes nothing."""
+    """Who answers is whom the key belongs to: each counts once, and who asked for the job or corrected it not at
+    all. A yes to an action names its `digest`; where the action is another one by now it is refused (409
+    `other_action`). Values that do not fit a form are all named (422, `errors`). The same answer again changes
+    nothing."""
     said, _ = await read(request, Answer)
     return view(await said_to(services, caller, question_id, said, tuple(Kind)))
 

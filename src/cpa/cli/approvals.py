@@ -40,7 +40,8 @@ def questions(as_json: Json = False) -> None:
     '  cpa answer last.3.1 no --note "the recipient is wrong"\n'
     "  cpa answer last.0.0 amount=119.50 way=Post note=\n\n"
     "For an approval yes means: do it; for a doubt: it happened. A question with a form takes field=value for "
-    "each field; no means: I will not say. Who asked for a job cannot allow its tasks.\n\n" + CONNECT,
+    "each field; no means: I will not say. Who asked for a job, or corrected it, cannot allow its tasks.\n\n"
+    + CONNECT,
 )
 def answer_question(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="Id as `cpa questions` lists it.")],

@@ -6,11 +6,12 @@ All are checked at the door, before they become part of an event. The core takes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cpa.core.actions import CATALOGUE
 from cpa.core.catalogue import ActionCatalogue
+from cpa.core.display import HIDDEN
 from cpa.core.documents import path
 from cpa.core.forms import check
 from cpa.core.job import JobSpec, TaskSpec
@@ -32,9 +33,12 @@ def fixed(
     """What `JobReopened.fixes` may hold for this task: all of its arguments, anew.
 
     They may refer to the results that the plan's arguments refer to, and hold text from outside where those do.
-    Raises `InvalidDocument` or `TooLarge` with a path below `field`.
+    What people are not shown they give anew: whoever sends back what was shown would put `[hidden]` in its place,
+    and to keep it beside an address that they chose would give it to them. Raises `InvalidDocument` or `TooLarge`
+    with a path below `field`.
     """
     old = spec.tasks[index]
+    _check_hidden(arguments, frozenset(_texts(old.arguments)), field)
     task = _task(old, arguments, field, catalogue)
     known = {spec.tasks[need].id: need for need in old.references}
     for reference, argument in task.reads:
@@ -88,6 +92,30 @@ def result(spec: JobSpec, index: int, given: Mapping[str, Any], field: str = "re
                     remedy=f"Say what {used.field} is, or give {later.id} other arguments.",
                 )
     return dict(given)
+
+
+def _check_hidden(value: Any, plan: frozenset[str], field: str) -> None:
+    if isinstance(value, str) and HIDDEN in value and value not in plan:
+        raise InvalidDocument(
+            "what stood here is hidden, and not known to who only saw it",
+            field=field,
+            value=value,
+            remedy="Give it anew, best as the name of a secret.",
+        )
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            _check_hidden(each, plan, path(field, name))
+    elif isinstance(value, list):
+        for at, each in enumerate(value):
+            _check_hidden(each, plan, path(field, at))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(each)
 
 
 def _task(old: TaskSpec, arguments: Mapping[str, Any], field: str, catalogue: ActionCatalogue) -> Task:
