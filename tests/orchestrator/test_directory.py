@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Any
 
@@ -20,15 +22,18 @@ from cpa.orchestrator.directory import AgentDirectory
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.orchestrator.registration import Registration
 from cpa.ports.agents import AgentRecord, AgentState, AgentStatus, Beat, Readiness
-from cpa.ports.keys import Caller, Scope
+from cpa.ports.keys import Caller, Scope, StoredKey
 from cpa.ports.transport import Attempt
 from cpa.repository.agents import MemoryAgentStore
-from cpa.security.auth import Hasher
+from cpa.security.auth import FIXED, Hasher
 from cpa.security.credentials import AgentCredentials
 from cpa.security.enrolment import Enrolment, issue_token
 from cpa.transport.inprocess import InProcessTransport
 
-ADMIN = Caller(tenant=TENANT, key="key_1", name="anna", scopes=frozenset((Scope.ADMIN,)))
+ADMINS = StoredKey(
+    tenant=TENANT, id="key_1", name="anna", scopes=frozenset((Scope.ADMIN,)), hash=b"\x02" * 32, created=1
+)
+ADMIN = ADMINS.caller()
 WANTED = Registration(name="eins", type="DATA", capabilities=("x.a.b", "büro"), slots=2, instance="i1")
 
 
@@ -70,6 +75,8 @@ class Life:
         self.orchestrator = Orchestrator(self.agents, InProcessTransport({}), self.clock)
         self.gone: list[str] = []
         ids = count(len(keys.kept))
+        if ADMINS not in keys.kept:
+            keys.kept.append(ADMINS)
         hasher, self.tokens, self.keys = Hasher(b"\x01" * 32), tokens or MemoryTokens(), keys
         self.hasher = hasher
         self.directory = AgentDirectory(
@@ -289,6 +296,85 @@ async def test_who_is_put_out_while_it_comes_back_stays_out(
     assert (await life.directory.register(WANTED, ADMIN)).new
 
 
+def _register(life: Life, caller: Caller, id: str) -> Awaitable[object]:
+    return life.directory.register(replace(BOTH, name="drei"), caller)
+
+
+def _offer(life: Life, caller: Caller, id: str) -> Awaitable[object]:
+    return life.directory.offer(caller, ["mail.send"])
+
+
+def _remove(life: Life, caller: Caller, id: str) -> Awaitable[object]:
+    return life.directory.remove(caller, id)
+
+
+def _changes(state: AgentState) -> Callable[[Life, Caller, str], Awaitable[object]]:
+    return lambda life, caller, id: life.directory.change(caller, id, state)
+
+
+@pytest.mark.parametrize("what", [_offer, _remove])
+async def test_what_an_agent_wanted_whose_key_died_meanwhile_is_refused(
+    life: Life, store: CountingStore, what: Callable[[Life, Caller, str], Awaitable[object]]
+) -> None:
+    """It waited behind its own revocation and the enrolment of another agent of its name."""
+    record = (await life.directory.register(BOTH, ADMIN)).agent
+    store.slow = True
+    _, newer, refused = await asyncio.gather(
+        life.directory.change(ADMIN, record.id, AgentState.REVOKED),
+        life.directory.register(replace(BOTH, instance="i2"), ADMIN),
+        what(life, itself(record), record.id),
+        return_exceptions=True,
+    )
+    assert isinstance(refused, Unauthorized)
+    assert not isinstance(newer, BaseException)
+    assert life.seen().record == newer.agent
+    assert life.seen().actions == {"x.a.b", "mail.send"}
+    kept = await store.get(TENANT, record.id)
+    assert kept is not None
+    assert kept.state is AgentState.REVOKED
+
+
+@pytest.mark.parametrize("what", [_register, _remove, *map(_changes, AgentState)])
+async def test_what_an_admin_wanted_whose_key_died_meanwhile_is_refused(
+    life: Life, store: CountingStore, what: Callable[[Life, Caller, str], Awaitable[object]]
+) -> None:
+    record = (await life.directory.register(BOTH, ADMIN)).agent
+    await life.directory.change(ADMIN, record.id, AgentState.QUARANTINED)
+    other = dataclasses.replace(ADMINS, id="key_2", name="bert", hash=b"\x03" * 32)
+    await life.keys.add(other)
+    store.slow = True
+    before = life.directory.register(replace(WANTED, name="zwei"), ADMIN)
+    waits = what(life, other.caller(), record.id)
+    _, refused, _ = await asyncio.gather(
+        before, waits, life.keys.revoke(TENANT, other.id, 1), return_exceptions=True
+    )
+    assert isinstance(refused, Unauthorized)
+    assert [agent.state for agent in life.agents.list(TENANT)] == [AgentState.QUARANTINED, AgentState.ACTIVE]
+
+
+async def test_who_has_the_key_of_the_settings_stands_in_no_store(life: Life) -> None:
+    settings = dataclasses.replace(ADMIN, key=FIXED.key)
+    record = (await life.directory.register(WANTED, settings)).agent
+    changed = await life.directory.change(settings, record.id, AgentState.DRAINING)
+    assert changed.state is AgentState.DRAINING
+
+
+async def test_an_agent_offers_with_the_key_it_is_registered_with(life: Life) -> None:
+    """Another living key of its address may be that of a process that was put aside."""
+    record = (await life.directory.register(BOTH, ADMIN)).agent
+    newer = dataclasses.replace(
+        ADMINS, id="key_2", name=record.address, scopes=frozenset((Scope.AGENT,)), hash=b"\x03" * 32
+    )
+    await life.keys.add(newer)
+    with pytest.raises(Forbidden) as refused:
+        await life.directory.offer(newer.caller(), ["mail.send"])
+    assert (refused.value.field, refused.value.value) == ("X-API-Key", "key_2")
+    await life.directory.register(replace(BOTH, instance="i2"), newer.caller())
+    with pytest.raises(Forbidden):
+        await life.directory.offer(itself(record), ["mail.send"])
+    assert (await life.directory.offer(newer.caller(), ["mail.send"])).actions == ("mail.send",)
+
+
 async def test_the_states_of_a_stranger_cannot_be_changed(life: Life) -> None:
     with pytest.raises(NotFound):
         await life.directory.change(ADMIN, "ag_7", AgentState.DRAINING)
@@ -378,7 +464,7 @@ async def test_whose_answer_was_lost_is_given_the_same_one_again(life: Life) -> 
     token = await life.token()
     lost = await life.directory.register(DRAWN, None, token)
     assert await life.directory.register(DRAWN, None, token) == lost
-    assert len(life.keys.kept) == 1
+    assert [key.name for key in life.keys.kept] == [ADMIN.name, lost.agent.address]
     record = lost.agent
     await life.directory.heartbeat(itself(record), record.id, Beat(instance=DRAWN.instance))
     assert life.seen().record == record
@@ -386,7 +472,7 @@ async def test_whose_answer_was_lost_is_given_the_same_one_again(life: Life) -> 
 
 async def test_a_used_token_is_worth_nothing_to_others(life: Life) -> None:
     token = await life.token()
-    await life.directory.register(DRAWN, None, token)
+    lost = await life.directory.register(DRAWN, None, token)
     for other in (
         replace(DRAWN, instance="f" * 32),
         replace(DRAWN, public_key="another"),
@@ -396,7 +482,7 @@ async def test_a_used_token_is_worth_nothing_to_others(life: Life) -> None:
     ):
         with pytest.raises(Unauthorized):
             await life.directory.register(other, None, token)
-    assert len(life.keys.kept) == 1
+    assert [key.name for key in life.keys.kept] == [ADMIN.name, lost.agent.address]
 
 
 async def test_an_instance_that_can_be_guessed_proves_nothing(life: Life) -> None:

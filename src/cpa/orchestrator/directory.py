@@ -7,14 +7,15 @@ come back: the same agent, perhaps in a new process. Its name belongs to it unti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import msgspec
 from msgspec.structs import replace
 
 from cpa.audit.log import AuditLog
 from cpa.core.actions import CATALOGUE, ActionCatalogue
-from cpa.errors import Conflict, CPAError, Forbidden, Unauthorized
+from cpa.errors import Conflict, CPAError, Unauthorized
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry, Applicant
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.orchestrator.registration import (
@@ -22,9 +23,11 @@ from cpa.orchestrator.registration import (
     Registration,
     beyond,
     capabilities,
+    check_key,
     check_newer,
     checked,
     granted,
+    not_its_key,
     offers_more,
     only_own,
     record_of,
@@ -82,8 +85,7 @@ class AgentDirectory:
         self._gone, self._moved = gone, moved
         self._catalogue = catalogue
         self._changing = asyncio.Lock()
-        """One at a time: a name that is looked up must still be free when it is taken, and what one changes about
-        an agent must not be put back by another."""
+        """Taken by `_turn`, and nowhere else."""
         self._by_id: dict[tuple[str, str], Agent] = {}
 
     async def load(self) -> None:
@@ -115,7 +117,7 @@ class AgentDirectory:
             except CPAError as error:
                 error.field = "endpoint"
                 raise
-        async with self._changing:
+        async with self._turn(caller):
             if caller is not None and not caller.may(Scope.ADMIN):
                 return await self._return(wanted, caller, token)
             return await self._come(wanted, caller, token)
@@ -137,10 +139,11 @@ class AgentDirectory:
 
     async def offer(self, caller: Caller, offered: Sequence[str]) -> AgentRecord:
         """The agent says anew what it can do. Raises `Forbidden` for what it was not enrolled for."""
-        async with self._changing:
+        async with self._turn(caller):
             agent = self._agents.get(caller.name, caller.tenant)
             if agent is None or agent.record is None:
                 raise unknown(caller.name)
+            check_key(agent.record, caller)
             actions, tags = capabilities(offered, self._catalogue)
             record, withheld = granted(agent.record, replace(agent.record, actions=actions, tags=tags))
             if withheld:
@@ -155,7 +158,7 @@ class AgentDirectory:
 
         Where nothing can be stored, as `change`.
         """
-        async with self._changing:
+        async with self._turn(caller):
             stored = await self._store.get(caller.tenant, id)
             if stored is not None and stored.state is AgentState.REVOKED:
                 only_own(caller, stored, Scope.ADMIN)
@@ -179,7 +182,7 @@ class AgentDirectory:
         Where nothing can be stored, who is to be stopped is in quarantine nevertheless, until it can be or this
         process ends: a full disk must not keep an agent at work. What the store raised is raised.
         """
-        async with self._changing:
+        async with self._turn(caller):
             return await self._change(caller, id, state)
 
     # -- reading -------------------------------------------------------------------------------------------
@@ -219,6 +222,15 @@ class AgentDirectory:
         return Standing.of(agent, self._presence, self._breakers, self._clock.now_ms())
 
     # -- inside --------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _turn(self, caller: Caller | None) -> AsyncIterator[None]:
+        """One at a time: a free name must still be free when it is taken, and what one changes nobody puts back.
+        `Unauthorized` for a key that died while its owner waited: by now its name may be another agent's."""
+        async with self._changing:
+            if caller is not None:
+                await self._keys.check(caller.tenant, caller.key)
+            yield
 
     async def _come(self, wanted: Registration, caller: Caller | None, token: str) -> Registered:
         """A new agent, which gets a key; or one that did not hear the answer, and gets it again."""
@@ -271,14 +283,7 @@ class AgentDirectory:
         """An agent with a key of its own: it comes back, or comes for the first time with a key made for it."""
         address = wanted.address
         if Scope.AGENT not in caller.scopes or caller.name != address:
-            raise Forbidden(
-                "this key cannot register that agent",
-                field="name",
-                value=address,
-                remedy=f"the key is called {caller.name}; an agent's own key has the scope agent and its address",
-            )
-        # It may have been revoked while this waited for its turn: then the agent is gone, and its name is free.
-        await self._keys.check(caller.tenant, caller.key)
+            raise not_its_key(caller, address)
         agent = self._agents.get(address, caller.tenant)
         withheld: tuple[str, ...] = ()
         if agent is None or agent.record is None:

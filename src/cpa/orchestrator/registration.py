@@ -183,6 +183,16 @@ def unknown(id: str) -> NotFound:
     )
 
 
+def not_its_key(caller: Caller, address: str) -> Forbidden:
+    """The refusal of a key that is not called by the address it would register."""
+    return Forbidden(
+        "this key cannot register that agent",
+        field="name",
+        value=address,
+        remedy=f"the key is called {caller.name}; an agent's own key has the scope agent and its address",
+    )
+
+
 def offers_more(known: AgentRecord, wanted: AgentRecord) -> bool:
     """Whether there is something it was not enrolled for."""
     return not set(wanted.actions) <= set(known.granted or known.actions)
@@ -220,4 +230,15 @@ def only_own(caller: Caller, record: AgentRecord, otherwise: Scope) -> None:
             field="agent_id",
             value=record.id,
             remedy=f"this key speaks for {caller.name}",
+        )
+
+
+def check_key(record: AgentRecord, caller: Caller) -> None:
+    """`Forbidden` for a key of this address with which its agent did not register: only that one speaks for it."""
+    if caller.key != record.key:
+        raise Forbidden(
+            f"this is not the key that {record.address} is registered with",
+            field="X-API-Key",
+            value=caller.key,
+            remedy="register with this key first, or use the one of the registration",
         )

@@ -192,7 +192,7 @@ class AgentKeys(Protocol):
         ...
 
     async def check(self, tenant: str, key: str) -> None:
-        """Raises `Unauthorized` when the key of this id is dead, or never was."""
+        """Raises `Unauthorized` when the key of this id is dead, or never was. The key of the settings lives."""
         ...
 
     def callback(self, tenant: str, agent: str) -> str:

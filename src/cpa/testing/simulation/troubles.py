@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cpa.errors import CPAError, NotFound
 from cpa.ports.agents import AgentState
 from cpa.ports.keys import Caller, Scope
+from cpa.security.auth import FIXED
 from cpa.testing.simulation.agents import TENANT, Process
 from cpa.testing.simulation.claims import attempts_of, check_quarantine, check_removed
 from cpa.testing.simulation.network import SCHEDULER
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from cpa.testing.simulation.world import World
 
 
-OPERATOR = Caller(tenant=TENANT, key="key_operator", name="Ida", scopes=frozenset((Scope.ADMIN,)))
+OPERATOR = Caller(tenant=TENANT, key=FIXED.key, name="Ida", scopes=frozenset((Scope.ADMIN,)))
 """Who looks after the agents."""
 _MOST_SKEW = 600_000
 """Milliseconds: a clock that is set back makes timers late by as much."""
