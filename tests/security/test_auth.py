@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from tests.api.fakes import MemoryKeys
 
 from cpa.errors import Forbidden, Unauthorized, Unavailable
-from cpa.ports.keys import IMPLIED, Caller, Scope
+from cpa.ports.keys import IMPLIED, Caller, Scope, StoredKey
 from cpa.security.auth import (
     CACHED,
     Authenticator,
@@ -265,3 +266,28 @@ async def test_a_revoked_admin_key_is_never_revived(keys: MemoryKeys, clock: Clo
     assert (await door.identify(new)).may(Scope.ADMIN)
     with pytest.raises(Unauthorized):
         await door.identify(old)
+
+
+async def test_a_key_that_is_revoked_while_it_is_looked_up_is_refused_and_not_remembered(
+    keys: MemoryKeys, hasher: Hasher, clock: Clock
+) -> None:
+    key = await make(keys, hasher, Scope.READ)
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    class Slow(MemoryKeys):
+        async def find(self, digest: bytes) -> StoredKey | None:
+            found = await keys.find(digest)
+            asked.set()
+            await answered.wait()
+            return found
+
+    door = Authenticator(Slow(), hasher, clock)
+    first = asyncio.create_task(door.identify(key))
+    await asked.wait()
+    await keys.revoke("default", keys.kept[0].id, NOW)
+    door.forget()
+    answered.set()
+
+    for use in (first, door.identify(key)):
+        with pytest.raises(Unauthorized):
+            await use

@@ -202,20 +202,22 @@ class Authenticator:
 
     def forget(self) -> None:
         """Drop what is remembered: the next use of any key asks the store."""
-        self._known.clear()
+        self._known = OrderedDict()
 
     async def _find(self, digest: bytes) -> StoredKey | None:
-        asked = self._clock.monotonic()
-        remembered = self._known.get(digest)
+        known, asked = self._known, self._clock.monotonic()
+        remembered = known.get(digest)
         if remembered is not None and asked - remembered[1] < CACHED:
             return remembered[0]
         stored = await self._store.find(digest)
+        if known is not self._known:
+            return await self._find(digest)  # A key was revoked meanwhile; it may be the one that was found.
         if stored is not None and not hmac.compare_digest(stored.hash, digest):
             stored = None
-        self._known[digest] = (stored, asked)
-        self._known.move_to_end(digest)
-        while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        known[digest] = (stored, asked)
+        known.move_to_end(digest)
+        while len(known) > _REMEMBERED:
+            known.popitem(last=False)
         return stored
 
 
