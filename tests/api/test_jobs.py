@@ -82,6 +82,28 @@ async def test_waiting_ends_with_the_run(door: Door, api: httpx2.AsyncClient) ->
     assert (await waiting).json()["status"] == "done"
 
 
+@pytest.mark.parametrize("path", ["", "/events"])
+async def test_who_waits_is_told_nothing_once_the_key_is_revoked(
+    door: Door, api: httpx2.AsyncClient, path: str
+) -> None:
+    job = await create(api, HANGING)
+    await settle(door, job)
+    last = (await api.get(f"/jobs/{job}/events")).json()["last_seq"]
+    async with door.client(await door.key(Scope.READ, name="leser")) as reader:
+        waiting = asyncio.create_task(reader.get(f"/jobs/{job}{path}", params={"after": last, "wait": 60}))
+        async with asyncio.timeout(20):
+            while not door.engine.watchers:
+                await asyncio.sleep(0)
+        await door.store.revoke("default", door.store.kept[-1].id, 1)
+        door.services.keys.forget()
+        fact = TaskSucceeded(time=0, task=0, epoch=1, result={"text": "geheim"})
+        assert (await door.engine.send("default", job, fact)).changed
+
+        told = await waiting
+
+    assert (told.status_code, told.json()["code"]) == (401, "unauthorized")
+
+
 @pytest.mark.parametrize("wait", ["-1", "301", "nan", "inf", "viel"])
 async def test_a_senseless_wait_is_refused(wait: str, api: httpx2.AsyncClient) -> None:
     job = await create(api, noop())

@@ -19,8 +19,8 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
+from cpa.api.caller import identify_again
 from cpa.api.problems import RequestTimeout, WrongMediaType, invalid
-from cpa.api.route import KEY_HEADER
 from cpa.api.services import services_of
 from cpa.errors import BadInput, TooLarge, Unavailable
 
@@ -59,7 +59,7 @@ async def read_json(request: Request) -> bytes:
             raw += chunk
             if len(raw) > LIMIT:
                 raise _over(len(raw), LIMIT)
-        await _identify(request)
+        await identify_again(request)
         return bytes(raw)
     if shutdown.begun:
         raise stopping()
@@ -85,7 +85,7 @@ async def chunks(request: Request) -> AsyncIterator[bytes]:
             raise _late(rate) if left < PATIENCE else _silent()
         left += len(chunk) / rate - (now() - began)
         if not chunk:
-            await _identify(request)
+            await identify_again(request)
             return
         yield chunk
 
@@ -102,13 +102,6 @@ def _late(rate: int) -> RequestTimeout:
         field="body",
         remedy="send it faster, or have an operator lower CPA_MIN_UPLOAD_RATE",
     )
-
-
-async def _identify(request: Request) -> None:
-    """Raises `Unauthorized` for a key that is dead by now."""
-    key = request.headers.get(KEY_HEADER)
-    if key:
-        await services_of(request).keys.identify(key)
 
 
 def stopping() -> Unavailable:

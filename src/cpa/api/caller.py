@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
 
+from cpa.api.route import KEY_HEADER
 from cpa.api.services import services_of
 from cpa.ports.keys import Caller, Scope
 from cpa.security.auth import require
@@ -38,6 +39,13 @@ async def newcomer(request: Request, key: Annotated[str | None, Security(_SCHEME
     if not key:
         return None
     return await allow(Scope.ADMIN, Scope.AGENT)(request, key)
+
+
+async def identify_again(request: Request) -> None:
+    """After what took its time. Raises `Unauthorized` for a key that is dead by now."""
+    key = request.headers.get(KEY_HEADER)
+    if key:
+        await services_of(request).keys.identify(key)
 
 
 Reader = Annotated[Caller, Depends(allow(Scope.READ))]

@@ -10,7 +10,7 @@ from fastapi import Path, Query, Request, Response
 from msgspec.structs import asdict
 from pydantic import BaseModel, Field
 
-from cpa.api.caller import Reader, Submitter
+from cpa.api.caller import Reader, Submitter, identify_again
 from cpa.api.notes import look
 from cpa.api.render import answer, problems, view
 from cpa.api.route import DirectRouter
@@ -134,6 +134,7 @@ async def read_job(
     job = known(job_id)
     if wait:
         await wait_for_end(services, request, caller.tenant, job, wait)
+        await identify_again(request)
     return view(job_detail(await look(services, caller.tenant, job), heard(services, caller, job)))
 
 
@@ -224,6 +225,7 @@ async def list_events(
     found = await services.engine.events(tenant, job, after=after, limit=limit)
     if wait and not found and not snapshot.head.status.ended:
         await _next_event(services, request, tenant, job, after=after, seconds=wait)
+        await identify_again(request)
         found = await services.engine.events(tenant, job, after=after, limit=limit)
         snapshot = await services.engine.query(tenant, job)
     tasks = task_ids(snapshot.spec) if found else ()
