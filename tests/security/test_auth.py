@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from tests.api.fakes import MemoryKeys
 
-from cpa.errors import Forbidden, Unauthorized, Unavailable
+from cpa.errors import BadInput, Forbidden, Unauthorized, Unavailable
 from cpa.ports.keys import IMPLIED, Caller, Scope, StoredKey
 from cpa.security.auth import (
     CACHED,
     Authenticator,
     Hasher,
+    check_name,
     ensure_admin_key,
     generate_key,
     issue,
@@ -186,6 +187,28 @@ def test_a_scope_opens_exactly_what_it_includes(held: Scope, wanted: Scope) -> N
             require(caller, wanted)
         assert (caught.value.field, caught.value.value) == ("X-API-Key", f"scopes: {held}")
         assert wanted in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "agent://user/anna",
+        "agent://USER/anna",
+        "agent://scheduler/cpa",
+        "agent://builtin/local",
+        "agent://channel/x",
+    ],
+)
+def test_a_key_is_not_called_by_an_address_of_ours_or_of_a_person(name: str) -> None:
+    """`anna` speaks as agent://user/anna already, and nobody as the scheduler or its hands."""
+    with pytest.raises(BadInput) as refused:
+        check_name(name, [], NOW)
+    assert (refused.value.field, refused.value.value) == ("name", name)
+
+
+@pytest.mark.parametrize("name", ["anna", "agent://data/eins", "agent://users/eins"])
+def test_other_names_may_be_given_to_a_key(name: str) -> None:
+    check_name(name, [], NOW)
 
 
 def test_another_tenant_is_forbidden_and_none_is_fine() -> None:

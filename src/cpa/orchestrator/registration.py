@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -12,11 +11,9 @@ from msgspec.structs import replace
 from cpa.core.catalogue import OWN, ActionCatalogue, is_own
 from cpa.core.names import deceives
 from cpa.errors import Conflict, Forbidden, InvalidDocument, NotFound
-from cpa.ports.agents import AgentRecord
+from cpa.ports.agents import RESERVED, AgentRecord
 from cpa.ports.keys import Caller, Scope
 
-RESERVED: Final = frozenset(("scheduler", "user", "builtin", "channel"))
-"""Kinds of addresses that no agent may have."""
 _NAME = re.compile(r"\w[\w.@+~-]{0,99}")
 _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _MOST = 500

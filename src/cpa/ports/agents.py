@@ -8,13 +8,16 @@ what paths use. Agents belong to a tenant and are offered that tenant's tasks on
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import Conflict, InvalidDocument
 from cpa.ports.keys import Caller
+
+RESERVED: Final = frozenset(("scheduler", "user", "builtin", "channel"))
+"""Kinds of addresses that no agent has: they are people's (`agent://user/<name of the key>`) and our own."""
 
 
 class AgentState(StrEnum):

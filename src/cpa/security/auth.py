@@ -24,6 +24,7 @@ from typing import Final
 
 from cpa.core.names import alike, deceives
 from cpa.errors import BadInput, Conflict, Forbidden, Unauthorized
+from cpa.ports.agents import RESERVED
 from cpa.ports.clock import Clock
 from cpa.ports.keys import Caller, KeyStore, Scope, StoredKey
 from cpa.security.private import kept_secret, read_private, write_private
@@ -118,7 +119,17 @@ def issue(
 
 def check_name(name: str, known: Iterable[StoredKey], now: int) -> None:
     """Refuse the name of a new key that could be taken for that of a living one: whom it belongs to would count as
-    two people. The very same name is another key of the same person. Raises `BadInput` and `Conflict`."""
+    two people. The very same name is another key of the same person. An agent's address names the key of an agent,
+    and no address that is a person's already, or ours. Raises `BadInput` and `Conflict`."""
+    scheme, _, rest = name.partition("://")
+    kind, _, bare = rest.partition("/")
+    if scheme.lower() == "agent" and kind.lower() in RESERVED:
+        raise BadInput(
+            f"an address of the kind {kind} is no name for a key",
+            field="name",
+            value=name,
+            remedy=f"call it {bare or 'anna'!r} for a person; an agent's is as agent://web/browser-1",
+        )
     living = {key.name for key in known if key.active(now)}
     if name in living:
         return
