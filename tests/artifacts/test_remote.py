@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Send
+from starlette.types import Scope as Asked
 from tests.api.conftest import open_door
 from tests.contracts.artifacts import NOWHERE, ArtifactStoreContract, Damage, MakeStore
 from tests.servers.ports import free_port
@@ -20,7 +24,7 @@ from cpa.api.uploads import Uploads
 from cpa.artifacts.folder import FolderArtifacts
 from cpa.artifacts.remote import RemoteArtifacts
 from cpa.demo.serving import serve
-from cpa.errors import Forbidden, Unauthorized, Unavailable
+from cpa.errors import Forbidden, InternalError, Unauthorized, Unavailable
 from cpa.ports.artifacts import ArtifactStore
 from cpa.ports.keys import Scope
 
@@ -115,3 +119,24 @@ async def test_a_scheduler_that_is_away_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         await store.stat("acme", NOWHERE)
     await store.close()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_was_changed_on_the_way_is_not_named(streamed: bool) -> None:
+    """A reference goes into a signed word: it must be that of the bytes that were sent."""
+
+    async def swapped(scope: Asked, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        await request.body()
+        told = {"artifact": NOWHERE, "size": 1, "name": "x", "media_type": "text/plain"}
+        await JSONResponse(told, 201)(scope, receive, send)
+
+    async def content() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    async with serve(swapped) as url:
+        store = RemoteArtifacts(url, lambda: "key", tenant="acme")
+        with pytest.raises(InternalError) as caught:
+            await store.put("acme", content() if streamed else b"x")
+        await store.close()
+    assert (caught.value.field, caught.value.value) == ("artifact", NOWHERE)

@@ -1,7 +1,7 @@
 """Artifacts of a scheduler, over its API: the store of agents in processes of their own.
 
 An agent's key belongs to one tenant, and so does its store: of another tenant there is nothing here. The bytes are
-checked against their digest on this side too.
+checked against their digest on this side too, both ways: what is named in a signed word must be what was sent.
 """
 
 from __future__ import annotations
@@ -57,15 +57,18 @@ class RemoteArtifacts:
         kind, called = safe_media_type(media_type), safe_name(name)
         # Forms are taken for something else there; the bytes are the same.
         headers = self._headers() | {"Content-Type": _OCTETS if kind.startswith("multipart/") else kind}
+        sent = hashlib.sha256()
         try:
             response = await self._http.post(
-                "/artifacts", content=content, params={"name": called}, headers=headers
+                "/artifacts", content=_passed(content, sent.update), params={"name": called}, headers=headers
             )
         except httpx2.HTTPError as error:
             raise self._unreachable(error) from error
         if not response.is_success:
             raise _problem(response.status_code, response.content)
         stored = response.json()
+        if stored["artifact"] != f"sha256:{sent.hexdigest()}":
+            raise _broken(stored["artifact"])
         return Artifact(digest=stored["artifact"], size=stored["size"], name=called, media_type=kind)
 
     async def stat(self, tenant: str, digest: str) -> Artifact:
@@ -127,6 +130,22 @@ class RemoteArtifacts:
             value=str(error) or type(error).__name__,
             remedy="it is tried again; check that it runs",
         )
+
+
+def _passed(
+    content: bytes | AsyncIterator[bytes], seen: Callable[[bytes], None]
+) -> bytes | AsyncIterator[bytes]:
+    """The same, and each piece of it is seen on its way."""
+    if isinstance(content, bytes):
+        seen(content)
+        return content
+
+    async def passing() -> AsyncIterator[bytes]:
+        async for chunk in content:
+            seen(chunk)
+            yield chunk
+
+    return passing()
 
 
 def _described(response: httpx2.Response, digest: str) -> Artifact:
