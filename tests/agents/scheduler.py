@@ -59,6 +59,8 @@ class FakeScheduler:
     """Messages are read and kept, and not acknowledged."""
     agree: str = "task_started"
     """What `agree` does."""
+    left_out: tuple[str, ...] = ()
+    """What is not kept of the files that come with `done`."""
     lease: float = LEASE
     """What beats are answered with."""
     released: asyncio.Event = field(default_factory=asyncio.Event)
@@ -214,7 +216,8 @@ class FakeScheduler:
         if self.deaf or self.unacknowledged:
             await self.released.wait()
         effect = self.agree if message.type == "agree" else "taken"
-        return {"message_id": str(message.id), "new": True, "effect": effect, "job": ""}
+        told = {"message_id": str(message.id), "new": True, "effect": effect, "job": ""}
+        return told | {"left_out": self.left_out} if message.type == "done" else told
 
     def _check(self, request: Request) -> None:
         if request.headers.get("x-api-key") != self.key:

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 from tests.agents.process import Hands, Running, agent
 from tests.agents.scheduler import ADMIN, CALLBACK, KEY, LEASE, FakeScheduler, scheduling
 from tests.servers.ports import free_port
@@ -720,3 +721,17 @@ async def test_an_agent_can_leave_a_scheduler_that_is_not_there(tmp_path: Path) 
     await asyncio.sleep(0.2)
     session.stop()
     await asyncio.wait_for(life, 20)
+
+
+async def test_files_that_the_scheduler_does_not_keep_stand_in_the_agents_log(
+    tester: Running, scheduler: FakeScheduler
+) -> None:
+    scheduler.left_out = ("sha256:" + "0" * 64,)
+    with capture_logs() as logs:
+        await hand_over(scheduler, scheduler.request(DO, task="bild", effect="idempotent"))
+
+        def told() -> list[tuple[str, list[str]]]:
+            return [(line["task"], line["files"]) for line in logs if line["event"] == "files_left_out"]
+
+        await scheduler.until(told, "telling")
+    assert told() == [("bild", list(scheduler.left_out))]

@@ -206,6 +206,7 @@ class FakeMessages:
 
     def __init__(self) -> None:
         self.taken: dict[tuple[str, str], BaseMessage] = {}
+        self.left_out: tuple[str, ...] = ()
 
     async def handle(self, message: BaseMessage, caller: Caller) -> Acknowledgement:
         if message.sender != caller.name:
@@ -213,4 +214,9 @@ class FakeMessages:
         key = (message.sender, str(message.id))
         new = key not in self.taken
         self.taken[key] = message
-        return Acknowledgement(message_id=str(message.id), new=new, effect="progress" if new else "duplicate")
+        return Acknowledgement(
+            message_id=str(message.id),
+            new=new,
+            effect="progress" if new else "duplicate",
+            left_out=self.left_out,
+        )

@@ -91,6 +91,9 @@ async def test_messages_go_both_ways_and_are_acknowledged(
         assert await ask(socket, {"seq": 1, "message": word}) == {"ack": 1, "effect": "progress", "new": True}
         again = await ask(socket, {"seq": 2, "message": word})
         assert again == {"ack": 2, "effect": "duplicate", "new": False}
+        door.messages.left_out = ("sha256:" + "0" * 64,)
+        left = (await ask(socket, {"seq": 3, "message": word}))["left_out"]
+        assert left == list(door.messages.left_out)
     assert [each.to_dict()["payload"] for each in door.messages.taken.values()] == [{"message": "größer"}]
 
 

@@ -25,9 +25,20 @@ async def test_a_message_is_acknowledged_once_as_new(door: Door, anna: httpx2.As
     message = lam()
     first, second = [(await anna.post("/lam/message", json=message)).json() for _ in range(2)]
 
-    assert first == {"message_id": message["id"], "new": True, "effect": "progress", "job": ""}
+    assert first == {
+        "message_id": message["id"],
+        "new": True,
+        "effect": "progress",
+        "job": "",
+        "left_out": [],
+    }
     assert (second["new"], second["effect"]) == (False, "duplicate")
     assert len(door.messages.taken) == 1
+
+
+async def test_who_named_files_that_are_not_kept_is_told(door: Door, anna: httpx2.AsyncClient) -> None:
+    door.messages.left_out = ("sha256:" + "0" * 64,)
+    assert (await anna.post("/lam/message", json=lam())).json()["left_out"] == list(door.messages.left_out)
 
 
 async def test_a_sender_that_is_not_the_caller_is_forbidden(anna: httpx2.AsyncClient) -> None:

@@ -438,7 +438,7 @@ def test_a_result_that_breaks_its_form_fails_its_task_and_says_so(
     live(tmp_path, story)
 
 
-def test_files_that_are_there_are_taken_and_pictures_that_are_not_left_out(tmp_path: Path) -> None:
+def test_files_that_are_there_are_taken_and_pictures_that_are_not_left_out_and_told(tmp_path: Path) -> None:
     async def story(scheduler: SchedulerLife) -> None:
         agent = scheduler.agent("eins", "web.download")
         kept = await scheduler.artifacts.put(TENANT, "größe".encode(), name="größe.txt")
@@ -447,7 +447,8 @@ def test_files_that_are_there_are_taken_and_pictures_that_are_not_left_out(tmp_p
         request = await agent.next("request")
         payload = {"result": {"file": kept.as_reference()}, "artifacts": [kept.digest, GONE, other.digest]}
         said = word("done", agent.address, request, payload)
-        assert (await scheduler.handle(said, caller(agent.address))).effect == "task_succeeded"
+        told = await scheduler.handle(said, caller(agent.address))
+        assert (told.effect, told.left_out) == ("task_succeeded", (GONE, other.digest))
         job = request.correlation.job_id
         assert (await scheduler.task(job)).result == {"file": kept.as_reference()}
         (event,) = [
@@ -456,6 +457,8 @@ def test_files_that_are_there_are_taken_and_pictures_that_are_not_left_out(tmp_p
             if isinstance(each.event, TaskSucceeded)
         ]
         assert event.artifacts == (kept.digest,)
+        again = await scheduler.handle(said, caller(agent.address))
+        assert (again.effect, again.left_out) == ("duplicate", (GONE, other.digest))
 
     live(tmp_path, story)
 

@@ -20,6 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from cpa.agents.client import LATE, Unreachable, beat_body, longer
+from cpa.agents.line import heed
 from cpa.agents.signing import Signer
 from cpa.core.ids import fraction
 from cpa.core.lam_protocol import BaseMessage, parse
@@ -280,22 +281,24 @@ class _Connection:
             if "message" in frame:
                 receive(_number(frame, "seq"), frame["message"])
             elif "ack" in frame:
-                self._heard(_number(frame, "ack"), str(frame.get("effect", "")), frame.get("problem"))
+                self._heard(_number(frame, "ack"), frame)
             elif "lost" in frame:
                 if self._answers and not (answer := self._answers.popleft()).done():
                     answer.set_result(frame)
             elif "status" in frame and "code" in frame:
                 raise CPAError.of_problem(int(frame["status"]), frame)
 
-    def _heard(self, number: int, effect: str, problem: Mapping[str, Any] | None) -> None:
+    def _heard(self, number: int, told: Mapping[str, Any]) -> None:
         message = self._numbers.pop(number, None)
         if message is None:
             return
+        problem = told.get("problem")
         if problem is not None and (problem.get("retryable") or problem.get("status", 0) >= 500):
             asyncio.get_running_loop().call_later(1.0, lambda: self.say(message, lasting=True))
             return
         self._settled(str(message.id))
-        self._tell(str(message.id), effect, problem)
+        heed(message, told)
+        self._tell(str(message.id), str(told.get("effect", "")), problem)
 
 
 def _address(url: str, agent: str) -> str:

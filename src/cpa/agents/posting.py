@@ -14,6 +14,7 @@ from typing import Any, Final
 import structlog
 
 from cpa.agents.client import TIMEOUT, SchedulerClient, longer
+from cpa.agents.line import heed
 from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import CPAError, InternalError, Unauthorized
 from cpa.ports.agents import Beat
@@ -102,5 +103,6 @@ class Posting:
                     continue
                 self._acknowledged(str(message.id), "", error.problem())
             else:
+                heed(message, told)
                 self._acknowledged(str(message.id), str(told.get("effect", "")), None)
             return

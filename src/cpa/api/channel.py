@@ -263,6 +263,8 @@ class _Channel:
             require_tenant(caller, message.context.tenant or None, "context.tenant")
             done = await self._services.messages.handle(message, caller)
             answer: dict[str, Any] = {"ack": seq, "effect": done.effect, "new": done.new}
+            if done.left_out:
+                answer["left_out"] = done.left_out
         except CPAError as error:
             answer = {"ack": seq, "problem": error.problem()}
         await self._send(answer)

@@ -23,6 +23,9 @@ class Acknowledged(BaseModel):
     new: bool = Field(description="False when this message was here before; then nothing happened.")
     effect: str = Field(description="What it did, or why nothing changed.", examples=["task_succeeded"])
     job: str = Field(description="The job it made or concerned; may be empty.")
+    left_out: list[str] = Field(
+        description="Digests in `artifacts` that are not kept with the task, because nobody stored them."
+    )
 
 
 _EXAMPLE = {
@@ -65,4 +68,4 @@ async def take_message(request: Request, services: Services, caller: Speaker) ->
     message = parse(document)
     require_tenant(caller, message.context.tenant or None, "context.tenant")
     done = await services.messages.handle(message, caller)
-    return answer({"message_id": done.message_id, "new": done.new, "effect": done.effect, "job": done.job})
+    return answer(done)

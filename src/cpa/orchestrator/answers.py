@@ -148,7 +148,7 @@ def event_of(payload: Payload, attempt: Attempt) -> Event:
 async def in_order(event: Event, action: str, there: There) -> Event:
     """The event, once what it says can become a fact: with texts that can be stored, a result of the action's form,
     and files that are stored. Else what takes its place: a success fails, a found effect stands without its result;
-    pictures that nobody has are left out."""
+    what is named beside the result, as pictures are, is left out where nobody has it: what was done was done."""
     event = storable(event)
     if isinstance(event, TaskSucceeded | TaskVerified) and event.result:
         wrong = mistake(action, event.result)
@@ -161,6 +161,14 @@ async def in_order(event: Event, action: str, there: There) -> Event:
         kept = tuple([each for each in dict.fromkeys(event.artifacts[:MAX_FILES]) if await there(each)])
         event = replace(event, artifacts=kept)
     return event
+
+
+def left_out(said: Event, taken: Event) -> tuple[str, ...]:
+    """The files named beside the result that are not kept with what `in_order` made of it; of many the first."""
+    if not isinstance(said, TaskSucceeded | TaskFailed) or not isinstance(taken, TaskSucceeded | TaskFailed):
+        return ()
+    kept = frozenset(taken.artifacts)
+    return tuple(each for each in dict.fromkeys(said.artifacts) if each not in kept)[:MAX_FILES]
 
 
 async def _first_missing(digests: tuple[str, ...], there: There) -> str:

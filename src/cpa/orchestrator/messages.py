@@ -50,6 +50,7 @@ from cpa.orchestrator.answers import (
     for_bids,
     in_order,
     late,
+    left_out,
     no_such_task,
     unborn,
 )
@@ -282,11 +283,14 @@ class Messages:
         async def there(digest: str) -> bool:
             return await self._has(caller.tenant, digest)
 
-        event = await in_order(event_of(payload, attempt), action, there)
+        said = event_of(payload, attempt)
+        event = await in_order(said, action, there)
         key = (message.sender, str(message.id))
         outcome = await self._engine.send(caller.tenant, attempt.job, event, message=key, nonce=caller.nonce)
         effect = outcome.reason or EFFECTS[type(event)]
-        return _told(message, outcome.reason != "duplicate", effect, attempt.job)
+        told = _told(message, outcome.reason != "duplicate", effect, attempt.job)
+        left = left_out(said, event)
+        return replace(told, left_out=left) if left else told
 
     # -- inside --------------------------------------------------------------------------------------------
 

@@ -214,6 +214,8 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
     `stale_epoch` …)."""
     job: str = ""
     """The job it made or concerned."""
+    left_out: tuple[str, ...] = ()
+    """Digests of files that it named beside its result and that are not kept with the task: nobody stored them."""
 
 
 class MessageHandler(Protocol):
