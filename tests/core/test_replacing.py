@@ -63,7 +63,7 @@ def test_what_is_hidden_from_people_is_not_sent_back_as_it_was_shown(
     arguments: dict[str, Any], field: str
 ) -> None:
     plan = compile(
-        TaskGraph.from_any({"a": {"action": "flow.noop", "arguments": {"value": ["so [hidden]"]}}})
+        TaskGraph.from_any({"a": {"action": "flow.noop", "arguments": {"value": ["so [hidden]", 7]}}})
     )
 
     with pytest.raises(InvalidDocument) as caught:

@@ -18,7 +18,8 @@ from cpa.api.signed import sent, signed_once, spent
 from cpa.core.signatures import key_id
 from cpa.core.views import Timestamp, View, moment
 from cpa.orchestrator.agent_registry import Agent as Known
-from cpa.orchestrator.directory import AgentDirectory, Answer
+from cpa.orchestrator.directory import AgentDirectory
+from cpa.orchestrator.presence import Answer
 from cpa.orchestrator.registration import Registration
 from cpa.ports.agents import AgentRecord, AgentState, AgentStatus, Beat, Named, Readiness
 

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-import msgspec
 from msgspec.structs import replace
 
 from cpa.audit.log import AuditLog
@@ -18,6 +17,7 @@ from cpa.core.actions import CATALOGUE, ActionCatalogue
 from cpa.errors import Conflict, CPAError, Unauthorized
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry, Applicant
 from cpa.orchestrator.orchestrator import Orchestrator
+from cpa.orchestrator.presence import Answer
 from cpa.orchestrator.registration import (
     Registered,
     Registration,
@@ -37,18 +37,6 @@ from cpa.orchestrator.standing import Standing
 from cpa.ports.agents import AgentKeys, AgentRecord, AgentState, AgentStore, Beat, Named, taken
 from cpa.ports.clock import Clock
 from cpa.ports.keys import Caller, Scope
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a beat is answered with."""
-
-    lost: tuple[Named, ...]
-    """Attempts it named that are not its own any more: to be stopped."""
-    state: AgentState
-    interval: float
-    """Seconds until the next beat is expected."""
-    lease: float
-    """Seconds after a beat in which what it named is its own."""
 
 
 class AgentDirectory:

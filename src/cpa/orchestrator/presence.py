@@ -24,8 +24,10 @@ import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry
-from cpa.ports.agents import AgentStatus, Beat, Named
+from cpa.ports.agents import AgentState, AgentStatus, Beat, Named
 from cpa.ports.clock import Clock
 from cpa.ports.transport import Attempt
 
@@ -57,6 +59,18 @@ Key = tuple[str, str]
 Lost = Callable[[Sequence[Attempt], str, bool], None]
 """Takes attempts of one agent that have lost their leases, why, and whether it was by the end of the agent: then
 these are all that it had. Must not block."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a beat is answered with."""
+
+    lost: tuple[Named, ...]
+    """Attempts it named that are not its own any more: to be stopped."""
+    state: AgentState
+    interval: float
+    """Seconds until the next beat is expected."""
+    lease: float
+    """Seconds after a beat in which what it named is its own."""
 
 
 class Presence:

@@ -15,7 +15,7 @@ from cpa.api.app import create_app
 from cpa.api.services import ApiServices
 from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import Unauthorized
-from cpa.orchestrator.directory import Answer
+from cpa.orchestrator.presence import Answer
 from cpa.orchestrator.registration import Registered, Registration
 from cpa.ports.agents import Acknowledgement, Beat
 from cpa.ports.keys import Caller
