@@ -160,7 +160,7 @@ class FakeEngine:
     async def reopen(self, tenant: str, job: str, event: facts.JobReopened) -> Outcome:
         outcome = await self.send(tenant, job, event)
         if not outcome.changed:
-            raise not_reopened(self._job(tenant, job).state, outcome.reason)
+            raise not_reopened(self._job(tenant, job).state, outcome.reason, event)
         asyncio.get_running_loop().call_soon(
             self._step, self._job(tenant, job), facts.JobStarted(time=self.time)
         )

@@ -443,7 +443,7 @@ class EngineContract:
             job = await submitted(engine, JobSpec((gate, pay), requester="jörg"))
             assert (await answered(engine, job, "anna", yes=False)).changed
             await ended(engine, job)
-            with pytest.raises(Forbidden, match="gate"):
+            with pytest.raises(Forbidden, match="allow first"):
                 await engine.reopen(TENANT, job, JobReopened(time=0, by="jörg", skip=(0,)))
             await engine.reopen(TENANT, job, JobReopened(time=0, by="uwe", fixes={"0": {"value": "ü"}}))
         async with begin(outside) as engine:

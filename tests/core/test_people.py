@@ -169,7 +169,7 @@ def test_who_fixed_what_is_done_does_not_allow_it_in_this_run_nor_in_later_ones(
     story.reopened(by="Uwe", fixes={"0": {"to": "uwe"}})
     story.start()
 
-    assert story[0].by == "Uwe"
+    assert story[0].hands == ("Uwe",)
     assert story.ignored(story.answer(True, by="Uwe")) == "own_request"
     assert story.ignored(story.answer(True, by="Anna")) == "own_request"
     story.answered(False, by="Ida")
@@ -181,8 +181,8 @@ def test_who_fixed_what_is_done_does_not_allow_it_in_this_run_nor_in_later_ones(
 
 
 def test_who_gave_a_result_does_not_allow_what_uses_it() -> None:
-    uses = {"references": (1,), "arguments": {"to": "{{ tasks.b.result.to }}"}}
-    story = Story(task("a"), task("b", 0, references=(0,)), approval(1, name="c", **uses), requester="Anna")
+    uses = {"references": (0, 1), "arguments": {"to": "{{ tasks.b.result.to }}"}}
+    story = Story(task("a"), task("b", 0, references=(0,)), approval(0, 1, name="c", **uses), requester="Anna")
     story.begun()
     story.failed(0, FailureClass.BUSINESS)
 
@@ -190,9 +190,48 @@ def test_who_gave_a_result_does_not_allow_what_uses_it() -> None:
     story.start()
     story.done(1, to="büro")
 
-    assert (story[0].by, story[1].by) == ("Uwe", "")
+    assert (story[0].hands, story[1].hands) == (("Uwe",), ())
     assert story.ignored(story.answer(True, 2, by="Uwe")) == "own_request"
     story.answered(True, 2, by="Ida")
+
+
+def test_who_gave_what_a_condition_reads_does_not_allow_what_it_lets_through() -> None:
+    story = Story(
+        task("a"), approval(0, name="b", when="tasks.a.result.ok == true"), task("c", 1), requester="Anna"
+    )
+    story.begun()
+    story.failed(0, FailureClass.BUSINESS)
+
+    story.reopened(by="Uwe", done={"0": {"ok": True}})
+    story.start()
+
+    assert story.ignored(story.answer(True, 1, by="Uwe")) == "own_request"
+    story.answered(True, 1, by="Ida")
+
+
+def test_who_merely_did_what_comes_before_may_allow_what_comes_after() -> None:
+    story = Story(task("a"), approval(0, name="b"), requester="Anna")
+    story.begun()
+    story.failed(0, FailureClass.BUSINESS)
+
+    story.reopened(by="Uwe", done={"0": {}})
+    story.start()
+
+    story.answered(True, 1, by="Uwe")
+
+
+def test_all_who_fixed_arguments_that_are_sent_along_are_their_authors() -> None:
+    story = Story(approval(arguments={"to": "a", "subject": "b"}), requester="Anna")
+    story.answered(False, by="Ida")
+    story.reopened(by="Uwe", fixes={"0": {"to": "uwe", "subject": "b"}})
+    story.start()
+    story.answered(False, by="Ida")
+    story.reopened(by="Jörg", fixes={"0": {"to": "uwe", "subject": "c"}})
+    story.start()
+
+    assert story[0].hands == ("Uwe", "Jörg")
+    assert story.ignored(story.answer(True, by="Uwe")) == "own_request"
+    assert story.ignored(story.answer(True, by="Jörg")) == "own_request"
 
 
 def test_a_correction_is_forgotten_with_what_it_was_of() -> None:
@@ -207,7 +246,7 @@ def test_a_correction_is_forgotten_with_what_it_was_of() -> None:
     story.start()
     story.done(0)
 
-    assert story[0].by == ""
+    assert story[0].hands == ()
     story.answered(True, 1, by="Uwe")
 
 
@@ -230,7 +269,7 @@ def test_before_logic_four_correctors_allowed_what_they_corrected() -> None:
 
     story.answered(True, by="Uwe")
 
-    assert story[0].by == ""
+    assert story[0].hands == ()
 
 
 def test_a_job_whose_requester_is_not_known_may_be_allowed_by_anybody() -> None:

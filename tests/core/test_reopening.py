@@ -39,8 +39,8 @@ def test_fixed_arguments_replace_the_plans_in_this_run_and_those_after_it() -> N
 
     story.later(7).reopened(fixes={"1": {"to": "ä"}, "2": {}})
 
-    assert story[1] == TaskRun(1, epoch=1, since=story.time, arguments={"to": "ä"}, by="Jörg")
-    assert story[2] == TaskRun(2, since=story.time, arguments={}, by="Jörg")
+    assert story[1] == TaskRun(1, epoch=1, since=story.time, arguments={"to": "ä"}, hands=("Jörg",))
+    assert story[2] == TaskRun(2, since=story.time, arguments={}, hands=("Jörg",))
     story.start()
     story.begun(1)
     assert story[1].arguments == {"to": "ä"}
@@ -71,7 +71,7 @@ def test_a_skipped_task_lets_go_what_only_comes_after_it() -> None:
 
     story.later(7).reopened(skip=(1,))
 
-    skipped = {"reason": "skipped_by_person", "by": "Jörg"}
+    skipped = {"reason": "skipped_by_person", "hands": ("Jörg",)}
     assert story[1] == TaskRun(1, TaskStatus.SKIPPED, epoch=1, since=story.time, **skipped)
     assert (story.job.head.open, story.status) == (1, "pending")
     story.start()
@@ -96,7 +96,7 @@ def test_what_a_person_did_has_its_result() -> None:
 
     story.later(3).reopened(done={"0": {"x": 5}})
 
-    done = {"reason": "done_by_person", "result": {"x": 5}, "by": "Jörg"}
+    done = {"reason": "done_by_person", "result": {"x": 5}, "hands": ("Jörg",)}
     assert story[0] == TaskRun(0, TaskStatus.DONE, epoch=1, since=START + 3, **done)
     story.start()
     assert story.open == ["dispatch:1:1"]
@@ -204,7 +204,7 @@ def test_a_task_done_again_can_be_fixed() -> None:
 
     story.reopened(fixes={"4": {"v": 2}}, restart=(4,))
 
-    assert story[4] == TaskRun(4, epoch=1, since=story.time, arguments={"v": 2}, by="Jörg")
+    assert story[4] == TaskRun(4, epoch=1, since=story.time, arguments={"v": 2}, hands=("Jörg",))
 
 
 @pytest.mark.parametrize(
@@ -287,6 +287,65 @@ def test_who_could_allow_it_alone_or_lets_nothing_pass_may_settle_it(
     story: Story, by: str, way: dict[str, Any]
 ) -> None:
     assert decide(story.job, story.reopening(by=by, **way)).changes is not None
+
+
+@pytest.mark.parametrize("way", [{"skip": (1,)}, {"done": {"1": {}}}])
+@pytest.mark.parametrize(
+    ("by", "fixes"),
+    [
+        ("Anna", {"0": {"to": "rita"}}),
+        ("Anna", {}),
+        ("Uwe", {"0": {"to": "uwe"}}),
+        ("Uwe", {"1": {"to": "u"}}),
+    ],
+    ids=["requester corrects", "requester", "corrector", "corrector of itself"],
+)
+def test_a_yes_of_an_earlier_run_does_not_open_a_gate_that_is_done_again(
+    by: str, fixes: dict[str, Any], way: dict[str, Any]
+) -> None:
+    gate = task("gate", 0, approval=True, approvals=1, references=(0,))
+    story = Story(task("read"), gate, task("pay", 1), requester="Anna")
+    story.done()
+    story.answered(True, 1, by="Ida")
+    story.done(1)
+    story.begun(2)
+    story.failed(2, BUSINESS)
+    named = {"1"} & fixes.keys()
+    first = story.reopening(by=by, restart=(0,), fixes=fixes, **({} if named else way))
+
+    if named:
+        story.tell(first)
+        story.start()
+        story.done(0)
+        story.answered(False, 1, by="Ida")
+        first = story.reopening(by=by, **way)
+
+    assert story.ignored(first) == "approval_needed"
+
+
+def test_who_settled_a_task_once_may_allow_what_uses_it_when_it_is_done_again() -> None:
+    asked = {"approvals": 1, "approvers": ("Uwe", "Ida"), "references": (0,)}
+    story = Story(task("read"), task("pay", 0, approval=True, **asked), requester="Anna")
+    story.begun()
+    story.failed(0, BUSINESS)
+    story.reopened(by="Uwe", done={"0": {}})
+    story.start()
+    story.answered(False, 1, by="Ida")
+
+    story.reopened(by="Ida", restart=(0,), fixes={"1": {"v": 2}})
+    story.start()
+    story.done(0)
+    story.answered(True, 1, by="Uwe")
+
+
+def test_who_skipped_a_gate_that_is_done_again_may_skip_it_again() -> None:
+    story = gated()
+    story.reopened(by="Ida", skip=(0,))
+    story.start()
+    story.begun(1)
+    story.failed(1, BUSINESS)
+
+    story.reopened(by="Ida", restart=(0,), skip=(0,))
 
 
 def test_what_was_allowed_and_failed_may_be_done_by_hand_by_whoever_asked_for_it() -> None:

@@ -195,8 +195,8 @@ class TaskRun(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     else, shares of that for others."""
     lost: int = 0
     """Milliseconds of `waited` that are charged for lost leases: nobody waited for them."""
-    by: str = ""
-    """Who fixed its arguments, or settled it; empty where nobody did, and before logic 4."""
+    hands: tuple[str, ...] = ()
+    """Who gave the arguments that replace the plan's, or settled it; nobody before logic 4."""
 
 
 class JobHead(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

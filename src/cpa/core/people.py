@@ -7,12 +7,13 @@
 
 No question holds a slot. A yes is bound to the digest of what was looked at (`core.approval`), nobody counts twice,
 and nobody allows what is their own: the authors of a task are whoever asked for the job, and whoever fixed its
-arguments or gave a result that they use. Plans stored before there were digests ask and answer without.
+arguments or settled what they or its condition use when the job was taken up. Who answers a question of the plan is
+no author. Plans stored before there were digests ask and answer without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -40,9 +41,9 @@ def said_yes(run: TaskRun) -> tuple[str, ...]:
     return run.approvals if run.proposed is None else run.proposed.approvals
 
 
-def authors(spec: JobSpec, index: int, hand: Callable[[int], str]) -> set[str]:
-    """Who may not allow this task; empty where the job's requester is not known or may allow it too. `hand` tells
-    who fixed or settled a task (`TaskRun.by`)."""
+def authors(spec: JobSpec, index: int, hands: Callable[[int], Iterable[str]]) -> set[str]:
+    """Who may not allow this task; empty where the job's requester is not known or may allow it too. `hands` tells
+    who fixed or settled a task (`TaskRun.hands`)."""
     if not spec.requester:
         return set()
     found, left, seen = {spec.requester}, [index], set[int]()
@@ -50,9 +51,11 @@ def authors(spec: JobSpec, index: int, hand: Callable[[int], str]) -> set[str]:
         place = left.pop()
         if place not in seen:
             seen.add(place)
-            found.add(hand(place))
-            left.extend(spec.tasks[place].references)
-    return found - {""}
+            found.update(hands(place))
+            task = spec.tasks[place]
+            # A condition reads nothing but results of tasks that are needed.
+            left.extend(task.needs if task.when else task.references)
+    return found
 
 
 def refusal(job: JobState, command: AskPerson, event: QuestionAnswered) -> str:
@@ -64,7 +67,7 @@ def refusal(job: JobState, command: AskPerson, event: QuestionAnswered) -> str:
         return "not_approver"
     if command.question == "doubt":
         return ""
-    if spec.approval and event.by in authors(job.spec, command.task, lambda index: job.task(index).by):
+    if spec.approval and event.by in authors(job.spec, command.task, lambda index: job.task(index).hands):
         return "own_request"
     # Who said yes may still say no: one no is enough, whoever says it.
     return "duplicate" if event.yes and event.by in said_yes(job.task(command.task)) else ""

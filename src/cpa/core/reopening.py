@@ -6,7 +6,8 @@ done browser tasks that led to its page are done again with it, where all of tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -15,6 +16,8 @@ from cpa.core.events import JobReopened
 from cpa.core.job import SATISFIED, JobState, TaskRun, TaskStatus
 from cpa.core.people import ASK, authors, needed
 
+Hands = Callable[[int], Iterable[str]]
+"""By task: who fixed or settled it."""
 DONE_BY_PERSON = "done_by_person"
 SKIPPED_BY_PERSON = "skipped_by_person"
 
@@ -36,32 +39,49 @@ def refusal(job: JobState, event: JobReopened) -> str:
 
 
 def _against_people(job: JobState, event: JobReopened, again: frozenset[int]) -> str:
-    """Why people would be passed over: nobody skips for others what they must allow first, and nobody fixes what
+    """Why people would be passed over: nobody skips for others what they must allow first, and nobody corrects what
     then too few could allow."""
     decided = {*event.skip, *map(int, event.done)}
-    if any(not _may_pass(job, index, event.by) for index in decided):
-        return "approval_needed"
-    corrected = {*map(int, event.fixes), *map(int, event.done)}
-
-    def hand(index: int) -> str:
-        return event.by if index in corrected else job.task(index).by
-
-    for index, spec in enumerate(job.spec.tasks if corrected else ()):
-        asked = spec.approval and (index in again or job.task(index).status not in SATISFIED)
-        if asked and spec.approvers and index not in decided:
-            left = set(spec.approvers) - authors(job.spec, index, hand)
-            if len(left) < needed(spec):
-                return "nobody_left"
+    hands = partial(_hands, job, event, again)
+    for index, spec in enumerate(job.spec.tasks if decided or event.fixes else ()):
+        if not spec.approval:
+            continue
+        if index in decided:
+            if not _may_pass(job, event.by, index, hands, again):
+                return "approval_needed"
+            continue
+        asked = index in again or job.task(index).status not in SATISFIED
+        if (
+            asked
+            and spec.approvers
+            and len({*spec.approvers} - authors(job.spec, index, hands)) < needed(spec)
+        ):
+            return "nobody_left"
     return ""
 
 
-def _may_pass(job: JobState, index: int, by: str) -> bool:
+def _may_pass(job: JobState, by: str, index: int, hands: Hands, again: frozenset[int]) -> bool:
     """Whether this person may decide without others that a task need not be done."""
-    spec = job.spec.tasks[index]
-    if not spec.approval or job.task(index).approved or not job.graph.dependents[index]:
+    spec, run = job.spec.tasks[index], job.task(index)
+    if (run.approved and index not in again) or not job.graph.dependents[index]:
         return True
-    alone = needed(spec) == 1 and (not spec.approvers or by in spec.approvers)
-    return alone and by not in authors(job.spec, index, lambda place: job.task(place).by)
+    fixed = run.hands if run.arguments is not None else ()
+    own = authors(job.spec, index, lambda place: fixed if place == index else hands(place))
+    return needed(spec) == 1 and (not spec.approvers or by in spec.approvers) and by not in own
+
+
+def _hands(job: JobState, event: JobReopened, again: frozenset[int], index: int) -> tuple[str, ...]:
+    """Who gave the arguments of a task, or settled it, in the next run."""
+    run, key = job.task(index), str(index)
+    if job.head.logic < 4:
+        return ()
+    if index in event.skip or key in event.done:
+        return (event.by,)
+    if run.status in SATISFIED and index not in again:
+        return run.hands
+    # Who fixes one argument sends the others along, as somebody before may have fixed them.
+    kept = run.hands if run.arguments is not None else ()
+    return (*kept, event.by) if key in event.fixes and event.by not in kept else kept
 
 
 def next_run(job: JobState, event: JobReopened) -> Iterator[TaskRun]:
@@ -72,16 +92,18 @@ def next_run(job: JobState, event: JobReopened) -> Iterator[TaskRun]:
         run, key = job.task(index), str(index)
         arguments = event.fixes.get(key, run.arguments)
         if key in event.done:
-            yield _settled(job, run, event, TaskStatus.DONE, DONE_BY_PERSON)
+            hands = _hands(job, event, again, index)
+            yield _settled(run, event, TaskStatus.DONE, DONE_BY_PERSON, hands)
         elif index in event.skip:
-            yield _settled(job, run, event, TaskStatus.SKIPPED, SKIPPED_BY_PERSON)
+            hands = _hands(job, event, again, index)
+            yield _settled(run, event, TaskStatus.SKIPPED, SKIPPED_BY_PERSON, hands)
         elif run.status in SATISFIED and index not in again:
             continue
         elif run.status is not TaskStatus.WAITING or key in event.fixes:
             # An answer to a question of this run must not count for the same question of the next.
             epoch = run.epoch + 1 if spec.approvals or spec.action == ASK else run.epoch
-            by = _hand(job, event) if key in event.fixes else run.by if arguments is not None else ""
-            yield TaskRun(index, epoch=epoch, since=event.time, arguments=arguments, by=by)
+            hands = _hands(job, event, again, index)
+            yield TaskRun(index, epoch=epoch, since=event.time, arguments=arguments, hands=hands)
 
 
 def with_pages(job: JobState, event: JobReopened) -> JobReopened:
@@ -126,7 +148,9 @@ def _repeatable(job: JobState, index: int) -> bool:
     return spec.effect is EffectClass.IDEMPOTENT and spec.action != ASK
 
 
-def _settled(job: JobState, run: TaskRun, event: JobReopened, status: TaskStatus, reason: str) -> TaskRun:
+def _settled(
+    run: TaskRun, event: JobReopened, status: TaskStatus, reason: str, hands: tuple[str, ...]
+) -> TaskRun:
     return TaskRun(
         run.index,
         status=status,
@@ -134,12 +158,8 @@ def _settled(job: JobState, run: TaskRun, event: JobReopened, status: TaskStatus
         since=event.time,
         reason=reason,
         result=event.done.get(str(run.index)),
-        by=_hand(job, event),
+        hands=hands,
     )
-
-
-def _hand(job: JobState, event: JobReopened) -> str:
-    return event.by if job.head.logic > 3 else ""
 
 
 def _again(job: JobState, restart: Iterable[int]) -> frozenset[int]:

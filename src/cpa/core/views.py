@@ -289,7 +289,7 @@ def question_view(snapshot: Snapshot, command: AskPerson) -> Question:
         given=list(said_yes(run)),
         approvers=list(command.people),
         requester=snapshot.spec.requester or None,
-        authors=sorted(authors(snapshot.spec, command.task, lambda index: snapshot.tasks[index].by))
+        authors=sorted(authors(snapshot.spec, command.task, lambda index: snapshot.tasks[index].hands))
         if task.approval
         else [],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpa.core.events import Event, JobSubmitted
+from cpa.core.events import Event, JobReopened, JobSubmitted
 from cpa.core.job import JobState
 from cpa.engines.graphs import digest_of
 from cpa.errors import Conflict, CPAError, Forbidden
@@ -20,15 +20,17 @@ def check_whole(job: JobState, first: Event) -> None:
         )
 
 
-def not_reopened(job: JobState, reason: str) -> CPAError:
+def not_reopened(job: JobState, reason: str, event: JobReopened) -> CPAError:
+    """What to raise for a refused `event`."""
     head = job.head
     if reason == "approval_needed":
+        named = _gates(job, {*event.skip, *map(int, event.done)})
         return Forbidden(
-            f"others wait for what people must allow first ({_gates(job)}): only who may allow it alone may "
-            "skip it, or count it as done",
-            field="job",
-            value=head.id,
-            remedy="take the job up without naming that task: people are asked then",
+            "others wait for what people must allow first: only who may allow it alone may skip it, or count it as "
+            "done",
+            field="done" if event.done else "skip",
+            value=named,
+            remedy=f"take the job up without naming {named}: people are asked then",
         )
     words = {
         "not_ended": (
@@ -45,7 +47,7 @@ def not_reopened(job: JobState, reason: str) -> CPAError:
         "said_twice": ("one task is named for two things", "fix it, skip it, or count it as done"),
         "still_done": ("a task that stays done is not changed", "name it also as one to be done again"),
         "nobody_left": (
-            "who corrects a task does not allow it, and too few of its approvers would be left",
+            f"who corrects a task does not allow it, and too few of its approvers would be left without {event.by}",
             "have somebody correct it who is none of them",
         ),
     }
@@ -53,9 +55,7 @@ def not_reopened(job: JobState, reason: str) -> CPAError:
     return Conflict(message, field="job", value=head.id, remedy=remedy)
 
 
-def _gates(job: JobState) -> str:
-    """The tasks that people must allow and others wait for."""
-    dependents = job.graph.dependents
-    return ", ".join(
-        task.id for index, task in enumerate(job.spec.tasks) if task.approval and dependents[index]
-    )
+def _gates(job: JobState, named: set[int]) -> str:
+    """Those of the tasks that people must allow and others wait for."""
+    tasks, dependents = job.spec.tasks, job.graph.dependents
+    return ", ".join(tasks[at].id for at in sorted(named) if tasks[at].approval and dependents[at])

@@ -232,7 +232,7 @@ class LocalEngine:
         decision = self._stepper.step(state, with_pages(state, event))
         self._stepper.aside.check((tenant, job))
         if decision.changes is None:
-            raise not_reopened(state, decision.reason)
+            raise not_reopened(state, decision.reason, event)
         self._stepper.enqueue(state)
         return await self.jobs.durable(Outcome(True, state.head.number), [(tenant, job)])
 

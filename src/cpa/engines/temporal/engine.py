@@ -257,7 +257,7 @@ class TemporalEngine(Reading):
             check_whole(state, (await self.read(self.store.events, tenant, job, 0, 1))[0].event)
         told = await self._told((tenant, job), self._sealed(with_pages(state, event)))
         if not told.changed:
-            raise not_reopened(await self.load(tenant, job), told.reason)
+            raise not_reopened(await self.load(tenant, job), told.reason, event)
         return Outcome(True, told.number)
 
     async def drain(self, timeout: float) -> None:

@@ -12,41 +12,50 @@ class Hands:
 
     def __init__(self, spec: JobSpec) -> None:
         self._spec = spec
-        self._fixed: dict[int, str] = {}
-        """By task: who gave its arguments."""
-        self._settled: dict[int, str] = {}
+        self._fixed: dict[int, set[str]] = {}
+        """By task: who gave its arguments, one after the other."""
+        self._settled: dict[int, set[str]] = {}
         """By task: who skipped it, or did it by hand."""
 
     def own(self, task: int) -> set[str]:
         """Who must not allow this task."""
+        return self._own(task, task)
+
+    def _own(self, task: int, besides: int = -1) -> set[str]:
+        """`besides` is the task of which it also counts who settled it."""
         if not self._spec.requester:
             return set()
-        used = {task}
+        whose, used = {self._spec.requester}, {task}
         for index in range(task, -1, -1):  # what is used stands before those that use it
-            used |= set(self._spec.tasks[index].references) if index in used else set()
-        hands = [hands[index] for hands in (self._fixed, self._settled) for index in used if index in hands]
-        return {self._spec.requester, *hands}
+            if index in used:
+                spec = self._spec.tasks[index]
+                used |= set(spec.needs if spec.when else spec.references)
+                whose |= self._fixed.get(index, set())
+                if index != task or index == besides:
+                    whose |= self._settled.get(index, set())
+        return whose
 
     def reopened(self, job: JobState, event: JobReopened) -> None:
         decided = {*event.skip, *map(int, event.done)}
-        for index in decided:
-            self._check(job, index, event.by)
         again, tasks = set(event.restart), self._spec.tasks
         for index, task in enumerate(tasks):
             if again.intersection(task.needs):
                 again.add(index)
+        before = {index: self._fixed.pop(index) for index in decided if index in self._fixed}
         for index in again - decided:
             self._settled.pop(index, None)
+        for index in map(int, event.fixes):
+            self._fixed.setdefault(index, set()).add(event.by)
+        self._settled |= {index: {event.by} for index in decided}
         for index in decided:
-            self._fixed.pop(index, None)
-        self._settled |= dict.fromkeys(decided, event.by)
-        self._fixed |= dict.fromkeys(map(int, event.fixes), event.by)
+            self._check(job, index, event.by, before.get(index, set()), done_again=index in again)
 
-    def _check(self, job: JobState, index: int, by: str) -> None:
+    def _check(self, job: JobState, index: int, by: str, fixed: set[str], *, done_again: bool) -> None:
         """What others wait for is not let pass by who could not have allowed it alone."""
         task = self._spec.tasks[index]
         waited = any(index in other.needs for other in self._spec.tasks)
-        if not task.approval or not waited or job.task(index).approved:
+        if not task.approval or not waited or (job.task(index).approved and not done_again):
             return
-        if task.approvals > 1 or (task.approvers and by not in task.approvers) or by in self.own(index):
+        own = self._own(index) | (fixed if self._spec.requester else set())
+        if task.approvals > 1 or (task.approvers and by not in task.approvers) or by in own:
             raise Violation("approval", f"{by} lets task {index} pass, which people must allow first")
