@@ -100,6 +100,55 @@ async def test_a_damaged_row_ends_nothing_but_its_job(tmp_path: Path, statement:
         assert engine.aside == 1
 
 
+OTHERWISE = (
+    "5",
+    "9223372036854775807",
+    "1.5",
+    "'text'",
+    "CAST(x'ff' AS TEXT)",
+    "NULL",
+    "x''",
+    "CAST(replace(printf('%9999s', ''), ' ', '[') AS BLOB)",
+)
+"""Values of other types than the program writes."""
+
+
+def holding(folder: Path, column: str, values: dict[str, str]) -> None:
+    """By job: what its row holds; the store's own rule, which keeps NULL out, is gone."""
+    table, _, name = column.partition(".")
+    job = "id" if table == "jobs" else "job"
+    with closing(dbapi2.connect(folder / "cpa.db")) as store:
+        store.execute("PRAGMA writable_schema = ON")
+        rule = f"replace(sql, '{name} BLOB NOT NULL', '{name} BLOB')"
+        store.execute(f"UPDATE sqlite_schema SET sql = {rule} WHERE name = ?", (table,))
+        store.commit()
+    with closing(dbapi2.connect(folder / "cpa.db")) as store:
+        for id, value in values.items():
+            assert store.execute(f"UPDATE {table} SET {name} = {value} WHERE {job} = ?", (id,)).rowcount
+        store.commit()
+
+
+@pytest.mark.parametrize("column", ["jobs.head", "job_specs.spec", "task_runs.body", "outbox.body"])
+async def test_values_of_another_type_end_nothing_but_their_jobs(tmp_path: Path, column: str) -> None:
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        odd = [(await engine.submit(Submission(tenant=TENANT, spec=EXPIRES))).job for _ in OTHERWISE]
+        sound = (await engine.submit(Submission(tenant=TENANT, spec=EXPIRES))).job
+    holding(tmp_path, column, dict(zip(odd, OTHERWISE, strict=True)))
+    altered(tmp_path, DUE)
+
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        await works(engine)
+        assert (await engine.wait(TENANT, sound, 20)).status is JobStatus.FAILED, "nobody answered in time"
+        for job in odd:
+            with pytest.raises(Unreadable, match=job):
+                await engine.query(TENANT, job)
+        shown = {head.id: head for head, _, _ in (await engine.list(TENANT)).jobs}
+        assert shown.keys() >= {*odd, sound}
+        assert column != "jobs.head" or all("cannot be read" in shown[job].reason for job in odd)
+        await works(engine)
+        assert engine.aside == len(odd)
+
+
 async def test_a_job_in_line_that_cannot_be_read_lets_others_pass(tmp_path: Path) -> None:
     async with life(tmp_path, Counter(), max_running=0) as (engine, _, _):
         await engine.submit(WHOLE)

@@ -51,7 +51,7 @@ from cpa.core.events import (
 from cpa.core.job import SCHEMA
 from cpa.errors import InternalError, Unavailable
 
-ILLEGIBLE: Final = (msgspec.MsgspecError, UnicodeDecodeError)
+ILLEGIBLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding raises for stored bytes that no version of this program wrote."""
 MIN_SALT = 16
 """Bytes a salt must at least have."""

@@ -25,11 +25,13 @@ from cpa.core.job import JobHead, JobSpec, JobStatus, Snapshot, TaskRun, TaskSpe
 from cpa.core.people import authors, needed, said_yes
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999
+"""Of the years 1 to 9999, in milliseconds."""
 
 
 def moment(milliseconds: int) -> datetime:
-    """Milliseconds since 1970 UTC as an aware datetime."""
-    return _EPOCH + timedelta(milliseconds=milliseconds)
+    """Milliseconds since 1970 UTC as an aware datetime; what is out of its range as the nearest one."""
+    return _EPOCH + timedelta(milliseconds=min(max(milliseconds, _FIRST), _LAST))
 
 
 def rfc3339(milliseconds: int) -> str:

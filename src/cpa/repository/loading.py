@@ -18,6 +18,7 @@ from cpa.core.commands import AnyCommand, Command
 from cpa.core.job import JobHead, JobSpec, TaskRun
 from cpa.errors import InternalError, NotFound
 from cpa.ports.steps import StoredJob, Unreadable
+from cpa.repository.tables import raw
 
 Read = Callable[[str, Sequence[Any]], list[Any]]
 """Runs a statement with values on one connection; all rows."""
@@ -43,10 +44,10 @@ def _many(table: str, job: str, body: str, order: str = "") -> str:
 
 
 _MANY: Final = (
-    _many("jobs", "id", "CAST(head AS TEXT)"),
-    _many("job_specs", "job", "CAST(spec AS TEXT)"),
-    _many("task_runs", "job", "CAST(body AS TEXT)", "ORDER BY idx"),
-    _many("outbox", "job", "'[' || json_quote(key) || ',' || CAST(body AS TEXT) || ']'"),
+    _many("jobs", "id", raw("head", "TEXT")),
+    _many("job_specs", "job", raw("spec", "TEXT")),
+    _many("task_runs", "job", raw("body", "TEXT"), "ORDER BY idx"),
+    _many("outbox", "job", f"'[' || json_quote(key) || ',' || {raw('body', 'TEXT')} || ']'"),
 )
 _DECODE: Final[tuple[Callable[[bytes], list[tuple[int, Any]]], ...]] = tuple(
     msgspec.json.Decoder(list[tuple[int, each]]).decode  # type: ignore[valid-type]
@@ -61,10 +62,10 @@ def load(read: Read, tenant: str, job: str) -> StoredJob:
         raise _unreadable(job, "its name is no text")
     read("BEGIN", ())
     try:
-        heads = read("SELECT head FROM jobs WHERE tenant = ? AND id = ?", key)
-        specs = read(f"SELECT spec FROM job_specs {_WHERE}", key)  # noqa: S608
-        runs = read(f"SELECT body FROM task_runs {_WHERE} ORDER BY idx", key)  # noqa: S608
-        commands = read(f"SELECT CAST(key AS BLOB), body FROM outbox {_WHERE}", key)  # noqa: S608
+        heads = read(f"SELECT {raw('head')} FROM jobs WHERE tenant = ? AND id = ?", key)  # noqa: S608
+        specs = read(f"SELECT {raw('spec')} FROM job_specs {_WHERE}", key)  # noqa: S608
+        runs = read(f"SELECT {raw('body')} FROM task_runs {_WHERE} ORDER BY idx", key)  # noqa: S608
+        commands = read(f"SELECT {raw('key')}, {raw('body')} FROM outbox {_WHERE}", key)  # noqa: S608
     finally:
         read("COMMIT", ())
     if not heads:

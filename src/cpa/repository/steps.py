@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from cpa.core.audit import ILLEGIBLE
 from cpa.core.commands import Command
 from cpa.core.events import Event
 from cpa.core.job import JobHead, JobStatus, is_dead
@@ -28,7 +27,8 @@ from cpa.ports.nonces import Replayed
 from cpa.ports.steps import DueCommand, JobRows, StepBatch, StoredJob
 from cpa.repository.database import Database, trouble
 from cpa.repository.events import stored_event
-from cpa.repository.loading import HEAD, load, load_many
+from cpa.repository.listing import LISTED, listed
+from cpa.repository.loading import load, load_many
 
 _encode = msgspec.json.Encoder().encode
 _SHOWN = 200
@@ -298,7 +298,7 @@ class SqlSteps:
         keys: tuple[str, ...] = (tenant,) if status is None else (tenant, status.value)
         # The ids come from the index alone, so that a far offset does not read every row before it.
         rows = self._read(
-            "SELECT id, head, intent, description, status, created FROM "  # noqa: S608
+            f"SELECT {', '.join(LISTED)} FROM "  # noqa: S608
             f"(SELECT id AS wanted FROM jobs WHERE tenant = ?{by_status} "
             "ORDER BY created DESC, id DESC LIMIT ? OFFSET ?) CROSS JOIN jobs ON tenant = ? AND id = wanted "
             "ORDER BY created DESC, id DESC",
@@ -308,7 +308,7 @@ class SqlSteps:
             f"SELECT coalesce(sum(jobs), 0) FROM job_counts WHERE tenant = ?{by_status}",  # noqa: S608
             keys,
         )
-        return [(_head(tenant, *row), *row[2:4]) for row in rows], int(total)
+        return [listed(tenant, *row) for row in rows], int(total)
 
 
 def _spelled(name: bytes) -> str:
@@ -317,17 +317,6 @@ def _spelled(name: bytes) -> str:
 
 def _stored_order(key: tuple[str, str]) -> tuple[bytes, ...]:
     return tuple(name.encode(errors=_ODD) for name in key)
-
-
-def _head(tenant: str, job: str, head: bytes, _intent: str, _text: str, status: str, created: int) -> JobHead:
-    """As stored; where that cannot be read, what its columns tell."""
-    try:
-        known = HEAD.decode(head)
-        if (known.tenant, known.id) == (tenant, job):
-            return known
-    except ILLEGIBLE:
-        pass  # as one that is another job's
-    return JobHead(tenant, job, created, JobStatus(status))
 
 
 class _Flat:

@@ -21,6 +21,12 @@ from sqlalchemy import (
 metadata = MetaData()
 
 
+def raw(column: str, kind: str = "BLOB") -> str:
+    """Reads a column as bytes, whatever its rows hold: SQLite keeps a value of any type in any column. Who decodes
+    them says what is wrong."""
+    return f"CAST(coalesce({column}, '') AS {kind})"
+
+
 def _text(name: str, *, default: str | None = None) -> Column[str]:
     if default is None:
         return Column(name, Text, nullable=False)
