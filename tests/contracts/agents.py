@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from cpa.errors import Conflict
-from cpa.ports.agents import AgentRecord, AgentState, AgentStatus, AgentStore, Beat, Named, Readiness
+from cpa.ports.agents import AgentRecord, AgentState, AgentStatus, AgentStore, Beat, Named, Readiness, unread
 
 ME, OTHER = "acme", "globex"
 
@@ -69,6 +69,14 @@ class AgentStoreContract:
 
         await agents.put(record("ag_2", tenant=OTHER))
         assert len(await agents.all()) == 2
+
+    async def test_what_stands_for_an_agent_that_cannot_be_read_is_not_stored(
+        self, agents: AgentStore
+    ) -> None:
+        await agents.put(record())
+        with pytest.raises(Conflict, match="cannot be read"):
+            await agents.put(unread(ME, "ag_1", "größe", 1_000, revoked=True))
+        assert await agents.get(ME, "ag_1") == record()
 
     async def test_a_revoked_agent_gives_its_name_back_and_keeps_its_row(self, agents: AgentStore) -> None:
         revoked = record(state=AgentState.REVOKED)

@@ -21,7 +21,7 @@ from cpa.orchestrator.agent_registry import Agent, AgentRegistry
 from cpa.orchestrator.directory import AgentDirectory
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.orchestrator.registration import Registration
-from cpa.ports.agents import AgentRecord, AgentState, AgentStatus, Beat, Readiness
+from cpa.ports.agents import AgentRecord, AgentState, AgentStatus, Beat, Readiness, unread
 from cpa.ports.keys import Caller, Scope, StoredKey
 from cpa.ports.transport import Attempt
 from cpa.repository.agents import MemoryAgentStore
@@ -60,6 +60,11 @@ class CountingStore(MemoryAgentStore):
         if self.full:
             raise Unavailable("the disk is full", remedy="free some space")
         return await super().remove(tenant, id)
+
+    def spoil(self, agent: AgentRecord) -> None:
+        """From now on its record cannot be read."""
+        odd = unread(agent.tenant, agent.id, agent.name, agent.registered, revoked=False)
+        self._agents[agent.tenant, agent.id] = odd
 
     async def beat(self, tenant: str, id: str, beat: Beat) -> None:
         self.writes += 1
@@ -453,6 +458,40 @@ async def test_what_only_limits_an_agent_changes_nothing_where_nothing_can_be_st
     with pytest.raises(Unavailable):
         await life.directory.change(ADMIN, record.id, AgentState.DRAINING)
     assert life.seen().state is AgentState.ACTIVE
+
+
+async def test_one_that_cannot_be_read_keeps_its_name_until_it_is_removed(
+    life: Life, store: CountingStore
+) -> None:
+    told = await life.directory.register(WANTED, ADMIN)
+    record, other = told.agent, replace(WANTED, name="zwei")
+    await life.directory.register(other, ADMIN)
+    store.spoil(record)
+    later = Life(store, life.keys)
+    await later.directory.load()
+
+    odd, sound = later.agents.list(TENANT)
+    assert "cannot be read" in odd.trouble
+    assert (odd.record and odd.record.id, sound.trouble, later.agents.unread) == (record.id, "", 1)
+    assert later.agents.choose(applicant()) == "agents_offline", "of the other"
+    with pytest.raises(Forbidden):
+        await later.directory.heartbeat(itself(record), record.id, Beat())
+    for caller in (ADMIN, itself(record)):
+        with pytest.raises(Conflict, match="another agent is called"):
+            await later.directory.register(WANTED, caller)
+    for state in (AgentState.ACTIVE, AgentState.DRAINING):
+        with pytest.raises(Conflict, match="cannot be read"):
+            await later.directory.change(ADMIN, record.id, state)
+
+    assert (await later.directory.remove(ADMIN, record.id)).id == record.id
+
+    assert (await later.directory.get(ADMIN, sound.record.id))[0] == sound.record
+    with pytest.raises(Unauthorized):
+        await later.directory.register(WANTED, itself(record))
+    with pytest.raises(NotFound):
+        await later.directory.get(ADMIN, record.id)
+    assert (await later.directory.register(WANTED, ADMIN)).new
+    assert later.agents.unread == 0
 
 
 # -- a lost answer -------------------------------------------------------------------------------------------

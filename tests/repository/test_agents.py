@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from tests.contracts.agents import BEAT, ME, AgentStoreContract, record
 
+from cpa.errors import Conflict
+from cpa.ports.agents import AgentState
 from cpa.repository.agents import MemoryAgentStore, SqlAgentStore
 from cpa.repository.database import Database
 
@@ -35,3 +38,70 @@ async def test_agents_and_beats_outlive_the_process(tmp_path: Path) -> None:
         assert await SqlAgentStore(second).last_beat(ME, "ag_1") == BEAT
     finally:
         second.close()
+
+
+ILLEGIBLE = (
+    "x'fffe7b'",
+    "substr(body, 1, 20)",
+    "x''",
+    "'text'",
+    "CAST(x'ff' AS TEXT)",
+    "5",
+    "1.5",
+    "CAST('[]' AS BLOB)",
+    "CAST('null' AS BLOB)",
+    "CAST(replace(body, 'ag_1', 'ag_2') AS BLOB)",
+)
+
+
+async def hold(database: Database, column: str, value: str, id: str = "ag_1") -> None:
+    changed = sa.text(f"UPDATE agents SET {column} = {value} WHERE id = '{id}'")
+    assert await database.write(lambda c: c.execute(changed).rowcount)
+
+
+@pytest.mark.parametrize("value", ILLEGIBLE)
+async def test_an_agent_that_cannot_be_read_keeps_its_name_and_hides_no_other(
+    database: Database, value: str
+) -> None:
+    store, other = SqlAgentStore(database), record("ag_9", "neun")
+    await store.put(record())
+    await store.put(other)
+    await hold(database, "body", value)
+
+    [odd, sound] = await store.all()
+    assert sound == other
+    assert (odd.unread, odd.tenant, odd.id, odd.name, odd.registered) == (True, ME, "ag_1", "größe", 1_000)
+    assert (odd.actions, odd.tags, odd.endpoint, odd.state) == ((), (), "", AgentState.QUARANTINED)
+    assert await store.get(ME, "ag_1") == odd == await store.find(ME, "größe")
+    with pytest.raises(Conflict, match="another agent is called größe"):
+        await store.put(record("ag_3"))
+    assert await store.remove(ME, "ag_1")
+    await store.put(record("ag_3"))
+
+
+async def test_one_that_was_revoked_stays_so(database: Database) -> None:
+    store = SqlAgentStore(database)
+    await store.put(record(state=AgentState.REVOKED))
+    await hold(database, "body", "x'00'")
+    odd = await store.get(ME, "ag_1")
+    assert odd is not None
+    assert (odd.unread, odd.state) == (True, AgentState.REVOKED)
+
+
+@pytest.mark.parametrize("column", ["name", "state"])
+async def test_a_word_that_is_no_utf8_hides_nobody(database: Database, column: str) -> None:
+    store, other = SqlAgentStore(database), record("ag_9", "neun")
+    await store.put(record())
+    await store.put(other)
+    await hold(database, column, "CAST(x'ff' AS TEXT)")
+    assert await store.all() == (record(), other)
+
+
+@pytest.mark.parametrize("value", [each for each in ILLEGIBLE if "body" not in each])
+async def test_a_beat_that_cannot_be_read_was_none(database: Database, value: str) -> None:
+    store = SqlAgentStore(database)
+    await store.put(record())
+    await store.beat(ME, "ag_1", BEAT)
+    await hold(database, "beat", value)
+    assert await store.last_beat(ME, "ag_1") is None
+    assert await store.all() == (record(),)

@@ -1,4 +1,4 @@
-"""What `/health` asks of the scheduler: its store, and the engine that runs its jobs."""
+"""What `/health` asks of the scheduler: its store, the engine that runs its jobs, and its agents."""
 
 from __future__ import annotations
 
@@ -31,4 +31,10 @@ def probes(scheduler: Scheduler) -> Mapping[str, Probe]:
             return PartHealth(Condition.DEGRADED, said)
         return PartHealth(Condition.HEALTHY, scheduler.settings.engine)
 
-    return {"store": store, "engine": jobs}
+    async def agents() -> PartHealth:
+        if unread := scheduler.agents.unread:
+            said = f"agents whose record cannot be read: {unread}; the log says which and why, remove them"
+            return PartHealth(Condition.DEGRADED, said)
+        return PartHealth(Condition.HEALTHY)
+
+    return {"store": store, "engine": jobs, "agents": agents}

@@ -17,6 +17,7 @@ from cpa.ports.transport import Attempt
 SESSIONS = ("web.", "desktop.")
 """Families of actions whose steps share something (a browser context, a screen): those of one job stay together."""
 BUILTIN = "BUILTIN"
+UNREAD = "what is stored of it cannot be read: remove it, then it can register anew"
 _SILENT = Beat()
 
 
@@ -64,6 +65,7 @@ class Agent:
             record=record,
             online=False,
             beat=beat,
+            trouble=UNREAD if record.unread else "",
         )
 
     @property

@@ -238,6 +238,11 @@ class AgentRegistry:
             self._called(called)
 
     @property
+    def unread(self) -> int:
+        """How many agents cannot be read."""
+        return sum(agent.record is not None and agent.record.unread for agent in self._agents.values())
+
+    @property
     def waiting(self) -> int:
         return len(self._lines)
 

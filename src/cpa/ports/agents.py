@@ -20,6 +20,10 @@ RESERVED: Final = frozenset(("scheduler", "user", "builtin", "channel"))
 """Kinds of addresses that no agent has: they are people's (`agent://user/<name of the key>`) and our own."""
 
 
+ANY_KIND = "agent://*"
+"""Begins the address of an agent whose kind is not known; no agent calls itself so."""
+
+
 class AgentState(StrEnum):
     """What an operator decided about an agent."""
 
@@ -74,6 +78,11 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
     state: AgentState = AgentState.ACTIVE
     registered: int = 0
 
+    @property
+    def unread(self) -> bool:
+        """What is stored of it cannot be read: this is what is known all the same."""
+        return self.address.startswith(f"{ANY_KIND}/")
+
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Facts that decide whether an agent can work at all; None is not said."""
@@ -123,6 +132,31 @@ def named_in(message: BaseMessage) -> Named:
     return Named(about.job_id, about.task_id, about.epoch or 0)
 
 
+def unread(tenant: str, id: str, name: str, registered: int, *, revoked: bool) -> AgentRecord:
+    """What stands for an agent that cannot be read. It does nothing, and its name stays its own."""
+    return AgentRecord(
+        tenant=tenant,
+        id=id,
+        name=name,
+        type="",
+        address=f"{ANY_KIND}/{name}",
+        actions=(),
+        state=AgentState.REVOKED if revoked else AgentState.QUARANTINED,
+        registered=registered,
+    )
+
+
+def check_legible(agent: AgentRecord) -> None:
+    """`Conflict` for an agent that cannot be read: what stands for it must not take the place of what is stored."""
+    if agent.unread:
+        raise Conflict(
+            "what is stored of this agent cannot be read",
+            field="agent_id",
+            value=agent.id,
+            remedy="remove it (`cpa agents remove`); its keys are dead then, and it can register anew",
+        )
+
+
 def taken(name: str) -> Conflict:
     """The refusal of a name that another agent has."""
     return Conflict(
@@ -136,11 +170,13 @@ def taken(name: str) -> Conflict:
 class AgentStore(Protocol):
     """Keeps agents and their last beats. Names are unique within a tenant among agents that are not revoked.
 
-    One contract for all backends. Every method looks only inside the tenant given, except `all`.
+    One contract for all backends. Every method looks only inside the tenant given, except `all`. An agent that cannot
+    be read comes as `unread`, and keeps its name; a beat that cannot be read was none.
     """
 
     async def put(self, agent: AgentRecord) -> None:
-        """Add, or replace the one of the same id; durable on return. `Conflict` when the name is another's."""
+        """Add, or replace the one of the same id; durable on return. `Conflict` when the name is another's, and for
+        one that cannot be read: it can only be removed."""
         ...
 
     async def get(self, tenant: str, id: str) -> AgentRecord | None: ...
@@ -191,7 +227,7 @@ class AgentKeys(Protocol):
         ...
 
     async def revoke(self, tenant: str, address: str) -> None:
-        """Every key of the agent of this address is dead, at once."""
+        """Every key of the agent of this address is dead, at once; of any kind where that is `ANY_KIND`."""
         ...
 
     async def check(self, tenant: str, key: str) -> None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import msgspec
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.dialects.sqlite import insert
 
-from cpa.ports.agents import AgentRecord, AgentState, Beat, taken
+from cpa.core.audit import ILLEGIBLE
+from cpa.ports.agents import AgentRecord, AgentState, Beat, check_legible, taken, unread
 from cpa.repository.database import Database
-from cpa.repository.tables import agents
+from cpa.repository.tables import agents, as_bytes, told
 
+_log = structlog.get_logger(__name__)
 _record = msgspec.json.Decoder(AgentRecord).decode
 _beat = msgspec.json.Decoder(Beat).decode
 _encode = msgspec.json.Encoder().encode
+_NAMED: Final = tuple(map(as_bytes, (agents.c.tenant, agents.c.id, agents.c.name, agents.c.state)))
+_SELECT: Final = sa.select(agents.c.body, *_NAMED, sa.cast(agents.c.registered, sa.Integer))
 
 
 class SqlAgentStore:
@@ -22,6 +29,7 @@ class SqlAgentStore:
         self._database = database
 
     async def put(self, agent: AgentRecord) -> None:
+        check_legible(agent)
         row = {
             "tenant": agent.tenant,
             "id": agent.id,
@@ -49,12 +57,10 @@ class SqlAgentStore:
         return await self._one(agents.c.tenant == tenant, agents.c.name == name, known)
 
     async def all(self) -> tuple[AgentRecord, ...]:
-        query = (
-            sa.select(agents.c.body)
-            .where(agents.c.state != AgentState.REVOKED.value)
-            .order_by(agents.c.registered, agents.c.tenant, agents.c.id)
+        query = _SELECT.where(agents.c.state != AgentState.REVOKED.value).order_by(
+            agents.c.registered, agents.c.tenant, agents.c.id
         )
-        return await self._database.read(lambda c: tuple(map(_record, c.execute(query).scalars())))
+        return await self._database.read(lambda c: tuple(_of(*row) for row in c.execute(query)))
 
     async def revoked(self, tenant: str) -> tuple[AgentRecord, ...]:
         query = (
@@ -76,12 +82,30 @@ class SqlAgentStore:
     async def last_beat(self, tenant: str, id: str) -> Beat | None:
         query = sa.select(agents.c.beat).where(agents.c.tenant == tenant, agents.c.id == id)
         body = await self._database.read(lambda c: c.execute(query).scalar())
-        return None if body is None else _beat(body)
+        try:
+            return None if body is None else _beat(body)
+        except ILLEGIBLE as error:
+            _log.warning("beat_unreadable", tenant=tenant, agent=id, error=str(error))
+            return None
 
     async def _one(self, *where: sa.ColumnElement[bool]) -> AgentRecord | None:
-        query = sa.select(agents.c.body).where(*where)
-        body = await self._database.read(lambda c: c.execute(query).scalar())
-        return None if body is None else _record(body)
+        query = _SELECT.where(*where)
+        row = await self._database.read(lambda c: c.execute(query).first())
+        return None if row is None else _of(*row)
+
+
+def _of(body: bytes, *names: Any) -> AgentRecord:
+    """The agent of a row."""
+    tenant, id, name, state = map(told, names[:4])
+    try:
+        record = _record(body)
+        if (record.tenant, record.id) == (tenant, id):
+            return record
+        error = f"it is that of {record.id}"
+    except ILLEGIBLE as illegible:
+        error = str(illegible)
+    _log.error("agent_unreadable", tenant=tenant, agent=id, name=name, error=error)
+    return unread(tenant, id, name, names[4] or 0, revoked=state == AgentState.REVOKED)
 
 
 class MemoryAgentStore:
@@ -92,6 +116,7 @@ class MemoryAgentStore:
         self._beats: dict[tuple[str, str], Beat] = {}
 
     async def put(self, agent: AgentRecord) -> None:
+        check_legible(agent)
         namesake = await self.find(agent.tenant, agent.name)
         if agent.state is not AgentState.REVOKED and namesake is not None and namesake.id != agent.id:
             raise taken(agent.name)

@@ -7,7 +7,7 @@ from typing import Final
 from cpa.core.audit import ILLEGIBLE
 from cpa.core.job import JobHead, JobStatus
 from cpa.repository.loading import HEAD
-from cpa.repository.tables import raw
+from cpa.repository.tables import raw, told
 
 LISTED: Final = (
     raw("id"),
@@ -27,11 +27,6 @@ def listed(
     """(head, intent, description)"""
     shown = _head(tenant, told(id), head, told(status), created or 0)
     return shown, told(intent), told(description)
-
-
-def told(text: bytes) -> str:
-    """For people; nothing is decided by it."""
-    return text.decode(errors="replace")
 
 
 def _head(tenant: str, job: str, head: bytes, status: str, created: int) -> JobHead:

@@ -5,8 +5,11 @@ The tenant leads every key. Times are integer milliseconds since 1970 UTC; `body
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Index,
     Integer,
     LargeBinary,
@@ -15,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
     text,
 )
 
@@ -25,6 +29,24 @@ def raw(column: str, kind: str = "BLOB") -> str:
     """Reads a column as bytes, whatever its rows hold: SQLite keeps a value of any type in any column. Who decodes
     them says what is wrong."""
     return f"CAST(coalesce({column}, '') AS {kind})"
+
+
+class Stored(LargeBinary):
+    """Bytes, read as `raw`."""
+
+    def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        named = str(column)
+        return literal_column(f"CAST({named} AS BLOB)" if getattr(column, "nullable", True) else raw(named))
+
+
+def as_bytes(column: Column[Any]) -> ColumnElement[bytes]:
+    """Reads a column of texts as `raw`: what is no UTF-8 would else hide the rows beside it."""
+    return literal_column(raw(str(column)), LargeBinary).label(column.name)
+
+
+def told(text: bytes) -> str:
+    """Stored text for people; nothing is decided by it."""
+    return text.decode(errors="replace")
 
 
 def _text(name: str, *, default: str | None = None) -> Column[str]:
@@ -52,7 +74,7 @@ jobs = Table(
     _int("dead"),
     _text("intent", default=""),
     _text("description", default=""),
-    Column("head", LargeBinary, nullable=False),
+    Column("head", Stored, nullable=False),
     PrimaryKeyConstraint("tenant", "id"),
     sqlite_with_rowid=False,
 )
@@ -91,7 +113,7 @@ job_specs = Table(
     _text("tenant"),
     _text("job"),
     _text("digest"),
-    Column("spec", LargeBinary, nullable=False),
+    Column("spec", Stored, nullable=False),
     PrimaryKeyConstraint("tenant", "job"),
 )
 
@@ -103,7 +125,7 @@ task_runs = Table(
     Column("idx", Integer, nullable=False, autoincrement=False),
     _text("status"),
     _int("epoch"),
-    Column("body", LargeBinary, nullable=False),
+    Column("body", Stored, nullable=False),
     PrimaryKeyConstraint("tenant", "job", "idx"),
     sqlite_with_rowid=False,
 )
@@ -118,9 +140,9 @@ events = Table(
     _int("number"),
     _int("time"),
     _text("type"),
-    Column("body", LargeBinary, nullable=False),
-    Column("private", LargeBinary),
-    Column("leaf", LargeBinary, nullable=False),
+    Column("body", Stored, nullable=False),
+    Column("private", Stored),
+    Column("leaf", Stored, nullable=False),
     UniqueConstraint("tenant", "job", "number"),
 )
 """`leaf` is the SHA-256 of `body`; `private` holds the personal fields that `body` covers by a salted digest."""
@@ -134,7 +156,7 @@ outbox = Table(
     _text("key"),
     _text("kind"),
     _int("due"),
-    Column("body", LargeBinary, nullable=False),
+    Column("body", Stored, nullable=False),
     PrimaryKeyConstraint("tenant", "job", "key"),
     sqlite_with_rowid=False,
 )
@@ -205,7 +227,7 @@ messages = Table(
     _text("task", default=""),
     _int("received"),
     _text("effect", default=""),
-    Column("body", LargeBinary, nullable=False),
+    Column("body", Stored, nullable=False),
 )
 """Every LAM message that crossed the process's border, and what it did (`effect`)."""
 Index("messages_by_conversation", messages.c.tenant, messages.c.conversation, messages.c.seq)
@@ -220,9 +242,9 @@ audit_entries = Table(
     _text("action"),
     _text("subject", default=""),
     _int("time"),
-    Column("body", LargeBinary, nullable=False),
-    Column("private", LargeBinary),
-    Column("leaf", LargeBinary, nullable=False),
+    Column("body", Stored, nullable=False),
+    Column("private", Stored),
+    Column("leaf", Stored, nullable=False),
 )
 """What happened outside any job (keys, configuration, refusals); same leaf as an event's."""
 Index("audit_entries_by_time", audit_entries.c.tenant, audit_entries.c.time)
@@ -252,8 +274,8 @@ agents = Table(
     _text("name"),
     _text("state"),
     _int("registered"),
-    Column("body", LargeBinary, nullable=False),
-    Column("beat", LargeBinary),
+    Column("body", Stored, nullable=False),
+    Column("beat", Stored),
     _int("beat_at"),
     PrimaryKeyConstraint("tenant", "id"),
     sqlite_with_rowid=False,

@@ -9,6 +9,7 @@ and late copies of a registration kill no key that is in use.
 from __future__ import annotations
 
 from cpa.errors import Unauthorized
+from cpa.ports.agents import ANY_KIND
 from cpa.ports.clock import Clock
 from cpa.ports.keys import KeyStore, Scope
 from cpa.security.auth import FIXED, Authenticator, Hasher, generate_key, issue, not_accepted
@@ -72,7 +73,7 @@ class AgentCredentials:
     async def revoke(self, tenant: str, address: str) -> None:
         now = self._clock.now_ms()
         for key in await self._store.list(tenant):
-            if key.name == address and key.active(now):
+            if _means(address, key.name) and key.active(now):
                 await self._store.revoke(tenant, key.id, now)
         if self._keys is not None:
             self._keys.forget()
@@ -86,3 +87,11 @@ class AgentCredentials:
 
     def callback(self, tenant: str, agent: str) -> str:
         return callback_key(self._hasher, tenant, agent)
+
+
+def _means(address: str, name: str) -> bool:
+    """Whether the key of this name is the agent's of this address."""
+    scheme, _, known = address.rpartition("/")
+    if scheme != ANY_KIND:
+        return name == address
+    return name.startswith("agent://") and name.rpartition("/")[2] == known
