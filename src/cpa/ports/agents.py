@@ -170,8 +170,8 @@ def taken(name: str) -> Conflict:
 class AgentStore(Protocol):
     """Keeps agents and their last beats. Names are unique within a tenant among agents that are not revoked.
 
-    One contract for all backends. Every method looks only inside the tenant given, except `all`. An agent that cannot
-    be read comes as `unread`, and keeps its name; a beat that cannot be read was none.
+    One contract for all backends. Every method looks only inside the tenant given, except `all`. An agent that
+    cannot be read comes as `unread`, and keeps its name; a beat that cannot be read was none.
     """
 
     async def put(self, agent: AgentRecord) -> None:

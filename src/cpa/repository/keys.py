@@ -11,10 +11,13 @@ from sqlalchemy.dialects.sqlite import insert
 from cpa.errors import Conflict
 from cpa.ports.keys import Scope, StoredKey
 from cpa.repository.database import Database
-from cpa.repository.tables import api_keys
+from cpa.repository.tables import api_keys, as_bytes, told, whole
 
 _COLUMNS = ("tenant", "id", "name", "scopes", "hash", "created", "expires", "revoked")
-_SELECT = sa.select(*(api_keys.c[name] for name in _COLUMNS))
+_SELECT = sa.select(
+    *(as_bytes(api_keys.c[name]) for name in _COLUMNS[:5]),
+    *(whole(api_keys.c[name]) for name in _COLUMNS[5:]),
+)
 
 
 class SqlKeyStore:
@@ -52,12 +55,21 @@ class SqlKeyStore:
 
 
 def _key(row: Sequence[Any]) -> StoredKey:
-    tenant, id, name, scopes, digest, created, expires, revoked = row
+    """A row that is not as it was written hides none of the others, and its key opens nothing."""
+    *texts, digest, created, expires, revoked = row
+    try:
+        tenant, id, name, scopes = (text.decode() for text in texts)
+        granted = frozenset(Scope(word) for word in scopes.split())
+        if None in (created, expires, revoked):
+            raise ValueError("a time is none")
+    except ValueError:
+        tenant, id, name, _ = map(told, texts)
+        granted, created, expires, revoked = frozenset(), created or 0, expires or 0, revoked or 1
     return StoredKey(
         tenant=tenant,
         id=id,
         name=name,
-        scopes=frozenset(Scope(word) for word in scopes.split()),
+        scopes=granted,
         hash=digest,
         created=created,
         expires=expires,

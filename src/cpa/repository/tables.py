@@ -44,6 +44,11 @@ def as_bytes(column: Column[Any]) -> ColumnElement[bytes]:
     return literal_column(raw(str(column)), LargeBinary).label(column.name)
 
 
+def whole(column: Column[Any], odd: str = "NULL") -> ColumnElement[int]:
+    """Reads a column of integers; `odd` for whatever else its rows hold."""
+    return literal_column(f"iif(typeof({column}) = 'integer', {column}, {odd})", Integer).label(column.name)
+
+
 def told(text: bytes) -> str:
     """Stored text for people; nothing is decided by it."""
     return text.decode(errors="replace")
