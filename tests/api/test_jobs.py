@@ -269,6 +269,20 @@ async def test_events_are_numbered_and_resume_after_the_last_seen(api: httpx2.As
     assert all(len(event["leaf"]) == 64 and event["summary"] for event in whole["events"])
 
 
+async def test_of_an_ended_job_nothing_more_comes_although_its_last_event_is_lost(
+    door: Door, api: httpx2.AsyncClient
+) -> None:
+    job = await create(api, noop())
+    await api.get(f"/jobs/{job}", params={"wait": 5})
+    lost = door.engine._jobs["default", job].stored.pop()
+
+    told = (await api.get(f"/jobs/{job}/events")).json()
+    part = (await api.get(f"/jobs/{job}/events", params={"limit": 1})).json()
+
+    assert (told["last_seq"], told["ended"]) == (lost.number - 1, True)
+    assert part["ended"] is False
+
+
 async def test_waiting_for_an_event_ends_with_the_next_one(door: Door, api: httpx2.AsyncClient) -> None:
     job = await create(api, HANGING)
     await settle(door, job)

@@ -8,7 +8,7 @@ from cpa.audit.log import AuditLog
 from cpa.audit.query import AuditPage, AuditQuery
 from cpa.core import events as facts
 from cpa.core.audit import seal
-from cpa.errors import BadInput, InternalError, NotFound
+from cpa.errors import BadInput, CPAError, NotFound
 from cpa.repository.database import Database
 from cpa.repository.jobs import SqlJobRepository
 
@@ -170,6 +170,10 @@ ATTACKS = {
         "UPDATE events SET time = 1 WHERE job = 'a' AND number = 2",
         ("a", 2, "differ"),
     ),
+    "half a millisecond added": (
+        "UPDATE events SET time = time + 0.5 WHERE job = 'a' AND number = 2",
+        ("a", 2, "differ"),
+    ),
     "a history given to another job": (
         "UPDATE events SET job = 'a0' WHERE job = 'b'",
         ("a0", 1, "another job"),
@@ -234,6 +238,83 @@ async def test_a_leaf_over_bytes_that_are_no_event_is_found(
     assert "cannot be read" in checked.broken.reason
 
 
+@pytest.mark.parametrize("value", ["'text'", "5", "x'ff'", "CAST(x'ff' AS TEXT)"])
+async def test_a_damaged_action_is_shown_as_such_among_the_others(
+    shell: Shell, log: AuditLog, query: AuditQuery, database: Database, value: str
+) -> None:
+    await two_jobs(shell, log)
+    before = (await everything(query)).entries
+    alter(database, f"UPDATE audit_entries SET body = {value}")
+    after = (await everything(query)).entries
+    [changed] = [new for new, old in zip(after, before, strict=True) if new != old]
+    assert changed.text.startswith("Entry 1 is damaged")
+    checked = await query.verify_leaves(ME)
+    assert checked.broken is not None
+    assert "do not hash" in checked.broken.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("type = CAST(x'ff' AS TEXT)", "differ"),
+        ("time = 'zwölf'", "differ"),
+        ("time = CAST(x'ff' AS TEXT)", "differ"),
+        ("time = x'00'", "differ"),
+        ("time = 9223372036854775807", "differ"),
+        ("number = 'drei'", "event 3 is missing"),
+        ("number = 3.5", "event 3 is missing"),
+        ("leaf = 'text'", "do not hash"),
+        ("private = 5", "do not hash"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 4, 1000])
+async def test_what_stands_beside_the_bytes_hides_nothing_and_is_found_out(
+    shell: Shell, log: AuditLog, query: AuditQuery, database: Database, change: str, says: str, size: int
+) -> None:
+    await two_jobs(shell, log)
+    before = (await everything(query)).entries
+    alter(database, f"UPDATE events SET {change} WHERE job = 'a' AND number = 3")
+
+    after = (await everything(query, size)).entries
+
+    assert len(after) == len(before)
+    assert {entry.text for entry in before} - {entry.text for entry in after} <= {before[-3].text}
+    checked = await query.verify_leaves(ME)
+    assert checked.broken is not None
+    assert (checked.broken.job, checked.broken.number) == ("a", 3)
+    assert says in checked.broken.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("UPDATE events SET number = 'eins' WHERE number = 1 AND job = 'b'", "are missing"),
+        ("UPDATE events SET number = 'eins' WHERE job = 'c'", "its number is none"),
+        ("UPDATE jobs SET number = 'viele' WHERE id = 'b'", "are missing"),
+        ("UPDATE jobs SET number = 7.5 WHERE id = 'b'", "are missing"),
+    ],
+)
+async def test_a_number_that_is_none_is_found_out(
+    shell: Shell, log: AuditLog, query: AuditQuery, database: Database, change: str, says: str
+) -> None:
+    await two_jobs(shell, log)
+    shell.submit(ME, "c")
+    alter(database, change)
+    checked = await query.verify_leaves(ME)
+    assert checked.broken is not None
+    assert says in checked.broken.reason
+
+
+@pytest.mark.parametrize("value", ["'text'", "5", "x'ff'", "CAST(x'ff' AS TEXT)"])
+async def test_where_the_plan_cannot_be_read_tasks_have_numbers(
+    shell: Shell, log: AuditLog, query: AuditQuery, database: Database, value: str
+) -> None:
+    await two_jobs(shell, log)
+    alter(database, f"UPDATE job_specs SET spec = {value} WHERE job = 'a'")
+    tasks = {(entry.job, entry.task) for entry in (await everything(query)).entries if entry.task}
+    assert tasks == {("a", "0"), ("a", "1"), ("b", "t0"), ("b", "t1")}
+
+
 async def test_pages_of_the_walk_join(
     shell: Shell, log: AuditLog, query: AuditQuery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,17 +328,27 @@ async def test_pages_of_the_walk_join(
     assert whole.jobs == 8
 
 
-@pytest.mark.parametrize("bytes_", [b"", b'{"event":"task_', b'{"event":"unheard_of","time":1}', b"\xff\x00"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x''",
+        'CAST(\'{"event":"task_\' AS BLOB)',
+        'CAST(\'{"event":"unheard_of","time"\\:1}\' AS BLOB)',
+        "x'ff00'",
+        "'text'",
+        "CAST(x'ff' AS TEXT)",
+        "5",
+        "1.5",
+        'CAST(\'{"event":"x","schema"\\:99}\' AS BLOB)',
+        'CAST(\'{"event":"x","schema"\\:0}\' AS BLOB)',
+    ],
+)
 async def test_a_damaged_fact_is_shown_as_such_among_the_others(
-    shell: Shell, log: AuditLog, query: AuditQuery, database: Database, bytes_: bytes
+    shell: Shell, log: AuditLog, query: AuditQuery, database: Database, value: str
 ) -> None:
     await two_jobs(shell, log)
     before = (await everything(query)).entries
-    await database.write(
-        lambda c: c.execute(
-            sa.text("UPDATE events SET body = :body WHERE job = 'a' AND number = 3"), {"body": bytes_}
-        )
-    )
+    alter(database, f"UPDATE events SET body = {value} WHERE job = 'a' AND number = 3")
     after = (await everything(query)).entries
     changed = [new for new, old in zip(after, before, strict=True) if new != old]
     assert [(entry.job, entry.number, entry.text.split(";")[0]) for entry in changed] == [
@@ -267,5 +358,5 @@ async def test_a_damaged_fact_is_shown_as_such_among_the_others(
     assert {e.job for e in (await query.list(ME, actor="agent://web/zwei")).entries} == {"b"}
     assert not (await query.verify_leaves(ME)).sound
     repository = SqlJobRepository(database)
-    with pytest.raises(InternalError, match="event 3 of job a is damaged"):
+    with pytest.raises(CPAError, match=r"event 3 of job a is damaged|schema 99"):
         await repository.events(ME, "a")

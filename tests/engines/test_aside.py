@@ -16,7 +16,7 @@ from cpa.core.events import QuestionAnswered, TaskSucceeded
 from cpa.core.job import LOGIC, JobSpec, JobStatus, TaskSpec
 from cpa.engines.local.engine import LocalEngine
 from cpa.errors import CPAError, Unavailable
-from cpa.ports.engine import Outcome, Receipt, Submission
+from cpa.ports.engine import Outcome, Receipt, StoredEvent, Submission
 from cpa.ports.steps import Unreadable
 from cpa.repository.database import Database
 from tests.engines.world import life
@@ -157,6 +157,33 @@ async def test_a_job_in_line_that_cannot_be_read_lets_others_pass(tmp_path: Path
     async with life(tmp_path, Counter()) as (engine, _, _):
         await works(engine)
         assert engine.aside == 1
+
+
+async def test_who_follows_a_job_whose_last_event_lost_its_number_waits(tmp_path: Path) -> None:
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        job = (await engine.submit(WHOLE)).job
+        assert (await engine.wait(TENANT, job, 20)).status is JobStatus.DONE
+    altered(tmp_path, "UPDATE events SET number = 'drei' WHERE number = 3")
+
+    async with life(tmp_path, Counter()) as (engine, steps, _):
+        looks, read = 0, steps.events
+
+        def counted(tenant: str, job: str, after: int, limit: int) -> tuple[StoredEvent, ...]:
+            nonlocal looks
+            looks += 1
+            return read(tenant, job, after, limit)
+
+        steps.events = counted  # type: ignore[method-assign]
+        seen: list[int] = []
+
+        async def follow() -> None:
+            async for update in engine.follow(TENANT, job):
+                assert isinstance(update, StoredEvent)
+                seen.append(update.number)
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(follow(), 0.3)
+        assert (seen, looks) == ([1, 2], 2)
 
 
 ELSEWHERE = "CAST(x'ff' AS TEXT)"

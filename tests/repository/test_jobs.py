@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from tests.repository.shell import Shell, plan
 
 from cpa.core import events as facts
-from cpa.core.audit import verify
+from cpa.core.audit import entry, kind, verify
 from cpa.core.job import SCHEMA, JobHead, JobSpec, JobStatus, TaskStatus
 from cpa.errors import BadInput, Conflict, InternalError, NotFound, Unavailable
 from cpa.ports.repository import StoredMessage
@@ -474,3 +474,76 @@ async def test_lists_use_indexes_whatever_they_ask(database: Database, shell: Sh
     assert len(plans) > 15
     walks = ("SCAN jobs", "SCAN job_", "SCAN events", "SCAN outbox", "SCAN task_runs", "USE TEMP B-TREE")
     assert [plan for plan in plans if plan.startswith(walks)] == []
+
+
+@pytest.mark.parametrize("value", ["CAST(x'ff' AS TEXT)", "x'ff'", "5", "1.5"])
+@pytest.mark.parametrize("column", ["status", "intent", "description", "created", "head"])
+async def test_lists_show_a_damaged_job_among_the_others(
+    shell: Shell, jobs: SqlJobRepository, database: Database, column: str, value: str
+) -> None:
+    for job in ("a", "b", "c"):
+        shell.submit(ME, job, plan(max_retries=0))
+        await shell.run(ME, job, fail=("t0",))
+    changed = sa.text(f"UPDATE jobs SET {column} = {value} WHERE id = 'b'")
+    await database.write(lambda c: c.execute(changed))
+
+    with closing(SqlSteps(database)) as steps:
+        pages = [
+            steps.page(ME, None, 10, 0)[0],
+            (await jobs.page(ME)).jobs,
+            (await jobs.dead_letters(ME)).jobs,
+        ]
+
+    for page in pages:
+        shown = {head.id: head for head, _, _ in page}
+        assert shown.keys() == {"a", "b", "c"}
+        assert shown["a"] == shell.load(ME, "a").head
+        marked = "cannot be read" in shown["b"].reason
+        assert marked == (column == "head")
+        assert all(isinstance(text, str) for _, *texts in page for text in texts)
+
+
+async def test_of_a_job_that_cannot_be_read_at_all_the_list_says_so(shell: Shell, database: Database) -> None:
+    shell.submit(ME, "a")
+    changed = sa.text("UPDATE jobs SET head = 5, status = 'ended', created = 'gestern'")
+    await database.write(lambda c: c.execute(changed))
+    with closing(SqlSteps(database)) as steps:
+        [(head, _, _)], _ = steps.page(ME, None, 10, 0)
+    assert (head.id, head.status, head.created) == ("a", JobStatus.PENDING, 0)
+    assert "cannot be read" in head.reason
+
+
+@pytest.mark.parametrize(
+    "change", ["body = x'ff'", "body = 'text'", "body = 5", "private = 5", "body = NULL"]
+)
+async def test_a_damaged_event_stands_among_the_others(shell: Shell, database: Database, change: str) -> None:
+    shell.submit(ME, "a")
+    await shell.run(ME, "a")
+    with closing(SqlSteps(database)) as steps:
+        before = steps.events(ME, "a", 0, 100)
+        altered = sa.text(f"UPDATE OR IGNORE events SET {change}, time = 'nie' WHERE number = 2")
+        await database.write(lambda c: c.execute(altered))
+        after = steps.events(ME, "a", 0, 100)
+    if "NULL" in change:
+        assert after == before, "the store itself refuses it"
+        return
+    assert after[:1] + after[2:] == before[:1] + before[2:]
+    assert (after[1].number, after[1].event.time) == (2, 0)
+    told = entry(after[1])
+    assert (told.type, told.text.partition(" and")[0]) == (
+        kind(before[1].event),
+        "Event 2 of this job is damaged",
+    )
+
+
+async def test_an_event_without_a_number_is_left_out_among_the_others(
+    shell: Shell, database: Database
+) -> None:
+    shell.submit(ME, "a")
+    await shell.run(ME, "a")
+    with closing(SqlSteps(database)) as steps:
+        before = steps.events(ME, "a", 0, 100)
+        for value in ("'zwei'", "2.5", "x'02'"):
+            altered = sa.text(f"UPDATE events SET number = {value} WHERE seq = 2")
+            await database.write(lambda c, altered=altered: c.execute(altered))
+            assert steps.events(ME, "a", 0, 100) == before[:1] + before[2:]

@@ -226,12 +226,13 @@ async def list_events(
     if wait and not found and not snapshot.head.status.ended:
         await _next_event(services, request, tenant, job, after=after, seconds=wait)
         await identify_again(request)
-        found = await services.engine.events(tenant, job, after=after, limit=limit)
         snapshot = await services.engine.query(tenant, job)
+        found = await services.engine.events(tenant, job, after=after, limit=limit)
     tasks = task_ids(snapshot.spec) if found else ()
     events = [event_view(event, tasks, snapshot.spec.locale) for event in found]
     last = events[-1].seq if events else min(after, snapshot.head.number)
-    ended = snapshot.head.status.ended and last >= snapshot.head.number
+    # Where the last one is damaged so that it has no number, there is nothing more all the same.
+    ended = snapshot.head.status.ended and (last >= snapshot.head.number or len(found) < limit)
     return view(EventList(events=events, last_seq=last, ended=ended))
 
 

@@ -147,7 +147,10 @@ class _Heads:
         events. A job that appeared or grew after its events were read is no gap."""
         broken = await self._until(row.job, last)
         if broken is None and row.number != _NEW:
-            return Broken(row.job, _NEW, row.seq, f"events 1 to {row.number - 1} are missing")
+            missing = (
+                f"events 1 to {row.number - 1} are missing" if row.number > _NEW else "its number is none"
+            )
+            return Broken(row.job, _NEW, row.seq, missing)
         return broken
 
     async def rest(self, last: LeafRow | None) -> Broken | None:
@@ -203,17 +206,6 @@ def _unsound(row: LeafRow, tenant: str) -> Broken | None:
 
 
 def _entry(row: AuditRow, tasks: tuple[str, ...]) -> AuditEntry:
-    if row.event is None:
-        time, _, seq = row.place
-        which = f"Event {row.number} of this job" if row.job else f"Entry {seq}"
-        return AuditEntry(
-            time=time,
-            type=row.type,
-            text=f"{which} is damaged and cannot be read; `cpa audit --verify` checks the whole trail.",
-            leaf=row.leaf,
-            job=row.job,
-            number=row.number,
-        )
     read = StoredEvent(row.job, row.number, row.event, row.leaf, row.body)
     return entry(read, tasks, erased=row.erased)
 
@@ -226,7 +218,7 @@ def _place(cursor: str) -> tuple[int, int, int] | None:
     if not cursor:
         return None
     parts = cursor.split("-")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
+    if len(parts) != 3 or not all(map(_counts, parts)):
         raise BadInput(
             "this is no cursor of the audit trail",
             field="cursor",
@@ -235,3 +227,8 @@ def _place(cursor: str) -> tuple[int, int, int] | None:
         )
     time, source, seq = (int(part) for part in parts)
     return time, source, seq
+
+
+def _counts(part: str) -> bool:
+    """Whether it is a number that the store can hold."""
+    return part.isascii() and part.isdigit() and len(part) < 20 and int(part) < 1 << 63

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import msgspec
 
@@ -75,6 +75,15 @@ class ActionLogged(Event, tag="action_logged", frozen=True, omit_defaults=True, 
     details: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
+class Damaged(Event, tag="damaged", frozen=True, kw_only=True):
+    """Stands for a stored event that cannot be read. It is never stored itself."""
+
+    type: str
+    """Of the event, as its row says."""
+    which: str
+    """How people call it: `Event 3 of this job`."""
+
+
 class Sealed(msgspec.Struct, frozen=True, gc=False):
     """What is stored of one event."""
 
@@ -91,7 +100,7 @@ class _Private(msgspec.Struct, frozen=True):
 
 class _Mark(msgspec.Struct, frozen=True):
     sealed: str = ""
-    schema: int = 1
+    schema: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 _FIELDS: dict[type[Event], tuple[str, ...]] = {**PERSONAL, ActionLogged: ("details",)}
@@ -267,7 +276,7 @@ def _details(event: Event) -> dict[str, Any]:
 
 def kind(event: Event) -> str:
     """The stored name of the event's type, such as `task_succeeded`."""
-    return str(event.__struct_config__.tag)
+    return event.type if isinstance(event, Damaged) else str(event.__struct_config__.tag)
 
 
 def _sentence(event: Event, task: str, tasks: Sequence[str]) -> str:
@@ -320,5 +329,8 @@ _SENTENCES: dict[type[Event], Callable[[Any, str], str]] = {
     TimerFired: lambda e, _: f"Timer {e.key} fired.",
     CancelRequested: lambda e, _: _with(f"{e.by} asked to cancel the job", e.reason),
     JobDiscarded: lambda e, _: _with(f"{e.by} discarded the job", e.note),
+    Damaged: lambda e, _: (
+        f"{e.which} is damaged and cannot be read; `cpa audit --verify` checks the whole trail."
+    ),
     ActionLogged: lambda e, _: f"{e.actor}: {e.action}{f' {e.subject}' if e.subject else ''}.",
 }

@@ -18,8 +18,6 @@ from cpa.ports.keys import Caller
 
 RESERVED: Final = frozenset(("scheduler", "user", "builtin", "channel"))
 """Kinds of addresses that no agent has: they are people's (`agent://user/<name of the key>`) and our own."""
-
-
 ANY_KIND = "agent://*"
 """Begins the address of an agent whose kind is not known; no agent calls itself so."""
 

@@ -134,8 +134,8 @@ class AuditRow(msgspec.Struct, frozen=True):
     number: int
     type: str
     """Of the event, as the row says."""
-    event: Event | None
-    """None when its bytes are damaged."""
+    event: Event
+    """`core.audit.Damaged` when its bytes are."""
     leaf: str
     body: bytes
     erased: bool

@@ -14,12 +14,12 @@ import msgspec
 import sqlalchemy as sa
 
 from cpa.core.audit import Sealed, erased, unseal
-from cpa.core.events import Event
 from cpa.errors import BadInput, InternalError
 from cpa.ports.repository import MAX_PAGE, AuditFilter, AuditRow, AuditSlice, LeafRow
 from cpa.repository.database import Database
+from cpa.repository.events import legible
 from cpa.repository.jobs import bounded, decoded
-from cpa.repository.tables import audit_entries, events, job_specs, jobs
+from cpa.repository.tables import as_told, audit_entries, events, job_specs, jobs, whole
 
 WINDOW: Final = 20_000
 _JOBS, _OTHERS = 1, 0
@@ -74,7 +74,8 @@ class SqlAuditRepository:
         self, tenant: str, *, after: tuple[str, int] = ("", 0), limit: int = MAX_PAGE
     ) -> tuple[LeafRow, ...]:
         e = events.c
-        query = sa.select(e.job, e.number, e.seq, e.type, e.time, e.body, e.private, e.leaf)
+        row = (whole(e.number, "0"), e.seq, as_told(e.type), whole(e.time, "-1"), e.body, e.private, e.leaf)
+        query = sa.select(e.job, *row)
         query = query.where(e.tenant == tenant, sa.tuple_(e.job, e.number) > after)
         return await self._leaves(query.order_by(e.job, e.number), limit)
 
@@ -83,7 +84,8 @@ class SqlAuditRepository:
     ) -> tuple[LeafRow, ...]:
         a = audit_entries.c
         none = (sa.literal(""), sa.literal(0))
-        query = sa.select(*none, a.seq, sa.literal("action_logged"), a.time, a.body, a.private, a.leaf)
+        kind, time = sa.literal("action_logged"), whole(a.time, "-1")
+        query = sa.select(*none, a.seq, kind, time, a.body, a.private, a.leaf)
         return await self._leaves(query.where(a.tenant == tenant, a.seq > after).order_by(a.seq), limit)
 
     async def _leaves(self, query: sa.Select[Any], limit: int) -> tuple[LeafRow, ...]:
@@ -93,7 +95,9 @@ class SqlAuditRepository:
     async def numbers(
         self, tenant: str, *, after: str = "", limit: int = MAX_PAGE
     ) -> tuple[tuple[str, int], ...]:
-        query = sa.select(jobs.c.id, jobs.c.number).where(jobs.c.tenant == tenant, jobs.c.id > after)
+        query = sa.select(jobs.c.id, whole(jobs.c.number, str(_BEYOND))).where(
+            jobs.c.tenant == tenant, jobs.c.id > after
+        )
         bound = query.order_by(jobs.c.id).limit(bounded(limit))
         return await self._database.read(lambda c: tuple((row[0], row[1]) for row in c.execute(bound)))
 
@@ -139,8 +143,8 @@ def _slice(
 
 def _events_query(tenant: str, which: AuditFilter) -> sa.Select[Any]:
     e = events.c
-    query = sa.select(e.seq, e.time, e.type, e.job, e.number, e.body, e.private, e.leaf)
-    query = query.where(e.tenant == tenant)
+    query = sa.select(e.seq, _when(e.time), as_told(e.type), e.job, whole(e.number, "0"))
+    query = query.add_columns(e.body, e.private, e.leaf).where(e.tenant == tenant)
     if which.job:
         return query.where(e.job == which.job).order_by(e.number.desc())
     return query.order_by(e.time.desc(), e.seq.desc())
@@ -149,9 +153,16 @@ def _events_query(tenant: str, which: AuditFilter) -> sa.Select[Any]:
 def _others_query(tenant: str) -> sa.Select[Any]:
     a = audit_entries.c
     kind, job, number = (sa.literal("action_logged"), sa.literal(""), sa.literal(0))
-    columns = (a.seq, a.time, kind.label("type"), job.label("job"), number.label("number"))
+    columns = (a.seq, _when(a.time), kind.label("type"), job.label("job"), number.label("number"))
     query = sa.select(*columns, a.body, a.private, a.leaf).where(a.tenant == tenant)
     return query.order_by(a.time.desc(), a.seq.desc())
+
+
+def _when(time: sa.Column[int]) -> sa.ColumnElement[int]:
+    """A time in the order of the index, where what is no number comes after all numbers."""
+    number = f"CAST(coalesce({time}, 0) AS INTEGER)"
+    read = f"CASE WHEN typeof({time}) IN ('text', 'blob') THEN {_BEYOND} ELSE {number} END"
+    return sa.literal_column(read, sa.Integer).label("time")
 
 
 def _look(
@@ -163,7 +174,8 @@ def _look(
     below: Place | None,
 ) -> tuple[list[AuditRow], Place | None]:
     """Matches of one kind, newest first, and the place down to which all was seen (None: to the end)."""
-    seq, time, body = (query.selected_columns[name] for name in ("seq", "time", "body"))
+    table = events if source == _JOBS else audit_entries
+    seq, time, body = table.c.seq, table.c.time, table.c.body
     if which.since:
         query = query.where(time >= which.since)
     if which.until:
@@ -171,7 +183,7 @@ def _look(
     if below is not None:
         last = below[2] if below[1] == source else (0 if below[1] < source else _BEYOND)
         query = query.where(time <= below[0], sa.tuple_(time, seq) < (below[0], last))
-    end = connection.execute(query.with_only_columns(time, seq).limit(1).offset(WINDOW - 1)).first()
+    end = connection.execute(query.with_only_columns(_when(time), seq).limit(1).offset(WINDOW - 1)).first()
     horizon: Place | None = None
     if end is not None:
         horizon = (end[0], source, end[1])
@@ -205,11 +217,8 @@ def _says(body: sa.ColumnElement[Any], value: str | int, *fields: str) -> sa.Col
 
 
 def _row(row: Any, source: int) -> AuditRow:
-    event: Event | None
-    try:
-        event = unseal(row.body, row.private)
-    except InternalError:
-        event = None  # the rest of the trail can be read all the same
+    which = f"Event {row.number} of this job" if source == _JOBS else f"Entry {row.seq}"
+    event = legible(row.body, row.private, row.time, row.type, which)
     place = (row.time, source, row.seq)
     gone = erased(row.body, row.private)
     return AuditRow(row.job, row.number, row.type, event, row.leaf.hex(), row.body, gone, place)

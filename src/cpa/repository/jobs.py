@@ -7,7 +7,7 @@ and totals come from `job_counts`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -20,6 +20,7 @@ from cpa.ports.engine import JobPage, StoredEvent
 from cpa.ports.repository import MAX_PAGE
 from cpa.repository.database import Database
 from cpa.repository.events import stored_event
+from cpa.repository.listing import LISTED, listed
 from cpa.repository.tables import events, job_counts, job_specs, jobs, messages, outbox, queue, task_runs
 
 S = TypeVar("S")
@@ -242,9 +243,10 @@ def _page(
 
 def _rows(connection: sa.Connection, tenant: str, ids: Sequence[str]) -> tuple[tuple[JobHead, str, str], ...]:
     """The listed jobs, in the order of `ids`."""
-    query = sa.select(jobs.c.id, jobs.c.head, jobs.c.intent, jobs.c.description)
+    columns: list[sa.ColumnElement[Any]] = [sa.literal_column(each) for each in LISTED]
+    query = sa.select(*columns).select_from(jobs)
     rows = connection.execute(query.where(jobs.c.tenant == tenant, jobs.c.id.in_(ids)))
-    found = {id: (decoded(_head, head, "job head"), intent, text) for id, head, intent, text in rows}
+    found = {row[0].decode(): listed(tenant, *row) for row in map(tuple, rows)}
     return tuple(found[id] for id in ids)
 
 

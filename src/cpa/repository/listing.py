@@ -15,17 +15,17 @@ LISTED: Final = (
     raw("intent"),
     raw("description"),
     raw("status"),
-    "CAST(created AS INTEGER)",
+    raw("created", "INTEGER"),
 )
 """What `listed` takes of a row of `jobs`."""
 _STATUSES: Final = {status.value: status for status in JobStatus}
 
 
 def listed(
-    tenant: str, id: bytes, head: bytes, intent: bytes, description: bytes, status: bytes, created: int | None
+    tenant: str, id: bytes, head: bytes, intent: bytes, description: bytes, status: bytes, created: int
 ) -> tuple[JobHead, str, str]:
     """(head, intent, description)"""
-    shown = _head(tenant, told(id), head, told(status), created or 0)
+    shown = _head(tenant, told(id), head, told(status), created)
     return shown, told(intent), told(description)
 
 

@@ -26,9 +26,10 @@ from cpa.ports.moving import LOCAL
 from cpa.ports.nonces import Replayed
 from cpa.ports.steps import DueCommand, JobRows, StepBatch, StoredJob
 from cpa.repository.database import Database, trouble
-from cpa.repository.events import stored_event
+from cpa.repository.events import shown_event
 from cpa.repository.listing import LISTED, listed
 from cpa.repository.loading import load, load_many
+from cpa.repository.tables import raw
 
 _encode = msgspec.json.Encoder().encode
 _SHOWN = 200
@@ -227,11 +228,12 @@ class SqlSteps:
 
     def events(self, tenant: str, job: str, after: int, limit: int) -> tuple[StoredEvent, ...]:
         rows = self._read(
-            "SELECT number, body, private, leaf FROM events WHERE tenant = ? AND job = ? AND number > ? "
-            "ORDER BY number LIMIT ?",
+            f"SELECT number, {raw('type')}, {raw('time', 'INTEGER')}, {raw('body')}, CAST(private AS BLOB), "  # noqa: S608
+            f"{raw('leaf')} FROM events WHERE tenant = ? AND job = ? AND number > ? "
+            "AND typeof(number) = 'integer' ORDER BY number LIMIT ?",
             (tenant, job, after, limit),
         )
-        return tuple(stored_event(job, *row) for row in rows)
+        return tuple(shown_event(job, *row) for row in rows)
 
     def due(self, now: int, limit: int) -> list[DueCommand]:
         """Timers whose time has come, earliest first."""

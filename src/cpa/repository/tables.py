@@ -17,6 +17,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
     literal_column,
     text,
@@ -26,8 +27,8 @@ metadata = MetaData()
 
 
 def raw(column: str, kind: str = "BLOB") -> str:
-    """Reads a column as bytes, whatever its rows hold: SQLite keeps a value of any type in any column. Who decodes
-    them says what is wrong."""
+    """Reads a column as bytes (or another `kind`), whatever its rows hold: SQLite keeps a value of any type in any
+    column. Who decodes them says what is wrong."""
     return f"CAST(coalesce({column}, '') AS {kind})"
 
 
@@ -52,6 +53,19 @@ def whole(column: Column[Any], odd: str = "NULL") -> ColumnElement[int]:
 def told(text: bytes) -> str:
     """Stored text for people; nothing is decided by it."""
     return text.decode(errors="replace")
+
+
+class _Told(TypeDecorator[str]):
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_result_value(self, value: Any, _: Any) -> str:
+        return told(value)
+
+
+def as_told(column: Column[Any]) -> ColumnElement[str]:
+    """Reads a column of texts as `told`."""
+    return literal_column(raw(str(column)), _Told).label(column.name)
 
 
 def _text(name: str, *, default: str | None = None) -> Column[str]:

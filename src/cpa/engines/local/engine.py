@@ -284,14 +284,15 @@ class LocalEngine:
             while True:
                 follower.clear()
                 state = await self.jobs.load(tenant, job)
-                for stored in await self.jobs.read(self._store.events, tenant, job, after, 1000):
+                found = await self.jobs.read(self._store.events, tenant, job, after, 1000)
+                for stored in found:
                     after = stored.number
                     yield stored
                 for update in follower.take():
                     yield update
                 if (state.head.status.ended and after >= state.head.number) or self._watchers.closed:
                     return
-                if after >= state.head.number:
+                if after >= state.head.number or not found:
                     await follower.wait()
 
     @property
