@@ -182,7 +182,9 @@ def test_who_fixed_what_is_done_does_not_allow_it_in_this_run_nor_in_later_ones(
 
 def test_who_gave_a_result_does_not_allow_what_uses_it() -> None:
     uses = {"references": (0, 1), "arguments": {"to": "{{ tasks.b.result.to }}"}}
-    story = Story(task("a"), task("b", 0, references=(0,)), approval(0, 1, name="c", **uses), requester="Anna")
+    story = Story(
+        task("a"), task("b", 0, references=(0,)), approval(0, 1, name="c", **uses), requester="Anna"
+    )
     story.begun()
     story.failed(0, FailureClass.BUSINESS)
 
