@@ -251,11 +251,17 @@ class SqlSteps:
     def open_jobs(self, kinds: Iterable[str], after: tuple[str, str], limit: int) -> list[tuple[str, str]]:
         """Jobs (tenant, id) beyond `after` with an open command of these kinds, in key order."""
         found: set[tuple[str, str]] = set()
-        beyond = [name.encode(errors=_ODD) for name in after]
+        beyond: tuple[str | bytes, ...] = after
+        place = "?, ?"
+        try:
+            "".join(after).encode()
+        except UnicodeEncodeError:
+            # Only so can it be bound. The index then leads no further than to the tenant: for odd names alone.
+            beyond, place = _stored_order(after), "CAST(? AS TEXT), CAST(? AS TEXT)"
         for name in kinds:
             rows = self._names(
-                "SELECT DISTINCT tenant, job FROM outbox WHERE kind = ? "
-                "AND (tenant, job) > (CAST(? AS TEXT), CAST(? AS TEXT)) ORDER BY tenant, job LIMIT ?",
+                f"SELECT DISTINCT tenant, job FROM outbox WHERE kind = ? AND (tenant, job) > ({place}) "  # noqa: S608
+                "ORDER BY tenant, job LIMIT ?",
                 (name, *beyond, limit),
             )
             found.update(rows)
