@@ -51,6 +51,7 @@ async def list_approvals(
 async def decide(
     question_id: QuestionId, request: Request, services: Services, caller: Submitter
 ) -> Response:
-    """As `POST /questions/{question_id}`, for approvals and proposals alone: any other question is 404 here."""
+    """As `POST /questions/{question_id}`, for approvals and proposals alone: any other open question is
+    404 here."""
     said, _ = await read(request, Answer)
     return view(await said_to(services, caller, question_id, said, _KINDS))
