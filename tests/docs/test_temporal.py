@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 from tests.servers.temporal import TUNING
 
+from cpa.engines.temporal.versions import build_of
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "temporal"
 PAGE = (ROOT / "docs" / "deployment.md").read_text("utf-8")
@@ -70,3 +72,7 @@ def test_the_page_explains_each_value_that_is_set() -> None:
     )
 
     assert rows == {name: str(value).lower() for name, value in dynamic().items()}
+
+
+def test_the_page_names_the_build_of_this_program() -> None:
+    assert re.findall(r"`([\d.]+-logic\d+)`", PAGE) == [build_of("")]

@@ -1,7 +1,7 @@
 """Which version of this program works on which job: Temporal's versioned workers.
 
     deployment    all workers of one task queue, named as the queue
-    build         this program: its package version and the core's `LOGIC`, as in `0.1.0-logic4`
+    build         this program: its package version and the core's `LOGIC`, as `build_of` joins them
 
 A job stays with the build that began it; new jobs go to the current one. Who is alone on its store becomes current
 at once, and takes up what earlier builds left: nobody else would, and the core goes on with every older history.
