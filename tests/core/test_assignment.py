@@ -18,7 +18,7 @@ class Agent:
     well: float = 1.0
     remote: bool = True
 
-    def share(self, action: str, now: int) -> float:
+    def weight(self, action: str, now: int) -> float:
         return self.well if action == "web.click" else 1.0
 
 
@@ -85,15 +85,15 @@ def test_a_process_of_its_own_goes_before_a_part_of_the_scheduler() -> None:
     assert find_agent_for_task(agents, tried="a") is agents[0]
 
 
-def test_a_share_follows_what_happened_and_the_newer_weighs_more() -> None:
-    share = 1.0
+def test_a_weight_follows_what_happened_and_the_newer_counts_more() -> None:
+    weight = 1.0
     for _ in range(5):
-        share = weighed(share, 0, well=False)
-    assert share == pytest.approx(0.8**5)
-    assert weighed(share, 0, well=True) == pytest.approx(0.8 * share + 0.2)
+        weight = weighed(weight, 0, well=False)
+    assert weight == pytest.approx(0.8**5)
+    assert weighed(weight, 0, well=True) == pytest.approx(0.8 * weight + 0.2)
 
 
-def test_what_a_share_lost_is_forgiven_by_and_by() -> None:
+def test_what_a_weight_lost_is_forgiven_by_and_by() -> None:
     assert forgiven(0.0, 0) == 0.0
     assert forgiven(0.0, FORGIVEN) == pytest.approx(0.5)
     assert forgiven(0.5, 2 * FORGIVEN) == pytest.approx(0.875)

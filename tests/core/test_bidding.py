@@ -21,7 +21,7 @@ def bid(agent: str, **more: Any) -> Bid:
         ({"eta": 1000.0}, {}),
         ({"load": 0.1}, {"load": 0.2}),
         ({"cost": 1.5}, {"cost": 1.0, "confidence": 0.5}),
-        ({"cost": 1.5}, {"cost": 1.0, "share": 0.5}),
+        ({"cost": 1.5}, {"cost": 1.0, "weight": 0.5}),
         ({"eta": 3.0, "confidence": 0.9}, {"eta": 1.0, "confidence": 0.0}),
         ({}, {"cost": 0.1}),
     ],

@@ -170,7 +170,7 @@ def test_deferrals_are_spread_and_short() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "share", "opens"),
+    ("event", "weight", "opens"),
     [
         (DONE, 1.0, False),
         (failed(FailureClass.BUSINESS), 1.0, False),
@@ -185,12 +185,12 @@ def test_deferrals_are_spread_and_short() -> None:
         (LOST, 0.8, False),
     ],
 )
-def test_what_an_end_says_about_the_agent(event: Event, share: float, opens: bool) -> None:
+def test_what_an_end_says_about_the_agent(event: Event, weight: float, opens: bool) -> None:
     agent = remote(slots=100)
     world = World(agent)
     world.ask(state())
     world.ended(event)
-    assert agent.share("x.a.b", world.clock.now_ms()) == pytest.approx(share)
+    assert agent.weight("x.a.b", world.clock.now_ms()) == pytest.approx(weight)
 
     for number in range(THRESHOLD):
         world.ask(state(f"k{number}"))
@@ -304,7 +304,7 @@ def test_a_slot_is_free_once_the_end_of_its_attempt_is_durable() -> None:
     resumed = RequestTask(key="request:0:1", task=0, epoch=1, agent=agent.address)
     assert world.assignments.resume(state(), resumed), "its end was not stored"
     assert (agent.busy, len(world.presence.running(agent))) == (1, 1)
-    assert agent.share("x.a.b", world.clock.now_ms()) == pytest.approx(0.8), "it counts once"
+    assert agent.weight("x.a.b", world.clock.now_ms()) == pytest.approx(0.8), "it counts once"
     world.stored(LOST)
     world.stored(LOST)
     assert (agent.busy, world.presence.running(agent), world.assignments.ending) == (1, (), set())

@@ -1,11 +1,12 @@
 """Which agent takes a task: a pure choice among those that could.
 
-    cost = (0.1 + load) / share
+    cost = (0.1 + load) / weight
 
-Load is the larger of what the scheduler counts (busy / slots) and what the agent says of itself; the share is that
-of its attempts at this action that ended well, the newer ones weighing more. Dividing by it keeps the agent that
-fails fastest, and so is always idle, from drawing all work to itself. Whoever was already tried in vain for this
-task comes after all others, and a part of the scheduler's own process after every agent started for the work.
+Load is the larger of what the scheduler counts (busy / slots) and what the agent says of itself; the weight is what
+its outcomes at this action leave it of 1: a failure takes a part, successes and time give it back. Dividing by it
+keeps the agent that fails fastest, and so is always idle, from drawing all work to itself. Whoever was already
+tried in vain for this task comes after all others, and a part of the scheduler's own process after every agent
+started for the work.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 NEWEST = 0.2
-"""What the newest outcome weighs in an agent's share of success."""
+"""What the newest outcome counts for in an agent's weight."""
 LEAST = 0.05
-"""Nobody's share counts for less: whoever failed for a while must be able to show that it works again."""
+"""Nobody's weight counts for less: whoever failed for a while must be able to show that it works again."""
 FORGIVEN = 300_000
-"""Milliseconds after which half of what a share lost is forgiven."""
+"""Milliseconds after which half of what a weight lost is forgiven."""
 
 
 class Candidate(Protocol):
@@ -47,8 +48,8 @@ class Candidate(Protocol):
         """Whether it is a process of its own."""
         ...
 
-    def share(self, action: str, now: int) -> float:
-        """Of its attempts at this action, how many ended well: 0..1, 1 for none yet."""
+    def weight(self, action: str, now: int) -> float:
+        """What it counts for at this action, after how its attempts ended: 0..1, 1 for none yet."""
         ...
 
 
@@ -75,14 +76,14 @@ def find_agent_for_task(
 
 def _cost(candidate: Candidate, action: str, now: int) -> float:
     load = max(candidate.busy / candidate.slots, candidate.load)
-    return (0.1 + load) / max(candidate.share(action, now), LEAST)
+    return (0.1 + load) / max(candidate.weight(action, now), LEAST)
 
 
-def weighed(share: float, age: int, *, well: bool) -> float:
-    """An agent's share of success after one more outcome; `age` is how many milliseconds the last one is ago."""
-    return (1 - NEWEST) * forgiven(share, age) + NEWEST * well
+def weighed(weight: float, age: int, *, well: bool) -> float:
+    """An agent's weight after one more outcome; `age` is how many milliseconds the last one is ago."""
+    return (1 - NEWEST) * forgiven(weight, age) + NEWEST * well
 
 
-def forgiven(share: float, age: int) -> float:
-    """The share as it counts `age` milliseconds after its last outcome: what it lost is forgiven by and by."""
-    return float(1 - (1 - share) * 0.5 ** (max(age, 0) / FORGIVEN))
+def forgiven(weight: float, age: int) -> float:
+    """The weight as it counts `age` milliseconds after its last outcome: what it lost is forgiven by and by."""
+    return float(1 - (1 - weight) * 0.5 ** (max(age, 0) / FORGIVEN))

@@ -2,7 +2,7 @@
 
     cost / trust, then eta / trust, then load
 
-Trust is the agent's own confidence times its share of success: who fails every other time costs twice what it says.
+Trust is the agent's own confidence times its weight: who counts for half, having failed, costs twice what it says.
 A bid that names no cost costs nothing; one that names no time comes after those that do.
 """
 
@@ -26,8 +26,8 @@ class Bid(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Seconds until it would be done."""
     load: float = 0.0
     confidence: float = 1.0
-    share: float = 1.0
-    """Of its attempts at this action that ended well, as the scheduler counts it."""
+    weight: float = 1.0
+    """What the agent counts for at this action, as `assignment.weighed`."""
 
 
 def ranked(bids: Sequence[Bid]) -> tuple[Bid, ...]:
@@ -36,5 +36,5 @@ def ranked(bids: Sequence[Bid]) -> tuple[Bid, ...]:
 
 
 def _price(bid: Bid) -> tuple[float, float, float]:
-    trust = max(bid.confidence * bid.share, LEAST)
+    trust = max(bid.confidence * bid.weight, LEAST)
     return bid.cost / trust, bid.eta / trust, bid.load

@@ -50,8 +50,8 @@ class Agent:
     """Why it cannot be reached just now, for people; empty when it can, as far as is known."""
     mute: bool = False
     """It was asked to look for an effect, did not answer in time, and has not answered another look since."""
-    shares: dict[str, tuple[float, int]] = field(default_factory=dict)
-    """By action: share of success and when that was, in milliseconds. Only for what ever failed."""
+    weights: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """By action: its weight and when that was, in milliseconds. Only for what ever failed."""
 
     @classmethod
     def of(cls, record: AgentRecord, beat: Beat) -> Agent:
@@ -117,15 +117,16 @@ class Agent:
         is: together they have at most half the blame for one end, unless one of them is alone."""
         return not (blame and self.suspects) or 2 * (sum(self.suspects.values()) + blame) <= BLAME
 
-    def share(self, action: str, now: int) -> float:
-        known = self.shares.get(action)
+    def weight(self, action: str, now: int) -> float:
+        """What it counts for at this action when one is chosen: 1 in full, less after failures."""
+        known = self.weights.get(action)
         return 1.0 if known is None else forgiven(known[0], now - known[1])
 
     def ended(self, action: str, now: int, *, well: bool) -> None:
         """One more outcome of this action."""
-        share, at = self.shares.get(action, (1.0, now))
-        if not well or action in self.shares:
-            self.shares[action] = (weighed(share, now - at, well=well), now)
+        weight, at = self.weights.get(action, (1.0, now))
+        if not well or action in self.weights:
+            self.weights[action] = (weighed(weight, now - at, well=well), now)
 
 
 class Applicant(msgspec.Struct, frozen=True, gc=False):

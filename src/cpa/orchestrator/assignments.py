@@ -227,7 +227,7 @@ class Assignments:
             self._settled(attempt)
             self.report(attempt.tenant, attempt.job, event)
             if held is not None:
-                if type(event) is not TaskSucceeded or held[0].shares or self.breakers.circuits:
+                if type(event) is not TaskSucceeded or held[0].weights or self.breakers.circuits:
                     self._count(attempt, *held, event)
                 self._agents.release(held[0])
             return
@@ -290,7 +290,7 @@ class Assignments:
             self.breakers.failed(*way)
         elif well:
             self.breakers.succeeded(*way)
-        if well and not agent.shares:
+        if well and not agent.weights:
             return
         agent.ended(work.action, self._clock.now_ms(), well=well)
         if not well:

@@ -86,7 +86,7 @@ class Bids:
             eta=inf if offer.eta is None else offer.eta,
             load=offer.load or 0.0,
             confidence=confidence,
-            share=agent.share(net.applicant.action, self._clock.now_ms()),
+            weight=agent.weight(net.applicant.action, self._clock.now_ms()),
         )
         net.bidders[address] = agent
         self._perhaps(attempt, net)

@@ -29,6 +29,6 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             last_seen=presence.last(agent),
             running=tuple((named, left) for _, named, left in presence.running(agent)),
-            weights={action: agent.share(action, now) for action in sorted(agent.shares)},
+            weights={action: agent.weight(action, now) for action in sorted(agent.weights)},
             breakers=breakers.of(agent.key),
         )
