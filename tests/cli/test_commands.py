@@ -351,7 +351,9 @@ def test_check_and_serve_tell_who_is_to_answer_and_has_no_key(tmp_path: Path) ->
     with serving(tmp_path, "--workspace", ".") as server:
         assert cpa("keys", "add", "anna", cwd=tmp_path).returncode == 0
         reader = cpa("keys", "add", "jörg", "--scope", "read", cwd=tmp_path)
-        [line] = [json.loads(each) for each in server.log.read_text().splitlines() if "without a key" in each]
+        [line] = [
+            json.loads(each) for each in server.log.read_text().splitlines() if "people_without_key" in each
+        ]
     checked = cpa("intents", "check", "own.yaml", cwd=tmp_path)
     as_json = json.loads(cpa("intents", "check", "own.yaml", "--json", cwd=tmp_path).stdout)
 

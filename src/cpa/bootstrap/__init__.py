@@ -205,7 +205,7 @@ async def _tell_keyless(workspace: Workspace, keys: KeyStore, now: int) -> None:
     known = answering(await keys.list(TENANT), now)
     definitions = [definition for source in workspace.own for definition in source.definitions]
     if told := keyless(definitions, workspace.values, known):
-        log.warning("people without a key", detail=told)
+        log.warning("people_without_key", detail=told)
 
 
 def _keys(settings: Settings, database: Database, clock: SystemClock) -> tuple[Hasher, Authenticator]:
