@@ -8,6 +8,9 @@ import pytest
 
 from cpa.core.intents import IntentDefinition
 from cpa.orchestrator.approvers import keyless
+from cpa.ports.keys import Scope, StoredKey
+
+NOW = 1000
 
 
 def intent(*tasks: dict[str, Any]) -> IntentDefinition:
@@ -26,8 +29,17 @@ def asks(who: str) -> dict[str, Any]:
     return {"id": "ask", "action": "person.ask", "arguments": {"question": "Wie viel?", "for": who}}
 
 
+def key(name: str, scope: Scope = Scope.SUBMIT, **more: int) -> StoredKey:
+    return StoredKey(
+        tenant="default", id=f"k_{name}", name=name, scopes=frozenset((scope,)), hash=b"", created=1, **more
+    )
+
+
+ANNA = [key("anna")]
+
+
 def test_all_who_have_no_key_are_one_line_with_the_remedy() -> None:
-    told = keyless([intent(pays("anna", "jörg"), asks("uwe maier"))], {}, {"anna"})
+    told = keyless([intent(pays("anna", "jörg"), asks("uwe maier"))], {}, ANNA, NOW)
 
     assert told == (
         "nobody has a key by the name of those who are to answer: jörg (bills.pay.pay); uwe maier (bills.pay.ask); "
@@ -45,14 +57,29 @@ def test_all_who_have_no_key_are_one_line_with_the_remedy() -> None:
     ],
 )
 def test_who_has_a_key_or_is_not_known_yet_is_not_told(tasks: tuple[dict[str, Any], ...]) -> None:
-    assert keyless([intent(*tasks)], {"boss": "anna"}, {"anna"}) == ""
+    assert keyless([intent(*tasks)], {"boss": "anna"}, ANNA, NOW) == ""
 
 
 def test_names_of_the_workspace_are_looked_up() -> None:
-    assert "uwe (bills.pay.pay)" in keyless([intent(pays("{{ values.boss }}"))], {"boss": "uwe"}, {"anna"})
+    assert "uwe (bills.pay.pay)" in keyless([intent(pays("{{ values.boss }}"))], {"boss": "uwe"}, ANNA, NOW)
     listed = {"id": "pay", "approval": {"approvers": "{{ values.bosses }}"}}
-    assert "uwe" in keyless([intent(listed)], {"bosses": ["anna", "uwe"]}, {"anna"})
+    assert "uwe" in keyless([intent(listed)], {"bosses": ["anna", "uwe"]}, ANNA, NOW)
 
 
 def test_another_spelling_is_another_person() -> None:
-    assert "Anna" in keyless([intent(pays("Anna"))], {}, {"anna"})
+    assert "Anna" in keyless([intent(pays("Anna"))], {}, ANNA, NOW)
+
+
+@pytest.mark.parametrize(
+    ("one", "told"),
+    [
+        (key("uwe", Scope.ADMIN), False),
+        (key("uwe", expires=NOW + 1), False),
+        (key("uwe", Scope.READ), True),
+        (key("uwe", Scope.AGENT), True),
+        (key("uwe", expires=NOW), True),
+        (key("uwe", revoked=1), True),
+    ],
+)
+def test_only_a_living_key_that_may_answer_counts(one: StoredKey, told: bool) -> None:
+    assert bool(keyless([intent(pays("uwe"))], {}, [*ANNA, one], NOW)) is told

@@ -44,7 +44,7 @@ from cpa.orchestrator.planning import Planner
 from cpa.orchestrator.rehearsal import rehearse
 from cpa.ports.artifacts import Artifact, ArtifactStore
 from cpa.ports.engine import Engine
-from cpa.ports.keys import KeyStore, answering
+from cpa.ports.keys import KeyStore
 from cpa.ports.secrets import SecretsManager
 from cpa.ports.signatures import SigningKey, SigningKeys
 from cpa.ports.transport import Attempt
@@ -202,9 +202,8 @@ def check_plans(source: IntentFile, values: Mapping[str, Any] | None) -> list[Pr
 
 async def _tell_keyless(workspace: Workspace, keys: KeyStore, now: int) -> None:
     """Who is to answer and cannot: a job would wait for them in vain."""
-    known = answering(await keys.list(TENANT), now)
     definitions = [definition for source in workspace.own for definition in source.definitions]
-    if told := keyless(definitions, workspace.values, known):
+    if told := keyless(definitions, workspace.values, await keys.list(TENANT), now):
         log.warning("people_without_key", detail=told)
 
 

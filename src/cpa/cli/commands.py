@@ -278,10 +278,10 @@ def check_intents(
     understood. Values are those of the cpa.yaml beside the file. Where there is a store, who is to answer and has
     no key is told."""
     from cpa.cli.rules import check
-    from cpa.cli.upkeep import people
+    from cpa.cli.upkeep import found_keys
 
     known = settings(workspace=workspace)
-    answer = check(file, known.workspace, people(known, file.parent))
+    answer = check(file, known.workspace, found_keys(known, file.parent))
     dump(answer.facts) if as_json else typer.echo(answer.text)
     raise typer.Exit(OK if answer.well else NEGATIVE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from cpa.config.loading import ConfigError
 from cpa.config.workspace import FILE, load_values, load_workspace
 from cpa.core.intents import IntentDefinition, RouteContext
 from cpa.core.questions import language_of
+from cpa.ports.keys import StoredKey
 
 
 def route(
@@ -32,11 +34,11 @@ def route(
     return Finding(well, str(found), facts)
 
 
-def check(file: Path, workspace: Path | None = None, people: Collection[str] | None = None) -> Finding:
+def check(file: Path, workspace: Path | None = None, keys: Collection[StoredKey] | None = None) -> Finding:
     """Whether the file can be used, every plan in it can be made with the values of its workspace, and every
     example becomes its intent. The workspace is the `cpa.yaml` beside the file, or else the one given.
 
-    `people` are the names of keys that may answer, where they are known: who is to answer and has none is told."""
+    `keys` are those of the store, where there is one: who is to answer and has none is told."""
     from cpa.bootstrap import check_plans
     from cpa.orchestrator.approvers import keyless
 
@@ -49,7 +51,8 @@ def check(file: Path, workspace: Path | None = None, people: Collection[str] | N
     else:
         values = _values(file, workspace)
         found = sorted([*check_plans(source, values), *found], key=lambda each: each.line)
-        warning = "" if people is None else keyless(source.definitions, values, people)
+        if keys is not None:
+            warning = keyless(source.definitions, values, keys, time.time_ns() // 1_000_000)
     problems = [str(problem) for problem in found]
     warnings = [f"{file}: {warning}"] if warning else []
     text = "\n".join([*(problems or [str(report)]), *warnings])

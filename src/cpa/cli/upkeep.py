@@ -22,7 +22,7 @@ from cpa.core.job import JobHead, JobSpec, JobState, TaskRun
 from cpa.core.replay import replay as rerun
 from cpa.core.views import rfc3339
 from cpa.errors import BadInput, CPAError, InvalidDocument, NotFound, first_error
-from cpa.ports.keys import Scope, StoredKey, answering
+from cpa.ports.keys import Scope, StoredKey
 from cpa.repository.database import Database, upgrade
 from cpa.repository.jobs import SqlJobRepository
 from cpa.repository.keys import SqlKeyStore
@@ -239,16 +239,15 @@ def all_keys(settings: Settings) -> list[dict[str, str]]:
     return [_shown(key, now) for key in found]
 
 
-def people(settings: Settings, folder: Path) -> frozenset[str] | None:
-    """The names of keys that may answer questions, in the store of these settings, or else in the `cpa-data` of
-    this folder; None where there is no store that can be read: rules can be looked at without any."""
+def found_keys(settings: Settings, folder: Path) -> tuple[StoredKey, ...] | None:
+    """The keys in the store of these settings, or else in the `cpa-data` of this folder; None where there is no
+    store that can be read: rules can be looked at without any."""
     for data in (settings.data, folder / "cpa-data"):
         known = settings.model_copy(update={"data": data})
         try:
-            keys = _with_store(known, lambda store: SqlKeyStore(store).list(TENANT))
+            return _with_store(known, lambda store: SqlKeyStore(store).list(TENANT))
         except CPAError:
             continue
-        return answering(keys, time.time_ns() // 1_000_000)
     return None
 
 

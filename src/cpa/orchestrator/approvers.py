@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from shlex import quote
 from typing import Any
 
@@ -11,15 +11,21 @@ from cpa.core.intents import IntentDefinition
 from cpa.core.people import ASK
 from cpa.core.references import fill
 from cpa.errors import CPAError
+from cpa.ports.keys import Scope, StoredKey
 
 _PLAIN = re.compile(r"[\w.@][\w.@-]*")
 
 
 def keyless(
-    definitions: Iterable[IntentDefinition], values: Mapping[str, Any] | None, known: Collection[str]
+    definitions: Iterable[IntentDefinition],
+    values: Mapping[str, Any] | None,
+    keys: Iterable[StoredKey],
+    now: int,
 ) -> str:
-    """One line about those who are not among `known`, the names of keys that may answer; empty when all are.
-    `values` are those of the workspace; what only a request will say is left out."""
+    """One line about those of whose name none of the keys may answer questions at this time, in milliseconds since
+    1970 UTC; empty where there are none. `values` are those of the workspace; what only a request will say is left
+    out."""
+    known = {key.name for key in keys if key.active(now) and key.caller().may(Scope.SUBMIT)}
     where: dict[str, list[str]] = {}
     for definition in definitions:
         for name, task in _named(definition, values or {}):

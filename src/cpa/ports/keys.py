@@ -3,7 +3,6 @@ owner."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -73,11 +72,6 @@ class StoredKey:
 
     def caller(self) -> Caller:
         return Caller(tenant=self.tenant, key=self.id, name=self.name, scopes=self.scopes)
-
-
-def answering(keys: Iterable[StoredKey], now: int) -> frozenset[str]:
-    """The names of those keys that may answer questions at this time, in milliseconds since 1970 UTC."""
-    return frozenset(key.name for key in keys if key.active(now) and key.caller().may(Scope.SUBMIT))
 
 
 class KeyStore(Protocol):
