@@ -10,7 +10,9 @@ from tests.api.conftest import Door, problem
 from tests.api.fakes import SystemClock
 
 from cpa.agents.signing import Signer, draw
+from cpa.api.agents import Listed
 from cpa.orchestrator.breakers import THRESHOLD
+from cpa.ports.agents import AgentState, AgentStatus
 from cpa.ports.keys import Scope
 from cpa.ports.transport import Attempt
 
@@ -374,6 +376,11 @@ async def test_lists_are_narrowed_and_paged(api: httpx2.AsyncClient) -> None:
     page = (await api.get("/agents", params={"limit": 1, "offset": 1})).json()
     assert ([agent["name"] for agent in page["agents"]], page["total"]) == (["n1"], 3)
     problem(await api.get("/agents", params={"status": "gone"}), 422, "invalid_document", "query.status")
+
+
+def test_agents_are_listed_by_all_that_they_say_and_all_that_is_decided_about_them() -> None:
+    known = {each.value for kind in (AgentStatus, AgentState) for each in kind}
+    assert {each.value for each in Listed} == known - {AgentState.ACTIVE}, "active is whoever is nothing else"
 
 
 async def test_states_take_effect_at_once_and_are_written_down(api: httpx2.AsyncClient, door: Door) -> None:
