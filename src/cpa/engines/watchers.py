@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from msgspec.structs import replace
+
 from cpa.core.job import JobHead
 from cpa.ports.engine import LiveUpdate
 from cpa.ports.steps import StepBatch
@@ -15,8 +17,10 @@ Key = tuple[str, str]
 """(tenant, job id)"""
 _LIVE = 100
 """Live updates kept for a slow follower; older ones are dropped."""
-_JOBS = 10_000
-"""Jobs whose newest updates are kept; of more, the ones that told first are forgotten."""
+_UPDATES = 20_000
+"""Newest updates kept, one for each task; of more, those of the jobs that told first are forgotten."""
+_LETTERS = 1_000
+"""What is kept of a message: with `_UPDATES`, at most 80 MB."""
 
 
 class Follower:
@@ -51,6 +55,8 @@ class Watchers:
         self._ends: dict[Key, list[asyncio.Future[JobHead | None]]] = {}
         self._followers: dict[Key, list[Follower]] = {}
         self._newest: dict[Key, dict[str, LiveUpdate]] = {}
+        self._kept = 0
+        """Updates in `_newest`."""
 
     async def end(self, key: Key, timeout: float) -> JobHead | None:
         """The head at the durable end of the job's run; None after `timeout` seconds, or when the engine stops."""
@@ -86,15 +92,19 @@ class Watchers:
                 for follower in self._followers.get(key, ()):
                     follower.notify()
                 if rows.head.status.ended:
-                    self._newest.pop(key, None)
+                    self._forget(key)
                     self._wake(key, rows.head)
 
     def live(self, key: Key, update: LiveUpdate) -> None:
-        if key not in self._newest and len(self._newest) >= _JOBS:
-            del self._newest[next(iter(self._newest))]
-        self._newest.setdefault(key, {})[update.task] = update
         for follower in self._followers.get(key, ()):
             follower.show(update)
+        if len(update.message) > _LETTERS:
+            update = replace(update, message=update.message[: _LETTERS - 1] + "…")
+        newest = self._newest.setdefault(key, {})
+        self._kept += update.task not in newest
+        newest[update.task] = update
+        if self._kept > _UPDATES:
+            self._forget(next(iter(self._newest)))
 
     def newest(self, key: Key) -> dict[str, LiveUpdate]:
         """What each task of the job told last, perhaps of an attempt that is over."""
@@ -108,6 +118,9 @@ class Watchers:
                 follower.notify()
         for key in list(self._ends):
             self._wake(key, None)
+
+    def _forget(self, key: Key) -> None:
+        self._kept -= len(self._newest.pop(key, ()))
 
     def _wake(self, key: Key, head: JobHead | None) -> None:
         for future in self._ends.pop(key, ()):
