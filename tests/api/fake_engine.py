@@ -47,6 +47,8 @@ class FakeEngine:
         self.starts = 0
         """When every job is to start."""
         self.watchers = 0
+        self.read = 0
+        """Events handed out in pages."""
         self._told: dict[tuple[str, str], dict[str, LiveUpdate]] = {}
         self._jobs: dict[tuple[str, str], _Job] = {}
         self._spent: set[tuple[str, str, str]] = set()
@@ -184,7 +186,9 @@ class FakeEngine:
     async def events(
         self, tenant: str, job: str, *, after: int = 0, limit: int = 1000
     ) -> tuple[StoredEvent, ...]:
-        return tuple(self._job(tenant, job).stored[after : after + limit])
+        page = tuple(self._job(tenant, job).stored[after : after + limit])
+        self.read += len(page)
+        return page
 
     async def follow(
         self, tenant: str, job: str, *, after: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from tests.api.conftest import Door, noop, problem
 from tests.api.test_jobs import create
 
-from cpa.core.events import TaskProposed, TaskStarted
+from cpa.core.classes import FailureClass
+from cpa.core.events import TaskFailed, TaskProposed, TaskStarted, TimerFired
 from cpa.ports.keys import Scope
 
 FORM = {
@@ -42,6 +44,19 @@ async def asking(rita: httpx2.AsyncClient, approval: Any = True, *tasks: dict[st
     found = (await rita.get("/questions")).json()["questions"]
     [question] = [each for each in found if each["job"] == job]
     assert (await rita.get(f"/questions/{question['id']}")).json() == question
+    return dict(question)
+
+
+async def proposed(door: Door, rita: httpx2.AsyncClient) -> dict[str, Any]:
+    """The question of a job whose agent would rather do it otherwise."""
+    door.engine.auto = False
+    job = await create(rita, noop(value="7 Tage"))
+    place: dict[str, Any] = {"time": 0, "task": 0, "epoch": 1}
+    await rita.get(f"/jobs/{job}/events", params={"after": 2, "wait": 1})
+    await door.engine.send("default", job, TaskStarted(**place))
+    proposal = TaskProposed(**place, arguments={"value": "9 Tage"}, reason="ausgebucht")
+    assert (await door.engine.send("default", job, proposal)).changed
+    [question] = (await rita.get("/questions", params={"kind": "proposal"})).json()["questions"]
     return dict(question)
 
 
@@ -233,6 +248,54 @@ async def test_the_reason_of_an_older_no_is_not_that_of_another_ones(
     assert ended["job"]["error"]["message"] == "eva said no"
 
 
+async def test_the_reason_of_a_no_is_found_without_reading_the_whole_history(
+    door: Door, rita: httpx2.AsyncClient
+) -> None:
+    many = [noop(f"{at}", depends_on=[f"{at - 1}"] if at else []) for at in range(80)]
+    job = await create(rita, *many, noop("last", depends_on=["79"], approval=True))
+    while not (questions := (await rita.get("/questions")).json()["questions"]):
+        await asyncio.sleep(0)
+    async with person(door, "uwe") as uwe:
+        await say(uwe, questions[0], False, note="zu teuer")
+    number = (await door.engine.query("default", job)).head.number
+    read = door.engine.read
+
+    ended = (await rita.get(f"/jobs/{job}")).json()
+    assert ended["job"]["error"]["message"] == "uwe said no: zu teuer"
+    assert number > 150
+    assert door.engine.read - read <= 100
+
+
+async def test_for_a_no_after_which_the_task_goes_on_no_reason_is_looked_for(
+    door: Door, rita: httpx2.AsyncClient
+) -> None:
+    question = await proposed(door, rita)
+    assert (await say(rita, question, False, note="lieber früher")).status_code == 200
+    read = door.engine.read
+
+    [task] = (await rita.get(f"/jobs/{question['job']}/tasks")).json()["tasks"]
+    assert (task["status"], task["error"]["code"]) == ("held", "proposed")
+    assert door.engine.read == read
+
+
+async def test_a_failure_of_the_same_code_that_nobody_brought_about_has_the_words_of_nobody(
+    door: Door, rita: httpx2.AsyncClient
+) -> None:
+    question = await proposed(door, rita)
+    await say(rita, question, False, note="lieber früher")
+    job = question["job"]
+    timer = TimerFired(time=0, key="retry:0:1")
+    assert (await door.engine.send("default", job, timer)).changed
+    await rita.get(f"/jobs/{job}/events", params={"after": 7, "wait": 1})
+    place: dict[str, Any] = {"time": 0, "task": 0, "epoch": 2}
+    said = {"failure": FailureClass.BUSINESS, "code": "declined", "message": "rita has no account"}
+    await door.engine.send("default", job, TaskStarted(**place))
+    assert (await door.engine.send("default", job, TaskFailed(**place, **said))).changed
+
+    [task] = (await rita.get(f"/jobs/{job}/tasks")).json()["tasks"]
+    assert (task["status"], task["error"]["message"]) == ("failed", "rita has no account")
+
+
 async def test_another_answer_to_a_closed_question_is_a_conflict(
     door: Door, rita: httpx2.AsyncClient
 ) -> None:
@@ -247,14 +310,8 @@ async def test_another_answer_to_a_closed_question_is_a_conflict(
 async def test_a_proposal_is_shown_beside_what_was_asked_for_and_agreed_to(
     door: Door, rita: httpx2.AsyncClient
 ) -> None:
-    door.engine.auto = False
-    job = await create(rita, noop(value="7 Tage"))
-    place: dict[str, Any] = {"time": 0, "task": 0, "epoch": 1}
-    await rita.get(f"/jobs/{job}/events", params={"after": 2, "wait": 1})
-    await door.engine.send("default", job, TaskStarted(**place))
-    proposal = TaskProposed(**place, arguments={"value": "9 Tage"}, reason="ausgebucht")
-    assert (await door.engine.send("default", job, proposal)).changed
-    [question] = (await rita.get("/questions", params={"kind": "proposal"})).json()["questions"]
+    question = await proposed(door, rita)
+    job = question["job"]
 
     assert (question["arguments"], question["instead_of"]) == ({"value": "9 Tage"}, {"value": "7 Tage"})
     assert (await rita.get("/questions", params={"kind": "doubt"})).json()["questions"] == []

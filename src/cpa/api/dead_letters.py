@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, JsonValue
 from cpa.api.bodies import Body, read
 from cpa.api.caller import Reader, Submitter
 from cpa.api.jobs import Change, JobId, Limit, Offset, known
-from cpa.api.notes import look
+from cpa.api.notes import with_notes
 from cpa.api.render import body_schema, problems, view
 from cpa.api.route import DirectRouter
 from cpa.api.services import ApiServices, Services
@@ -87,7 +87,7 @@ async def list_dead_letters(
     found: list[DeadLetter] = []
     for head, _, _ in page.jobs:
         try:
-            found.append(_letter(await look(services, caller.tenant, head.id)))
+            found.append(_letter(await with_notes(services, caller.tenant, head.id)))
         except Unreadable:
             continue  # it is set aside: nobody can take it up now
     total, number = page.total, offset // limit + 1

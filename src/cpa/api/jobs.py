@@ -11,7 +11,7 @@ from msgspec.structs import asdict
 from pydantic import BaseModel, Field
 
 from cpa.api.caller import Reader, Submitter, identify_again
-from cpa.api.notes import look
+from cpa.api.notes import with_notes
 from cpa.api.render import answer, problems, view
 from cpa.api.route import DirectRouter
 from cpa.api.services import ApiServices, Services
@@ -135,7 +135,7 @@ async def read_job(
     if wait:
         await wait_for_end(services, request, caller.tenant, job, wait)
         await identify_again(request)
-    return view(job_detail(await look(services, caller.tenant, job), heard(services, caller, job)))
+    return view(job_detail(await with_notes(services, caller.tenant, job), heard(services, caller, job)))
 
 
 @router.delete("/{job_id}", summary="Cancel a job", response_model=Change, responses=problems(404, 409))
@@ -168,7 +168,7 @@ async def list_tasks(
     job_id: JobId, services: Services, caller: Reader, limit: Limit = 1000, offset: Offset = 0
 ) -> Response:
     job = known(job_id)
-    snapshot = await look(services, caller.tenant, job)
+    snapshot = await with_notes(services, caller.tenant, job)
     tasks = task_views(snapshot, heard(services, caller, job), offset=offset, limit=limit)
     return view(TaskList(tasks=tasks, total=len(snapshot.tasks)))
 
@@ -182,7 +182,7 @@ async def list_tasks(
 async def explain_job(job_id: JobId, services: Services, caller: Reader) -> Response:
     """For every task that has not ended, and for the one that failed the run: the reason, the evidence, the
     remedy, and who can act."""
-    snapshot = await look(services, caller.tenant, known(job_id))
+    snapshot = await with_notes(services, caller.tenant, known(job_id))
     head, start = snapshot.head, 0
     if head.status is JobStatus.PENDING:
         start = await services.engine.start_of(caller.tenant, head.id)
