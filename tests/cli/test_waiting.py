@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cpa.cli.waiting import Hindrances, reasons
+from cpa.cli.waiting import LONGEST, SOON, Hindrances, next_pause, reasons
 
 
 def waits(task: str, reason: str, *, actor: str = "operator", status: str = "ready") -> dict[str, Any]:
@@ -51,3 +51,11 @@ def test_what_hinders_the_whole_job_is_said_of_it() -> None:
 
     assert told == ["cpa: the whole job waits: The Temporal server is away. Start it."]
     assert hindrances.news({"tasks": [], "hindrance": whole}) == []
+
+
+def test_pauses_double_while_nothing_is_new() -> None:
+    pauses = [SOON]
+    for new in (True, False, False, True, *[False] * 6):
+        pauses.append(next_pause(pauses[-1], new=new))
+
+    assert pauses == [2, 2, 4, 8, 2, 4, 8, 16, 32, LONGEST, LONGEST]

@@ -13,8 +13,9 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ import pytest
 from tests.servers.agent import started
 from tests.servers.scheduler import Scheduler, clean_environment, serving
 
-from cpa.cli.watch import Watch
+from cpa.cli import jobs
+from cpa.cli.client import Client
+from cpa.cli.watch import Watch, follow
 
 PATIENCE = 60.0
 HANDS = """
@@ -174,7 +177,7 @@ async def test_progress_is_shown_on_a_terminal_and_by_whoever_looks_later(
 
 async def test_a_task_says_why_it_waits_as_long_as_it_waits(server: Scheduler) -> None:
     with screen(server, "submit", "--graph", plan(server, NOBODY), "--watch") as shown:
-        await shown.until("No agent does x.niemand.da", times=3)
+        await shown.until("No agent does x.niemand.da", times=2)
         job = json.loads(cpa(server, "jobs", "--limit", "1", "--json").stdout)["jobs"][0]["id"]
         # It was told once, and stands in line since: no event says so any more.
         while json.loads(cpa(server, "job", job, "--json").stdout)["tasks"][0]["status"] != "ready":
@@ -188,22 +191,39 @@ async def test_a_task_says_why_it_waits_as_long_as_it_waits(server: Scheduler) -
     assert shown.text.count("Start an agent that offers it") == 1
 
 
-@pytest.mark.parametrize("how", ["--wait", "--watch"])
-def test_whoever_waits_is_told_once_that_nobody_takes_it(server: Scheduler, how: str) -> None:
-    waiting = subprocess.Popen(
-        [sys.executable, "-m", "cpa", "submit", "--graph", plan(server, NOBODY), how],
-        cwd=server.data.parent,
-        env=clean_environment(**server.environment),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert waiting.stderr is not None
-    job = waiting.stderr.readline().strip()
-    told = "cpa: warten waits: No agent does x.niemand.da. Start an agent that offers it; the task goes"
-    assert waiting.stderr.readline().startswith(told)
-    time.sleep(6)  # Long enough for a second look, which has nothing new to say.
-    assert cpa(server, "cancel", job).returncode == 0
+class Looking(Client):
+    """Cancels the job at the second look at why it waits; notes how long the server was to wait with an answer."""
 
-    assert waiting.communicate(timeout=PATIENCE)[1] == ""
-    assert waiting.returncode == 1
+    def __init__(self, server: Scheduler) -> None:
+        super().__init__(server.url, server.key)
+        self.looks, self.waits = 0, list[float]()
+
+    def get(self, path: str, *, patience: float = 0.0, **params: Any) -> Any:
+        self.waits += [params["wait"]] if "wait" in params else []
+        answer = super().get(path, patience=patience, **params)
+        if path.endswith("/explain"):
+            self.looks += 1
+            if self.looks == 2:
+                self.delete(path.removesuffix("/explain"))
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("wait", "waits"),
+    [(partial(jobs._await, as_json=False), [2, 2, 4]), (follow, [])],
+    ids=["--wait", "--watch"],
+)
+def test_whoever_waits_is_told_once_that_nobody_takes_it(
+    server: Scheduler,
+    wait: Callable[[Client, str], str],
+    waits: list[float],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Looking(server) as api:
+        job = api.post("/jobs", {"task_graph": [NOBODY]})["job_id"]
+        assert wait(api, job) == "cancelled"
+
+    told = "cpa: warten waits: No agent does x.niemand.da. Start an agent that offers it; the task goes"
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cpa: ")]
+    assert line.startswith(told)
+    assert (api.looks, api.waits) == (2, waits)

@@ -273,14 +273,15 @@ def _await(api: Client, job: str, as_json: bool) -> str:
     """The status at the end of the run."""
     from cpa.cli import outcome, waiting
 
-    hindrances, slice_ = waiting.Hindrances(), waiting.SOON
+    hindrances, pause = waiting.Hindrances(), waiting.SOON
     while True:
-        detail = api.get(f"/jobs/{part(job)}", patience=slice_, wait=slice_)
+        detail = api.get(f"/jobs/{part(job)}", patience=pause, wait=pause)
         if detail["status"] in ("done", "failed", "cancelled"):
             dump(detail) if as_json else outcome.job(detail)
             return str(detail["status"])
-        waiting.say(hindrances.news(waiting.explained(api, detail)))
-        slice_ = waiting.LATER
+        news = hindrances.news(waiting.explained(api, detail))
+        waiting.say(news)
+        pause = waiting.next_pause(pause, new=bool(news))
 
 
 def _follow(api: Client, job: str, *, after: int = 0) -> str:

@@ -13,12 +13,18 @@ from cpa.cli.call import part
 if TYPE_CHECKING:
     from cpa.cli.client import Client
 
-SOON, LATER = 2.0, 5.0
-"""Seconds before the first look at why something waits, and between two."""
+SOON, LONGEST = 2.0, 60.0
+"""Seconds until the next look at why something waits: after something new, and at most (`next_pause`)."""
 _STANDING = ("ready", "held", "assigned")
 """Not waiting for other tasks, and not at work."""
 _NAMED = 3
 """Tasks of one reason that are named; the others are counted."""
+
+
+def next_pause(pause: float, *, new: bool) -> float:
+    """Seconds until the next look, where the one before came after `pause`; they double while nothing is new: each
+    look costs the whole job."""
+    return SOON if new else min(2 * pause, LONGEST)
 
 
 def explained(api: Client, detail: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class _View:
         self.status: str | None = None
         self._api, self._job, self._watch = api, job, watch
         self._seen = after
-        self._look_at = time.monotonic() + STILL
+        self._look_at, self._look_pause = time.monotonic() + STILL, waiting.SOON
         self._quiet_since = time.monotonic()
         self._pause = FIRST_PAUSE
 
@@ -66,7 +66,7 @@ class _View:
                 self._watch.event(frame)
                 if self._watch.live:
                     self._watch.draw(self._api.get(f"/jobs/{part(self._job)}"))
-                self._look_at = min(self._look_at, time.monotonic() + STILL)
+                self._look_at, self._look_pause = min(self._look_at, time.monotonic() + STILL), waiting.SOON
             case "progress":
                 self._watch.progress(frame["task"], frame["progress"], frame["message"])
             case "end":
@@ -76,12 +76,12 @@ class _View:
             self._look()
 
     def _look(self) -> None:
-        """What waits for people, and why the others wait. As long as something does, it is looked at again: no
-        event tells that an agent came and is busy, or is not ready."""
+        """What waits for people, and why the others wait. As long as something does, it is looked at again, ever
+        more seldom: no event tells that an agent came and is busy, or is not ready."""
         detail = self._api.get(f"/jobs/{part(self._job)}")
         why = waiting.explained(self._api, detail)
-        self._watch.waits(detail, why)
-        self._look_at = time.monotonic() + waiting.SOON if why["tasks"] else inf
+        self._look_pause = waiting.next_pause(self._look_pause, new=self._watch.waits(detail, why))
+        self._look_at = time.monotonic() + self._look_pause if why["tasks"] else inf
 
 
 class Watch:
@@ -122,12 +122,13 @@ class Watch:
         if not self.live and entry.get("event") != "agent_chosen":
             terminal.line(terminal.event(entry))
 
-    def waits(self, detail: dict[str, Any], why: Mapping[str, Any]) -> None:
-        """Say what waits for a person, each question once, and what an operator must mend, once for each reason.
-        `why` is the job's explanation."""
+    def waits(self, detail: dict[str, Any], why: Mapping[str, Any]) -> bool:
+        """Say what waits for a person, each question once, and what an operator must mend, once for each reason;
+        whether anything was new. `why` is the job's explanation."""
         new = [each for each in detail.get("questions", ()) if each["id"] not in self._asked]
         self._asked.update(each["id"] for each in new)
-        self._reasons, hindrances = waiting.reasons(why), self._hindrances.news(why)
+        before, self._reasons = self._reasons, waiting.reasons(why)
+        hindrances = self._hindrances.news(why)
         if self._shown is not None and (new or hindrances):
             self._shown.stop()  # What is said stays above the moving picture.
         asking.show(new)
@@ -135,6 +136,7 @@ class Watch:
         if self._shown is not None and (new or hindrances):
             self._shown.start()
         self.draw(detail)
+        return bool(new or hindrances or self._reasons != before)
 
     def progress(self, task: str, share: float, message: str) -> None:
         """What a running task says about itself."""
