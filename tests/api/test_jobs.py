@@ -193,7 +193,8 @@ async def test_a_failed_job_tells_why_and_can_be_retried(door: Door, api: httpx2
     detail = (await api.get(f"/jobs/{job}", params={"wait": 5})).json()
 
     assert detail["status"] == "failed"
-    assert detail["job"]["error"] == {"failure": "business", "code": "nein", "message": "Nö", "remedy": ""}
+    said = {"failure": "business", "code": "nein", "message": "Nö"}
+    assert detail["job"]["error"] == {**said, "remedy": "Mend the cause, then `cpa retry`."}
 
     retried = (await api.post(f"/jobs/{job}/retry")).json()
     assert (retried["changed"], (await api.get(f"/jobs/{job}")).json()["job"]["retry_count"]) == (True, 1)

@@ -10,7 +10,7 @@ from cpa.core import events
 from cpa.core.classes import FailureClass
 from cpa.core.explain import Actor, Explanation, Reason, explain
 from cpa.core.job import TERMINAL, JobStatus, RetryPolicy, TaskError, TaskRun, TaskStatus
-from cpa.core.views import rfc3339
+from cpa.core.views import job_detail, rfc3339
 from cpa.testing.schedules.schedule import Schedule
 from cpa.testing.schedules.seen import Seen
 from cpa.testing.schedules.world import World
@@ -118,11 +118,18 @@ def test_a_task_that_no_agent_can_take_now_says_why(reason: Reason, actor: Actor
     assert "{" not in why(story).evidence + why(story).remedy
 
 
-def test_a_task_that_asks_for_a_tag_names_it() -> None:
-    story = Story(task("a", capability="größe-xl"))
+@pytest.mark.parametrize(
+    ("locale", "evidence"),
+    [
+        ("", "No agent does flow.noop with the capability 'größe-xl'."),
+        ("de", "Kein Agent tut flow.noop mit der Fähigkeit „größe-xl“."),
+    ],
+)
+def test_a_task_that_asks_for_a_tag_names_it(locale: str, evidence: str) -> None:
+    story = Story(task("a", capability="größe-xl"), locale=locale)
     story.deferred()
 
-    assert why(story).evidence == "No agent does flow.noop with the capability 'größe-xl'."
+    assert why(story).evidence == evidence
 
 
 def test_a_task_whose_agent_cannot_be_reached_says_so_until_the_agent_has_it() -> None:
@@ -136,13 +143,22 @@ def test_a_task_whose_agent_cannot_be_reached_says_so_until_the_agent_has_it() -
     assert told.reason is Reason.AT_WORK
 
 
-def test_a_discarded_job_says_that_nobody_takes_it_up() -> None:
-    story = Story(task("a"), max_retries=0)
+@pytest.mark.parametrize(
+    ("locale", "remedy"),
+    [("", "Nothing: the job was discarded."), ("de", "Nichts: der Auftrag wurde verworfen.")],
+)
+@pytest.mark.parametrize("known", ["", "Renew the certificate."])
+def test_a_discarded_job_says_that_nobody_takes_it_up(locale: str, remedy: str, known: str) -> None:
+    story = Story(task("a"), max_retries=0, locale=locale)
     story.chosen()
-    story.tell(events.TaskFailed(**story.attempt(0), failure=FailureClass.BUSINESS, code="nein"))
+    failure = {"failure": FailureClass.BUSINESS, "code": "nein", "remedy": known}
+    story.tell(events.TaskFailed(**story.attempt(0), **failure))
     story.tell(events.JobDiscarded(time=START, by="anna"))
 
-    assert why(story).remedy.startswith("Nothing: the job was discarded.")
+    shown = job_detail(story.job.snapshot()).tasks[0].error
+    assert shown is not None
+    assert shown.remedy == why(story).remedy
+    assert shown.remedy.startswith(remedy)
 
 
 def test_who_asks_for_an_agent_says_what_is_known_of_the_agents_now() -> None:

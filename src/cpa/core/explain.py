@@ -12,10 +12,10 @@ import msgspec
 
 from cpa.core.classes import FailureClass
 from cpa.core.commands import AskPerson, Command, StartTimer
-from cpa.core.failures import remedy_for_good, translated
+from cpa.core.failures import translated
 from cpa.core.job import SATISFIED, TERMINAL, JobStatus, Snapshot, TaskRun, TaskStatus
 from cpa.core.people import needed, said_yes
-from cpa.core.views import action_arguments, is_unproved, rfc3339
+from cpa.core.views import action_arguments, is_unproved, remedy_of_failed, rfc3339
 
 
 class Reason(StrEnum):
@@ -299,12 +299,7 @@ def _failed(snapshot: Snapshot, run: TaskRun) -> Explanation:
         text = f"{who} ist gescheitert{_last_error(snapshot, run)}."
     else:
         text = f"{f'Attempt {run.epoch}' if run.agent else 'It'} failed{_last_error(snapshot, run)}."
-    remedy = remedy_for_good(
-        run.error.remedy if run.error is not None else "", snapshot.spec.locale, dead=snapshot.dead
-    )
-    if snapshot.head.discarded:
-        remedy = "Nothing: the job was discarded. `cpa dead-letters retry` takes it up after all."
-    return _say(snapshot, run, Reason.FAILED, text, remedy, _mender(run))
+    return _say(snapshot, run, Reason.FAILED, text, remedy_of_failed(snapshot, run), _mender(run))
 
 
 def _mender(run: TaskRun) -> Actor:

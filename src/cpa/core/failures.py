@@ -63,10 +63,14 @@ GERMAN: Final[dict[str, str]] = {
         "Der Agent, der sie hatte, ging verloren{last}; sie wird um {time} noch einmal getan."
     ),
     "Wait; it is done again by itself.": "Bitte abwarten; sie wird von selbst noch einmal getan.",
+    "Nothing: the job was discarded. `cpa dead-letters retry` takes it up after all.": (
+        "Nichts: der Auftrag wurde verworfen. `cpa dead-letters retry` nimmt ihn doch noch auf."
+    ),
     "The job is to start at {time}.": "Der Auftrag beginnt um {time}.",
     "Wait; it starts by itself.": "Bitte abwarten; er beginnt von selbst.",
     # -- why nobody takes it
     "No agent does {action}.": "Kein Agent tut {action}.",
+    "{action} with the capability '{name}'": "{action} mit der Fähigkeit „{name}“",
     "Start an agent that offers it; the task goes to it by itself.": (
         "Bitte einen Agenten starten, der es anbietet; die Aufgabe geht von selbst an ihn."
     ),

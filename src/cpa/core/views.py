@@ -364,17 +364,23 @@ def _failure(snapshot: Snapshot, run: TaskRun) -> Failure | None:
     """What went wrong last; of a task that failed for good the remedy is a person's."""
     if run.error is None:
         return None
-    error, locale, head = run.error, snapshot.spec.locale, snapshot.head
-    if run.status is TaskStatus.FAILED and error.remedy:
-        remedy = remedy_for_good(error.remedy, locale, dead=snapshot.dead or head.discarded)
-    else:
-        remedy = translated(error.remedy, locale)
+    error, locale = run.error, snapshot.spec.locale
+    failed = run.status is TaskStatus.FAILED
     return Failure(
         failure=error.failure.value,
         code=error.code,
         message=translated(error.message, locale),
-        remedy=remedy,
+        remedy=remedy_of_failed(snapshot, run) if failed else translated(error.remedy, locale),
     )
+
+
+def remedy_of_failed(snapshot: Snapshot, run: TaskRun) -> str:
+    """What a person does about a task that failed for good, in the language of the request."""
+    locale = snapshot.spec.locale
+    if snapshot.head.discarded:
+        remedy = "Nothing: the job was discarded. `cpa dead-letters retry` takes it up after all."
+        return translated(remedy, locale)
+    return remedy_for_good(run.error.remedy if run.error is not None else "", locale, dead=snapshot.dead)
 
 
 def _first_error(snapshot: Snapshot) -> Failure | None:
