@@ -223,7 +223,7 @@ def test_whoever_waits_is_told_once_that_nobody_takes_it(
         job = api.post("/jobs", {"task_graph": [NOBODY]})["job_id"]
         assert wait(api, job) == "cancelled"
 
-    told = "cpa: warten waits: No agent does x.niemand.da. Start an agent that offers it; the task goes"
+    told = "cpa: warten: No agent does x.niemand.da. Start an agent that offers it; the task goes"
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("cpa: ")]
     assert line.startswith(told)
     assert (api.looks, api.waits) == (2, waits)

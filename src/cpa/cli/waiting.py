@@ -1,5 +1,5 @@
 """Why tasks do not go on, for whoever waits for their job. What an operator must mend is said on standard error,
-once for each reason."""
+once for each task and reason."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class Hindrances:
     """What keeps a job's tasks from going on until an operator does something."""
 
     def __init__(self) -> None:
-        self._told: dict[str, str] = {}
+        self._told: set[tuple[str, str]] = set()
 
     def news(self, answer: Mapping[str, Any]) -> list[str]:
         """A line for each that was not told before, with what helps; for several tasks of one reason together."""
         found: dict[tuple[str, str], list[str]] = {}
         for task, reason, evidence, remedy in _of_operators(answer):
-            if self._told.get(task) != reason:
-                self._told[task] = reason
+            if (task, reason) not in self._told:
+                self._told.add((task, reason))
                 found.setdefault((evidence, remedy), []).append(task)
         return [_line(tasks, *said) for said, tasks in found.items()]
 
@@ -74,6 +74,7 @@ def _of_operators(answer: Mapping[str, Any]) -> Iterator[tuple[str, str, str, st
 
 
 def _line(tasks: list[str], evidence: str, remedy: str) -> str:
-    names = ", ".join(tasks[:_NAMED]) + (f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else "")
-    who = f"{names} {'waits' if len(tasks) == 1 else 'wait'}" if tasks != [""] else "the whole job waits"
-    return terminal.flat(f"cpa: {who}: {evidence} {remedy}")
+    """No words around those of the explanation, which may be in German."""
+    more = f" (+{len(tasks) - _NAMED})" if len(tasks) > _NAMED else ""
+    who = f"{', '.join(tasks[:_NAMED])}{more}: " if tasks != [""] else ""
+    return terminal.flat(f"cpa: {who}{evidence} {remedy}")
