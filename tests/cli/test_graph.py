@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cpa.cli.terminal import graph
+from cpa.cli.terminal import graph, shorten
 
 
 def task(name: str, **more: Any) -> dict[str, Any]:
@@ -45,3 +45,16 @@ def test_in_a_job_that_has_ended_nothing_waits(status: str, told: str) -> None:
     Console(file=screen, width=60).print(graph(detail))
 
     assert screen.getvalue().splitlines()[2].rstrip().endswith(f"· {told}")
+
+
+def test_a_long_reason_is_shortened_like_every_other_note() -> None:
+    reason = "Kein Agent tut " + "größer." * 100
+    detail = {
+        "job": {"id": "01", "status": "running", "description": "Grüße", "intent": ""},
+        "tasks": [task("zählen", status="held")],
+    }
+    screen = io.StringIO()
+    Console(file=screen, width=2_000).print(graph(detail, {"zählen": reason}))
+
+    assert shorten(reason) in screen.getvalue()
+    assert reason not in screen.getvalue()

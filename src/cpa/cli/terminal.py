@@ -194,7 +194,7 @@ def progress(said: Mapping[str, Any]) -> str:
 def _note(task: Mapping[str, Any], reason: str = "") -> str:
     """The one thing worth knowing about a task now."""
     if reason and task["status"] in ("ready", "held", "assigned"):
-        return reason
+        return shorten(reason)
     failure = task.get("error")
     if failure:
         return shorten(f"{failure['code']}: {failure['message']}")
