@@ -40,3 +40,12 @@ def test_what_is_too_long_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert "5,000 characters" in shown
     assert "it happened:" in shown
+
+
+def test_who_may_not_allow_it_is_named_with_what_they_did(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is not told apart who corrected the task and who settled one whose result it uses."""
+    people = {"given": ["eva"], "needed": 2, "requester": "rita", "authors": ["rita", "uwe"]}
+    asking.show([{"id": "j.0.1", "kind": "approval", "text": "?", "arguments": {}, **people}])
+
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 of 2 said yes (eva); not rita, who asked for it; not uwe, who decided something in it" in said

@@ -46,7 +46,7 @@ def _who(entry: Mapping[str, Any]) -> Iterator[str]:
         given = f" ({', '.join(entry['given'])})" if entry["given"] else ""
         authors = [name for name in entry.get("authors") or () if name != entry.get("requester")]
         besides = f"; not {entry['requester']}, who asked for it" if entry.get("requester") else ""
-        besides += f"; not {', '.join(authors)}, who corrected it" if authors else ""
+        besides += f"; not {', '.join(authors)}, who decided something in it" if authors else ""
         yield f"{len(entry['given'])} of {entry['needed']} said yes{given}{besides}"
 
 

@@ -149,7 +149,8 @@ class Question(View):
     requester: str | None = Field(default=None, description="Who asked for the job, and so may not allow it.")
     authors: list[str] = Field(
         default_factory=list,
-        description="Who may not allow it: whoever asked for the job, and whoever corrected what is done.",
+        description="Who may not allow it: whoever asked for the job, corrected what is done, or settled a task "
+        "whose result it uses.",
     )
 
 
