@@ -11,10 +11,9 @@ from pysqlite3 import dbapi2
 from cpa.api.services import Condition
 from cpa.bootstrap import TENANT, open_engine, services_of
 from cpa.orchestrator.registration import Registration
-from cpa.ports.keys import Caller, Scope
+from cpa.security.auth import FIXED
 from cpa.settings import Settings
 
-ADMIN = Caller(tenant=TENANT, key="key_1", name="anna", scopes=frozenset((Scope.ADMIN,)))
 WANTED = Registration(name="eins", type="DATA", capabilities=("x.a.b",))
 
 
@@ -25,7 +24,7 @@ async def test_an_agent_that_cannot_be_read_keeps_no_server_from_starting(
 ) -> None:
     settings = Settings(_env_file=None, data=tmp_path, builtin_agent=False)
     async with open_engine(settings) as scheduler:
-        agent = (await scheduler.directory.register(WANTED, ADMIN)).agent
+        agent = (await scheduler.directory.register(WANTED, FIXED)).agent
     with closing(dbapi2.connect(tmp_path / "cpa.db")) as store:
         assert store.execute(f"UPDATE agents SET {column} = {value}").rowcount == 1
         store.commit()
@@ -36,5 +35,5 @@ async def test_an_agent_that_cannot_be_read_keeps_no_server_from_starting(
         assert (await health()).condition is (Condition.DEGRADED if odd else Condition.HEALTHY)
         [known] = [each for each in scheduler.directory.list(TENANT) if each.remote]
         assert (known.record and known.record.id, "cannot be read" in known.trouble) == (agent.id, odd)
-        await scheduler.directory.remove(ADMIN, agent.id)
+        await scheduler.directory.remove(FIXED, agent.id)
         assert (await health()).condition is Condition.HEALTHY
