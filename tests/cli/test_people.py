@@ -14,7 +14,7 @@ from tests.servers.scheduler import Scheduler, serving
 from cpa.cli.approvals import decision, filled, typed
 from cpa.cli.asking import show
 from cpa.cli.client import Client
-from cpa.cli.dead_letters import by_hand, fixes
+from cpa.cli.dead_letters import by_hand, fixes, meant
 from cpa.cli.dead_letters import show as show_letters
 from cpa.core.forms import WrongAnswer
 from cpa.errors import BadInput
@@ -292,7 +292,6 @@ def test_corrections_keep_the_other_arguments() -> None:
     ("word", "remedy"),
     [
         ("pay.amonut=1", r"did you mean amount\? it has: amount, to"),
-        ("pay.x=1", "it has: amount, to"),
         ("send.tto=x", r"did you mean to\? it has: to, cc, "),
         ("none.value=1", "it has: none"),
     ],
@@ -316,6 +315,40 @@ def test_a_number_in_place_of_a_number_is_read_as_people_write_it() -> None:
     assert fixes(tasks, ["pay.amount={{ tasks.a.result.b }}"])["pay"] == {"amount": "{{ tasks.a.result.b }}"}
     with pytest.raises(BadInput, match=r"--fix pay\.amount: 1\.234 can mean 1234 or 1\.234"):
         fixes(tasks, ["pay.amount=1.234"])
+
+
+@pytest.mark.parametrize(
+    ("old", "text", "new"),
+    [
+        (True, "nein", False),
+        (False, "Ja", True),
+        (5, "6,5", 6.5),
+        (["a"], '["c"]', ["c"]),
+        (["a"], '"c"', "c"),
+        ({"k": 1}, "{{ tasks.a.result.b }}", "{{ tasks.a.result.b }}"),
+        ("5", "nein", "nein"),
+        (None, "nein", "nein"),
+    ],
+)
+def test_a_correction_is_of_the_kind_that_stood_there(old: Any, text: str, new: Any) -> None:
+    assert meant(text, old) == new
+
+
+@pytest.mark.parametrize(("old", "text"), [(True, "vielleicht"), (5, "viel"), (["a"], "c"), ({"k": 1}, "x")])
+def test_a_correction_of_another_kind_is_refused_with_how_to_mean_it(old: Any, text: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        meant(text, old, "--fix q.x")
+
+    assert caught.value.value == text
+    assert f"""'"{text}"'""" in str(caught.value.remedy)
+
+
+def test_an_argument_that_was_missing_is_given_to_an_action_of_ones_own() -> None:
+    tasks = [{"id": "e", "action": "x.rechner.add", "arguments": {"a": 2, "summand": 3}}]
+
+    assert fixes(tasks, ["e.b=3"]) == {"e": {"a": 2, "summand": 3, "b": 3}}
+    with pytest.raises(BadInput, match="sumand"):
+        fixes(tasks, ["e.sumand=4"])
 
 
 def test_a_wrong_correction_is_corrected_before_it_runs(server: Scheduler) -> None:

@@ -60,3 +60,16 @@ def test_pauses_double_while_nothing_is_new() -> None:
         pauses.append(next_pause(pauses[-1], new=new))
 
     assert pauses == [2, 2, 4, 8, 2, 4, 8, 16, 32, LONGEST, LONGEST]
+
+
+def test_what_people_are_asked_is_told_once_with_what_answers_it() -> None:
+    hindrances = Hindrances()
+    question = {"id": "j.0.1", "task": "pay", "text": "May task pay do x.pay?"}
+
+    told = hindrances.asked([question])
+
+    assert told == [
+        "cpa: pay: May task pay do x.pay? `cpa questions` shows it whole, `cpa answer j.0.1` answers it."
+    ]
+    assert hindrances.asked([question]) == []
+    assert len(hindrances.asked([question, question | {"id": "j.1.1"}])) == 1

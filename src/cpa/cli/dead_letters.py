@@ -129,9 +129,9 @@ def _check_argument(task: Mapping[str, Any], argument: str, word: str) -> None:
     if action not in CATALOGUE and not is_own(action):
         return  # The server is newer than this program.
     names = [*task["arguments"], *CATALOGUE.get(action).arguments]
-    if argument in names:
-        return
     close = get_close_matches(argument, names, n=1)
+    if argument in names or (is_own(action) and not close):
+        return  # Of its own actions only the agent knows the arguments: this may be one that was missing.
     has = f"it has: {', '.join(dict.fromkeys(names)) or 'none'}"
     raise BadInput(
         f"task {task['id']} has no argument {argument!r}",
@@ -142,20 +142,34 @@ def _check_argument(task: Mapping[str, Any], argument: str, word: str) -> None:
 
 
 def meant(text: str, old: Any, field: str = "--fix") -> Any:
-    """What somebody typed: text in place of text, a number in place of a number, else JSON where it is JSON."""
+    """What somebody typed: text in place of text, a number, yes or no in place of such, else JSON.
+
+    `BadInput` for what is none where a value of a kind stood: an approver would hardly see that it is a text now.
+    """
+    from cpa.cli.approvals import decision
     from cpa.core.numbers import in_doubt, number
 
     if isinstance(old, str):
         return text
+    word = text.strip()
+    if isinstance(old, bool) and (said := decision(word)) is not None:
+        return said
     if isinstance(old, int | float) and not isinstance(old, bool):
-        if doubt := in_doubt(text.strip(), f"--fix {field}"):
+        if doubt := in_doubt(word, f"--fix {field}"):
             raise doubt
-        if (value := number(text.strip())) is not None:
+        if (value := number(word)) is not None:
             return value
     try:
         return json.loads(text)
     except ValueError:
-        return text
+        if old is None or "{{" in text:
+            return text
+        raise BadInput(
+            f"there was {json.dumps(old, ensure_ascii=False)[:80]}, and this is no JSON",
+            field=f"--fix {field}",
+            value=text,
+            remedy=f"write such a value, or for a text put it in quotes: '{json.dumps(text, ensure_ascii=False)}'",
+        ) from None
 
 
 def by_hand(word: str) -> tuple[str, Any]:

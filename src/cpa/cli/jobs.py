@@ -279,7 +279,7 @@ def _await(api: Client, job: str, as_json: bool) -> str:
         if detail["status"] in ("done", "failed", "cancelled"):
             dump(detail) if as_json else outcome.job(detail)
             return str(detail["status"])
-        news = hindrances.news(waiting.explained(api, detail))
+        news = hindrances.news(waiting.explained(api, detail)) + hindrances.asked(detail["questions"])
         waiting.say(news)
         pause = waiting.next_pause(pause, new=bool(news))
 

@@ -62,6 +62,17 @@ def end(detail: Mapping[str, Any]) -> None:
             line("It was discarded: nobody will take it up, unless somebody says so.")
         line("")
         line(f"Once what is wrong has been put right: cpa {verb} {head['id']} --watch")
+        if task := _refused(detail):
+            line(f"With other arguments: cpa dead-letters retry {head['id']} --fix {task}.ARGUMENT=… --watch")
+
+
+def _refused(detail: Mapping[str, Any]) -> str:
+    """The task that failed by what it was given: done once more as it is, it would fail once more."""
+    for task in detail["tasks"]:
+        error = task.get("error")
+        if task["status"] == "failed" and task["arguments"] and error and error["failure"] == "business":
+            return str(task["id"])
+    return ""
 
 
 def cancelled(answer: Mapping[str, Any]) -> None:

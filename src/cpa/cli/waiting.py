@@ -4,7 +4,7 @@ once for each task and reason."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cpa.cli import terminal
@@ -42,10 +42,22 @@ def reasons(answer: Mapping[str, Any]) -> dict[str, str]:
 
 
 class Hindrances:
-    """What keeps a job's tasks from going on until an operator does something."""
+    """What keeps a job's tasks from going on until an operator, or whoever is asked, does something."""
 
     def __init__(self) -> None:
         self._told: set[tuple[str, str]] = set()
+
+    def asked(self, questions: Iterable[Mapping[str, Any]]) -> list[str]:
+        """A line for each question to people that was not told before, with what answers it."""
+        found = [each for each in questions if (each["id"], "") not in self._told]
+        self._told.update((each["id"], "") for each in found)
+        return [
+            terminal.flat(
+                f"cpa: {each['task']}: {each['text']} `cpa questions` shows it whole, `cpa answer {each['id']}` "
+                "answers it."
+            )
+            for each in found
+        ]
 
     def news(self, answer: Mapping[str, Any]) -> list[str]:
         """A line for each that was not told before, with what helps; for several tasks of one reason together."""
