@@ -9,7 +9,7 @@ export PATH := $(PATH):$(CURDIR)/.uv/bin
 RUN := uv run --no-sync --frozen
 PYTHON := $(RUN) python
 
-.PHONY: help setup env demo test e2e-temporal check format coverage bench chaos mutate mutate-protocol simulate-long lock docs clean
+.PHONY: help setup env demo test e2e-temporal check layers format coverage bench chaos mutate mutate-protocol simulate-long lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' \
@@ -35,10 +35,12 @@ check: env ## lint, format, types, layers, lock, branch coverage of the core
 	uv lock --check
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
+	@$(MAKE) -j2 --output-sync=target layers coverage
+
+layers: env # types, and who may import whom
 	$(RUN) mypy
 	$(RUN) lint-imports --no-logo --cache-dir .cache/import-linter
 	$(PYTHON) -m pytest -q tests/architecture
-	@$(MAKE) coverage
 
 coverage: env ## of cpa.core, by its own tests; less than 100 % fails
 	$(RUN) coverage run -m pytest -q tests/core

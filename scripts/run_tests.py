@@ -90,7 +90,13 @@ GROUPS = (
     ),
     Group("contracts", "one suite per port, all its backends", PLAIN, BACKENDS),
     Group("doors", "API, CLI and the documents' examples", PLAIN, DOORS),
-    Group("browser", "a real Chromium", "browser and not redmine and not chaos", without=("tests/e2e",)),
+    Group(
+        "browser",
+        "a real Chromium",
+        "browser and not redmine and not chaos",
+        without=("tests/e2e",),
+        beside="doors",
+    ),
     Group(
         "mail",
         "a real Dovecot",

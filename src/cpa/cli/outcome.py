@@ -70,7 +70,7 @@ def _refused(detail: Mapping[str, Any]) -> str:
     """The task that failed by what it was given: done once more as it is, it would fail once more."""
     for task in detail["tasks"]:
         error = task.get("error")
-        if task["status"] == "failed" and task["arguments"] and error and error["failure"] == "business":
+        if task["status"] == "failed" and task.get("arguments") and error and error["failure"] == "business":
             return str(task["id"])
     return ""
 
