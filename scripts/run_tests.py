@@ -105,7 +105,14 @@ GROUPS = (
     ),
     Group("e2e", "the whole way, from a sentence to a mail", "not chaos", ("tests/e2e",)),
     Group("kill", "kill -9 under load", "chaos"),
-    Group("e2e-temporal", "the whole way on Temporal, of each kind one", "", ON_TEMPORAL, engine="temporal"),
+    Group(
+        "e2e-temporal",
+        "the whole way on Temporal, of each kind one",
+        "",
+        ON_TEMPORAL,
+        engine="temporal",
+        beside="e2e",
+    ),
     Group(
         "kill-temporal",
         "kill -9 of scheduler and Temporal server under load",
