@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import Query, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from cpa.api.answers import Answer, Answered
 from cpa.api.bodies import read
 from cpa.api.caller import Reader, Submitter
-from cpa.api.questions import DIGEST, Kind, QuestionId, open_questions, said_to
+from cpa.api.questions import DIGEST, After, Kind, Most, QuestionId, open_questions, said_to
 from cpa.api.render import body_schema, problems, view
 from cpa.api.route import DirectRouter
 from cpa.api.services import Services
@@ -29,8 +29,8 @@ class ApprovalList(BaseModel):
 async def list_approvals(
     services: Services,
     caller: Reader,
-    limit: Annotated[int, Query(ge=1, le=200, description="Of how many jobs at most.")] = 50,
-    after: Annotated[str, Query(max_length=64, description="`next` of the page before.")] = "",
+    limit: Most = 50,
+    after: After = "",
 ) -> Response:
     """Approvals and proposals, by job: the open questions of these kinds, as `GET /questions` has them."""
     found, following = await open_questions(services, caller.tenant, _KINDS, limit=limit, after=after)

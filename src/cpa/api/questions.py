@@ -28,6 +28,8 @@ router = DirectRouter(prefix="/questions", tags=["questions"])
 QuestionId = Annotated[
     str, Path(description="As listed.", examples=["01930000-0000-7000-8000-000000000000.3.1"])
 ]
+Most = Annotated[int, Query(ge=1, le=200, description="Of how many jobs at most.")]
+After = Annotated[str, Query(max_length=64, description="`next` of the page before.")]
 DIGEST = "4f0b6c9a2d1e8f7035c4b6a7988d0e1f2a3b4c5d6e7f8091a2b3c4d5e6f70819"
 
 
@@ -50,8 +52,8 @@ async def list_questions(
     services: Services,
     caller: Reader,
     kind: Annotated[Kind | None, Query(description="Only of this kind.")] = None,
-    limit: Annotated[int, Query(ge=1, le=200, description="Of how many jobs at most.")] = 50,
-    after: Annotated[str, Query(max_length=64, description="`next` of the page before.")] = "",
+    limit: Most = 50,
+    after: After = "",
 ) -> Response:
     """Approvals, proposals, forms and doubts, by job. A question stays open until enough people answered, its time
     is over, or the job is cancelled."""

@@ -141,7 +141,7 @@ def _check_argument(task: Mapping[str, Any], argument: str, word: str) -> None:
     )
 
 
-def meant(text: str, old: Any, field: str = "--fix") -> Any:
+def meant(text: str, old: Any, field: str = "") -> Any:
     """What somebody typed: text in place of text, a number, yes or no in place of such, else JSON.
 
     `BadInput` for what is none where a value of a kind stood: an approver would hardly see that it is a text now.

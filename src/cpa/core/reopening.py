@@ -91,18 +91,16 @@ def next_run(job: JobState, event: JobReopened) -> Iterator[TaskRun]:
     for index, spec in enumerate(job.spec.tasks):
         run, key = job.task(index), str(index)
         arguments = event.fixes.get(key, run.arguments)
+        hands = _hands(job, event, again, index)
         if key in event.done:
-            hands = _hands(job, event, again, index)
             yield _settled(run, event, TaskStatus.DONE, DONE_BY_PERSON, hands)
         elif index in event.skip:
-            hands = _hands(job, event, again, index)
             yield _settled(run, event, TaskStatus.SKIPPED, SKIPPED_BY_PERSON, hands)
         elif run.status in SATISFIED and index not in again:
             continue
         elif run.status is not TaskStatus.WAITING or key in event.fixes:
             # An answer to a question of this run must not count for the same question of the next.
             epoch = run.epoch + 1 if spec.approvals or spec.action == ASK else run.epoch
-            hands = _hands(job, event, again, index)
             yield TaskRun(index, epoch=epoch, since=event.time, arguments=arguments, hands=hands)
 
 
