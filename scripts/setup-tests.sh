@@ -13,24 +13,13 @@ command -v mvn >/dev/null 2>&1 || packages="$packages maven"
 
 say "What the tests need: Debian packages $packages;"
 say 'uv (the one on the path, else in .uv/); Python packages of the group "dev" as locked in uv.lock, in .venv/;'
-say 'Temporal servers, made once with Go and Maven in a cache folder (scripts/setup-temporal.sh)'
-
-# Where Go is there already, building the server takes minutes and hardly any network: it runs beside the rest.
-built=$(mktemp)
-building=''
-if command -v go >/dev/null 2>&1; then
-    "$project/scripts/setup-temporal.sh" >"$built" 2>&1 &
-    building=$!
-fi
+say "Temporal's test server, fetched once with Maven into a cache folder (scripts/setup-temporal.sh)"
 
 # shellcheck disable=SC2086
 debian_part $packages
 python_part
 
-[ -z "$building" ] || wait "$building" || cat "$built"
-rm -f "$built"
-# What could not be made before (Maven may have come just now), and what there is in the end.
-PATH="$PATH:$(dirname -- "$uv")" "$project/scripts/setup-temporal.sh" || {
+"$project/scripts/setup-temporal.sh" || {
     say 'FAILED: no Temporal server for the tests (scripts/setup-temporal.sh)' >&2
     # At a desk the other tests can be run all the same.
     [ -z "${CI:-}" ] || exit 1

@@ -1,4 +1,4 @@
-"""A real Temporal server for tests: the one `scripts/setup-temporal.sh` found or made, on a free port.
+"""A real Temporal server for tests: the one that came with the locked packages, on a free port.
 
 The command line's development server keeps a file, so that it can be killed and started again; the test server made
 with Maven keeps nothing. Both have the namespace `default`.
@@ -13,6 +13,7 @@ import atexit
 import os
 import shutil
 import subprocess
+import sysconfig
 import tempfile
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from tests.servers.ports import answers, free_port, wait_until
 
-VERSION = "1.5.1"
+TEST_VERSION = "1.38.0"
 """As in scripts/setup-temporal.sh."""
 TUNING = ("history.transferProcessorMaxPollRPS=1000", "matching.useNewMatcher=true")
 """Without these the development server lets every hop wait 50 ms."""
@@ -30,14 +31,14 @@ PRAGMAS = ("journal_mode=WAL", "synchronous=FULL")
 PATIENCE = 60.0
 
 
-def _cache() -> Path:
+def _test_server() -> Path:
     caches = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(caches) / "cpa" / f"temporal-{VERSION}"
+    return Path(caches) / "cpa" / f"temporal-test-server-{TEST_VERSION}" / "temporal-test-server"
 
 
 def skipping() -> Path:
     """The server that can skip time; what it was told is gone with its end. AssertionError as for `program`."""
-    found = _cache() / "temporal-test-server"
+    found = _test_server()
     there = os.access(found, os.X_OK) and shutil.which("java")
     assert there, "there is no Temporal server that can skip time: install Java and Maven, run `make setup`"
     return found
@@ -45,9 +46,9 @@ def skipping() -> Path:
 
 def program() -> Path:
     """The server to use. AssertionError saying how to get one when there is none."""
-    cache = _cache()
-    named = os.environ.get("TEMPORAL_BIN") or shutil.which("temporal")
-    places = [Path(named)] if named else [cache / "temporal", cache / "temporal-test-server"]
+    ours = Path(sysconfig.get_path("scripts")) / "temporal"
+    named, elsewhere = os.environ.get("TEMPORAL_BIN"), shutil.which("temporal") or ours
+    places = [Path(named)] if named else [ours, Path(elsewhere), _test_server()]
     found = next((place for place in places if os.access(place, os.X_OK)), None)
     assert found is not None, "there is no Temporal server: run `make setup`, or name one in TEMPORAL_BIN"
     return found

@@ -24,6 +24,7 @@ from tests.e2e.kill.ledger import Count, Ledger
 from tests.e2e.kill.orders import Wish
 from tests.e2e.kill.victim import Victim
 from tests.e2e.kill.world import World
+from tests.servers.ports import wait_until
 from tests.servers.temporal import TemporalServer
 
 KINDS = {"starting": 2, "recovering": 2, "working": 10, "mailing": 2}
@@ -125,6 +126,8 @@ class Storm:
         away = self._server is not None
         client = Client(self.victim, report.wishes, report.seed, room=self._room, away=away)
         with client:
+            if away:
+                self._settle()
             while (number := len(report.deaths) + report.outages) < self._kills:
                 self._pace(number)
                 death = self._live()
@@ -152,6 +155,15 @@ class Storm:
     def _pace(self, number: int) -> None:
         """As many orders in all as have their turn by this kill; the last ones come after the last kill."""
         self.world.pace(round(self._orders * (number + 1) / (self._kills + 2)))
+
+    def _settle(self) -> None:
+        """A first life in peace, until a job has ended. A Temporal server that dies while it makes a version known
+        that it never saw goes on with that a minute later, and hands out no work until then: a storm's whole time."""
+        self._pace(0)
+        self.victim.start()
+        self.victim.wait_ready()
+        wait_until(lambda: self.ledger.count().ended > 0, "a job ends", seconds=LONGEST_END)
+        self.victim.kill()
 
     def _live(self) -> Death:
         """One life and its end."""
