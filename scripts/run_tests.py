@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -46,8 +46,8 @@ class Group:
     without: tuple[str, ...] = ()
     engine: str = ""
     """Tests of other groups, once more with all servers on this engine."""
-    beside: str = ""
-    """The group at whose side this one runs, because it mostly waits; what it prints comes after that one's."""
+    alone: bool = False
+    """Whether nothing runs beside it, because it counts what the machine can do, or kills by the clock."""
 
     def arguments(self) -> list[str]:
         ignored = [f"--ignore={path}" for path in self.without]
@@ -84,43 +84,42 @@ GROUPS = (
         PLAIN,
         without=("tests/e2e", SIMULATION, TEMPORAL, *BACKENDS, *DOORS),
     ),
-    Group("temporal", "the engine on a Temporal server", PLAIN, (TEMPORAL,), beside="unit"),
-    Group(
-        "simulation", "the core, and all of the scheduler, in trouble drawn from seeds", PLAIN, (SIMULATION,)
-    ),
-    Group("contracts", "one suite per port, all its backends", PLAIN, BACKENDS),
+    Group("temporal", "the engine on a Temporal server", PLAIN, (TEMPORAL,)),
     Group("doors", "API, CLI and the documents' examples", PLAIN, DOORS),
     Group(
         "browser",
         "a real Chromium",
         "browser and not redmine and not chaos",
         without=("tests/e2e",),
-        beside="doors",
     ),
+    Group("e2e", "the whole way, from a sentence to a mail", "not chaos", ("tests/e2e",)),
+    Group("e2e-temporal", "the whole way on Temporal, of each kind one", "", ON_TEMPORAL, engine="temporal"),
     Group(
         "mail",
         "a real Dovecot",
         "mailserver and not browser and not redmine and not chaos",
         without=("tests/e2e",),
     ),
-    Group("e2e", "the whole way, from a sentence to a mail", "not chaos", ("tests/e2e",)),
-    Group("kill", "kill -9 under load", "chaos"),
+    Group("contracts", "one suite per port, all its backends", PLAIN, BACKENDS),
     Group(
-        "e2e-temporal",
-        "the whole way on Temporal, of each kind one",
-        "",
-        ON_TEMPORAL,
-        engine="temporal",
-        beside="e2e",
+        "simulation",
+        "the core, and all of the scheduler, in trouble drawn from seeds",
+        PLAIN,
+        (SIMULATION,),
+        alone=True,
     ),
+    Group("kill", "kill -9 under load", "chaos", alone=True),
     Group(
         "kill-temporal",
         "kill -9 of scheduler and Temporal server under load",
         "",
         ("tests/e2e/test_kill.py",),
         engine="temporal",
+        alone=True,
     ),
 )
+LANES = 2
+"""Groups at a time, of those that may run beside others: each of them also waits a good deal."""
 
 
 @dataclass(frozen=True)
@@ -160,29 +159,35 @@ def main(arguments: list[str]) -> int:
 
 
 def run_all(chosen: list[Group], problems: list[str]) -> dict[str, int]:
-    """How many tests of each group ran."""
+    """How many tests of each group ran. What groups print that run side by side comes whole, at their ends."""
     counts: dict[str, int] = {}
-    names = {group.name for group in chosen}
+    shared = [group for group in chosen if not group.alone]
+    if len(shared) > 1:
+        print(
+            f"\n== side by side, {LANES} at a time: {', '.join(group.name for group in shared)}", flush=True
+        )
+        with ThreadPoolExecutor(LANES) as pool:
+            for done in as_completed([pool.submit(run_aside, group, problems) for group in shared]):
+                name, counts[name], said = done.result()
+                print(said, end="", flush=True)
     for group in chosen:
-        if group.beside in names:
-            continue
-        aside = next((other for other in chosen if other.beside == group.name), None)
-        if aside is None:
+        if group.name not in counts:
             counts[group.name] = run(group, problems)
-            continue
-        with tempfile.TemporaryFile("w+") as kept, ThreadPoolExecutor(1) as pool:
-            other = pool.submit(run, aside, problems, kept)
-            counts[group.name] = run(group, problems)
-            counts[aside.name] = other.result()
-            kept.seek(0)
-            print(kept.read(), end="", flush=True)
     return counts
+
+
+def run_aside(group: Group, problems: list[str]) -> tuple[str, int, str]:
+    """The group's name, how many tests ran, and what they printed."""
+    print(f"   {group.name} begins", flush=True)
+    with tempfile.TemporaryFile("w+") as kept:
+        ran = run(group, problems, kept)
+        kept.seek(0)
+        return group.name, ran, kept.read()
 
 
 def run(group: Group, problems: list[str], out: IO[str] = sys.stdout) -> int:
     """Run one group; the number of tests that ran. What is wrong is added to `problems`."""
-    where = f", at the side of {group.beside}" if out is not sys.stdout else ""
-    print(f"\n== {group.name}: {group.about}{where}", file=out, flush=True)
+    print(f"\n== {group.name}: {group.about}", file=out, flush=True)
     junit = JUNIT / f"{group.name}.xml"
     begun = time.monotonic()
     command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={junit}", *group.arguments()]
