@@ -33,7 +33,7 @@ def test_what_failed_is_said_and_nothing_of_it_stays(tmp_path: Path) -> None:
     assert done.stdout.count("That failed.\n") == 1
     assert "No Temporal server for the tests" in done.stdout
     assert done.returncode == 1
-    assert not [each for each in (tmp_path / "cache" / "cpa").glob("*/*")]
+    assert not list((tmp_path / "cache" / "cpa").glob("*/*"))
 
 
 def test_what_maven_brings_stands_in_for_a_server_that_is_not_there(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ class Storm:
 
     def _settle(self) -> None:
         """A first life in peace, until a job has ended. A Temporal server that dies while it makes a version known
-        that it never saw goes on with that a minute later, and hands out no work until then: a storm's whole time."""
+        that it never saw goes on with that a minute later, and hands out no work until then: most of a storm."""
         self._pace(0)
         self.victim.start()
         self.victim.wait_ready()
