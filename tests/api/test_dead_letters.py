@@ -149,13 +149,49 @@ async def test_what_cannot_be_is_named_and_changes_nothing(
     body: dict[str, Any], status: int, field: str, door: Door, api: httpx2.AsyncClient
 ) -> None:
     job = await failed(api, door)
+    where = f"/dead-letters/{job}"
 
-    refused = await api.post(f"/dead-letters/{job}/retry", json=body)
-
-    assert refused.status_code == status
-    assert refused.json()["field"].startswith(field)
-    assert refused.json()["remedy"]
+    for refused in (
+        await api.post(f"{where}/retry", json=body),
+        await api.post(where, json={"do": "retry"} | body),
+    ):
+        assert refused.status_code == status
+        assert refused.json()["field"].startswith(field)
+        assert refused.json()["remedy"]
     assert (await api.get(f"/jobs/{job}")).json()["job"]["retry_count"] == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "value"),
+    [
+        ({}, "do", None),
+        ({"skip": ["write"]}, "do", None),
+        ({"do": "requeue"}, "do", "requeue"),
+        ({"do": "Retry"}, "do", "Retry"),
+        ({"do": None}, "do", "None"),
+        ({"do": ["retry"]}, "do", "['retry']"),
+        ({"do": "discard"}, "note", None),
+        ({"do": "discard", "note": ""}, "note", ""),
+        ({"do": "discard", "note": "storniert", "skip": ["write"]}, "skip", None),
+        ({"do": "retry", "note": "storniert"}, "note", "storniert"),
+        ({"do": "retry", "retry": "größe"}, "retry", "größe"),
+        ([{"do": "retry"}], "body", None),
+    ],
+)
+async def test_who_does_not_say_what_to_do_is_told_the_words_for_it(
+    body: Any, field: str, value: str | None, door: Door, api: httpx2.AsyncClient
+) -> None:
+    job = await failed(api, door)
+
+    refused = await api.post(f"/dead-letters/{job}", json=body)
+
+    told = refused.json()
+    assert (refused.status_code, told["field"], told.get("value")) == (422, field, value)
+    assert field in told["remedy"]
+    if value is not None and field == "do":
+        assert told["detail"] == "Input should be 'retry' or 'discard'"
+    detail = (await api.get(f"/jobs/{job}")).json()["job"]
+    assert (detail["retry_count"], detail["discarded"]) == (3, False)
 
 
 async def test_a_job_that_has_not_failed_is_no_dead_letter(door: Door, api: httpx2.AsyncClient) -> None:
@@ -189,6 +225,33 @@ async def test_it_is_discarded_once_with_a_reason(door: Door, api: httpx2.AsyncC
     assert (await api.post(f"/dead-letters/{job}/retry", json={})).json()["changed"] is True
 
 
+async def test_one_path_takes_up_and_gives_up_by_what_the_body_says(
+    door: Door, api: httpx2.AsyncClient
+) -> None:
+    """It is the same as the two below it: what was said there is known here, and the other way round."""
+    job = await failed(api, door)
+    where, body = f"/dead-letters/{job}", {"run": 3, "fixes": {"write": {"path": "/b", "text": "Grüße"}}}
+
+    taken = [await api.post(where, json={"do": "retry"} | body), await api.post(f"{where}/retry", json=body)]
+    assert [each.json() for each in taken] == [
+        {"job_id": job, "status": "pending", "changed": True, "reason": ""},
+        {"job_id": job, "status": "pending", "changed": False, "reason": "duplicate"},
+    ]
+    tasks = (await api.get(f"/jobs/{job}")).json()["tasks"]
+    assert (tasks[0]["status"], tasks[1]["arguments"]) == ("done", {"path": "/b", "text": "Grüße"})
+    running = await api.post(where, json={"do": "discard", "note": "zu früh"})
+    assert (running.status_code, running.json()["field"]) == (409, "job_id")
+
+    await fail(api, door, job)
+    note = {"note": "der Kunde hat storniert"}
+    gone = [
+        await api.post(where, json={"do": "discard"} | note),
+        await api.post(f"{where}/discard", json=note),
+    ]
+    assert [each.json()["changed"] for each in gone] == [True, False]
+    assert (await api.get(f"/jobs/{job}")).json()["job"]["discarded"] is True
+
+
 async def test_only_the_same_said_again_is_no_conflict(door: Door, api: httpx2.AsyncClient) -> None:
     job = await failed(api, door)
     where = f"/dead-letters/{job}/retry"
@@ -205,7 +268,10 @@ async def test_reading_keys_and_other_tenants_take_nothing_up(door: Door, api: h
         assert (await reader.get("/dead-letters")).json()["total"] == 1
         for verb in ("retry", "discard"):
             assert (await reader.post(f"/dead-letters/{job}/{verb}", json={"note": "x"})).status_code == 403
+            said = {"do": verb, "note": "x"}
+            assert (await reader.post(f"/dead-letters/{job}", json=said)).status_code == 403
     async with door.client(await door.key(Scope.ADMIN, tenant="acme")) as stranger:
         assert (await stranger.get("/dead-letters")).json()["total"] == 0
         assert (await stranger.post(f"/dead-letters/{job}/retry", json={})).status_code == 404
+        assert (await stranger.post(f"/dead-letters/{job}", json={"do": "retry"})).status_code == 404
     assert not any(isinstance(each.event, JobDiscarded) for each in door.engine.stored("default"))

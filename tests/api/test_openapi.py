@@ -48,6 +48,7 @@ def test_every_promised_route_is_there(document: dict[str, Any]) -> None:
         ("get", "/approvals"),
         ("post", "/approvals/{question_id}"),
         ("get", "/dead-letters"),
+        ("post", "/dead-letters/{job_id}"),
         ("post", "/dead-letters/{job_id}/retry"),
         ("post", "/dead-letters/{job_id}/discard"),
         ("post", "/agents/register"),
@@ -148,6 +149,8 @@ async def test_the_documentation_page_tells_everything(document: dict[str, Any],
     for path, method, operation in operations(document):
         assert f"<code>{method.upper()} {path}</code>" in page
         assert escape(operation["summary"]) in page
+    assert 'One of: <a href="#model-TakeUp">TakeUp</a> or <a href="#model-GiveUp">GiveUp</a>.' in page
+    assert "<code>&quot;discard&quot;</code>" in page
     targets, places = re.findall(r'href="#([^"]+)"', page), re.findall(r' id="([^"]+)"', page)
     assert set(targets) <= set(places)
     assert len(places) == len(set(places))

@@ -64,6 +64,7 @@ _BODIES: Final[tuple[type[BaseModel], ...]] = (
     answers.Answer,
     dead_letters.Reopening,
     dead_letters.Discarding,
+    dead_letters.Decision,
     agents.AgentRegistration,
     agents.Heartbeat,
     agents.StateChange,

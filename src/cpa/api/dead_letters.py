@@ -7,10 +7,10 @@ cancelled job can be taken up in the same way, before its retries are used up to
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Request, Response
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue, RootModel
 
 from cpa.api.bodies import Body, read
 from cpa.api.caller import Reader, Submitter
@@ -31,6 +31,12 @@ from cpa.ports.steps import Unreadable
 
 router = DirectRouter(prefix="/dead-letters", tags=["dead letters"])
 _PAGE = 1000
+_CORRECTED: dict[str, Any] = {
+    "run": 3,
+    "fixes": {"send": {"to": "rechnung@kunde.example", "subject": "Rechnung 4711"}},
+}
+_BY_HAND: dict[str, Any] = {"done": {"download": {"file": {"artifact": "sha256:…"}}}, "skip": ["note"]}
+_BECAUSE = {"note": "der Kunde hat storniert"}
 
 
 class DeadLetter(BaseModel):
@@ -76,6 +82,22 @@ class Discarding(Body):
     note: str = Field(min_length=1, max_length=4000, description="Why; kept in the audit trail.")
 
 
+class TakeUp(Reopening):
+    """It is run again; the fields are those of `Reopening`."""
+
+    do: Literal["retry"]
+
+
+class GiveUp(Discarding):
+    """Nobody does it any more."""
+
+    do: Literal["discard"]
+
+
+class Decision(RootModel[Annotated[TakeUp | GiveUp, Field(discriminator="do")]]):
+    """What becomes of a failed job: `do` says which of the two, and so which other fields there are."""
+
+
 @router.get(
     "", summary="Failed jobs that wait for a person", response_model=DeadLetterList, responses=problems(422)
 )
@@ -95,6 +117,28 @@ async def list_dead_letters(
 
 
 @router.post(
+    "/{job_id}",
+    summary="Decide about a failed job",
+    response_model=Change,
+    responses=problems(400, 404, 408, 409, 413, 415, 422),
+    openapi_extra=body_schema(
+        Decision,
+        as_planned={"do": "retry"},
+        corrected={"do": "retry", **_CORRECTED},
+        by_hand={"do": "retry", **_BY_HAND},
+        discarded={"do": "discard", **_BECAUSE},
+    ),
+)
+async def decide(job_id: JobId, request: Request, services: Services, caller: Submitter) -> Response:
+    """`retry` takes it up again, `discard` gives it up: each as the path of that name."""
+    job = known(job_id)
+    said, _ = await read(request, Decision)
+    if isinstance(said.root, GiveUp):
+        return await _give_up(services, caller, job, said.root)
+    return await _take_up(services, caller, job, said.root)
+
+
+@router.post(
     "/{job_id}/retry",
     summary="Take a failed job up again",
     response_model=Change,
@@ -102,8 +146,8 @@ async def list_dead_letters(
     openapi_extra=body_schema(
         Reopening,
         as_planned={},
-        corrected={"run": 3, "fixes": {"send": {"to": "rechnung@kunde.example", "subject": "Rechnung 4711"}}},
-        by_hand={"done": {"download": {"file": {"artifact": "sha256:…"}}}, "skip": ["note"]},
+        corrected=_CORRECTED,
+        by_hand=_BY_HAND,
     ),
 )
 async def take_up(job_id: JobId, request: Request, services: Services, caller: Submitter) -> Response:
@@ -111,6 +155,25 @@ async def take_up(job_id: JobId, request: Request, services: Services, caller: S
     instead. Approvals are asked for anew. 409 when the job has not failed, or went on since `run`."""
     job = known(job_id)
     wanted, _ = await read(request, Reopening)
+    return await _take_up(services, caller, job, wanted)
+
+
+@router.post(
+    "/{job_id}/discard",
+    summary="Give a failed job up",
+    response_model=Change,
+    responses=problems(400, 404, 408, 409, 413, 415, 422),
+    openapi_extra=body_schema(Discarding, because=_BECAUSE),
+)
+async def discard(job_id: JobId, request: Request, services: Services, caller: Submitter) -> Response:
+    """It leaves the dead letters and stays failed, with the reason in its audit trail. Discarding twice changes
+    nothing and says so; who is wrong may still take it up."""
+    job = known(job_id)
+    said, _ = await read(request, Discarding)
+    return await _give_up(services, caller, job, said)
+
+
+async def _take_up(services: ApiServices, caller: Caller, job: str, wanted: Reopening) -> Response:
     snapshot = await services.engine.query(caller.tenant, job)
     _check_once(wanted)
     event = _event(snapshot.spec, wanted, caller, services.clock.now_ms())
@@ -122,18 +185,7 @@ async def take_up(job_id: JobId, request: Request, services: Services, caller: S
     return await _changed(services, caller, job, changed=True)
 
 
-@router.post(
-    "/{job_id}/discard",
-    summary="Give a failed job up",
-    response_model=Change,
-    responses=problems(400, 404, 408, 409, 413, 415, 422),
-    openapi_extra=body_schema(Discarding, because={"note": "der Kunde hat storniert"}),
-)
-async def discard(job_id: JobId, request: Request, services: Services, caller: Submitter) -> Response:
-    """It leaves the dead letters and stays failed, with the reason in its audit trail. Discarding twice changes
-    nothing and says so; who is wrong may still take it up."""
-    job = known(job_id)
-    said, _ = await read(request, Discarding)
+async def _give_up(services: ApiServices, caller: Caller, job: str, said: Discarding) -> Response:
     event = JobDiscarded(time=services.clock.now_ms(), by=caller.name, note=said.note)
     outcome = await services.engine.send(caller.tenant, job, event)
     if outcome.reason == "not_failed":

@@ -95,8 +95,9 @@ class Invalid(InvalidDocument):
 def invalid(error: ValidationError, *, within: str = "", document: Any = None) -> Invalid:
     """What pydantic found, in our words. `within` is the path of the document inside the request; `document` is
     needed where its model has unions, which pydantic's places tell of."""
-    errors = error.errors(include_url=False, include_context=False)
-    return Invalid(errors, within=within, document=document)
+    return Invalid(
+        [_plain(each) for each in error.errors(include_url=False)], within=within, document=document
+    )
 
 
 def render(error: CPAError, connection: HTTPConnection) -> Response:
@@ -181,6 +182,19 @@ def _headers(error: CPAError) -> dict[str, str]:
     if isinstance(error, Unauthorized):
         return {"WWW-Authenticate": 'ApiKey header="X-API-Key"'}
     return {"Retry-After": RETRY_AFTER} if error.retryable else {}
+
+
+def _plain(error: Any) -> dict[str, Any]:
+    """An error of pydantic. Where a field decides which form a document has, it is that field that is wrong."""
+    if error["type"] not in ("union_tag_invalid", "union_tag_not_found"):
+        return dict(error)
+    about = error["ctx"]
+    name = about["discriminator"].strip("'")
+    found = {"loc": (*error["loc"], name), "type": "missing", "msg": "Field required", "input": None}
+    if error["type"] == "union_tag_invalid":
+        expected = " or ".join(about["expected_tags"].split(", "))
+        found |= {"type": "literal_error", "msg": f"Input should be {expected}", "input": about["tag"]}
+    return found
 
 
 def _place(error: Mapping[str, Any], within: str, document: Any) -> dict[str, Any]:

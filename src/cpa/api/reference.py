@@ -161,9 +161,11 @@ def _schema(name: str, schema: Mapping[str, Any]) -> str:
         (each, _type(about) + (", required" if each in required else ""), about.get("description", ""))
         for each, about in schema.get("properties", {}).items()
     ]
-    values = ", ".join(str(value) for value in schema.get("enum", ()))
+    values = ", ".join(escape(str(value)) for value in schema.get("enum", ())) or (
+        _type(schema) if "oneOf" in schema else ""
+    )
     return f"""<article id="{_model(name)}"><h3><code>{escape(name)}</code></h3>
-{_prose(schema.get("description", ""))}{f"<p>One of: {escape(values)}.</p>" if values else ""}
+{_prose(schema.get("description", ""))}{f"<p>One of: {values}.</p>" if values else ""}
 {_table("", ("field", "type", "meaning"), fields)}</article>"""
 
 
@@ -179,7 +181,9 @@ def _kinds(schema: Mapping[str, Any]) -> Iterator[str]:
     for group in ("anyOf", "oneOf", "allOf"):
         for each in schema.get(group, ()):
             yield from _kinds(each)
-    if schema.get("type") == "array":
+    if "const" in schema:
+        yield f"<code>{escape(json.dumps(schema['const']))}</code>"
+    elif schema.get("type") == "array":
         yield f"list of {_type(schema.get('items', {}))}"
     elif "type" in schema:
         form = f" ({schema['format']})" if "format" in schema else ""
