@@ -108,5 +108,5 @@ def test_no_request_is_answered_with_a_server_error(target: dict[str, str]) -> N
             fuzz(operation, GenerationMode.NEGATIVE, real=False)
             fuzz(operation, GenerationMode.NEGATIVE, real=True)
 
-    assert len(operations) == 31
+    assert len(operations) == 32
     assert tried > 24 * EXAMPLES / 2

@@ -63,6 +63,7 @@ def test_every_promised_route_is_there(document: dict[str, Any]) -> None:
         ("get", "/audit"),
         ("get", "/audit/verify"),
         ("get", "/health"),
+        ("get", "/metrics"),
     }
 
 

@@ -25,6 +25,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "jsonschema": ("executors.http", "orchestrator", "core"),
     "msgspec": ("",),
     "playwright": ("executors.web", "demo"),
+    "prometheus_client": ("telemetry.metrics",),
     "pydantic": ("",),
     "pydantic_core": ("core", "api", "config", "agents.functions"),
     "pydantic_settings": ("settings",),

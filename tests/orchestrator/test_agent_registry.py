@@ -45,6 +45,29 @@ def states(agent: Agent, state: AgentState) -> None:
     agent.record = msgspec.structs.replace(agent.record, state=state)
 
 
+# -- who there is --------------------------------------------------------------------------------------------
+
+
+def test_agents_of_all_tenants_are_counted_by_what_was_decided_and_what_they_say() -> None:
+    world = World(
+        builtin(),
+        remote("a"),
+        remote("a", tenant="größe", beat=Beat(status=AgentStatus.BUSY)),
+        remote("b", beat=Beat(status=AgentStatus.BUSY), online=False),
+        remote("c", state=AgentState.REVOKED, online=False),
+        remote("d", state=DRAINING),
+        remote("e", state=DRAINING),
+    )
+
+    assert world.agents.census() == {
+        (AgentState.ACTIVE, AgentStatus.ONLINE): 1,
+        (AgentState.ACTIVE, AgentStatus.BUSY): 1,
+        (AgentState.ACTIVE, AgentStatus.OFFLINE): 1,
+        (AgentState.REVOKED, AgentStatus.OFFLINE): 1,
+        (AgentState.DRAINING, AgentStatus.ONLINE): 2,
+    }
+
+
 # -- why nobody can ------------------------------------------------------------------------------------------
 
 

@@ -10,10 +10,12 @@ from cpa.core.classes import FailureClass
 from cpa.core.commands import DispatchTask, RequestTask
 from cpa.core.events import (
     AgentChosen,
+    CancelRequested,
     DispatchDeferred,
     Event,
     LeaseLost,
     TaskFailed,
+    TaskProposed,
     TaskRefused,
     TaskSucceeded,
     TimerFired,
@@ -332,3 +334,47 @@ def test_a_step_goes_where_the_job_says_its_session_was() -> None:
     chosen = world.assignments.choose(job, DispatchTask(key="dispatch:1:1", task=1, epoch=1))
     assert isinstance(chosen, AgentChosen)
     assert chosen.agent == first.address
+
+
+@pytest.mark.parametrize("far", [False, True])
+@pytest.mark.parametrize(
+    ("event", "outcome"),
+    [
+        (DONE, "succeeded"),
+        (failed(FailureClass.BUSINESS), "failed"),
+        (REFUSED, "refused"),
+        (TaskProposed(time=0, task=0, epoch=1), "proposed"),
+        (LOST, "lost"),
+    ],
+)
+def test_an_attempt_counts_once_when_it_begins_and_once_by_how_it_ends(
+    event: Event, outcome: str, far: bool
+) -> None:
+    """However often its end is told, and when it is durable too."""
+    world = World(remote() if far else builtin())
+    world.ask(state())
+    world.ask(state())
+    world.assignments.ended(Attempt(TENANT, "j1", 0, 1), event)
+    world.ended(event)
+    world.ended(event)
+    tally = world.assignments.tally
+    assert (tally.begun, tally.retries) == (1, 0)
+    assert {word: count for word, count in tally.ended.items() if count} == {outcome: 1}
+    assert world.assignments.held == 0
+
+
+@pytest.mark.parametrize(
+    ("event", "outcome"),
+    [(TimerFired(time=0, key="request:0:1"), "timed_out"), (CancelRequested(time=0, by="anna"), "stopped")],
+)
+def test_an_attempt_that_ends_without_an_answer_counts_by_what_ended_it(event: Event, outcome: str) -> None:
+    world = World(remote())
+    world.ask(state())
+    world.ask(state("j2", TaskRun(0, status=TaskStatus.READY, epoch=2, attempts=1)), 2)
+    assert world.assignments.held == 2
+    world.stored(event)
+    world.stored(event)
+    tally = world.assignments.tally
+    assert (tally.begun, tally.retries) == (2, 1)
+    assert {word: count for word, count in tally.ended.items() if count} == {outcome: 1}
+    assert world.assignments.held == 1

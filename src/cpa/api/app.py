@@ -26,6 +26,7 @@ from cpa.api import (
     jobs,
     lam,
     live,
+    metrics,
     problems,
     questions,
     reference,
@@ -49,7 +50,7 @@ _TAGS: Final = [
     {"name": "lam", "description": "Lumina Agent Messages: agents and channels speak to the scheduler."},
     {"name": "artifacts", "description": "Files, named by their content."},
     {"name": "audit", "description": "What was done, why, with which result."},
-    {"name": "health", "description": "Whether the server is well."},
+    {"name": "health", "description": "Whether the server is well, and its figures."},
 ]
 _ABOUT: Final = """A sentence becomes a checked plan, carried out and proved.
 
@@ -85,6 +86,7 @@ _DOCUMENTED: Final = tuple(
         artifacts,
         audit,
         health,
+        metrics,
     )
 )
 _SOCKETS: Final = (channel.router, live.router)

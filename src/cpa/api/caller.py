@@ -10,8 +10,9 @@ from fastapi.security import APIKeyHeader
 
 from cpa.api.route import KEY_HEADER
 from cpa.api.services import services_of
+from cpa.errors import Forbidden
 from cpa.ports.keys import Caller, Scope
-from cpa.security.auth import require
+from cpa.security.auth import FIXED, require
 
 _SCHEME = APIKeyHeader(
     name="X-API-Key",
@@ -31,6 +32,20 @@ def allow(*scopes: Scope) -> Callable[[Request, str | None], Awaitable[Caller]]:
         return found
 
     return caller
+
+
+async def watcher(request: Request, key: Annotated[str | None, Security(_SCHEME)]) -> Caller:
+    """Who may see the figures of the whole server: somebody of the tenant whose server it is. 403 for all others,
+    also for admins of theirs."""
+    found = await allow(Scope.METRICS)(request, key)
+    if found.tenant != FIXED.tenant:
+        raise Forbidden(
+            "these are the figures of the whole server",
+            field="X-API-Key",
+            value=f"tenant: {found.tenant}",
+            remedy="have an operator of the server look, or use a key of the operator's",
+        )
+    return found
 
 
 async def newcomer(request: Request, key: Annotated[str | None, Security(_SCHEME)]) -> Caller | None:
@@ -54,4 +69,5 @@ Speaker = Annotated[Caller, Depends(allow(Scope.SUBMIT, Scope.AGENT))]
 Fetcher = Annotated[Caller, Depends(allow(Scope.READ, Scope.AGENT))]
 Administrator = Annotated[Caller, Depends(allow(Scope.ADMIN))]
 Agent = Annotated[Caller, Depends(allow(Scope.AGENT))]
+Watcher = Annotated[Caller, Depends(watcher)]
 Newcomer = Annotated[Caller | None, Depends(newcomer)]

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from cpa.api.render import answer
 from cpa.api.route import DirectRouter
-from cpa.api.services import Condition, PartHealth, Probe, Services
+from cpa.api.services import ApiServices, Condition, PartHealth, Probe, Services
 from cpa.errors import CPAError
 
 log = structlog.stdlib.get_logger("cpa.api")
@@ -39,10 +39,7 @@ class Health(BaseModel):
 )
 async def health(services: Services) -> Response:
     """`degraded` still works; `unhealthy` answers 503."""
-    found = await asyncio.gather(*(_ask(name, probe) for name, probe in services.probes.items()))
-    parts = dict(zip(services.probes, found, strict=True))
-    if services.shutdown.begun:
-        parts["server"] = PartHealth(Condition.UNHEALTHY, "stopping")
+    parts = await conditions(services)
     worst = max(
         (part.condition for part in parts.values()), key=list(Condition).index, default=Condition.HEALTHY
     )
@@ -52,6 +49,15 @@ async def health(services: Services) -> Response:
         "parts": {name: {"status": part.condition, "detail": part.detail} for name, part in parts.items()},
     }
     return answer(body, 503 if worst is Condition.UNHEALTHY else 200)
+
+
+async def conditions(services: ApiServices) -> dict[str, PartHealth]:
+    """How the parts are, by name; `server` is one while it stops."""
+    found = await asyncio.gather(*(_ask(name, probe) for name, probe in services.probes.items()))
+    parts = dict(zip(services.probes, found, strict=True))
+    if services.shutdown.begun:
+        parts["server"] = PartHealth(Condition.UNHEALTHY, "stopping")
+    return parts
 
 
 async def _ask(name: str, probe: Probe) -> PartHealth:

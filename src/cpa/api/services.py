@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
@@ -23,6 +23,7 @@ from cpa.ports.questions import DeadLetterQuery, QuestionQuery
 from cpa.ports.signatures import Signatures
 from cpa.security.auth import Authenticator
 from cpa.settings import Settings
+from cpa.telemetry.metrics import Figure
 from cpa.transport.channel import ChannelDelivery
 
 
@@ -46,6 +47,10 @@ Probe = Callable[[], Awaitable[PartHealth]]
 """Looks after one part; must be cheap. A `CPAError` it raises means unhealthy."""
 
 
+async def _no_figures() -> Sequence[Figure]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServices:
     """Everything the routes use."""
@@ -67,6 +72,8 @@ class ApiServices:
     uploads: Uploads
     probes: Mapping[str, Probe] = field(default_factory=dict)
     """Health probes by the name of the part."""
+    figures: Callable[[], Awaitable[Sequence[Figure]]] = _no_figures
+    """What is told of the whole server, over all tenants; quick, and only what is known without looking far."""
     shutdown: Shutdown = field(default_factory=Shutdown)
 
 

@@ -26,6 +26,7 @@ from cpa.audit.log import AuditLog
 from cpa.audit.query import AuditQuery
 from cpa.bootstrap.engine import running
 from cpa.bootstrap.health import probes
+from cpa.bootstrap.metrics import figures
 from cpa.bootstrap.store import StoreFile, is_new, made_beside_others
 from cpa.bootstrap.system import SystemClock
 from cpa.bootstrap.wire import Wire, open_wire
@@ -65,7 +66,6 @@ from cpa.security.secrets import EnvironmentAndFileSecrets
 from cpa.security.signatures import MessageSignatures, SignedMessages
 from cpa.settings import Settings
 from cpa.telemetry.logs import configure
-from cpa.transport.channel import ChannelDelivery
 
 log = structlog.stdlib.get_logger("cpa.bootstrap")
 TENANT = "default"
@@ -83,7 +83,7 @@ class Scheduler:
     engine: Engine
     planner: Planner
     messages: Messages
-    channels: ChannelDelivery
+    wire: Wire
     database: Database
     store: StoreFile
     artifacts: ArtifactStore
@@ -146,7 +146,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Scheduler]:
                 *(engine, planner, wire.journal, agents, wire.requests, wire.bids, directory, clock),
                 artifacts,
             ),
-            channels=wire.channels,
+            wire=wire,
             database=database,
             store=store,
             artifacts=artifacts,
@@ -309,7 +309,7 @@ def services_of(scheduler: Scheduler) -> ApiServices:
         engine=engine,
         planner=scheduler.planner,
         messages=scheduler.messages,
-        channels=scheduler.channels,
+        channels=scheduler.wire.channels,
         agents=scheduler.directory,
         artifacts=scheduler.artifacts,
         audit=AuditQuery(SqlAuditRepository(database)),
@@ -326,6 +326,7 @@ def services_of(scheduler: Scheduler) -> ApiServices:
             scheduler.clock,
         ),
         probes=probes(scheduler),
+        figures=figures(scheduler),
     )
 
 

@@ -19,7 +19,7 @@ def add(
     name: Annotated[str, typer.Argument(help="Who will use it; shown in the audit trail.")],
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="admin, submit, read or agent; may be repeated  [default: submit]"),
+        typer.Option(help="admin, submit, read, agent or metrics; may be repeated  [default: submit]"),
     ] = None,
     days: Annotated[int, typer.Option(min=0, max=36_500, help="Days it is valid; 0 is for ever.")] = 0,
     data: Data = None,

@@ -7,6 +7,7 @@ life by `presence`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from cpa.core.assignment import find_agent_for_task
@@ -14,6 +15,7 @@ from cpa.orchestrator.agent import SESSIONS, Agent, Applicant, session_of
 from cpa.orchestrator.breakers import Breakers
 from cpa.orchestrator.lines import Called, Lines
 from cpa.orchestrator.readiness import BREAKER, BUSY, NO_AGENT, STAGES, obstacle
+from cpa.ports.agents import AgentState, AgentStatus
 from cpa.ports.transport import Attempt
 
 __all__ = ["Agent", "AgentRegistry", "Applicant", "Called"]
@@ -242,8 +244,13 @@ class AgentRegistry:
         """How many agents cannot be read."""
         return sum(agent.record is not None and agent.record.unread for agent in self._agents.values())
 
+    def census(self) -> Counter[tuple[AgentState, AgentStatus]]:
+        """How many agents outside this process there are of each kind, of all tenants."""
+        return Counter((agent.state, agent.status) for agent in self._agents.values() if agent.remote)
+
     @property
     def waiting(self) -> int:
+        """How many tasks stand in line for a slot."""
         return len(self._lines)
 
     # -- inside --------------------------------------------------------------------------------------------

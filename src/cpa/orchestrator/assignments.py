@@ -40,6 +40,7 @@ from cpa.orchestrator.breakers import Breakers
 from cpa.orchestrator.budget import RetryBudget
 from cpa.orchestrator.presence import Presence
 from cpa.orchestrator.readiness import BUDGET, BUSY, LASTING
+from cpa.orchestrator.tally import Tally
 from cpa.ports.clock import Clock
 from cpa.ports.transport import Attempt
 
@@ -79,6 +80,7 @@ class Assignments:
     ) -> None:
         self.breakers = Breakers(clock.monotonic)
         self.budget = RetryBudget()
+        self.tally = Tally()
         self._agents = agents
         self._presence = presence
         self._clock = clock
@@ -130,6 +132,11 @@ class Assignments:
     def has(self, attempt: Attempt) -> bool:
         """Whether an agent has the attempt, or is about to."""
         return attempt in self._held
+
+    @property
+    def held(self) -> int:
+        """How many attempts agents have, or are about to get."""
+        return len(self._held)
 
     def _weigh(self, applicant: Applicant, now: int) -> Event | None:
         if applicant.retry and not self.budget.allows(applicant.tenant, applicant.action, now):
@@ -186,6 +193,7 @@ class Assignments:
         self, attempt: Attempt, agent: Agent, work: Work, now: int, *, retry: bool = False
     ) -> AgentChosen:
         self._held[attempt] = (agent, work)
+        self.tally.begin(retry=retry)
         self.budget.of(attempt.tenant, work.action).spent(now, retry=retry)
         return AgentChosen(time=0, task=attempt.task, epoch=attempt.epoch, agent=agent.address)
 
@@ -227,6 +235,7 @@ class Assignments:
             self._settled(attempt)
             self.report(attempt.tenant, attempt.job, event)
             if held is not None:
+                self.tally.end(event)
                 if type(event) is not TaskSucceeded or held[0].weights or self.breakers.circuits:
                     self._count(attempt, *held, event)
                 self._agents.release(held[0])
@@ -237,6 +246,7 @@ class Assignments:
         self.report(attempt.tenant, attempt.job, event)
         self._over(held[0].address, attempt, answered=type(event) is not LeaseLost)
         if not known:
+            self.tally.end(event)
             self._count(attempt, *held, event)
 
     def withdrawn(self, tenant: str, job: str, event: Event) -> None:
@@ -275,6 +285,8 @@ class Assignments:
             if held is None:
                 continue
             agent, work = held
+            if not counted:
+                self.tally.end(event)
             if isinstance(event, _TELLING) and not counted:
                 self._count(attempt, agent, work, event)
             self._over(agent.address, attempt, answered=isinstance(event, _ANSWERS))

@@ -21,6 +21,8 @@ class Scope(StrEnum):
     """See jobs, events, explanations, files and the audit trail."""
     AGENT = "agent"
     """Speak LAM as an agent, store and fetch files."""
+    METRICS = "metrics"
+    """Read the figures of the whole server, and nothing else."""
 
 
 IMPLIED: dict[Scope, frozenset[Scope]] = {
@@ -28,6 +30,7 @@ IMPLIED: dict[Scope, frozenset[Scope]] = {
     Scope.SUBMIT: frozenset((Scope.SUBMIT, Scope.READ)),
     Scope.READ: frozenset((Scope.READ,)),
     Scope.AGENT: frozenset((Scope.AGENT,)),
+    Scope.METRICS: frozenset((Scope.METRICS,)),
 }
 """Every scope with all that it includes."""
 

@@ -305,6 +305,16 @@ class LocalEngine:
         """How many jobs are set aside, because they cannot be gone on with."""
         return len(self._stepper.aside)
 
+    @property
+    def loaded(self) -> int:
+        """How many jobs that have not ended are in memory."""
+        return len(self._stepper.jobs)
+
+    @property
+    def busy(self) -> int:
+        """How many jobs there are of which something runs."""
+        return self._stepper.busy
+
     # -- inside --------------------------------------------------------------------------------------------
 
     def _submit(self, submission: Submission) -> Receipt:
