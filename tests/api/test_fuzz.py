@@ -27,7 +27,7 @@ from cpa.api.server import Server, listen
 from cpa.ports.keys import Scope
 
 EXAMPLES = 30
-"""Per route; with 24 routes about 50 seconds."""
+"""Per route; with 32 routes about 60 seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     assert not thread.is_alive()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_no_request_is_answered_with_a_server_error(target: dict[str, str]) -> None:
     logging.getLogger().setLevel(logging.ERROR)
     headers = {"X-API-Key": target["key"]}
@@ -104,7 +104,7 @@ def test_no_request_is_answered_with_a_server_error(target: dict[str, str]) -> N
 
     for operation in operations:
         fuzz(operation, GenerationMode.POSITIVE, real="{" in operation.path)
-        if operation.path != "/health":  # It has nothing that could be wrong.
+        if operation.path not in ("/health", "/metrics"):  # They have nothing that could be wrong.
             fuzz(operation, GenerationMode.NEGATIVE, real=False)
             fuzz(operation, GenerationMode.NEGATIVE, real=True)
 
