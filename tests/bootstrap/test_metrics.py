@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from pysqlite3 import dbapi2
@@ -158,7 +159,9 @@ async def test_every_figure_of_a_known_situation(tmp_path: Path) -> None:
     assert found["cpa_attempts_ended_total"] == one(ENDED | {"succeeded": 3, "failed": 4})
 
 
-async def test_while_the_store_cannot_be_read_the_rest_is_told(tmp_path: Path) -> None:
+async def test_while_the_store_cannot_be_read_the_rest_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     async with house(tmp_path) as home:
         with dbapi2.connect(tmp_path / "cpa.db") as store:
             store.execute("ALTER TABLE job_counts RENAME TO elsewhere")
@@ -167,6 +170,7 @@ async def test_while_the_store_cannot_be_read_the_rest_is_told(tmp_path: Path) -
             store.execute("ALTER TABLE elsewhere RENAME TO job_counts")
 
     assert "cpa_jobs" not in found
+    assert "figures left out" in "".join(capsys.readouterr())
     assert found["cpa_attempts_running"] == 0
 
 

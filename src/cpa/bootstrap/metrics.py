@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from cpa.engines.local.engine import LocalEngine
 from cpa.errors import CPAError
 from cpa.ports.agents import AgentState, AgentStatus
@@ -15,12 +17,13 @@ from cpa.telemetry.metrics import Figure
 if TYPE_CHECKING:
     from cpa.bootstrap import Scheduler
 
+log = structlog.stdlib.get_logger("cpa.bootstrap")
 _PATIENCE: Final = 2.0
 """Seconds the store has to answer."""
 
 
 def figures(scheduler: Scheduler) -> Callable[[], Awaitable[Sequence[Figure]]]:
-    """Those of all tenants. What the store does not tell in time is left out; `/health` says why."""
+    """Those of all tenants. What the store does not tell in time is left out; the log says so."""
     store, clock = SqlFigures(scheduler.database), scheduler.clock
 
     async def look() -> Sequence[Figure]:
@@ -28,8 +31,8 @@ def figures(scheduler: Scheduler) -> Callable[[], Awaitable[Sequence[Figure]]]:
         try:
             async with asyncio.timeout(_PATIENCE):
                 found += _stored(await store.read(clock.now_ms()))
-        except (CPAError, TimeoutError):
-            pass  # the probe of the store fails alike, and its condition is one of the figures
+        except (CPAError, TimeoutError) as error:
+            log.warning("figures left out", part="store", error=str(error) or f"none within {_PATIENCE:g} s")
         return found
 
     return look
