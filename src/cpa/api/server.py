@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from cpa.api.live import GOING_AWAY
 from cpa.api.services import ApiServices
@@ -22,6 +23,10 @@ __all__ = ["GOING_AWAY", "Server", "listen", "serve"]
 
 _FRAME: Final = 2 * 1024 * 1024 + 64 * 1024
 """Bytes of the largest WebSocket frame taken: an agent's, of 1 MiB, sealed as a text within it."""
+_GREETING: Final = 64 * 1024
+"""Bytes of the first message of a WebSocket: until it is read nobody knows who speaks."""
+_CLOSING: Final = 2.0
+"""Seconds a WebSocket that was told to close is kept for the other side's word."""
 _GRACE: Final = 0.05
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 _LINE: Final = 2048
@@ -65,6 +70,25 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
+class Socket(WebSocketsSansIOProtocol):
+    """A WebSocket that holds little before anybody is known, and nothing after its end."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.close_timeout = _CLOSING
+        self.conn.max_message_size = _GREETING
+
+    def send_receive_event_to_app(self) -> None:
+        super().send_receive_event_to_app()
+        self.conn.max_message_size = _FRAME
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # A generator that holds the connection that holds it, with all that came: the collector, which goes by the
+        # number of objects and not by their size, would leave it for hours (`bootstrap.tune`).
+        self.conn.parser.close()
+
+
 class Server(uvicorn.Server):
     """Ends waiting answers and streams first; uvicorn's own shutdown would wait for them, or cut them."""
 
@@ -88,6 +112,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 lifespan="on",
                 timeout_graceful_shutdown=max(1, round(shutdown_seconds)),
+                ws=Socket,
                 ws_max_size=_FRAME,
                 ws_per_message_deflate=False,  # Frames are small; a compressor per socket costs more than it saves.
             )
