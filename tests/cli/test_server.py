@@ -518,7 +518,9 @@ def test_a_key_whose_name_could_be_taken_for_anothers_is_refused(server: Schedul
     for key in (each for each in json.loads(cpa(server, "keys", "list", "--json").stdout)):
         if key["name"] == "Käthe":
             assert cpa(server, "keys", "revoke", key["id"]).returncode == 0
-    assert cpa(server, "keys", "add", "KÄTHE").returncode == 0
+    assert cpa(server, "keys", "add", "KÄTHE").returncode == 1, "what she asked for is still hers"
+    assert cpa(server, "keys", "add", "Käthe").returncode == 0
+    assert cpa(server, "keys", "add", "").returncode == 2
 
 
 def test_a_scope_that_is_none_is_bad_input(server: Scheduler) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.api.fakes import MemoryKeys
 
-from cpa.errors import BadInput, Forbidden, Unauthorized, Unavailable
+from cpa.errors import BadInput, Conflict, Forbidden, Unauthorized, Unavailable
 from cpa.ports.keys import IMPLIED, Caller, Scope, StoredKey
 from cpa.security.auth import (
     CACHED,
@@ -202,13 +203,31 @@ def test_a_scope_opens_exactly_what_it_includes(held: Scope, wanted: Scope) -> N
 def test_a_key_is_not_called_by_an_address_of_ours_or_of_a_person(name: str) -> None:
     """`anna` speaks as agent://user/anna already, and nobody as the scheduler or its hands."""
     with pytest.raises(BadInput) as refused:
-        check_name(name, [], NOW)
+        check_name(name, [])
     assert (refused.value.field, refused.value.value) == ("name", name)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "\u3000", "a" * 201])
+def test_nobody_is_without_a_name_or_has_one_that_nobody_reads(name: str) -> None:
+    """Who asked for a job under no name could allow it too."""
+    with pytest.raises(BadInput) as refused:
+        check_name(name, [])
+    assert refused.value.field == "name"
+
+
+def test_the_name_of_a_key_that_is_dead_is_still_that_persons(hasher: Hasher) -> None:
+    """Else who asked as `anna` could allow it as `Anna`."""
+    _, stored = issue(hasher, name="anna", scopes=[Scope.SUBMIT], now=NOW)
+    dead = replace(stored, revoked=NOW)
+
+    check_name("anna", [dead])
+    with pytest.raises(Conflict, match="anna"):
+        check_name("Anna", [dead])
 
 
 @pytest.mark.parametrize("name", ["anna", "agent://data/eins", "agent://users/eins"])
 def test_other_names_may_be_given_to_a_key(name: str) -> None:
-    check_name(name, [], NOW)
+    check_name(name, [])
 
 
 def test_another_tenant_is_forbidden_and_none_is_fine() -> None:

@@ -223,7 +223,7 @@ def add_key(settings: Settings, name: str, scopes: list[str], days: int) -> str:
 
     async def work(store: Database) -> str:
         hasher, keys = Hasher.of(settings.data), SqlKeyStore(store)
-        check_name(name, await keys.list(TENANT), now)
+        check_name(name, await keys.list(TENANT))
         key, stored = issue(
             hasher, name=name, scopes=wanted, now=now, expires=now + days * DAY if days else 0
         )

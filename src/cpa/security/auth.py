@@ -32,6 +32,8 @@ from cpa.security.private import kept_secret, read_private, write_private
 __all__ = ["Authenticator", "Caller", "Hasher", "KeyStore", "Scope", "StoredKey", "ensure_admin_key", "issue"]
 
 PREFIX: Final = "cpa_"
+LONGEST_NAME: Final = 200
+"""Characters of the name of a key."""
 CACHED: Final = 0.9
 """Seconds; together with the look-up itself below the promised second."""
 _REMEMBERED: Final = 4096
@@ -117,10 +119,18 @@ def issue(
     return key, stored
 
 
-def check_name(name: str, known: Iterable[StoredKey], now: int) -> None:
-    """Refuse the name of a new key that could be taken for that of a living one: whom it belongs to would count as
-    two people. The very same name is another key of the same person. An agent's address names the key of an agent,
-    and no address that is a person's already, or ours. Raises `BadInput` and `Conflict`."""
+def check_name(name: str, known: Iterable[StoredKey]) -> None:
+    """Refuse the name of a new key that could be taken for that of another: whom it belongs to would count as two
+    people. Keys that are revoked or expired count too: their names stand in the trail, and in open jobs. The very
+    same name is another key of the same person. An agent's address names the key of an agent, and no address that
+    is a person's already, or ours. A name has 1 to `LONGEST_NAME` characters. Raises `BadInput` and `Conflict`."""
+    if not name.strip() or len(name) > LONGEST_NAME:
+        raise BadInput(
+            "a key needs a name" if not name.strip() else "this name is too long",
+            field="name",
+            value=name[:LONGEST_NAME],
+            remedy=f"call it after whom it belongs to, such as anna, in at most {LONGEST_NAME} characters",
+        )
     scheme, _, rest = name.partition("://")
     kind, _, bare = rest.partition("/")
     if scheme.lower() == "agent" and kind.lower() in RESERVED:
@@ -130,8 +140,8 @@ def check_name(name: str, known: Iterable[StoredKey], now: int) -> None:
             value=name,
             remedy=f"call it {bare or 'anna'!r} for a person; an agent's is as agent://web/browser-1",
         )
-    living = {key.name for key in known if key.active(now)}
-    if name in living:
+    names = {key.name for key in known}
+    if name in names:
         return
     if deceives(name):
         raise BadInput(
@@ -140,14 +150,14 @@ def check_name(name: str, known: Iterable[StoredKey], now: int) -> None:
             value=name,
             remedy="use the letters of one alphabet, in their usual form, the digits 0 to 9, and nothing unseen",
         )
-    for other in sorted(living):
+    for other in sorted(names):
         if alike(name, other):
             raise Conflict(
                 f"this name could be taken for that of the key {other!r}",
                 field="name",
                 value=name,
                 remedy=f"for the same person call it exactly {other!r}; for somebody else choose a name that "
-                "differs in more than capitals, or revoke the other key first",
+                "differs in more than capitals",
             )
 
 
