@@ -178,6 +178,23 @@ ATTACKS = {
         "UPDATE events SET job = 'a0' WHERE job = 'b'",
         ("a0", 1, "another job"),
     ),
+    "an event given to a name that is no text": (
+        "UPDATE events SET job = CAST(x'ff' AS TEXT) WHERE job = 'b' AND number = 8",
+        ("\ufffd", 8, "the name of the job is no text"),
+    ),
+    "a history under a name that is no text": (
+        "UPDATE events SET job = CAST(x'62ff' AS TEXT) WHERE job = 'a'",
+        ("a", 1, "are missing"),
+    ),
+    "a job under a name that is no text": (
+        "UPDATE jobs SET id = CAST(x'62ff' AS TEXT) WHERE id = 'b'",
+        ("b\ufffd", 8, "the name of the job is no text"),
+    ),
+    "an event more under a name that is no text": (
+        "INSERT INTO events (tenant, job, number, time, type, body, leaf) SELECT tenant, CAST(x'61ff' AS TEXT), "
+        "number, time, type, body, leaf FROM events WHERE job = 'b' AND number = 3",
+        ("a\ufffd", 3, "the name of the job is no text"),
+    ),
     "an action removed from sight": (
         "UPDATE audit_entries SET body = replace(body, 'key_2', 'key_3')",
         ("", 0, "do not hash"),

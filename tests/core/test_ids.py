@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from cpa.core.ids import derived_id, fraction, idempotency_key
+import pytest
+
+from cpa.core.ids import derived_id, fraction, idempotency_key, shown
 
 
 def test_an_id_follows_from_its_parts() -> None:
@@ -41,3 +43,14 @@ def test_a_fraction_is_spread_over_zero_to_one() -> None:
     assert 0 <= min(found) < 0.01
     assert 0.99 < max(found) < 1
     assert 0.48 < sum(found) / len(found) < 0.52
+
+
+@pytest.mark.parametrize("name", ["", "job-1", "größe", "\U0001f600"])
+def test_a_name_that_is_a_text_is_shown_as_it_is(name: str) -> None:
+    assert shown(name) == name
+
+
+@pytest.mark.parametrize("name", ["a\udcff", "b\ud800", "\ud83d\ude00"])
+def test_one_that_is_none_is_shown_as_another_that_is_a_text(name: str) -> None:
+    assert shown(name) != name
+    assert shown(name).encode()

@@ -14,6 +14,7 @@ from cpa.core import events as facts
 from cpa.core.audit import entry, kind, verify
 from cpa.core.job import SCHEMA, JobHead, JobSpec, JobStatus, TaskStatus
 from cpa.errors import BadInput, Conflict, InternalError, NotFound, Unavailable
+from cpa.ports.engine import JobPage
 from cpa.ports.repository import StoredMessage
 from cpa.ports.steps import Unreadable
 from cpa.repository.audit import SqlAuditRepository
@@ -501,6 +502,40 @@ async def test_lists_show_a_damaged_job_among_the_others(
         marked = "cannot be read" in shown["b"].reason
         assert marked == (column == "head")
         assert all(isinstance(text, str) for _, *texts in page for text in texts)
+
+
+async def test_lists_show_a_job_whose_name_is_no_utf8_among_the_others(
+    shell: Shell, jobs: SqlJobRepository, database: Database
+) -> None:
+    for job in ("a", "b", "c", "d", "e"):
+        shell.submit(ME, job, plan(max_retries=0))
+        await shell.run(ME, job, fail=("t0",))
+        shell.clock.now += 10
+    renamed = "UPDATE jobs SET id = CAST(x'62' || substr(x'fffe', unicode(id) - 97, 1) AS TEXT)"
+    changed = sa.text(f"{renamed} WHERE id IN ('b', 'c')")
+    await database.write(lambda c: c.execute(changed))
+    told = ["e", "d", "b\ufffd", "b\ufffd", "a"]
+
+    def ids(page: JobPage) -> list[str]:
+        return [head.id for head, _, _ in page.jobs]
+
+    with closing(SqlSteps(database)) as steps:
+        assert [head.id for head, _, _ in steps.page(ME, None, 10, 0)[0]] == told
+    for status in (None, JobStatus.FAILED):
+        assert ids(await jobs.page(ME, status=status)) == told
+        assert ids(await jobs.page(ME, status=status, offset=3)) == told[3:], "counted from the oldest"
+    letters = await jobs.dead_letters(ME)
+    assert ids(letters) == told
+    assert ["cannot be read" in head.reason for head, _, _ in letters.jobs] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
+
+    assert await jobs.purge(ME, ended_before=1 << 60) == 5
+    assert (await jobs.page(ME)).total == len((await jobs.page(ME)).jobs) == 0
 
 
 async def test_of_a_job_that_cannot_be_read_at_all_the_list_says_so(shell: Shell, database: Database) -> None:

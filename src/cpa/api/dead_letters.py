@@ -110,8 +110,8 @@ async def list_dead_letters(
     for head, _, _ in page.jobs:
         try:
             found.append(_letter(await with_notes(services, caller.tenant, head.id)))
-        except Unreadable:
-            continue  # it is set aside: nobody can take it up now
+        except (Unreadable, NotFound):
+            continue  # it is set aside, or has no name: nobody can take it up now
     total, number = page.total, offset // limit + 1
     return view(DeadLetterList(dead_letters=found, total=total, page=number, page_size=limit))
 

@@ -113,8 +113,8 @@ async def open_questions(
     for job in jobs:
         try:
             asked = questions(await services.engine.query(tenant, job))
-        except Unreadable:
-            continue  # it is set aside: nobody can answer it now
+        except (Unreadable, NotFound):
+            continue  # it is set aside, or gone but for its question: nobody can answer it now
         found += [each for each in asked if each.kind in kinds]
     return found, jobs[-1] if len(jobs) == limit else None
 

@@ -8,6 +8,7 @@ import msgspec
 
 from cpa.core.audit import AuditEntry, entry, kind, unseal, verify
 from cpa.core.events import JobSubmitted
+from cpa.core.ids import shown
 from cpa.errors import BadInput, CPAError, NotFound
 from cpa.ports.engine import StoredEvent
 from cpa.ports.repository import AuditFilter, AuditRepository, AuditRow, LeafRow
@@ -145,6 +146,8 @@ class _Heads:
     async def skipped(self, row: LeafRow, last: LeafRow | None) -> Broken | None:
         """At the first event of a job: whether the job before was complete, and none in between is without
         events. A job that appeared or grew after its events were read is no gap."""
+        if shown(row.job) != row.job:
+            return _nameless(row.job, row.number, row.seq)
         broken = await self._until(row.job, last)
         if broken is None and row.number != _NEW:
             missing = (
@@ -159,6 +162,8 @@ class _Heads:
     async def _until(self, job: str | None, last: LeafRow | None) -> Broken | None:
         while (head := await self._next()) is not None:
             name, number = head
+            if shown(name) != name:
+                return _nameless(name, number)
             if job is not None and name >= job:
                 return None
             self._page.pop()
@@ -179,6 +184,10 @@ class _Heads:
                 self._after = page[-1][0]
             self._page = list(page[::-1])
         return self._page[-1] if self._page else None
+
+
+def _nameless(job: str, number: int, seq: int = 0) -> Broken:
+    return Broken(shown(job), number, seq, "the name of the job is no text")
 
 
 def _gap(row: LeafRow, last: LeafRow) -> Broken | None:

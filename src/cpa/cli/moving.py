@@ -11,6 +11,7 @@ import typer
 
 from cpa.cli.call import Finding
 from cpa.cli.terminal import flat
+from cpa.core.ids import shown
 from cpa.errors import NotFound
 from cpa.settings import Settings
 
@@ -80,7 +81,7 @@ def _sum(report: Report, target: str, rehearsal: bool) -> str:
 def _listed(what: str, problems: Sequence[Problem]) -> Iterator[str]:
     """Each job with what is wrong; of many the first ones, and how many there are."""
     for problem in problems[:LISTED]:
-        said, job = flat(str(problem.error)), problem.key[1]
+        said, job = flat(str(problem.error)), shown(problem.key[1])
         yield what + (said if job in said else f"{job}: {said}")
     if (more := len(problems) - LISTED) > 0:
         yield f"{what}{_jobs(more)} more; --json names all"
@@ -103,6 +104,6 @@ def _facts(report: Report, target: str, rehearsal: bool) -> dict[str, Any]:
 
 
 def _problem(problem: Problem) -> dict[str, str]:
-    error, (tenant, job) = problem.error, problem.key
+    error, (tenant, job) = problem.error, map(shown, problem.key)
     said = {"code": error.code, "message": error.message, "remedy": error.remedy or ""}
     return {"tenant": tenant, "job": job} | said

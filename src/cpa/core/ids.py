@@ -22,6 +22,12 @@ def idempotency_key(tenant: str, job: str, task: str, run: int = 0) -> str:
     return hashlib.sha256("\x1f".join((tenant, job, task, str(run))).encode()).hexdigest()[:32]
 
 
+def shown(name: str) -> str:
+    """A stored name for people. Where it is another than the name, that is no UTF-8 in the store, which gives a
+    lone half of a character pair for each such byte; it is nobody's."""
+    return name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def fraction(*parts: str | int) -> float:
     """A number in [0, 1) that follows from the parts: jitter without randomness."""
     digest = hashlib.sha256("\x1f".join(str(part) for part in parts).encode()).digest()

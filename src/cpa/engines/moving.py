@@ -143,7 +143,8 @@ class Mover:
 
     async def _send(self, way: Holder, keys: Sequence[Key]) -> int:
         """To the far engine. How many got there."""
-        jobs, times = await self._readable(keys), await self._holders.times(keys)
+        jobs = await self._readable(keys)
+        times = await self._holders.times(list(jobs))
         await self._holders.mark(list(jobs), way)
         tried = await _each(jobs, lambda key: self._far.begin(jobs[key], times[key]))
         await self._holders.release(list(tried.fine), way.target)

@@ -46,7 +46,8 @@ class HolderStore(Protocol):
         ...
 
     async def held(self, holder: Holder) -> list[Key]:
-        """All open jobs of this holder, in key order."""
+        """All open jobs of this holder, in key order. A name that is no UTF-8 is none of a job: it comes with lone
+        halves of character pairs (`core.ids.shown`)."""
         ...
 
     async def times(self, keys: Collection[Key]) -> dict[Key, Times]:

@@ -155,6 +155,8 @@ class LeafRow(msgspec.Struct, frozen=True):
     """What verification needs of one stored fact."""
 
     job: str
+    """With lone halves of character pairs (`core.ids.shown`) where the stored name is no UTF-8; no walk goes on
+    after such a place."""
     number: int
     seq: int
     type: str
@@ -190,7 +192,7 @@ class AuditRepository(Protocol):
     async def numbers(
         self, tenant: str, *, after: str = "", limit: int = MAX_PAGE
     ) -> tuple[tuple[str, int], ...]:
-        """(job, number of its last event) in the order of job ids, after that id."""
+        """(job, number of its last event) in the order of job ids, after that id; names as in `LeafRow`."""
         ...
 
     async def task_ids(self, tenant: str, jobs: Iterable[str]) -> dict[str, tuple[str, ...]]:

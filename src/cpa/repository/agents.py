@@ -39,7 +39,7 @@ class SqlAgentStore:
             "body": _encode(agent),
         }
         same = (agents.c.tenant == agent.tenant, agents.c.name == agent.name, agents.c.id != agent.id)
-        others = sa.select(agents.c.id).where(*same, agents.c.state != AgentState.REVOKED.value).limit(1)
+        others = sa.select(sa.literal(1)).where(*same, agents.c.state != AgentState.REVOKED.value).limit(1)
         statement = insert(agents).values(row).on_conflict_do_update(["tenant", "id"], set_=row)
 
         def work(connection: sa.Connection) -> None:

@@ -19,7 +19,7 @@ from cpa.ports.repository import MAX_PAGE, AuditFilter, AuditRow, AuditSlice, Le
 from cpa.repository.database import Database
 from cpa.repository.events import legible
 from cpa.repository.jobs import bounded, decoded
-from cpa.repository.tables import as_told, audit_entries, events, job_specs, jobs, whole
+from cpa.repository.tables import as_spelled, as_told, audit_entries, events, job_specs, jobs, whole
 
 WINDOW: Final = 20_000
 _JOBS, _OTHERS = 1, 0
@@ -75,7 +75,7 @@ class SqlAuditRepository:
     ) -> tuple[LeafRow, ...]:
         e = events.c
         row = (whole(e.number, "0"), e.seq, as_told(e.type), whole(e.time, "-1"), e.body, e.private, e.leaf)
-        query = sa.select(e.job, *row)
+        query = sa.select(as_spelled(e.job), *row)
         query = query.where(e.tenant == tenant, sa.tuple_(e.job, e.number) > after)
         return await self._leaves(query.order_by(e.job, e.number), limit)
 
@@ -95,7 +95,7 @@ class SqlAuditRepository:
     async def numbers(
         self, tenant: str, *, after: str = "", limit: int = MAX_PAGE
     ) -> tuple[tuple[str, int], ...]:
-        query = sa.select(jobs.c.id, whole(jobs.c.number, str(_BEYOND))).where(
+        query = sa.select(as_spelled(jobs.c.id), whole(jobs.c.number, str(_BEYOND))).where(
             jobs.c.tenant == tenant, jobs.c.id > after
         )
         bound = query.order_by(jobs.c.id).limit(bounded(limit))
@@ -143,7 +143,7 @@ def _slice(
 
 def _events_query(tenant: str, which: AuditFilter) -> sa.Select[Any]:
     e = events.c
-    query = sa.select(e.seq, _when(e.time), as_told(e.type), e.job, whole(e.number, "0"))
+    query = sa.select(e.seq, _when(e.time), as_told(e.type), as_told(e.job), whole(e.number, "0"))
     query = query.add_columns(e.body, e.private, e.leaf).where(e.tenant == tenant)
     if which.job:
         return query.where(e.job == which.job).order_by(e.number.desc())

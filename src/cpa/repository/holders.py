@@ -7,14 +7,13 @@ counts.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
 from cpa.core.job import JobStatus
 from cpa.ports.moving import LOCAL, Holder, Key, Times
 from cpa.repository.database import Database
-from cpa.repository.tables import job_counts, job_engines, jobs, outbox, queue
+from cpa.repository.tables import as_spelled, as_told, job_counts, job_engines, jobs, outbox, queue
 
 _OPEN = [status.value for status in JobStatus if not status.ended]
 _AT_HOME = Holder(LOCAL)
@@ -62,24 +61,27 @@ def _holders(c: sa.Connection) -> dict[Holder, int]:
     open_ = c.execute(
         sa.select(sa.func.sum(job_counts.c.jobs)).where(job_counts.c.status.in_(_OPEN))
     ).scalar()
-    names = (job_engines.c.engine, job_engines.c.target)
-    rows = c.execute(sa.select(*names, sa.func.count()).group_by(*names))
+    engine, target = job_engines.c.engine, job_engines.c.target
+    query = sa.select(as_told(engine), as_told(target), sa.func.count()).select_from(job_engines)
+    rows = c.execute(query.group_by(engine, target))
     found = {Holder(engine, target): int(count) for engine, target, count in rows}
     home = int(open_ or 0) - sum(found.values())
     return {_AT_HOME: home} | found if home else found
 
 
-def _elsewhere(holder: Holder) -> sa.Select[Any]:
+def _elsewhere(holder: Holder) -> sa.Select[str, str]:
     table = job_engines.c
-    query = sa.select(table.tenant, table.job)
+    query = sa.select(as_spelled(table.tenant), as_spelled(table.job))
     return query.where(table.engine == holder.engine, table.target == holder.target)
 
 
-def _home() -> sa.Select[Any]:
+def _home() -> sa.Select[str, str]:
     """By the counts and the index of states: ended jobs, which may be many, are not looked at."""
     elsewhere = sa.exists().where(job_engines.c.tenant == jobs.c.tenant, job_engines.c.job == jobs.c.id)
     same = (jobs.c.tenant == job_counts.c.tenant) & (jobs.c.status == job_counts.c.status)
-    query = sa.select(jobs.c.tenant, jobs.c.id).select_from(job_counts.join(jobs, same))
+    query = sa.select(as_spelled(jobs.c.tenant), as_spelled(jobs.c.id)).select_from(
+        job_counts.join(jobs, same)
+    )
     return query.where(job_counts.c.status.in_(_OPEN), job_counts.c.jobs > 0, ~elsewhere)
 
 

@@ -21,7 +21,18 @@ from cpa.ports.repository import MAX_PAGE
 from cpa.repository.database import Database
 from cpa.repository.events import stored_event
 from cpa.repository.listing import LISTED, listed
-from cpa.repository.tables import events, job_counts, job_specs, jobs, messages, outbox, queue, task_runs
+from cpa.repository.tables import (
+    as_bytes,
+    events,
+    job_counts,
+    job_specs,
+    jobs,
+    messages,
+    outbox,
+    queue,
+    stored,
+    task_runs,
+)
 
 S = TypeVar("S")
 
@@ -132,15 +143,12 @@ class SqlJobRepository:
     async def dead_letters(self, tenant: str, *, limit: int = 50, offset: int = 0) -> JobPage:
         size = bounded(limit, offset)
         where = (jobs.c.tenant == tenant, sa.literal_column("dead") == sa.literal_column("1"))
-        ids = (
-            (sa.select(jobs.c.id).where(*where).order_by(jobs.c.ended.desc(), jobs.c.id.desc()))
-            .limit(size)
-            .offset(offset)
-        )
+        ended = jobs.c.ended
+        ids = _ids().where(*where).order_by(ended.desc(), jobs.c.id.desc()).limit(size).offset(offset)
 
         def work(c: sa.Connection) -> JobPage:
             total = c.scalar(sa.select(sa.func.count()).select_from(jobs).where(*where))
-            return JobPage(_rows(c, tenant, [row[0] for row in c.execute(ids)]), total or 0)
+            return JobPage(_rows(c, tenant, c.scalars(ids).all()), total or 0)
 
         return await self._database.read(work)
 
@@ -223,7 +231,7 @@ def _page(
 ) -> JobPage:
     counts = _counts(connection, tenant)
     total = sum(counts.values()) if status is None else counts[status]
-    query = sa.select(jobs.c.id).where(jobs.c.tenant == tenant)
+    query = _ids().where(jobs.c.tenant == tenant)
     if status is not None:
         query = query.where(jobs.c.status == status.value)
     key = (jobs.c.created, jobs.c.id)
@@ -235,18 +243,23 @@ def _page(
         # The nearer end: the same rows, counted from the oldest.
         count = min(limit, total - offset)
         oldest = query.order_by(*key).limit(count).offset(total - offset - count)
-        ids = [row[0] for row in connection.execute(oldest)]
-        return JobPage(_rows(connection, tenant, ids[::-1]), total)
+        return JobPage(_rows(connection, tenant, connection.scalars(oldest).all()[::-1]), total)
     newest = query.order_by(*(column.desc() for column in key)).limit(limit).offset(offset)
-    return JobPage(_rows(connection, tenant, [row[0] for row in connection.execute(newest)]), total)
+    return JobPage(_rows(connection, tenant, connection.scalars(newest).all()), total)
 
 
-def _rows(connection: sa.Connection, tenant: str, ids: Sequence[str]) -> tuple[tuple[JobHead, str, str], ...]:
+def _ids() -> sa.Select[bytes]:
+    return sa.select(as_bytes(jobs.c.id))
+
+
+def _rows(
+    connection: sa.Connection, tenant: str, ids: Sequence[bytes]
+) -> tuple[tuple[JobHead, str, str], ...]:
     """The listed jobs, in the order of `ids`."""
     columns: list[sa.ColumnElement[Any]] = [sa.literal_column(each) for each in LISTED]
     query = sa.select(*columns).select_from(jobs)
-    rows = connection.execute(query.where(jobs.c.tenant == tenant, jobs.c.id.in_(ids)))
-    found = {row[0].decode(): listed(tenant, *row) for row in map(tuple, rows)}
+    rows = connection.execute(query.where(jobs.c.tenant == tenant, jobs.c.id.in_(map(stored, ids))))
+    found = {row[0]: listed(tenant, *row) for row in map(tuple, rows)}
     return tuple(found[id] for id in ids)
 
 
@@ -285,30 +298,30 @@ def _mine(statement: D, table: sa.Table, here: dict[str, str]) -> D:
     return statement.where(table.c.tenant == here["tenant"], table.c.job == here["job"])
 
 
-def _purgeable(connection: sa.Connection, tenant: str, ended_before: int, limit: int) -> list[str]:
+def _purgeable(connection: sa.Connection, tenant: str, ended_before: int, limit: int) -> list[bytes]:
     """A job ends after it was created, so the age index leads to it without looking at younger ones."""
-    found: list[str] = []
+    found: list[bytes] = []
     for status in sorted(ENDED):
         undelivered = sa.exists().where(outbox.c.tenant == tenant, outbox.c.job == jobs.c.id)
         query = (
-            sa.select(jobs.c.id)
+            _ids()
             .where(jobs.c.tenant == tenant, jobs.c.status == status.value, jobs.c.created < ended_before)
             .where(jobs.c.ended < ended_before, ~undelivered)
             .order_by(jobs.c.created)
             .limit(limit - len(found))
         )
-        found += [row[0] for row in connection.execute(query)]
+        found += connection.scalars(query)
         if len(found) == limit:
             break
     return found
 
 
-def _purge(connection: sa.Connection, tenant: str, ended_before: int, ids: Sequence[str]) -> int:
+def _purge(connection: sa.Connection, tenant: str, ended_before: int, ids: Sequence[bytes]) -> int:
     """Delete these, unless one was reopened since it was chosen."""
     ended = (jobs.c.status.in_([status.value for status in ENDED]), jobs.c.ended < ended_before)
-    where = (jobs.c.tenant == tenant, jobs.c.id.in_(ids))
-    gone = connection.execute(sa.select(jobs.c.id, jobs.c.status).where(*where, *ended)).all()
-    names = [row[0] for row in gone]
+    where = (jobs.c.tenant == tenant, jobs.c.id.in_(map(stored, ids)))
+    gone = connection.execute(_ids().add_columns(jobs.c.status).where(*where, *ended)).all()
+    names = [stored(row[0]) for row in gone]
     for table in (events, task_runs, job_specs, messages, queue, outbox):
         connection.execute(sa.delete(table).where(table.c.tenant == tenant, table.c.job.in_(names)))
     connection.execute(sa.delete(jobs).where(jobs.c.tenant == tenant, jobs.c.id.in_(names)))

@@ -15,6 +15,7 @@ import msgspec
 
 from cpa.core.audit import ILLEGIBLE
 from cpa.core.commands import AnyCommand, Command
+from cpa.core.ids import shown
 from cpa.core.job import JobHead, JobSpec, TaskRun
 from cpa.errors import InternalError, NotFound
 from cpa.ports.steps import StoredJob, Unreadable
@@ -142,15 +143,12 @@ def _its_own(name: str, command: Command) -> Command:
 
 
 def _legible(key: Key) -> bool:
-    """Whether it can be a job's: the store lists what is no UTF-8 as halves of character pairs."""
-    try:
-        "".join(key).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    """Whether it can be a job's."""
+    return all(shown(name) == name for name in key)
 
 
 def _unreadable(job: str, why: object) -> Unreadable:
+    job = shown(job)
     return Unreadable(
         f"what is stored of job {job} cannot be read: {why}",
         field="job",

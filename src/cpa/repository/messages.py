@@ -11,7 +11,7 @@ from cpa.errors import BadInput
 from cpa.ports.repository import MAX_PAGE, StoredMessage
 from cpa.repository.database import Database
 from cpa.repository.jobs import bounded
-from cpa.repository.tables import messages
+from cpa.repository.tables import as_told, messages
 
 _FIELDS = StoredMessage.__struct_fields__
 
@@ -41,13 +41,17 @@ class SqlMessageRepository:
             where.append(messages.c.conversation == conversation)
         if job:
             where.append(messages.c.job == job)
-        columns = [messages.c[name] for name in _FIELDS]
+        columns = [_column(messages.c[name]) for name in _FIELDS]
         query = sa.select(*columns).where(*where).order_by(messages.c.seq).limit(bounded(limit))
 
         def work(c: sa.Connection) -> tuple[StoredMessage, ...]:
             return tuple(StoredMessage(**dict(zip(_FIELDS, row, strict=True))) for row in c.execute(query))
 
         return await self._database.read(work)
+
+
+def _column(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    return as_told(column) if isinstance(column.type, sa.Text) else column
 
 
 _INSERT = sa.insert(messages)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from cpa.core.ids import shown
 from cpa.repository.database import Database
-from cpa.repository.tables import outbox
+from cpa.repository.tables import as_bytes, outbox, spelled, stored
 
 KIND = "ask_person"
 
@@ -17,11 +18,19 @@ class SqlQuestionQuery:
         self._database = database
 
     async def asking(self, tenant: str, *, after: str = "", limit: int = 50) -> tuple[str, ...]:
-        query = (
-            sa.select(outbox.c.job)
-            .distinct()
-            .where(outbox.c.kind == KIND, outbox.c.tenant == tenant, outbox.c.job > after)
-            .order_by(outbox.c.job)
-            .limit(limit)
-        )
-        return await self._database.read(lambda connection: tuple(connection.execute(query).scalars()))
+        return await self._database.read(lambda connection: tuple(_asking(connection, tenant, after, limit)))
+
+
+def _asking(connection: sa.Connection, tenant: str, after: str, limit: int) -> list[str]:
+    """What is no UTF-8 is no job's name, and nobody could go on after it."""
+    found: list[str] = []
+    mine = sa.select(as_bytes(outbox.c.job)).where(outbox.c.kind == KIND, outbox.c.tenant == tenant)
+    place = after.encode()
+    while (left := limit - len(found)) > 0:
+        query = mine.where(outbox.c.job > stored(place)).group_by(outbox.c.job).order_by(outbox.c.job)
+        names = connection.scalars(query.limit(left)).all()
+        found += [name for name in map(spelled, names) if shown(name) == name]
+        if len(names) < left:
+            break
+        place = names[-1]
+    return found

@@ -29,13 +29,11 @@ from cpa.repository.database import Database, trouble
 from cpa.repository.events import shown_event
 from cpa.repository.listing import LISTED, listed
 from cpa.repository.loading import load, load_many
-from cpa.repository.tables import raw
+from cpa.repository.tables import raw, spelled
 
 _encode = msgspec.json.Encoder().encode
 _SHOWN = 200
 """Characters of the request that lists show; the whole stands in the spec, written once."""
-_ODD = "surrogateescape"
-"""How bytes are spelled that are no UTF-8."""
 _CHUNKS = (1024, 256, 64, 16, 4, 1)
 
 
@@ -216,11 +214,11 @@ class SqlSteps:
 
     def _names(self, statement: str, values: Sequence[Any]) -> list[Any]:
         """As `_read`, for what is of many jobs: a name that is no UTF-8 must not hide the others. It comes as
-        `_spelled`."""
+        `spelled`."""
         try:
             return self._read(statement, values)
         except InternalError:
-            self._reader.text_factory = _spelled
+            self._reader.text_factory = spelled
             try:
                 return self._read(statement, values)
             finally:
@@ -319,12 +317,8 @@ class SqlSteps:
         return [listed(tenant, *row) for row in rows], int(total)
 
 
-def _spelled(name: bytes) -> str:
-    return name.decode(errors=_ODD)
-
-
 def _stored_order(key: tuple[str, str]) -> tuple[bytes, ...]:
-    return tuple(name.encode(errors=_ODD) for name in key)
+    return tuple(name.encode(errors="surrogateescape") for name in key)
 
 
 class _Flat:

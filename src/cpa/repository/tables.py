@@ -19,6 +19,8 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    cast,
+    literal,
     literal_column,
     text,
 )
@@ -55,6 +57,12 @@ def told(text: bytes) -> str:
     return text.decode(errors="replace")
 
 
+def spelled(name: bytes) -> str:
+    """A stored name. One that is no UTF-8 is none of a job or of a timer: it comes with lone halves of character
+    pairs, see `core.ids.shown`."""
+    return name.decode(errors="surrogateescape")
+
+
 class _Told(TypeDecorator[str]):
     impl = LargeBinary
     cache_ok = True
@@ -63,9 +71,27 @@ class _Told(TypeDecorator[str]):
         return told(value)
 
 
+class _Spelled(TypeDecorator[str]):
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_result_value(self, value: Any, _: Any) -> str:
+        return spelled(value)
+
+
 def as_told(column: Column[Any]) -> ColumnElement[str]:
     """Reads a column of texts as `told`."""
     return literal_column(raw(str(column)), _Told).label(column.name)
+
+
+def as_spelled(column: Column[Any]) -> ColumnElement[str]:
+    """Reads a column of names as `spelled`."""
+    return literal_column(raw(str(column)), _Spelled).label(column.name)
+
+
+def stored(name: bytes) -> ColumnElement[str]:
+    """A name as the store has it, to look for it: what is no UTF-8 cannot be given as a text."""
+    return cast(literal(name, LargeBinary), Text)
 
 
 def _text(name: str, *, default: str | None = None) -> Column[str]:

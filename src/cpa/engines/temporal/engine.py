@@ -22,7 +22,7 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from cpa.core.audit import MIN_SALT
 from cpa.core.events import AgentChosen, CancelRequested, Event, JobReopened
-from cpa.core.ids import derived_id
+from cpa.core.ids import derived_id, shown
 from cpa.core.job import JobStatus
 from cpa.core.machine import decide
 from cpa.core.reopening import with_pages
@@ -113,7 +113,7 @@ class TemporalEngine(Reading):
         orchestrator.connect(self._publisher.report, self._progress)
 
     async def __aenter__(self) -> TemporalEngine:
-        held = [job for _, job in await self._holders.held(Holder(TEMPORAL))] if self._alone else []
+        held = await self._holders.held(Holder(TEMPORAL)) if self._alone else []
         worker = worker_of(self.client, self._queue, self._publisher, await self._config(), self._hindrances)
         self._orchestrator.recovering()
         await self._group.__aenter__()
@@ -126,7 +126,9 @@ class TemporalEngine(Reading):
         await worker.__aenter__()
         self._worker = worker
         self._loops.append(self._group.create_task(self.versions.run()))
-        self._loops.append(self._group.create_task(self._waking.run(held)))
+        self._loops.append(
+            self._group.create_task(self._waking.run([job for _, job in held if shown(job) == job]))
+        )
         if self._alone:
             revived = recovery.run(self.read, self.store, self._publisher, self._orchestrator)
             self._loops.append(self._group.create_task(revived))
