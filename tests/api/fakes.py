@@ -47,6 +47,9 @@ class MemoryKeys:
         self.asked += 1
         return next((key for key in self.kept if key.hash == digest), None)
 
+    async def get(self, tenant: str, id: str) -> StoredKey | None:
+        return next((key for key in self.kept if (key.tenant, key.id) == (tenant, id)), None)
+
     async def list(self, tenant: str) -> tuple[StoredKey, ...]:
         return tuple(key for key in self.kept if key.tenant == tenant)
 

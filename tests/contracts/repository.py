@@ -139,6 +139,14 @@ class KeyStoreContract:
         assert await keys.find(bytes([1]) * 32) == key(1)
         assert await keys.find(bytes([2]) * 32) is None
 
+    async def test_a_key_is_found_by_its_id_within_its_tenant(self, keys: KeyStore) -> None:
+        for each in (key(1), key(2), key(1, tenant=OTHER, digest=bytes(32))):
+            await keys.add(each)
+        assert await keys.get(ME, "key_1") == key(1)
+        assert await keys.get(OTHER, "key_2") is None
+        assert await keys.revoke(ME, "key_1", 2000)
+        assert await keys.get(ME, "key_1") == replace(key(1), revoked=2000)
+
     async def test_ids_and_hashes_are_used_once(self, keys: KeyStore) -> None:
         await keys.add(key(1))
         for taken in (key(1, digest=bytes(32)), key(9, tenant=OTHER, digest=bytes([1]) * 32)):

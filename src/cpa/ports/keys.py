@@ -88,6 +88,10 @@ class KeyStore(Protocol):
         """The key with this hash, also a revoked or expired one; None if there is none."""
         ...
 
+    async def get(self, tenant: str, id: str) -> StoredKey | None:
+        """The tenant's key of this id, also a revoked or expired one; None if there is none. One read."""
+        ...
+
     async def list(self, tenant: str) -> tuple[StoredKey, ...]:
         """All keys of a tenant, oldest first, revoked ones included."""
         ...

@@ -40,9 +40,10 @@ class SqlKeyStore:
             )
 
     async def find(self, digest: bytes) -> StoredKey | None:
-        query = _SELECT.where(api_keys.c.hash == digest)
-        row = await self._database.read(lambda c: c.execute(query).first())
-        return None if row is None else _key(row)
+        return await self._one(api_keys.c.hash == digest)
+
+    async def get(self, tenant: str, id: str) -> StoredKey | None:
+        return await self._one(api_keys.c.tenant == tenant, api_keys.c.id == id)
 
     async def list(self, tenant: str) -> tuple[StoredKey, ...]:
         query = _SELECT.where(api_keys.c.tenant == tenant).order_by(api_keys.c.created, api_keys.c.id)
@@ -52,6 +53,10 @@ class SqlKeyStore:
         where = (api_keys.c.tenant == tenant, api_keys.c.id == id, api_keys.c.revoked == 0)
         statement = sa.update(api_keys).where(*where).values(revoked=now)
         return bool(await self._database.write(lambda c: c.execute(statement).rowcount))
+
+    async def _one(self, *where: sa.ColumnElement[bool]) -> StoredKey | None:
+        row = await self._database.read(lambda c: c.execute(_SELECT.where(*where)).first())
+        return None if row is None else _key(row)
 
 
 def _key(row: Sequence[Any]) -> StoredKey:

@@ -81,8 +81,8 @@ class AgentCredentials:
     async def check(self, tenant: str, key: str) -> None:
         if key == FIXED.key:
             return
-        now = self._clock.now_ms()
-        if not any(known.id == key and known.active(now) for known in await self._store.list(tenant)):
+        known = await self._store.get(tenant, key)
+        if known is None or not known.active(self._clock.now_ms()):
             raise not_accepted()
 
     def callback(self, tenant: str, agent: str) -> str:
