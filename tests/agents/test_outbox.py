@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cpa.agents.outbox import KEPT, Entry, Kept, Outbox
+from cpa.agents.outbox import KEPT, Kept, Outbox
 from cpa.errors import Conflict, Unavailable
 from cpa.ports.agents import Named
 
@@ -32,8 +32,8 @@ class Clock:
         return self.now / 1000
 
 
-def entry(message: str, *, job: str = "j", epoch: int = 1) -> Entry:
-    return Entry(message=message, named=Named(job, "t", epoch), effect="unsafe")
+def entry(message: str, *, job: str = "j", epoch: int = 1) -> tuple[str, Named]:
+    return message, Named(job, "t", epoch)
 
 
 @pytest.fixture
@@ -54,9 +54,9 @@ async def outbox(path: Path, clock: Clock) -> AsyncIterator[Outbox]:
 
 
 async def test_a_request_is_taken_once(outbox: Outbox) -> None:
-    assert await outbox.take(entry("m1")) is None
-    assert await outbox.take(entry("m2")) is None
-    assert await outbox.take(entry("m1")) == Kept(life="one", answer=None, delivered=False)
+    assert await outbox.take(*entry("m1")) is None
+    assert await outbox.take(*entry("m2")) is None
+    assert await outbox.take(*entry("m1")) == Kept(life="one", answer=None)
 
 
 async def test_every_life_has_a_greater_number_also_when_the_clock_was_put_back(
@@ -74,17 +74,17 @@ async def test_every_life_has_a_greater_number_also_when_the_clock_was_put_back(
 
 
 async def test_many_at_once_are_each_taken_once(outbox: Outbox) -> None:
-    found = await asyncio.gather(*(outbox.take(entry(f"m{n % 50}")) for n in range(100)))
+    found = await asyncio.gather(*(outbox.take(*entry(f"m{n % 50}")) for n in range(100)))
 
     assert [each is None for each in found] == [True] * 50 + [False] * 50
 
 
 async def test_an_answer_is_kept_and_the_first_one_stays(outbox: Outbox) -> None:
-    await outbox.take(entry("m1"))
+    await outbox.take(*entry("m1"))
     await outbox.answer("m1", "a1", b"done")
     await outbox.answer("m1", "a2", b"something else")
 
-    assert await outbox.take(entry("m1")) == Kept(life="one", answer=b"done", delivered=False)
+    assert await outbox.take(*entry("m1")) == Kept(life="one", answer=b"done")
 
 
 async def test_what_is_not_acknowledged_is_told_in_the_order_of_the_requests(
@@ -92,51 +92,51 @@ async def test_what_is_not_acknowledged_is_told_in_the_order_of_the_requests(
 ) -> None:
     for number in (3, 1, 2):
         clock.now += 1
-        await outbox.take(entry(f"m{number}"))
+        await outbox.take(*entry(f"m{number}"))
     for number in (1, 2, 3):
         await outbox.answer(f"m{number}", f"a{number}", f"{number}".encode())
     await outbox.delivered("a1")
     await outbox.delivered("never heard of")
 
     assert await outbox.undelivered() == [b"3", b"2"]
-    assert await outbox.take(entry("m1")) == Kept(life="one", answer=b"1", delivered=True)
+    assert await outbox.take(*entry("m1")) == Kept(life="one", answer=b"1")
 
 
 async def test_another_life_finds_everything(path: Path, clock: Clock) -> None:
     first = await Outbox.open(path, "one", clock)
-    await first.take(entry("m1"))
-    await first.take(entry("m2"))
+    await first.take(*entry("m1"))
+    await first.take(*entry("m2"))
     await first.answer("m2", "a2", "größe".encode())
     await first.close()
 
     second = await Outbox.open(path, "two", clock)
-    assert await second.take(entry("m1")) == Kept(life="one", answer=None, delivered=False)
-    assert await second.take(entry("m3")) is None
+    assert await second.take(*entry("m1")) == Kept(life="one", answer=None)
+    assert await second.take(*entry("m3")) is None
     assert await second.undelivered() == ["größe".encode()]
     await second.close()
 
 
 async def test_an_attempt_is_found_by_what_it_is_about(outbox: Outbox) -> None:
-    await outbox.take(entry("m1", epoch=2))
+    await outbox.take(*entry("m1", epoch=2))
     await outbox.answer("m1", "a1", b"done")
 
-    assert await outbox.find(Named("j", "t", 2)) == Kept(life="one", answer=b"done", delivered=False)
+    assert await outbox.find(Named("j", "t", 2)) == Kept(life="one", answer=b"done")
     assert await outbox.find(Named("j", "t", 1)) is None
 
 
 async def test_old_answers_are_forgotten_and_open_ones_never(path: Path, clock: Clock) -> None:
     outbox = await Outbox.open(path, "one", clock)
     for name in ("delivered", "open", "begun"):
-        await outbox.take(entry(name))
+        await outbox.take(*entry(name))
     await outbox.answer("delivered", "a1", b"1")
     await outbox.answer("open", "a2", b"2")
     await outbox.delivered("a1")
     clock.now += KEPT + 10_000
-    await outbox.take(entry("another"))
+    await outbox.take(*entry("another"))
 
-    assert await outbox.take(entry("delivered")) is None
-    assert (await outbox.take(entry("open"))) == Kept(life="one", answer=b"2", delivered=False)
-    assert (await outbox.take(entry("begun"))) == Kept(life="one", answer=None, delivered=False)
+    assert await outbox.take(*entry("delivered")) is None
+    assert (await outbox.take(*entry("open"))) == Kept(life="one", answer=b"2")
+    assert (await outbox.take(*entry("begun"))) == Kept(life="one", answer=None)
     await outbox.close()
 
 
@@ -149,7 +149,7 @@ async def test_two_processes_cannot_share_it(outbox: Outbox, path: Path, clock: 
 
 
 async def test_only_the_owner_can_read_it(outbox: Outbox, path: Path) -> None:
-    await outbox.take(entry("m1"))
+    await outbox.take(*entry("m1"))
 
     beside = sorted(each.name for each in path.parent.iterdir())
     assert f"{path.name}-wal" in beside
@@ -169,7 +169,7 @@ async def test_what_cannot_be_written_is_not_taken(outbox: Outbox) -> None:
 
     async def fill() -> None:
         for number in range(1000):
-            await outbox.take(entry(f"m{number}", job="j" * 1000))
+            await outbox.take(*entry(f"m{number}", job="j" * 1000))
 
     with pytest.raises(Unavailable):
         await fill()
@@ -179,10 +179,10 @@ async def test_what_cannot_be_written_is_not_taken(outbox: Outbox) -> None:
 async def test_what_no_store_can_take_is_told_to_whoever_asked(odd: dict[str, Any], outbox: Outbox) -> None:
     async with asyncio.timeout(10):
         with pytest.raises(Unavailable):
-            await outbox.take(entry("odd", **odd))
+            await outbox.take(*entry("odd", **odd))
 
-        assert await outbox.take(entry("next")) is None
-        assert await outbox.find(Named("j", "t", 1)) == Kept(life="one", answer=None, delivered=False)
+        assert await outbox.take(*entry("next")) is None
+        assert await outbox.find(Named("j", "t", 1)) == Kept(life="one", answer=None)
 
 
 async def test_what_the_system_refuses_is_told_like_what_the_store_refuses(outbox: Outbox) -> None:
@@ -193,7 +193,7 @@ async def test_what_the_system_refuses_is_told_like_what_the_store_refuses(outbo
         with pytest.raises(Unavailable, match="No space left"):
             await outbox._write(full)
 
-        assert await outbox.take(entry("next")) is None
+        assert await outbox.take(*entry("next")) is None
 
 
 async def test_a_transaction_that_cannot_be_undone_is_told_all_the_same(outbox: Outbox) -> None:
@@ -206,13 +206,13 @@ async def test_a_transaction_that_cannot_be_undone_is_told_all_the_same(outbox: 
             await outbox._write(undone)
         outbox._connection.set_authorizer(None)
 
-        assert await outbox.take(entry("next")) is None
+        assert await outbox.take(*entry("next")) is None
 
 
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from cpa.agents.outbox import Entry, Outbox
+from cpa.agents.outbox import Outbox
 from cpa.ports.agents import Named
 
 class Clock:
@@ -222,7 +222,7 @@ class Clock:
 async def main():
     outbox = await Outbox.open(Path(sys.argv[1]), "one", Clock())
     for number in range(1000):
-        await outbox.take(Entry(message=f"m{number}", named=Named("j", "t", 1), effect="unsafe"))
+        await outbox.take(f"m{number}", Named("j", "t", 1))
         print(number, flush=True)
         if number == 20:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -237,5 +237,5 @@ async def test_what_was_taken_is_known_after_a_kill(path: Path, clock: Clock) ->
     assert (killed.returncode, told) == (-9, list(range(21)))
 
     outbox = await Outbox.open(path, "two", clock)
-    assert all([await outbox.take(entry(f"m{number}")) is not None for number in told])
+    assert all([await outbox.take(*entry(f"m{number}")) is not None for number in told])
     await outbox.close()

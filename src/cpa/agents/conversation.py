@@ -30,7 +30,7 @@ import structlog
 from cpa.agents.fence import Fence
 from cpa.agents.line import Line, Nobody
 from cpa.agents.messages import Speaker, check_addressed, is_look, request_in
-from cpa.agents.outbox import Entry, Kept, Outbox
+from cpa.agents.outbox import Kept, Outbox
 from cpa.agents.runtime import AgentRuntime
 from cpa.agents.work import DIED, NEVER_BEGAN, Refused, Taken, Work, Works, tell_end
 from cpa.core.classes import EffectClass, FailureClass
@@ -203,8 +203,7 @@ class Conversations:
             self._check(work)
         self._works.add(work)
         try:
-            entry = Entry(message=str(message.id), named=work.named, effect=work.request.effect.value)
-            kept = await self._outbox.take(entry)
+            kept = await self._outbox.take(str(message.id), work.named)
         except BaseException:
             self._forget(work)
             raise

@@ -48,19 +48,11 @@ _TABLES: Final = (
         WHERE answer IS NOT NULL AND delivered IS NULL""",
     "CREATE TABLE IF NOT EXISTS lives (incarnation INTEGER NOT NULL)",
 )
+"""`effect` is empty: nothing reads it, but an earlier version that opens the file would write it."""
 _NEXT_LIFE: Final = (
     "INSERT INTO lives SELECT max(coalesce(max(incarnation), 0) + 1, ?) FROM lives RETURNING incarnation"
 )
 """The clock's milliseconds, so that an agent whose folder was lost goes on counting; a clock put back does not."""
-
-
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt as it is taken."""
-
-    message: str
-    """Id of the request."""
-    named: Named
-    effect: str
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +62,6 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """The process that took it."""
     answer: bytes | None
     """The LAM message that answers it; None as long as there is none."""
-    delivered: bool
 
 
 class Outbox:
@@ -107,13 +98,14 @@ class Outbox:
             raise
         return cls(connection, thread, life, clock, incarnation)
 
-    async def take(self, entry: Entry) -> Kept | None:
-        """Remember that this attempt begins; or what is known of it, when it was taken before."""
-        return await self._write(partial(self._take, entry=entry, now=self._clock.now_ms()))
+    async def take(self, message: str, named: Named) -> Kept | None:
+        """Remember that this attempt begins, by the request of this id; or what is known of it, when it was taken
+        before."""
+        return await self._write(partial(self._take, message, named, self._clock.now_ms()))
 
     async def find(self, named: Named) -> Kept | None:
         """What is known of this attempt, by whatever request."""
-        sql = "SELECT life, answer, delivered FROM attempts WHERE job = ? AND task = ? AND epoch = ?"
+        sql = "SELECT life, answer FROM attempts WHERE job = ? AND task = ? AND epoch = ?"
         row = await self._write(lambda db: db.execute(sql, (named.job, named.task, named.epoch)).fetchone())
         return None if row is None else _kept(row)
 
@@ -143,7 +135,7 @@ class Outbox:
 
     # -- inside --------------------------------------------------------------------------------------------
 
-    def _take(self, db: Any, *, entry: Entry, now: int) -> Kept | None:
+    def _take(self, message: str, named: Named, now: int, db: Any) -> Kept | None:
         if now - self._swept > _SWEEP:
             self._swept = now
             db.execute("DELETE FROM attempts WHERE delivered < ?", (now - KEPT,))
@@ -152,14 +144,13 @@ class Outbox:
                 "DELETE FROM attempts WHERE answer IS NULL AND life <> ? AND taken < ?",
                 (self._life, now - KEPT),
             )
-        sql = "SELECT life, answer, delivered FROM attempts WHERE message = ?"
-        row = db.execute(sql, (entry.message,)).fetchone()
+        sql = "SELECT life, answer FROM attempts WHERE message = ?"
+        row = db.execute(sql, (message,)).fetchone()
         if row is not None:
             return _kept(row)
-        named = entry.named
         db.execute(
-            "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)",
-            (entry.message, named.job, named.task, named.epoch, entry.effect, self._life, now),
+            "INSERT INTO attempts VALUES (?, ?, ?, ?, '', ?, ?, NULL, NULL, NULL)",
+            (message, named.job, named.task, named.epoch, self._life, now),
         )
         return None
 
@@ -187,7 +178,7 @@ class Outbox:
 
 
 def _kept(row: Any) -> Kept:
-    return Kept(life=row[0], answer=row[1], delivered=row[2] is not None)
+    return Kept(life=row[0], answer=row[1])
 
 
 def _run(sql: str, *values: Any) -> Callable[[Any], None]:

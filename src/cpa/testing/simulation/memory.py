@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from cpa.agents.outbox import Entry, Kept, Outbox
+from cpa.agents.outbox import Kept, Outbox
 from cpa.ports.agents import Named
 
 
@@ -21,7 +21,7 @@ class Row:
 
     @property
     def kept(self) -> Kept:
-        return Kept(life=self.life, answer=self.answer, delivered=self.delivered)
+        return Kept(life=self.life, answer=self.answer)
 
 
 class Memory(Outbox):
@@ -33,14 +33,14 @@ class Memory(Outbox):
         self.closed = False
         """The process is dead: nothing is written any more."""
 
-    async def take(self, entry: Entry) -> Kept | None:
-        known = self._rows.get(entry.message)
+    async def take(self, message: str, named: Named) -> Kept | None:
+        known = self._rows.get(message)
         if known is not None:
             return known.kept
         if self._slow:
             await asyncio.sleep(0.01)
         if not self.closed:
-            self._rows[entry.message] = Row(self.life, entry.named)
+            self._rows[message] = Row(self.life, named)
         return None
 
     async def find(self, named: Named) -> Kept | None:
