@@ -294,7 +294,7 @@ async def test_of_several_defects_none_is_silent(
             await until(lambda: len(begun) == 2, "both")
             go_on.set()
             assert (await closed(socket))[1]["status"] == 500
-        await until(lambda: [each["event"] for each in logged].count("unexpected error") == 2, "both of them")
+        await until(lambda: [each["event"] for each in logged].count("unexpected_error") == 2, "both of them")
 
 
 async def test_what_was_begun_is_finished_when_the_channel_breaks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -55,6 +56,29 @@ def test_nothing_is_left_to_do(module: Module) -> None:
     marks = ("TODO", "FIXME", "XXX", "raise NotImplementedError")
 
     assert [mark for mark in marks if mark in module.text] == []
+
+
+@pytest.mark.parametrize("module", ALL, ids=lambda module: module.name or "cpa")
+def test_what_is_logged_has_a_name_and_no_sentence(module: Module) -> None:
+    """People filter by it; what belongs to it stands in fields."""
+    assert [name for name in logged(module.tree) if not re.fullmatch("[a-z]+(_[a-z0-9]+)*", name)] == []
+
+
+def test_the_walker_knows_a_sentence_in_a_log() -> None:
+    code = (
+        "log.info('all is well')\n_log.log(level, f'{n} of them', n=1)\nlog.error('gone', error='a sentence')"
+    )
+    assert list(logged(ast.parse(code))) == ["all is well", "f'{n} of them'", "gone"]
+
+
+def logged(tree: ast.Module) -> Iterator[str]:
+    """What the calls of loggers name; the source of what is no literal."""
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        if isinstance(node.func.value, ast.Name) and node.func.value.id in ("log", "_log"):
+            name = node.args[1 if node.func.attr == "log" else 0]
+            yield str(name.value) if isinstance(name, ast.Constant) else ast.unparse(name)
 
 
 def code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

@@ -98,11 +98,11 @@ async def open_channel(socket: WebSocket, agent_id: str) -> None:
     except CPAError as error:
         await refuse(socket, error)
     except WebSocketDisconnect:
-        log.debug("agent left", path=socket.url.path)
+        log.debug("agent_left", path=socket.url.path)
     except TimeoutError:
-        log.warning("agent reads nothing", path=socket.url.path)
+        log.warning("agent_reads_nothing", path=socket.url.path)
     except Exception as error:
-        log.exception("unexpected error", path=socket.url.path)
+        log.exception("unexpected_error", path=socket.url.path)
         await refuse(socket, InternalError(f"unexpected {type(error).__name__}"))
 
 
@@ -250,7 +250,7 @@ class _Channel:
             return
         if self._defect.done():
             # The channel has ended already: this one says it in the log.
-            log.error("unexpected error", path=self._socket.url.path, exc_info=error)
+            log.error("unexpected_error", path=self._socket.url.path, exc_info=error)
         else:
             self._defect.set_exception(error)
 

@@ -97,9 +97,9 @@ class Gate:
         try:
             await self._enter(scope, receive, sending)
         except ClientDisconnect:
-            log.info("client left", method=scope["method"], path=scope["path"])
+            log.info("client_left", method=scope["method"], path=scope["path"])
         except Exception:
-            log.exception("unexpected error", method=scope["method"], path=scope["path"])
+            log.exception("unexpected_error", method=scope["method"], path=scope["path"])
             if status:  # Too late for another answer: cutting the connection is the only honest signal.
                 raise
             await render(InternalError("unexpected"), HTTPConnection(scope))(scope, receive, sending)

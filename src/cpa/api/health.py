@@ -67,5 +67,5 @@ async def _ask(name: str, probe: Probe) -> PartHealth:
     except TimeoutError:
         return PartHealth(Condition.UNHEALTHY, f"no answer within {_PATIENCE:g} s")
     except CPAError as error:
-        log.warning("part unhealthy", part=name, error=str(error))
+        log.warning("part_unhealthy", part=name, error=str(error))
         return PartHealth(Condition.UNHEALTHY, error.code)

@@ -75,9 +75,9 @@ async def follow_job(socket: WebSocket, job_id: str) -> None:
     except CPAError as error:
         await refuse(socket, error)
     except WebSocketDisconnect:
-        log.debug("client left", path=socket.url.path)
+        log.debug("client_left", path=socket.url.path)
     except Exception as error:
-        log.exception("unexpected error", path=socket.url.path)
+        log.exception("unexpected_error", path=socket.url.path)
         await refuse(socket, InternalError(f"unexpected {type(error).__name__}"))
 
 

@@ -135,7 +135,7 @@ def install(app: FastAPI) -> None:
 async def _on_purpose(request: Request, error: Exception) -> Response:
     assert isinstance(error, CPAError)
     if error.status >= 500:
-        log.error("request failed", code=error.code, error=str(error), exc_info=error)
+        log.error("request_failed", code=error.code, error=str(error), exc_info=error)
     return render(error, request)
 
 

@@ -169,7 +169,7 @@ def _store(settings: Settings) -> tuple[Database, StoreFile]:
     database = Database.open(url)
     store = StoreFile.opened(database.path, new=new, new_beside_others=wrong)
     if (trouble := store.trouble()) is not None:
-        log.warning("store looks wrong", path=str(database.path), detail=trouble.detail)
+        log.warning("store_looks_wrong", path=str(database.path), detail=trouble.detail)
     return database, store
 
 

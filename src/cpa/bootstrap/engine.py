@@ -185,7 +185,7 @@ def _codec(settings: Settings, vault: SecretsManager) -> Codec:
     if current:
         if settings.temporal_payload_plain:
             log.warning(
-                "values that are not encrypted are read",
+                "values_in_clear_accepted",
                 field="temporal_payload_plain",
                 detail="whoever may write into the namespace can answer and report without the key",
                 remedy="unset CPA_TEMPORAL_PAYLOAD_PLAIN once the last job from before the key has ended",
@@ -194,7 +194,7 @@ def _codec(settings: Settings, vault: SecretsManager) -> Codec:
         return Codec(keys, claims, plain=settings.temporal_payload_plain)
     if not is_loopback(settings.temporal_address):
         log.warning(
-            "values are not encrypted",
+            "values_not_encrypted",
             field="temporal_payload_key",
             address=settings.temporal_address,
             detail="arguments and results of jobs stand in clear at the Temporal server",

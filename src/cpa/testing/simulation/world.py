@@ -62,7 +62,7 @@ _ALL_ALONG = frozenset(("builtin", "deadlines", "slow_agents", "slow_disk", "slo
 """Faults that exist, or not; all others strike."""
 _DEFECTS = (
     *("job_set_aside", "commit_refused", "executor_defect", "store_unreadable"),
-    *("unexpected error", "posting_broke"),
+    *("unexpected_error", "posting_broke"),
 )
 """Words of the log that must not be there."""
 _KEPT = 20_000
