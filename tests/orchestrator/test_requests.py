@@ -270,6 +270,7 @@ def test_a_look_that_is_not_taken_proves_nothing(tmp_path: Path) -> None:
         await agent.say("done", await agent.next("request"))
         look = await agent.next("request", after=1)
         scheduler.requests.refused(agent.record, look, Conflict("voll"), certain=True)
+        assert scheduler.requests.standing(agent.record) == [], "it is not asked for again on a new channel"
         await agent.next("request", after=2)
         assert (await scheduler.task(job)).status is TaskStatus.IN_DOUBT
 

@@ -29,7 +29,7 @@ import structlog
 
 from cpa.agents.fence import Fence
 from cpa.agents.line import Line, Nobody
-from cpa.agents.messages import Speaker, check_addressed, is_look, request_in
+from cpa.agents.messages import DEFAULT_TENANT, Speaker, check_addressed, is_look, request_in
 from cpa.agents.outbox import Kept, Outbox
 from cpa.agents.runtime import AgentRuntime
 from cpa.agents.work import DIED, NEVER_BEGAN, Refused, Taken, Work, Works, tell_end
@@ -306,7 +306,7 @@ class Conversations:
 
     def _job_ended(self, message: BaseMessage) -> None:
         job = message.correlation.job_id
-        self.runtime.job_ended(message.context.tenant or "default", job)
+        self.runtime.job_ended(message.context.tenant or DEFAULT_TENANT, job)
 
     # -- what goes out -------------------------------------------------------------------------------------
 

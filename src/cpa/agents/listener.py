@@ -20,7 +20,6 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-import structlog
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -31,8 +30,6 @@ from cpa.agents.conversation import Conversations
 from cpa.core.documents import MAX_BYTES
 from cpa.core.lam_protocol import parse
 from cpa.errors import BadInput, CPAError, Forbidden, NotFound, TooLarge, Unauthorized, Unavailable
-
-log = structlog.get_logger(__name__)
 
 KEY = "X-CPA-Key"
 _ENDING = 2

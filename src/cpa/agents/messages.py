@@ -20,8 +20,6 @@ DEFAULT_TIMEOUT: Final = 60.0
 LARGEST: Final = MAX_BYTES - 1024
 """Bytes of the largest answer: it must still fit into a frame."""
 
-Progress = Callable[[float, str], Any]
-
 
 def is_look(message: BaseMessage) -> bool:
     """Whether the message asks to look for an attempt's effect, and not to perform it."""
@@ -33,7 +31,7 @@ def extra(message: BaseMessage) -> Mapping[str, Any]:
     return message.payload.model_extra or {}
 
 
-def request_in(message: BaseMessage, progress: Any = None) -> ActionRequest:
+def request_in(message: BaseMessage) -> ActionRequest:
     """The work that a request or an assignment hands over. `InvalidDocument` when it names no action."""
     about, payload, more = named_in(message), message.payload, extra(message)
     asked = payload.task if isinstance(payload, AssignPayload) else payload
@@ -54,7 +52,6 @@ def request_in(message: BaseMessage, progress: Any = None) -> ActionRequest:
         tainted=frozenset(asked.tainted),
         look=int(number(more.get("look"))),
         age=number(more.get("age")),
-        progress=progress,
     )
 
 

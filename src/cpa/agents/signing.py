@@ -59,12 +59,11 @@ class Signer:
             body,
             key=self.key,
             nonce=self._nonce(),
-            created=self._clock.now_ms() // 1000,
+            created=self.now(),
             sign=self._sign,
         )
 
     def channel(self, path: str) -> Callable[[str], str]:
         """Seals the frames of one new connection to this path (`/agents/ag_1/channel`), in their order."""
-        now = self._clock.now_ms() // 1000
-        opening = Opening(path=path, key=self.key, nonce=self._nonce(), created=now)
+        opening = Opening(path=path, key=self.key, nonce=self._nonce(), created=self.now())
         return FrameSigner(opening, self._sign).seal

@@ -34,7 +34,7 @@ from cpa.core.events import (
 from cpa.core.ids import fraction
 from cpa.core.job import JobState, TaskSpec, TaskStatus
 from cpa.core.retry import BLAME
-from cpa.orchestrator.agent import SESSIONS
+from cpa.orchestrator.agent import SESSIONS, session_of
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry, Applicant, Called
 from cpa.orchestrator.breakers import Breakers
 from cpa.orchestrator.budget import RetryBudget
@@ -376,7 +376,7 @@ class Assignments:
         """After a restart the job itself tells where its session is: with the agent of its newest step."""
         if self._agents.has_home(job.head.tenant, job.head.id):
             return
-        family = action.partition(".")[0] + "."
+        family = session_of(action)
         steps = [
             run
             for run in job.tasks.values()

@@ -232,8 +232,7 @@ class Requests:
         """The agent's no to this message; False when it was no request to look."""
         if asked is None or self.look(attempt, agent, asked) is None:
             return False
-        self._looked(attempt)
-        self._answered(attempt, _nobody_looks(f"the agent does not look: {reason}"))
+        self._unseen(self._looks[attempt], f"the agent does not look: {reason}")
         return True
 
     def moved(self, agent: AgentRecord) -> None:
@@ -279,7 +278,7 @@ class Requests:
         if exchange is None or message is exchange.stop:
             return
         if exchange.looking:
-            self._answered(exchange.attempt, _nobody_looks(f"the agent does not look: {why.message}"))
+            self._unseen(exchange, f"the agent does not look: {why.message}")
         elif not exchange.agreed and (certain or exchange.harmless):
             self._refuse(exchange.attempt, f"its agent did not take it: {why.message}")
 

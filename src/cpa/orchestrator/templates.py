@@ -144,6 +144,7 @@ def _in_address(text: str) -> str:
 
 
 def values_in(document: Any) -> tuple[str, ...]:
+    """The names of the workspace's values that a template refers to, each once, sorted."""
     tasks: Iterable[Any] = document.values() if isinstance(document, Mapping) else document
     found = {
         r.text.removeprefix("values.")
