@@ -188,9 +188,21 @@ def test_json_for_programs_says_the_same_and_acts_on_nothing(capsys: pytest.Capt
     assert json.loads(said) == {EVIL: [EVIL]}
 
 
-def ended(code: str, remedy: str) -> None:
-    error = {"code": code, "message": "no", "remedy": remedy}
-    task = {"id": "a", "action": "x.a", "status": "failed", "attempts": 1, "depends_on": [], "error": error}
+def fallen(code: str, remedy: str, action: str = "x.a") -> dict[str, Any]:
+    error = {"code": code, "message": "no", "remedy": remedy, "failure": "business"}
+    return {
+        "id": "a",
+        "action": action,
+        "arguments": {},
+        "status": "failed",
+        "attempts": 1,
+        "depends_on": [],
+        "error": error,
+    }
+
+
+def ended(code: str, remedy: str, action: str = "x.a") -> None:
+    task = fallen(code, remedy, action)
     outcome.job({"job": {"id": "j", "status": "failed", "description": "", "intent": ""}, "tasks": [task]})
 
 
@@ -199,6 +211,35 @@ def test_a_wrong_word_in_the_request_is_not_retried(code: str, capsys: pytest.Ca
     ended(code, "Ask again with the whole name.")
 
     assert capsys.readouterr().out.rstrip().endswith("(Ask again with the whole name.)")
+
+
+@pytest.mark.parametrize(
+    ("code", "action"),
+    [("approval_denied", "x.a"), ("effect_understated", "x.a"), ("declined", "person.ask")],
+)
+def test_what_a_retry_cannot_cure_is_not_retried(
+    code: str, action: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended(code, "Nothing.", action)
+    assert capsys.readouterr().out.rstrip().endswith("(Nothing.)")
+
+    job = {"id": "j", "description": "", "intent": "", "retry_count": 3, "ended_at": None}
+    letter = {"job": job, "failed": [fallen(code, "Nothing.", action)], "left": []}
+    dead_letters.show({"dead_letters": [letter], "total": 1})
+    assert capsys.readouterr().out.splitlines()[-1].strip() == "cpa dead-letters discard j --note …"
+
+
+@pytest.mark.parametrize("code", ["approval_expired", "unanswered"])
+def test_what_nobody_answered_is_asked_once_more(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ended(code, "", "person.ask")
+
+    assert capsys.readouterr().out.splitlines()[-1] == "To have people asked once more: cpa retry j --watch"
+
+
+def test_what_an_agent_declined_can_be_put_right(capsys: pytest.CaptureFixture[str]) -> None:
+    ended("declined", "")
+
+    assert capsys.readouterr().out.rstrip().endswith("cpa retry j --watch")
 
 
 def test_what_can_be_put_right_is_retried(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from tests.core.situations import Story, task
 from cpa.core import events
 from cpa.core.classes import FailureClass
 from cpa.core.explain import explain
-from cpa.core.failures import FOR_GOOD, GERMAN, translated
+from cpa.core.failures import FOR_GOOD, GERMAN, OF_PEOPLE, translated
 from cpa.core.job import RetryPolicy
 from cpa.core.views import job_detail
 
@@ -138,7 +138,33 @@ def test_what_failed_before_it_was_begun_is_told_in_german_too() -> None:
 
     found = explain(story.job.snapshot())[0]
     assert found.evidence == "Die Aufgabe ist gescheitert mit policy approval_denied (Jörg hat Nein gesagt)."
-    assert found.remedy == "Bitte die Ursache beheben, dann `cpa retry`."
+    assert found.remedy.startswith("Nichts, wenn es beim Nein bleibt.")
+
+
+@pytest.mark.parametrize("dead", [False, True])
+@pytest.mark.parametrize("locale", ["", "de"])
+@pytest.mark.parametrize("code", sorted(OF_PEOPLE))
+def test_what_failed_over_people_has_nothing_to_mend(code: str, locale: str, dead: bool) -> None:
+    asked = task("a", approval=True) if "approval" in code else task("a", action="person.ask")
+    story = Story(asked, locale=locale, max_retries=0 if dead else 3)
+    story.answered(False, by="" if code in ("approval_expired", "unanswered") else "Jörg")
+
+    snapshot = story.job.snapshot()
+    failed = job_detail(snapshot).tasks[0].error
+    assert failed is not None
+    assert failed.code == code
+    command = "cpa dead-letters retry" if dead else "cpa retry"
+    assert failed.remedy == OF_PEOPLE[code][locale == "de"].format(command=command)
+    assert failed.remedy == explain(snapshot)[0].remedy
+
+
+@pytest.mark.parametrize("code", sorted(OF_PEOPLE))
+def test_an_agent_may_have_a_code_of_the_same_name(code: str) -> None:
+    story = Story(task("a"))
+    story.begun()
+    story.failed(failure=FailureClass.BUSINESS, code=code)
+
+    assert explain(story.job.snapshot())[0].remedy == "Mend the cause, then `cpa retry`."
 
 
 UNREACHABLE = {"code": "imap_unreachable", "remedy": "it is tried again; check the mail server if it lasts"}

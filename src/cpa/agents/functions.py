@@ -94,7 +94,8 @@ class FunctionExecutor(BaseExecutor):
                 FailureClass.POLICY,
                 "effect_understated",
                 f"{request.action} is {bound.effect.value}, and the task says {request.effect.value}",
-                remedy=f"write `effect: {bound.effect.value}` into the task, or leave it out",
+                remedy=f"write `effect: {bound.effect.value}` into the task, or leave it out, and hand it in anew "
+                "with `cpa submit`: a job keeps its plan",
             )
         try:
             given = bound.model.model_validate(dict(request.arguments))

@@ -191,6 +191,7 @@ def show(page: Mapping[str, Any]) -> None:
     """Each job with what failed and how it may go on."""
     from textwrap import wrap
 
+    from cpa.cli.outcome import over
     from cpa.cli.terminal import harmless, line
 
     found = page["dead_letters"]
@@ -203,7 +204,11 @@ def show(page: Mapping[str, Any]) -> None:
             begin = "    " * depth
             for piece in wrap(plain, _WIDTH, initial_indent=begin, subsequent_indent=f"{begin}  "):
                 line(piece)
-        line(f"    cpa dead-letters retry {letter['job']['id']}")
+        job = letter["job"]["id"]
+        if any(map(over, letter["failed"])):
+            line(f"    cpa dead-letters discard {job} --note …")
+        else:
+            line(f"    cpa dead-letters retry {job}")
     if page["total"] > len(found):
         line(f"{len(found)} of {page['total']}; see more with --limit and --offset")
 

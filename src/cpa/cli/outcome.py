@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 OF_THE_SENTENCE = frozenset({"customer_ambiguous", "customer_not_found", "no_such_list"})
 """Codes of the shipped intents that say that a name in the request is the wrong one: the same again fails again."""
 
+_OF_THE_PLAN = frozenset({"approval_denied", "effect_understated"})
+"""Codes of what is no mishap: somebody said no, or the plan says too little. A job keeps its plan."""
+_OF_PEOPLE = frozenset({"approval_expired", "unanswered"})
+"""Codes of what nobody answered in time: nothing is wrong."""
 _LONGEST = 500
 """Characters of one result; `--json` has it whole."""
 
@@ -55,13 +59,16 @@ def end(detail: Mapping[str, Any]) -> None:
         for file in found:
             line(_listed(file))
         line(f"    save: cpa files {head['id']} --save FOLDER")
-    if head["status"] == "failed" and not _asked_wrongly(detail):
+    failed = [task for task in detail["tasks"] if task["status"] == "failed"]
+    if head["status"] == "failed" and not any(map(over, failed)):
         verb = "dead-letters retry" if head.get("dead_letter") or head.get("discarded") else "retry"
         if head.get("discarded"):
             line("")
             line("It was discarded: nobody will take it up, unless somebody says so.")
         line("")
-        line(f"Once what is wrong has been put right: cpa {verb} {head['id']} --watch")
+        unasked = failed and all((task.get("error") or {}).get("code") in _OF_PEOPLE for task in failed)
+        when = "To have people asked once more" if unasked else "Once what is wrong has been put right"
+        line(f"{when}: cpa {verb} {head['id']} --watch")
         if task := _refused(detail):
             line(f"With other arguments: cpa dead-letters retry {head['id']} --fix {task}.ARGUMENT=… --watch")
 
@@ -84,10 +91,13 @@ def cancelled(answer: Mapping[str, Any]) -> None:
         line(f"{job_id} {status}")
 
 
-def _asked_wrongly(detail: Mapping[str, Any]) -> bool:
-    """Whether a task failed over a word of the request: only another request helps, as its remedy says."""
-    errors = (task.get("error") or {} for task in detail["tasks"] if task["status"] == "failed")
-    return any(error.get("code") in OF_THE_SENTENCE for error in errors)
+def over(task: Mapping[str, Any]) -> bool:
+    """Whether a failed task fails again when its job is taken up as it is, as its remedy says: over a word of the
+    request, over its plan, or over a no."""
+    error = task.get("error") or {}
+    code = error.get("code")
+    declined = code == "declined" and task["action"] == "person.ask"  # An agent may call so what it likes.
+    return code in OF_THE_SENTENCE | _OF_THE_PLAN or declined
 
 
 def plan(answer: Mapping[str, Any]) -> None:

@@ -40,6 +40,12 @@ GERMAN: Final[dict[str, str]] = {
     "Ask for less, or have large content stored as a file.": (
         "Bitte weniger abfragen, oder große Inhalte als Datei ablegen lassen."
     ),
+    "{action} is {effect}, and the task says {said}": "{action} ist {effect}, und die Aufgabe sagt {said}",
+    "write `effect: {effect}` into the task, or leave it out, and hand it in anew with `cpa submit`: a job keeps "
+    "its plan": (
+        "bitte `effect: {effect}` in die Aufgabe schreiben oder es weglassen, und sie mit `cpa submit` neu "
+        "einreichen: ein Auftrag behält seinen Plan"
+    ),
     "No executor performs `{action}`.": "Niemand führt `{action}` aus.",
     "`{action}` was cut off after {seconds} s.": "`{action}` wurde nach {seconds} s abgebrochen.",
     "Give the task a longer timeout, or look why its target is slow.": (
@@ -296,6 +302,28 @@ FOR_GOOD: Final[dict[str, tuple[str, str]]] = {
 }
 """Remedies of what is tried again by itself, and none: what a person does once it is not, in English and German."""
 
+OF_PEOPLE: Final[dict[str, tuple[str, str]]] = {
+    "approval_denied": (
+        "Nothing, if the no stands. Something else is asked for with `cpa submit`, the same once more with "
+        "`{command}`.",
+        "Nichts, wenn es beim Nein bleibt. Etwas anderes wird mit `cpa submit` verlangt, dasselbe noch einmal mit "
+        "`{command}`.",
+    ),
+    "declined": (
+        "Nothing, if that stands; `{command}` asks once more.",
+        "Nichts, wenn es dabei bleibt; `{command}` fragt noch einmal.",
+    ),
+    "approval_expired": (
+        "Tell whoever is to answer, then `{command}`: it asks once more.",
+        "Bitte Bescheid sagen, wer antworten soll, dann `{command}`: es wird noch einmal gefragt.",
+    ),
+    "unanswered": (
+        "Tell whoever is to answer, then `{command}`: it asks once more.",
+        "Bitte Bescheid sagen, wer antworten soll, dann `{command}`: es wird noch einmal gefragt.",
+    ),
+}
+"""By the code of what failed over people: there is nothing to mend."""
+
 _PLACE: Final = re.compile(r"\\\{(\w+)\\\}")
 
 
@@ -304,10 +332,10 @@ def translated(text: str, locale: str) -> str:
     return _german(text) if locale == "de" and len(text) <= _LONGEST else text
 
 
-def remedy_for_good(text: str, locale: str, *, dead: bool) -> str:
+def remedy_for_good(text: str, locale: str, *, dead: bool, of_people: str = "") -> str:
     """The remedy of a task that failed and is not tried again by itself. `dead` is whether its job is taken up from
-    the dead letters alone."""
-    if (words := FOR_GOOD.get(text)) is None:
+    the dead letters alone, `of_people` the code where it failed over what people said."""
+    if (words := OF_PEOPLE.get(of_people) or FOR_GOOD.get(text)) is None:
         return translated(text, locale)
     return words[locale == "de"].format(command="cpa dead-letters retry" if dead else "cpa retry")
 

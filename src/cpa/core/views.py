@@ -17,12 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 from cpa.core.answers import told
 from cpa.core.approval import shown
 from cpa.core.audit import Stored, entry
+from cpa.core.classes import FailureClass
 from cpa.core.commands import AskPerson
 from cpa.core.display import displayed
 from cpa.core.events import TaskFailed
 from cpa.core.failures import remedy_for_good, translated
 from cpa.core.job import JobHead, JobSpec, JobStatus, Snapshot, TaskRun, TaskSpec, TaskStatus
-from cpa.core.people import authors, needed, said_yes
+from cpa.core.people import ASK, authors, needed, said_yes
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999
@@ -381,7 +382,15 @@ def remedy_of_failed(snapshot: Snapshot, run: TaskRun) -> str:
     if snapshot.head.discarded:
         remedy = "Nothing: the job was discarded. `cpa dead-letters retry` takes it up after all."
         return translated(remedy, locale)
-    return remedy_for_good(run.error.remedy if run.error is not None else "", locale, dead=snapshot.dead)
+    text = run.error.remedy if run.error is not None else ""
+    return remedy_for_good(text, locale, dead=snapshot.dead, of_people=_of_people(snapshot, run))
+
+
+def _of_people(snapshot: Snapshot, run: TaskRun) -> str:
+    """The code of a failure over what people said, or did not; an agent may have codes of the same names."""
+    error, asked = run.error, snapshot.spec.tasks[run.index].action == ASK
+    known = error is not None and not error.remedy and (asked or error.failure is FailureClass.POLICY)
+    return error.code if error is not None and known else ""
 
 
 def _first_error(snapshot: Snapshot) -> Failure | None:
