@@ -594,23 +594,29 @@ def test_a_store_that_is_made_new_is_said(tmp_path: Path) -> None:
         assert "cpa.yaml" not in second.log.read_text()
 
 
-def test_ctrl_c_ends_watching_cleanly(server: Scheduler) -> None:
+@pytest.mark.parametrize("waits", ["--watch", "--wait"])
+def test_ctrl_c_ends_waiting_and_says_that_the_job_goes_on(server: Scheduler, waits: str) -> None:
     job = submitted(server, APPROVED)
     question_of(server, job)
     watching = subprocess.Popen(
-        [sys.executable, "-m", "cpa", "job", job, "--watch"],
+        [sys.executable, "-m", "cpa", "job", job, waits],
         cwd=server.data.parent,
         env=clean_environment(CPA_URL=server.url),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert watching.stdout is not None
-    assert watching.stdout.readline()
+    # Either says that a person is asked, here or there.
+    first = watching.stdout if waits == "--watch" else watching.stderr
+    assert first is not None
+    assert first.readline()
     watching.send_signal(signal.SIGINT)
     _, errors = watching.communicate(timeout=30)
 
     assert watching.returncode == 130
+    assert errors.splitlines()[-1] == (
+        f"cpa: job {job} goes on: `cpa job {job} --watch` looks at it again, `cpa cancel {job}` ends it"
+    )
     assert "Traceback" not in errors
     assert cpa(server, "cancel", job).returncode == 0
 

@@ -274,14 +274,16 @@ def _await(api: Client, job: str, as_json: bool) -> str:
     from cpa.cli import outcome, waiting
 
     hindrances, pause = waiting.Hindrances(), waiting.SOON
-    while True:
-        detail = api.get(f"/jobs/{part(job)}", patience=pause, wait=pause)
-        if detail["status"] in ("done", "failed", "cancelled"):
-            dump(detail) if as_json else outcome.job(detail)
-            return str(detail["status"])
-        news = hindrances.news(waiting.explained(api, detail)) + hindrances.asked(detail["questions"])
-        waiting.say(news)
-        pause = waiting.next_pause(pause, new=bool(news))
+    with waiting.interruptible(job):
+        while True:
+            detail = api.get(f"/jobs/{part(job)}", patience=pause, wait=pause)
+            if detail["status"] in ("done", "failed", "cancelled"):
+                break
+            news = hindrances.news(waiting.explained(api, detail)) + hindrances.asked(detail["questions"])
+            waiting.say(news)
+            pause = waiting.next_pause(pause, new=bool(news))
+    dump(detail) if as_json else outcome.job(detail)
+    return str(detail["status"])
 
 
 def _follow(api: Client, job: str, *, after: int = 0) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cpa.cli import terminal
@@ -67,6 +68,18 @@ class Hindrances:
                 self._told.add((task, reason))
                 found.setdefault((evidence, remedy), []).append(task)
         return [_line(tasks, *said) for said, tasks in found.items()]
+
+
+@contextmanager
+def interruptible(job: str) -> Iterator[None]:
+    """Whoever ends the waiting with Ctrl-C is told that the job goes on, and how to look at it or to end it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        after = "\n" if sys.stderr.isatty() else ""  # of ^C, which the terminal shows
+        ways = f"`cpa job {job} --watch` looks at it again, `cpa cancel {job}` ends it"
+        say([f"{after}cpa: job {job} goes on: {ways}"])
+        raise
 
 
 def say(lines: list[str]) -> None:

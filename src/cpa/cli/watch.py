@@ -26,7 +26,7 @@ STILL = 0.5
 def follow(api: Client, job: str, *, after: int = 0) -> str:
     """Show the job until its run ends, from event number `after` on; the status it ended with. Resumes after the
     last event seen."""
-    with Watch() as watch:
+    with waiting.interruptible(job), Watch() as watch:
         detail = api.get(f"/jobs/{part(job)}")
         watch.draw(detail)
         view = _View(api, job, watch, after)
