@@ -254,6 +254,21 @@ def test_an_unconfirmed_requester_cannot_choose_recipients() -> None:
     assert "to" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("actions", "known_by"),
+    [
+        (["flow.noop", "flow.noop"], "flow.noop"),
+        (["x.a.b", "flow.noop", "mail.search"], "x.a.b, flow.noop, mail.search"),
+        (["x.a.b", "flow.noop", "x.a.b", "x.a.c", "x.a.d"], "x.a.b, flow.noop, x.a.c …"),
+    ],
+)
+@pytest.mark.parametrize("text", ["", " "])
+def test_a_plan_that_says_nothing_of_itself_is_known_by_its_first_actions(
+    actions: list[str], known_by: str, text: str
+) -> None:
+    assert plan(text, task_graph=[{"action": action} for action in actions]).spec.description == known_by
+
+
 def test_a_task_graph_is_checked_and_kept_as_it_is() -> None:
     made = plan(
         "two steps",

@@ -87,7 +87,10 @@ class JobRequest(_When):
         default="", max_length=200, description="Name of a known intent; empty lets the router find it."
     )
     description: str = Field(
-        default="", max_length=_LONGEST_TEXT, description="The request in the person's words."
+        default="",
+        max_length=_LONGEST_TEXT,
+        description="The request in the person's words; a task graph without any is called after its first "
+        "actions.",
     )
     arguments: dict[str, JsonValue] = Field(default_factory=dict, description="Of the intent's template.")
     task_graph: dict[str, JsonValue] | list[JsonValue] | None = Field(

@@ -103,7 +103,9 @@ class Job(View):
     id: str
     status: JobStatus
     intent: str
-    description: str = Field(description="The request in the person's words.")
+    description: str = Field(
+        description="The request in the person's words; of a plan without any, its first actions."
+    )
     context: dict[str, str] = Field(default_factory=dict)
     priority: int = Field(default=0, description="Higher goes first.")
     created_at: Timestamp

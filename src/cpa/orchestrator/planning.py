@@ -40,6 +40,9 @@ from cpa.core.utterance import is_address
 from cpa.errors import BadInput, InvalidDocument, UnknownIntent
 from cpa.orchestrator.templates import EMPTY, escaped, for_arguments, values_in
 
+_NAMED = 3
+"""Actions by which a plan is known."""
+
 Offers = Callable[[str, str, str], bool]
 """(action, capability, tenant) → whether some agent that takes this tenant's tasks offers both."""
 
@@ -50,7 +53,8 @@ class PlanRequest:
 
     tenant: str = "default"
     text: str = ""
-    """The request in the person's words; beside an intent or a graph it is only the description."""
+    """The request in the person's words; beside an intent or a graph it is only the description. Of a graph without
+    one, its first actions are."""
     intent: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     task_graph: Any = None
@@ -206,7 +210,7 @@ class Planner:
         spec = compile(
             graph,
             intent=name,
-            description=request.text,
+            description=request.text if name or request.text.strip() else _first_actions(graph),
             context=request.context,
             timeout=request.timeout or own,
             max_parallel=self.max_parallel,
@@ -272,6 +276,12 @@ def _no_doubt(definition: IntentDefinition, replies: Mapping[str, str], locale: 
 def _needs(intent: str, argument: str, locale: str) -> str:
     """What to say of a missing argument whose definition has no question."""
     return f"{intent} braucht {argument}." if locale == "de" else f"{intent} needs {argument}."
+
+
+def _first_actions(graph: TaskGraph) -> str:
+    """What a plan that says nothing of itself is known by: its first actions."""
+    actions = tuple(dict.fromkeys(task.spec.name for task in graph.tasks))
+    return ", ".join(actions[:_NAMED]) + (" …" if len(actions) > _NAMED else "")
 
 
 def _context(request: PlanRequest) -> RouteContext:
