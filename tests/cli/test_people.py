@@ -54,10 +54,11 @@ def until(condition: Callable[[], Any], what: str) -> Any:
     raise AssertionError(f"not in time: {what}")
 
 
-def open_question(server: Scheduler, job: str) -> dict[str, Any]:
+def open_question(server: Scheduler, job: str, task: str = "") -> dict[str, Any]:
     def asking() -> list[dict[str, Any]]:
         with Client(server.url, server.key) as api:
-            return [each for each in api.get("/questions", limit=200)["questions"] if each["job"] == job]
+            found = api.get("/questions", limit=200)["questions"]
+        return [each for each in found if each["job"] == job and task in ("", each["task"])]
 
     return dict(until(asking, f"a question of {job}")[0])
 
@@ -111,6 +112,44 @@ def test_who_says_no_is_heard_with_the_reason(server: Scheduler, keys: dict[str,
 
     assert f"senden: anna said no: {note}" in cpa(server, "job", job).stdout
     assert f"anna said no: {note}" in cpa(server, "explain", job).stdout
+
+
+def test_the_one_question_of_a_job_is_answered_by_naming_the_job(
+    server: Scheduler, keys: dict[str, str]
+) -> None:
+    job = submitted(server, [{"id": "senden", "action": "flow.noop", "approval": True}])
+    open_question(server, job)
+
+    done = cpa(server, "answer", job, "yes", CPA_API_KEY=keys["anna"])
+    assert done.stdout.strip() == "answered yes to flow.noop of task senden"
+    assert status(server, job) == "done"
+
+    again = cpa(server, "answer", job, "yes", CPA_API_KEY=keys["anna"])
+    assert (again.returncode, again.stdout) == (2, "")
+    assert f"nothing in this job waits for a person (`cpa explain {job}`" in again.stderr
+
+
+def test_of_several_questions_of_a_job_each_is_named_with_what_answers_it(
+    server: Scheduler, keys: dict[str, str]
+) -> None:
+    ask = {"question": "Wie viel?", "form": {"betrag": {"type": "number"}}}
+    tasks = [
+        {"id": "frage", "action": "person.ask", "arguments": ask},
+        {"id": "senden", "action": "flow.noop", "approval": True},
+    ]
+    job = submitted(server, tasks)
+    digest = open_question(server, job, "frage") and open_question(server, job, "senden")["digest"]
+
+    done = cpa(server, "answer", job, "yes", CPA_API_KEY=keys["anna"])
+    assert (done.returncode, done.stdout) == (2, "")
+    head, form, approval = done.stderr.splitlines()
+    assert head == "cpa: 2 questions of this job are open; answer one of them:"
+    assert form == f"cpa: frage (input): cpa answer {job}.0.0 betrag=… | cpa answer {job}.0.0 no"
+    yes, no = f"cpa answer {job}.1.0 yes --digest {digest[:10]}", f"cpa answer {job}.1.0 no"
+    assert approval == f"cpa: senden (approval): {yes} | {no}"
+    assert cpa(server, *yes.split()[1:], CPA_API_KEY=keys["anna"]).returncode == 0
+    assert cpa(server, "answer", job, "betrag=119,50", CPA_API_KEY=keys["anna"]).stdout == "answered\n"
+    assert status(server, job) == "done"
 
 
 def test_a_form_is_filled_in_in_words(server: Scheduler, keys: dict[str, str]) -> None:

@@ -20,6 +20,18 @@ TRUE, FALSE = (*YES, "true", "wahr"), (*NO, "false", "falsch")
 _PAGE = 200
 
 
+class SeveralQuestions(BadInput):
+    """A job was named where one of its open questions is meant; `problems` lists all with what answers them."""
+
+    def __init__(self, job: str, found: Sequence[Mapping[str, Any]]) -> None:
+        from cpa.cli.asking import answers
+
+        said = f"{len(found)} questions of this job are open"
+        super().__init__(said, field="question", value=job, remedy="name one of them")
+        each = (f"{one['task']} ({one['kind']}): {' | '.join(answers(one))}" for one in found)
+        self.problems = (f"{said}; answer one of them:", *each)
+
+
 @app.command(
     epilog="\b\nExamples:\n  cpa approvals\n  cpa approvals --json | jq -r '.questions[].id'\n\n" + CONNECT
 )
@@ -36,7 +48,8 @@ def questions(as_json: Json = False) -> None:
 
 @app.command(
     "answer",
-    epilog="\b\nExamples:\n  cpa answer last.3.1 yes --digest 4f0b6c9a2d1e\n"
+    epilog="\b\nExamples:\n  cpa answer last yes             the one question of the job\n"
+    "  cpa answer last.3.1 yes --digest 4f0b6c9a2d1e\n"
     '  cpa answer last.3.1 no --note "the recipient is wrong"\n'
     "  cpa answer last.0.0 amount=119.50 way=Post note=\n\n"
     "For an approval yes means: do it; for a doubt: it happened. A question with a form takes field=value for "
@@ -44,7 +57,12 @@ def questions(as_json: Json = False) -> None:
     + CONNECT,
 )
 def answer_question(
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Id as `cpa questions` lists it.")],
+    question: Annotated[
+        str,
+        typer.Argument(
+            metavar="QUESTION", help="Id as `cpa questions` lists it; of a job with one open, the job."
+        ),
+    ],
     said: Annotated[list[str], typer.Argument(metavar="yes|no|FIELD=VALUE…", help="The answer.")],
     digest: Annotated[
         str, typer.Option(help="Count only for the action with this digest, or its first 8 digits or more.")
@@ -56,7 +74,8 @@ def answer_question(
     with server() as api:
         job, dot, rest = question.partition(".")
         job = job_id(api, job)
-        where = f"/questions/{part(job + dot + rest)}"
+        rest = rest if dot else _only(api, job).removeprefix(f"{job}.")
+        where = f"/questions/{part(f'{job}.{rest}')}"
         asked = _asked(api, where)
         body = _decided(spoken, asked) if len(spoken) == 1 and decision(spoken[0]) is not None else None
         if body is None:
@@ -74,6 +93,22 @@ def answer_question(
             body["digest"] = _digest(asked, words(digest).lower())
         answered = api.post(where, body | {"note": words(note)})
     typer.echo(_told(answered, asked, spoken))
+
+
+def _only(api: Client, job: str) -> str:
+    """The id of the one question that is open in a job; of several, or none, an error says which and what answers
+    them."""
+    found = api.get(f"/jobs/{part(job)}")["questions"]
+    if len(found) == 1:
+        return str(found[0]["id"])
+    if not found:
+        raise NotFound(
+            "nothing in this job waits for a person",
+            field="question",
+            value=job,
+            remedy=f"`cpa explain {job}` says what it waits for",
+        )
+    raise SeveralQuestions(job, found)
 
 
 def decision(word: str) -> bool | None:

@@ -34,7 +34,7 @@ def show(found: Iterable[Mapping[str, Any]]) -> None:
             arguments(entry["instead_of"])
         for text in _who(entry):
             _say(flat(text))
-        for text in _answers(entry):
+        for text in answers(entry):
             line(f"    {text}")
 
 
@@ -50,7 +50,7 @@ def _who(entry: Mapping[str, Any]) -> Iterator[str]:
         yield f"{len(entry['given'])} of {entry['needed']} said yes{given}{besides}"
 
 
-def _answers(entry: Mapping[str, Any]) -> Iterator[str]:
+def answers(entry: Mapping[str, Any]) -> Iterator[str]:
     """The commands that answer it, short enough to be copied from a narrow terminal."""
     command = f"cpa answer {entry['id']}"
     if entry.get("form"):
