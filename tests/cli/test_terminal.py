@@ -255,6 +255,29 @@ def test_the_codes_over_a_wrong_word_are_those_of_the_shipped_intents() -> None:
 
 
 @pytest.mark.parametrize(
+    ("agent", "seen"),
+    [
+        ({"last_seen": 0.6}, "1 s ago"),
+        ({"last_seen": 119.0}, "119 s ago"),
+        ({"last_seen": 3599.0}, "59 min ago"),
+        ({"last_seen": 86_400.0}, "24 h ago"),
+        ({"last_seen": 900_000.0}, "10 d ago"),
+        ({}, "not since the start"),
+        ({"id": "", "type": "BUILTIN"}, "-"),
+        ({"state": "revoked"}, "-"),
+    ],
+)
+def test_of_an_agent_it_is_told_when_it_was_last_seen(
+    agent: dict[str, Any], seen: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = {"id": "ag_1", "name": "a", "type": "DATA", "address": "agent://data/a", "state": "active"}
+    known |= {"status": "offline", "busy": 0, "slots": 4, "actions": [], "tags": [], "last_seen": None}
+    terminal.agents({"agents": [known | agent], "total": 1})
+
+    assert capsys.readouterr().out.splitlines()[1].split("\t")[4] == seen
+
+
+@pytest.mark.parametrize(
     ("status", "said"),
     [
         ("running", "j is being cancelled; `cpa job j --wait` waits for its end"),

@@ -259,7 +259,7 @@ def test_three_missed_beats_make_an_agent_offline_and_lose_all_it_had() -> None:
         assert agent.online
         await asyncio.sleep(0.2)
         assert not agent.online
-        assert world.presence.last(agent) is None
+        assert world.presence.last(agent) == pytest.approx(15.1)
 
     world = run(story)
     assert {(job, when) for job, when, _ in world.lost} == {("j1", 2 + LEASE), ("j2", 2 + LEASE)}
@@ -392,5 +392,21 @@ def test_what_runs_is_told_with_the_time_it_has() -> None:
         world.begin("j1")
         assert world.presence.running(world.agents[0])[0][2] == 11.0
         assert world.presence.last(world.agents[0]) is None
+
+    run(story)
+
+
+def test_when_an_agent_was_last_heard_of_is_known_until_it_is_forgotten() -> None:
+    async def story(world: World) -> None:
+        agent = world.agents[0]
+        world.beat()
+        await asyncio.sleep(3)
+        world.presence.leave(agent, "its channel closed")
+        await asyncio.sleep(100)
+        assert world.presence.last(agent) == 103
+        world.beat()
+        assert world.presence.last(agent) == 0
+        world.presence.forget(agent, "it was revoked")
+        assert world.presence.last(agent) is None
 
     run(story)

@@ -151,7 +151,9 @@ class AgentSummary(View):
     slots: int
     busy: int = Field(description="Attempts it has now.")
     load: float
-    last_seen: float | None = Field(description="Seconds since its last sign of life; null while offline.")
+    last_seen: float | None = Field(
+        description="Seconds since its last sign of life; null when there was none since the server started."
+    )
     trouble: str = Field(description="Why nothing can be handed to it just now; empty when it can.")
 
 

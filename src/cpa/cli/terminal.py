@@ -254,7 +254,7 @@ def agents(page: Mapping[str, Any]) -> None:
             agent["type"],
             agent["status"] if agent["state"] == "active" else agent["state"],
             f"{agent['busy']}/{agent['slots']}",
-            _ago(agent["last_seen"]),
+            _seen(agent),
             shorten(", ".join(agent["actions"] + agent["tags"])),
             agent["id"] or "-",
         )
@@ -280,7 +280,7 @@ def agent(detail: Mapping[str, Any]) -> None:
         "trouble": detail["trouble"],
     }
     if detail["id"]:
-        about["state"] += f", seen {_ago(detail['last_seen'])}"
+        about["state"] += f", seen {_seen(detail)}"
         about |= {
             "at": detail["endpoint"] or "a channel of its own",
             "since": clock(detail["registered_at"]),
@@ -299,8 +299,18 @@ def agent(detail: Mapping[str, Any]) -> None:
         line(f"    {family}.*: {circuit['failures']} failures in a row, circuit {circuit['state']}")
 
 
-def _ago(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds:.0f} s ago"
+_UNITS = ((172_800, 86_400, "d"), (7_200, 3_600, "h"), (120, 60, "min"))
+"""From how many seconds on they are told in a larger unit, how many it has, and its name."""
+
+
+def _seen(agent: Mapping[str, Any]) -> str:
+    """When an agent was last heard of; what the server heard before its last start, it does not know."""
+    if (seconds := agent["last_seen"]) is None:
+        return "-" if not agent["id"] or agent["state"] == "revoked" else "not since the start"
+    for least, size, unit in _UNITS:
+        if seconds >= least:
+            return f"{seconds // size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
 
 
 def told(value: Any) -> str:

@@ -88,6 +88,8 @@ class Presence:
         self._by_agent: dict[Key, dict[Named, Lease]] = {}
         self._seen: dict[Key, float] = {}
         """When agents that are online gave their last sign of life."""
+        self._gone: dict[Key, float] = {}
+        """When those that are offline did, since this process began."""
         self._line: list[tuple[float, bool, int, Lease | Key]] = []
         """What to look at when, agents before leases: what a silent agent had must not be given to it again. The
         time is a lower bound. Each lease and each agent is in it at most once."""
@@ -163,8 +165,9 @@ class Presence:
             self._agents.changed()
 
     def last(self, agent: Agent) -> float | None:
-        """How many seconds ago the agent gave its last sign of life; None while it is offline."""
-        seen = self._seen.get(agent.key)
+        """How many seconds ago the agent gave its last sign of life; None when there was none in this life of the
+        scheduler."""
+        seen = self._seen.get(agent.key, self._gone.get(agent.key))
         return None if seen is None else max(self._clock.monotonic() - seen, 0.0)
 
     def beat(self, agent: Agent, beat: Beat) -> tuple[Named, ...]:
@@ -181,7 +184,8 @@ class Presence:
 
     def leave(self, agent: Agent, reason: str, *, ended: bool = False) -> None:
         """Nothing more is expected of the agent for now: its attempts are lost."""
-        self._seen.pop(agent.key, None)
+        if (seen := self._seen.pop(agent.key, None)) is not None:
+            self._gone[agent.key] = seen
         agent.online = False
         self._agents.changed()
         self.lose(agent, reason, ended=ended)
@@ -194,6 +198,7 @@ class Presence:
         """The agent is no more."""
         self.leave(agent, reason)
         self._by_agent.pop(agent.key, None)
+        self._gone.pop(agent.key, None)
 
     # -- the loop ------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Of one moment."""
 
     last_seen: float | None
-    """Seconds since its last sign of life; None while it is offline, and for a part of this process."""
+    """Seconds since its last sign of life; None without one since this process began, and for a part of it."""
     running: tuple[tuple[Named, float], ...]
     """Its attempts, and how many seconds each lease still has."""
     weights: dict[str, float]
