@@ -98,6 +98,29 @@ async def test_a_file_of_ones_own_is_an_agent(scheduler: FakeScheduler, tmp_path
     assert agent.events() == ["channel_open", "task_begun", "task_done", "leaving"]
 
 
+@pytest.mark.parametrize("intents", ["intents: {", None])
+async def test_intents_are_no_matter_of_an_agent(
+    scheduler: FakeScheduler, tmp_path: Path, script: Path, intents: str | None
+) -> None:
+    (tmp_path / "cpa.yaml").write_text(
+        "version: 1\nintents: [intents.yaml]\nfiles: [.]\nshipped_intents: false\n"
+    )
+    if intents is not None:
+        (tmp_path / "intents.yaml").write_text(intents)
+    async with started(
+        tmp_path, "files", script.name, "--url", scheduler.url, "--key", ADMIN, "--workspace", "."
+    ) as agent:
+        assert agent.line.startswith("ready: agent://data/rechner via channel, file.")
+
+
+async def test_what_is_wrong_in_the_workspace_of_an_agent_is_said(
+    scheduler: FakeScheduler, tmp_path: Path
+) -> None:
+    (tmp_path / "cpa.yaml").write_text("version: 1\nfils: [.]\n")
+    code, line = await ended(tmp_path, "http", "--url", scheduler.url, "--key", ADMIN)
+    assert (code, line) == (2, "cpa: cpa.yaml:2: fils: unknown key 'fils' (Did you mean files?)")
+
+
 async def test_it_can_be_called_instead(scheduler: FakeScheduler, tmp_path: Path) -> None:
     more = ("--url", scheduler.url, "--key", ADMIN, "--listen", "127.0.0.1:0")
     async with started(tmp_path, "http", *more):

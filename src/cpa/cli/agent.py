@@ -149,7 +149,7 @@ async def _serve(kinds: Sequence[Kind], agent: Agent, own: Settings) -> None:
 
     vault = EnvironmentAndFileSecrets(agent.data / "secrets")
     configure(own.log_level, known=lambda: vault.known("default"))
-    installation = load_workspace(own.workspace)
+    installation = load_workspace(own.workspace, intents=False)
     builtin.check(kinds, own, installation)
 
     for executor in builtin.make(

@@ -75,17 +75,19 @@ class Workspace:
     mail_from: str = ""
 
 
-def load_workspace(folder: Path | None = None) -> Workspace:
+def load_workspace(folder: Path | None = None, *, intents: bool = True) -> Workspace:
     """The workspace in this folder (or the `cpa.yaml` given); None gives the shipped intents and nothing else.
+
+    Without `intents` none are read: for those who do the work and plan none of it.
 
     Raises `NotFound` for no such folder or file, `ConfigError` with all problems, `BadInput`, `TooLarge`.
     """
     if folder is None:
-        return Workspace(intents=router_of([load_shipped()]))
+        return Workspace(intents=router_of([load_shipped()] if intents else []))
     path, document, parsed = _read(folder)
     base = path.parent
-    intent_files = tuple(base / name for name in parsed.intents)
-    sources = [load_shipped()] if parsed.shipped_intents else []
+    intent_files = tuple(base / name for name in parsed.intents if intents)
+    sources = [load_shipped()] if parsed.shipped_intents and intents else []
     for number, file in enumerate(intent_files):
         try:
             sources.append(load_intents(file))
