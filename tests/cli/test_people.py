@@ -390,6 +390,36 @@ def test_an_argument_that_was_missing_is_given_to_an_action_of_ones_own() -> Non
         fixes(tasks, ["e.sumand=4"])
 
 
+def test_an_argument_is_taken_away() -> None:
+    tasks = [
+        {"id": "e", "action": "x.rechner.add", "arguments": {"a": 2, "b": 3, "c": 4}},
+        {"id": "f", "action": "x.rechner.add", "arguments": {"a": 1}},
+    ]
+    assert fixes(tasks, ["e.b=5"], ["e.c"]) == {"e": {"a": 2, "b": 5}}
+    assert fixes(tasks, [], ["f.a", "e.c"]) == {"f": {}, "e": {"a": 2, "b": 3}}
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("e.C", r"the job has no argument 'e.C' \(write TASK.ARGUMENT; e has a, c\)"),
+        ("e", r"the job has no argument 'e' \(write TASK.ARGUMENT; e has a, c\)"),
+        ("g.a", r"the job has no argument 'g.a' \(write TASK.ARGUMENT; its tasks are e\)"),
+    ],
+)
+def test_what_is_to_be_taken_away_must_be_there(word: str, said: str) -> None:
+    with pytest.raises(BadInput, match=f"--unset: {said}"):
+        fixes([{"id": "e", "action": "x.rechner.add", "arguments": {"a": 2, "c": 4}}], [], [word])
+
+
+def test_a_job_goes_on_without_an_argument(server: Scheduler) -> None:
+    job = submitted(server, BROKEN)
+    assert status(server, job) == "failed"
+    assert cpa(server, "dead-letters", "retry", job, "--unset", "größe.value", "--watch").returncode == 0
+    with Client(server.url, server.key) as api:
+        assert api.get(f"/jobs/{job}")["tasks"][1]["arguments"] == {}
+
+
 def test_a_wrong_correction_is_corrected_before_it_runs(server: Scheduler) -> None:
     job = submitted(server, [BROKEN[0], {**BROKEN[1], "approval": True}])
     cancelled = cpa(server, "cancel", job)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -39,6 +39,7 @@ def dead_letters(
 
 @app.command(
     epilog="\b\nExamples:\n  cpa dead-letters retry last --fix send.to=rechnung@kunde.example --watch\n"
+    "  cpa dead-letters retry last --unset send.cc --watch\n"
     "  cpa dead-letters retry last --skip note --again signed_in\n"
     '  cpa dead-letters retry last --done \'download={"file": {"artifact": "sha256:…"}}\'\n\n'
     "Any failed or cancelled job can be taken up so. What is done stays done; approvals are asked for anew. What "
@@ -50,6 +51,10 @@ def retry(
     fix: Annotated[
         list[str] | None,
         typer.Option(metavar="TASK.ARGUMENT=VALUE", help="Another argument; may be repeated."),
+    ] = None,
+    unset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TASK.ARGUMENT", help="Without this argument; may be repeated."),
     ] = None,
     skip: Annotated[
         list[str] | None, typer.Option(metavar="TASK", help="Do not do it; may be repeated.")
@@ -74,7 +79,7 @@ def retry(
         detail = api.get(f"/jobs/{part(job)}")
         body = {
             "run": detail["job"]["retry_count"],
-            "fixes": fixes(detail["tasks"], [words(each) for each in fix or ()]),
+            "fixes": fixes(detail["tasks"], list(map(words, fix or ())), list(map(words, unset or ()))),
             "skip": [words(each) for each in skip or ()],
             "done": dict(by_hand(words(each)) for each in done or ()),
             "restart": [words(each) for each in again or ()],
@@ -97,8 +102,11 @@ def discard(job: JobId, note: Annotated[str, typer.Option(help="Why; kept in the
     typer.echo(f"{changed['job_id']} discarded")
 
 
-def fixes(tasks: Sequence[Mapping[str, Any]], said: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The whole arguments of the tasks that are named, with what was said in place of what they had."""
+def fixes(
+    tasks: Sequence[Mapping[str, Any]], said: Sequence[str], unset: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """The whole arguments of the tasks that are named, with what was said in place of what they had, and without
+    what is `unset`."""
     known = {task["id"]: task for task in tasks}
     found: dict[str, dict[str, Any]] = {}
     for word in said:
@@ -116,7 +124,23 @@ def fixes(tasks: Sequence[Mapping[str, Any]], said: Sequence[str]) -> dict[str, 
             had = known[task]["arguments"]
             _check_argument(known[task], argument, word)
         found.setdefault(task, dict(had))[argument] = meant(value, had.get(argument), place)
+    for word in unset:
+        task, _, argument = word.partition(".")
+        had = known[task]["arguments"] if task in known else {}
+        if argument not in had:
+            there = f"{task} has {_listed(had)}" if task in known else f"its tasks are {_listed(known)}"
+            raise BadInput(
+                f"the job has no argument {word!r}",
+                field="--unset",
+                value=word,
+                remedy=f"write TASK.ARGUMENT; {there}",
+            )
+        found.setdefault(task, dict(had)).pop(argument, None)
     return found
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(list(dict.fromkeys(names))[:20]) or "none"
 
 
 def _check_argument(task: Mapping[str, Any], argument: str, word: str) -> None:
@@ -132,7 +156,7 @@ def _check_argument(task: Mapping[str, Any], argument: str, word: str) -> None:
     close = get_close_matches(argument, names, n=1)
     if argument in names or (is_own(action) and not close):
         return  # Of its own actions only the agent knows the arguments: this may be one that was missing.
-    has = f"it has: {', '.join(dict.fromkeys(names)) or 'none'}"
+    has = f"it has: {_listed(names)}"
     raise BadInput(
         f"task {task['id']} has no argument {argument!r}",
         field="--fix",

@@ -177,7 +177,8 @@ def cancel(job: JobId) -> None:
 def retry(job: JobId, watch: Watching = False) -> None:
     """Run a failed job again, from the failed task. What is done keeps its result.
 
-    To change an argument or leave a task out: `cpa dead-letters retry JOB --fix TASK.ARGUMENT=VALUE --skip TASK`.
+    To change or take away an argument, or leave a task out: `cpa dead-letters retry JOB` with
+    `--fix TASK.ARGUMENT=VALUE`, `--unset TASK.ARGUMENT`, `--skip TASK`.
     """
     with server() as api:
         job = job_id(api, job)

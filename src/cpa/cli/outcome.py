@@ -71,6 +71,7 @@ def end(detail: Mapping[str, Any]) -> None:
         line(f"{when}: cpa {verb} {head['id']} --watch")
         if task := _refused(detail):
             line(f"With other arguments: cpa dead-letters retry {head['id']} --fix {task}.ARGUMENT=… --watch")
+            line(f"(--unset {task}.ARGUMENT takes one away)")
 
 
 def _refused(detail: Mapping[str, Any]) -> str:
