@@ -24,6 +24,10 @@ UI_TIMEOUT = 8.0
 
 OWN = "x."
 """Actions of users' own agents begin so; no catalogue lists them."""
+OWN_NAMES = (
+    f"Own actions begin with `{OWN}`, such as `x.calculator.add`, and consist of words of the letters a to z, "
+    "digits, _ and -, with dots between them."
+)
 OWN_TIMEOUT = 60.0
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)+")
@@ -228,7 +232,9 @@ class ActionCatalogue:
             remedy = f"Did you mean {' or '.join(close[:3])}?"
         else:
             remedy = f"Known actions: {', '.join(sorted(self._specs))}."
-        return InvalidDocument(f"unknown action {name[:100]!r}", field=field, value=name, remedy=remedy)
+        return InvalidDocument(
+            f"unknown action {name[:100]!r}", field=field, value=name, remedy=f"{remedy} {OWN_NAMES}"
+        )
 
 
 def _own(name: str) -> ActionSpec:

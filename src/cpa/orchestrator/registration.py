@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from cpa.core.catalogue import OWN, ActionCatalogue, is_own
+from cpa.core.catalogue import OWN_NAMES, ActionCatalogue, is_own
 from cpa.core.names import deceives
 from cpa.errors import Conflict, Forbidden, InvalidDocument, NotFound
 from cpa.ports.agents import RESERVED, AgentRecord
@@ -207,16 +207,12 @@ def beyond(known: AgentRecord, actions: Sequence[str]) -> Forbidden:
 
 def _no_action(name: str, index: int, catalogue: ActionCatalogue) -> InvalidDocument:
     field = f"capabilities[{index}]"
-    hint = (
-        f"Own actions begin with `{OWN}`, such as `x.calculator.add`, and consist of words of the letters a to z, "
-        "digits, _ and -, with dots between them."
-    )
     try:
         catalogue.canonical(name, field=field)
     except InvalidDocument as error:
-        remedy = f"{error.remedy} {hint}"
-        return InvalidDocument(f"unknown action {name!r}", field=field, value=name, remedy=remedy)
-    return InvalidDocument(f"unknown action {name!r}", field=field, value=name, remedy=hint)
+        return error
+    # A short name for an action is none for an agent.
+    return InvalidDocument(f"unknown action {name!r}", field=field, value=name, remedy=OWN_NAMES)
 
 
 def only_own(caller: Caller, record: AgentRecord, otherwise: Scope) -> None:
