@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cpa.errors import InvalidDocument, NotFound
+from cpa.errors import CPAError, InvalidDocument, NotFound, SeveralProblems
 
 BOTTOMLESS: Any = []
 for _ in range(5_000):
@@ -61,3 +61,30 @@ def test_an_error_about_broken_text_can_be_sent() -> None:
 
     assert json.dumps(error.problem(), ensure_ascii=False).encode()
     assert str(error).encode()
+
+
+def test_of_several_problems_all_come_back_out_of_a_problem_document() -> None:
+    wrong = [
+        InvalidDocument("is missing", field="tasks[0].action", remedy="Add it."),
+        InvalidDocument("is unknown", field="tasks[0].acton", value=7, remedy="Did you mean action?"),
+    ]
+    error = SeveralProblems("is missing (1 more)", field="tasks[0].action", remedy="Add it.", problems=wrong)
+
+    body = json.loads(json.dumps(error.problem()))
+    assert body["errors"][1] == {
+        "field": "tasks[0].acton",
+        "detail": "is unknown",
+        "value": "7",
+        "remedy": "Did you mean action?",
+    }
+    found = CPAError.of_problem(422, body)
+    assert isinstance(found, InvalidDocument)
+    assert [str(each) for each in found.problems] == list(map(str, wrong))
+
+
+@pytest.mark.parametrize("errors", [None, "x", [], [{"detail": "alone"}], ["a", {"field": "b"}]])
+def test_what_is_no_list_of_several_problems_adds_none(errors: object) -> None:
+    found = CPAError.of_problem(422, {"code": "invalid_document", "detail": "wrong", "errors": errors})
+
+    assert str(found) == "wrong"
+    assert found.problems == ()

@@ -20,6 +20,7 @@ the CLI as one line.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 _SHOWN = 200
@@ -36,6 +37,9 @@ class CPAError(Exception):
     status: ClassVar[int] = 500
     actor: ClassVar[str] = "developer"
     retryable: ClassVar[bool] = False
+
+    problems: tuple[object, ...] = ()
+    """All that is wrong, where that is several things; each says itself as text."""
 
     def __init__(
         self, message: str, *, field: str | None = None, value: object = None, remedy: str | None = None
@@ -73,13 +77,12 @@ class CPAError(Exception):
         # Only who has a code of its own: others (that list several errors, say) are made differently.
         kinds = {kind.code: kind for kind in _tree(CPAError) if "code" in vars(kind)}
         kind = kinds.get(str(body["code"]), cls.of_status(status))
-        said = {name: body.get(name) for name in ("field", "value", "remedy")}
-        return kind(
-            str(body.get("detail") or body["code"]),
-            field=None if said["field"] is None else str(said["field"]),
-            value=said["value"],
-            remedy=None if said["remedy"] is None else str(said["remedy"]),
-        )
+        found = kind(str(body.get("detail") or body["code"]), **_said(body))
+        errors = body.get("errors")
+        if isinstance(errors, list) and len(errors) > 1:
+            several = [each for each in errors if isinstance(each, dict) and "detail" in each]
+            found.problems = tuple(InvalidDocument(str(each["detail"]), **_said(each)) for each in several)
+        return found
 
     @staticmethod
     def of_status(status: int) -> type[CPAError]:
@@ -94,6 +97,31 @@ class BadInput(CPAError):
 
 class InvalidDocument(BadInput):
     code, status = "invalid_document", 422
+
+
+class SeveralProblems(InvalidDocument):
+    """Several things are wrong with a document; the first of `problems` is the headline."""
+
+    problems: tuple[InvalidDocument, ...]
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        value: object = None,
+        remedy: str | None = None,
+        problems: Sequence[InvalidDocument] = (),
+    ) -> None:
+        super().__init__(message, field=field, value=value, remedy=remedy)
+        self.problems = tuple(problems)
+
+    def problem(self) -> dict[str, Any]:
+        said = ("field", "detail", "value", "remedy")
+        bodies = [each.problem() for each in self.problems]
+        return super().problem() | {
+            "errors": [{name: body[name] for name in said if name in body} for body in bodies]
+        }
 
 
 class UnknownIntent(BadInput):
@@ -142,6 +170,12 @@ def _tree(kind: type[CPAError]) -> list[type[CPAError]]:
     """All classes below, parents first."""
     below = kind.__subclasses__()
     return [*below, *(found for child in below for found in _tree(child))]
+
+
+def _said(body: dict[str, Any]) -> dict[str, Any]:
+    """Of a problem document, or of one of its errors: where, what stood there, and what to do."""
+    texts = {name: None if body.get(name) is None else str(body[name]) for name in ("field", "remedy")}
+    return texts | {"value": body.get("value")}
 
 
 def _short(value: object) -> str | None:

@@ -53,6 +53,17 @@ async def test_arguments_come_by_name_and_the_mapping_is_the_result() -> None:
     assert (await call(add, {"a": 2})).result == {"sum": 3}
 
 
+async def test_a_misspelt_argument_is_named_beside_the_one_that_is_missing() -> None:
+    result = await call(add, {"aa": 1, "b": "zwei"})
+    assert result.error is not None
+    assert [each.partition(":")[0] for each in result.error.message.split("; ")] == [
+        "arguments.a",
+        "arguments.b",
+        "arguments.aa",
+    ]
+    assert "Remove this field or correct its name." in result.error.remedy
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

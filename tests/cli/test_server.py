@@ -594,6 +594,20 @@ def test_a_store_that_is_made_new_is_said(tmp_path: Path) -> None:
         assert "cpa.yaml" not in second.log.read_text()
 
 
+def test_all_that_is_wrong_in_a_task_is_said_each_in_its_line(server: Scheduler) -> None:
+    (server.data.parent / "plan.json").write_text(json.dumps([{"acton": "flow.noop", "nach": []}]))
+    done = cpa(server, "submit", "--graph", "plan.json")
+
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "cpa: tasks[0].action: field required (Add this field.)",
+        "cpa: tasks[0].acton: extra inputs are not permitted (Did you mean action? arguments of the action go "
+        "below `arguments`.)",
+        "cpa: tasks[0].nach: extra inputs are not permitted (Correct the name; arguments of the action go below "
+        "`arguments`.)",
+    ]
+
+
 @pytest.mark.parametrize("waits", ["--watch", "--wait"])
 def test_ctrl_c_ends_waiting_and_says_that_the_job_goes_on(server: Scheduler, waits: str) -> None:
     job = submitted(server, APPROVED)

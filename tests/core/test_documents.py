@@ -10,8 +10,10 @@ from pydantic import BaseModel, ValidationError
 from cpa.core.documents import (
     MAX_BYTES,
     MAX_DEPTH,
+    MAX_FINDINGS,
     check_json,
     check_size,
+    every,
     invalid,
     loaded,
     path,
@@ -60,8 +62,27 @@ def test_a_document_as_a_whole_has_no_path() -> None:
     assert problem(5).field is None
 
 
-def test_further_findings_are_counted() -> None:
-    assert problem({}).message.endswith("(1 more)")
+def test_all_findings_are_named_and_the_headline_counts_them() -> None:
+    found = problem({"name": 5, "items": [{"count": 1, "cuont": 2}]}, "x")
+
+    assert found.message.endswith("(1 more)")
+    assert [str(each) for each in found.problems] == [
+        "x.name: input should be a valid string (Write a text.)",
+        "x.items[0].cuont: extra inputs are not permitted (Remove this field or correct its name.)",
+    ]
+    assert every(found) == (
+        "x.name: input should be a valid string; x.items[0].cuont: extra inputs are not permitted",
+        "Write a text. Remove this field or correct its name.",
+    )
+    assert every(problem({"items": []})) == ("name: field required", "Add this field.")
+    assert every(problem(5))[0].startswith("input should be")
+
+
+def test_of_very_many_findings_the_others_are_counted() -> None:
+    found = problem({"name": "", "items": [{}] * (MAX_FINDINGS + 7)})
+
+    assert len(found.problems) == MAX_FINDINGS + 1
+    assert str(found.problems[-1]) == "7 more places are wrong"
 
 
 def test_a_missing_field_shows_no_value() -> None:

@@ -39,6 +39,16 @@ def test_the_shipped_intents_can_be_planned_and_name_the_values_they_need() -> N
     assert missing == {"issues.url", "issues.user"}
 
 
+def test_each_thing_that_is_wrong_with_a_task_is_a_fault_of_its_own() -> None:
+    assert said({"t": {"acton": "flow.noop", "argumnts": {}}}) == [
+        "t.action: field required (Add this field.)",
+        "t.acton: extra inputs are not permitted (Did you mean action? arguments of the action go below "
+        "`arguments`.)",
+        "t.argumnts: extra inputs are not permitted (Did you mean arguments? arguments of the action go below "
+        "`arguments`.)",
+    ]
+
+
 OPEN = {"action": "web.goto", "arguments": {"url": "http://127.0.0.1:1"}}
 
 

@@ -26,7 +26,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from cpa.agents.fence import checkpoint
 from cpa.core.classes import EffectClass, FailureClass
-from cpa.core.documents import invalid
+from cpa.core.documents import every, invalid
 from cpa.errors import BadInput
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 
@@ -100,13 +100,8 @@ class FunctionExecutor(BaseExecutor):
         try:
             given = bound.model.model_validate(dict(request.arguments))
         except ValidationError as error:
-            found = invalid(error, "arguments")
-            return ExecutionResult.failed(
-                FailureClass.BUSINESS,
-                "bad_argument",
-                f"{found.field}: {found.message}",
-                remedy=found.remedy or "",
-            )
+            said, remedy = every(invalid(error, "arguments"))
+            return ExecutionResult.failed(FailureClass.BUSINESS, "bad_argument", said, remedy=remedy)
         arguments = {name: getattr(given, field) for field, name in _names(bound.model)}
         if bound.request:
             arguments[bound.request] = request
@@ -203,7 +198,7 @@ def _result(bound: _Bound, returned: Any) -> ExecutionResult:
             bound.result.validate_python(returned)
         found = to_jsonable_python(returned)
     except (ValidationError, PydanticSerializationError, UnicodeError) as error:
-        what = str(invalid(error, "result")) if isinstance(error, ValidationError) else str(error)
+        what = every(invalid(error, "result"))[0] if isinstance(error, ValidationError) else str(error)
         return ExecutionResult.failed(
             FailureClass.BUSINESS,
             "result_invalid",

@@ -244,8 +244,7 @@ def _asked(error: CPAError) -> tuple[str, ...]:
 
 def fail(error: CPAError) -> NoReturn:
     """One line on stderr for each thing that is wrong, in the command line's words, and the exit code that fits."""
-    # A configuration file knows all its problems.
-    for said in getattr(error, "problems", ()) or _asked(error) or (error,):
+    for said in error.problems or _asked(error) or (error,):
         sys.stderr.write(f"cpa: {_here(flat(str(said)))}\n")
     match error:
         case Unavailable():

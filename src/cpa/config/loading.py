@@ -51,6 +51,7 @@ class ConfigError(InvalidDocument):
     """A configuration file with errors; `problems` lists all of them, the message shows the first."""
 
     actor = "operator"
+    problems: tuple[Problem, ...]
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         first = problems[0]

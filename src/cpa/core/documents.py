@@ -4,36 +4,61 @@ errors."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from cpa.errors import InvalidDocument, TooLarge
+from cpa.errors import CPAError, InvalidDocument, SeveralProblems, TooLarge
 
 MAX_BYTES = 1024 * 1024
 """Largest document."""
 MAX_DEPTH = 64
 """How deep its lists and objects may be nested."""
+MAX_FINDINGS = 20
+"""So many of what is wrong are named."""
 
 
-def invalid(error: ValidationError, prefix: str = "", *, union: Iterable[str] = ()) -> InvalidDocument:
-    """The first finding, with its path such as `tasks[2].depends_on[0]`, below `prefix`.
+def invalid(
+    error: ValidationError,
+    prefix: str = "",
+    *,
+    union: Iterable[str] = (),
+    remedy: Callable[[Mapping[str, Any]], str] = lambda _: "",
+) -> InvalidDocument:
+    """All findings, with their paths such as `tasks[2].depends_on[0]`, below `prefix`; the first is the headline.
 
     `union`: tags of a discriminated union, which pydantic puts into the path and the document does not have.
+    `remedy`: of one of pydantic's findings, where that is not a general one.
     """
-    found = error.errors(include_url=False, include_context=False)
-    first = found[0]
+    details = error.errors(include_url=False, include_context=False)
     tags = frozenset(union)
-    location = [step for at, step in enumerate(first["loc"]) if not (at == 0 and step in tags)]
-    more = f" ({len(found) - 1} more)" if len(found) > 1 else ""
-    return InvalidDocument(
-        f"{_said(first['msg'])}{more}",
-        field=path(prefix, *location) or None,
-        value=None if first["type"] == "missing" else first["input"],
-        remedy=_REMEDIES.get(first["type"], "Correct this field."),
-    )
+    found: list[InvalidDocument] = []
+    for detail in details[:MAX_FINDINGS]:
+        location = [step for at, step in enumerate(detail["loc"]) if not (at == 0 and step in tags)]
+        found.append(
+            InvalidDocument(
+                _said(detail["msg"]),
+                field=path(prefix, *location) or None,
+                value=None if detail["type"] == "missing" else detail["input"],
+                remedy=remedy(detail) or _REMEDIES.get(detail["type"], "Correct this field."),
+            )
+        )
+    first = found[0]
+    if len(details) == 1:
+        return first
+    if left := len(details) - len(found):
+        found.append(InvalidDocument(f"{left} more places are wrong"))
+    said = f"{first.message} ({len(details) - 1} more)"
+    return SeveralProblems(said, field=first.field, value=first.value, remedy=first.remedy, problems=found)
+
+
+def every(error: CPAError) -> tuple[str, str]:
+    """All that is wrong, and all that is to be done about it, each as one text."""
+    found = [each for each in error.problems if isinstance(each, CPAError)] or [error]
+    said = "; ".join(f"{each.field}: {each.message}" if each.field else each.message for each in found)
+    return said, " ".join(dict.fromkeys(each.remedy for each in found if each.remedy))
 
 
 def path(prefix: str, *steps: str | int) -> str:

@@ -10,7 +10,7 @@ literally, so that nothing from outside decides what is asked for.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date
 from math import isfinite
 from typing import Any, ClassVar, Literal
@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cpa.core.documents import invalid, path, writable
-from cpa.errors import InvalidDocument
+from cpa.errors import InvalidDocument, SeveralProblems
 
 MAX_FIELDS = 50
 MAX_TEXT = 10_000
@@ -30,29 +30,10 @@ _NAME = re.compile(r"\w(?:[\w-]{0,98}\w)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
-class WrongAnswer(InvalidDocument):
+class WrongAnswer(SeveralProblems):
     """What is wrong with an answer, field by field; the first of `problems` is the headline."""
 
     code: ClassVar[str] = "wrong_answer"
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        field: str | None = None,
-        value: object = None,
-        remedy: str | None = None,
-        problems: Sequence[InvalidDocument] = (),
-    ) -> None:
-        super().__init__(message, field=field, value=value, remedy=remedy)
-        self.problems = tuple(problems)
-
-    def problem(self) -> dict[str, Any]:
-        said = ("field", "detail", "value", "remedy")
-        bodies = [each.problem() for each in self.problems]
-        return super().problem() | {
-            "errors": [{name: body[name] for name in said if name in body} for body in bodies]
-        }
 
 
 class FormField(BaseModel):

@@ -143,13 +143,15 @@ class ToDo(BaseModel):
         try:
             return cls.model_validate(document if document.get("id") else {**document, "id": id})
         except ValidationError as error:
-            problem = invalid(error, field)
-            first = error.errors()[0]
-            if first["type"] == "extra_forbidden":
-                close = difflib.get_close_matches(str(first["loc"][-1])[:100], cls.model_fields, n=1)
-                problem.remedy = f"Did you mean {close[0]}? " if close else "Correct the name; "
-                problem.remedy += "arguments of the action go below `arguments`."
-            raise problem from error
+            raise invalid(error, field, remedy=cls._remedy) from error
+
+    @classmethod
+    def _remedy(cls, finding: Mapping[str, Any]) -> str:
+        if finding["type"] != "extra_forbidden":
+            return ""
+        close = difflib.get_close_matches(str(finding["loc"][-1])[:100], cls.model_fields, n=1)
+        meant = f"Did you mean {close[0]}? " if close else "Correct the name; "
+        return f"{meant}arguments of the action go below `arguments`."
 
 
 def _items(value: Any) -> Any:

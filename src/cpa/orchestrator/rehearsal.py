@@ -16,7 +16,7 @@ from cpa.core.catalogue import ActionCatalogue
 from cpa.core.intents import ArgumentDefinition, ArgumentType, ArgumentValue, Intent, IntentDefinition
 from cpa.core.references import Reference, references
 from cpa.core.task_graph import TaskGraph, compile
-from cpa.errors import InvalidDocument, TooLarge
+from cpa.errors import InvalidDocument, SeveralProblems, TooLarge
 from cpa.orchestrator.templates import escaped, for_arguments, kept
 
 _SAMPLE = "sample-of-a-text"
@@ -135,9 +135,13 @@ def _faults(
         if error is None:
             return
         key = steps[0] if steps and steps[0] in tasks else None
-        inside = () if key is None else (places[key], *steps[1:])
-        if _SAMPLE not in str(error.value) and error.value not in missing:
-            yield Fault(("intents", definition.name, "tasks", *inside), error.message, error.remedy or "")
+        where = ("intents", definition.name, "tasks", *(() if key is None else (places[key],)))
+        found = [(error, steps[1:])]
+        if isinstance(error, SeveralProblems):
+            found = [(each, _steps(each.field or "")[2:]) for each in error.problems]
+        for each, inside in found:
+            if _SAMPLE not in str(each.value) and each.value not in missing:
+                yield Fault((*where, *inside), each.message, each.remedy or "")
         if key is None or tasks[key].get("action") == _STAND_IN:
             return
         tasks[key] = _stand_in(definition, key, tasks[key])
