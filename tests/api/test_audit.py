@@ -94,3 +94,49 @@ async def test_a_sound_trail_is_said_to_be_sound(door: Door, api: httpx2.AsyncCl
         "jobs": 1,
         "broken": None,
     }
+
+
+async def test_of_a_job_that_was_taken_up_it_says_what_was_corrected(
+    api: httpx2.AsyncClient, door: Door
+) -> None:
+    headers = {"Authorization": "Bearer a", "Accept": "text/plain"}
+    url = "https://shop.example/?token=abc"
+    asked = {
+        "id": "ask",
+        "action": "http.request",
+        "arguments": {"url": url, "headers": headers, "save": True},
+    }
+    job = await create(api, noop("first"), asked)
+    assert (await api.delete(f"/jobs/{job}")).json()["changed"]
+
+    new = {"url": url, "headers": headers | {"Accept": "*/*"}, "method": "PUT"}
+    fixes = {"first": {}, "ask": new}
+    taken = await api.post(f"/dead-letters/{job}/retry", json={"fixes": fixes})
+    assert taken.json()["changed"], taken.text
+
+    entries = (await api.get("/audit", params={"job": job, "limit": 500})).json()["entries"]
+    [reopened] = [entry for entry in entries if entry["what"] == "job_reopened"]
+    hidden = {"Authorization": "[hidden]", "Accept": "[hidden]"}
+    assert reopened["details"] == {
+        "fixes": {
+            "first": {"value": {"planned": 1}},
+            "ask": {
+                "headers": {"planned": hidden, "now": hidden},
+                "save": {"planned": True},
+                "method": {"now": "PUT"},
+            },
+        }
+    }
+    assert "Bearer" not in str(entries)
+    assert "abc" not in str(entries)
+
+
+async def test_of_a_job_that_was_taken_up_as_it_is_nothing_is_corrected(
+    api: httpx2.AsyncClient,
+) -> None:
+    job = await create(api, noop())
+    assert (await api.delete(f"/jobs/{job}")).json()["changed"]
+    assert (await api.post(f"/dead-letters/{job}/retry", json={})).json()["changed"]
+
+    entries = (await api.get("/audit", params={"job": job, "limit": 500})).json()["entries"]
+    assert [entry["details"] for entry in entries if entry["what"] == "job_reopened"] == [None]

@@ -71,6 +71,7 @@ def audited() -> None:
         "leaf": "ab",
         "job": "j",
         "number": 3,
+        "details": {"fixes": {EVIL: {EVIL: {"planned": EVIL, "now": [EVIL]}}}},
     }
     trail.show({"entries": [entry]}, one_job=False)
 
@@ -252,6 +253,15 @@ def test_the_codes_over_a_wrong_word_are_those_of_the_shipped_intents() -> None:
     shipped = (files("cpa") / "config" / "intents.yaml").read_text("utf-8")
 
     assert all(f"code: {code}\n" in shipped for code in outcome.OF_THE_SENTENCE)
+
+
+def test_the_trail_says_what_was_corrected() -> None:
+    fixes = {"pay": {"a": {"planned": 1, "now": 2}, "c": {"planned": "x" * 100}, "d": {"now": "ü"}}, "e": {}}
+
+    assert trail.corrections({"details": {"fixes": fixes}}) == (
+        f" pay.a: 2 (planned: 1); pay.c: taken away (planned: {'x' * 79}…); pay.d: ü (not planned)"
+    )
+    assert trail.corrections({"details": None}) == trail.corrections({"details": {"fixes": {"e": {}}}}) == ""
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import Query, Response
+from msgspec.structs import replace
 from pydantic import AwareDatetime, BaseModel, Field
 
 from cpa.api.caller import Administrator, Reader
 from cpa.api.render import answer, problems
 from cpa.api.route import DirectRouter
-from cpa.api.services import Services
+from cpa.api.services import ApiServices, Services
 from cpa.api.times import milliseconds
 from cpa.core.audit import AuditEntry
+from cpa.core.display import displayed
+from cpa.core.events import JobReopened
+from cpa.core.job import TaskSpec
 from cpa.core.views import Timestamp, rfc3339
+from cpa.ports.steps import Unreadable
 
 router = DirectRouter(prefix="/audit", tags=["audit"])
+_REOPENED: Final = str(JobReopened.__struct_config__.tag)
 
 
 class Break(BaseModel):
@@ -52,7 +59,11 @@ class Entry(BaseModel):
     agent: str | None = None
     by: str | None = Field(default=None, description="The person or key that did or decided it.")
     subject: str | None = None
-    details: dict[str, Any] | None = None
+    details: dict[str, Any] | None = Field(
+        default=None,
+        description="Further facts. Of a job that was taken up with corrections, `fixes`: by task and argument "
+        "what was `planned` and what it is `now`, each left out where the argument is not given.",
+    )
     pictures: list[File] = Field(description="Files and pictures kept of it.")
     erased: bool = Field(default=False, description="Personal data was in it and has been deleted.")
 
@@ -85,7 +96,8 @@ async def list_entries(
         limit=limit,
         cursor=_plain(cursor),
     )
-    return answer({"entries": [_entry(entry) for entry in page.entries], "next": page.cursor or None})
+    entries = [await _with_fixes(services, caller.tenant, entry) for entry in page.entries]
+    return answer({"entries": [_entry(entry) for entry in entries], "next": page.cursor or None})
 
 
 @router.get(
@@ -105,6 +117,36 @@ async def verify_trail(services: Services, caller: Administrator) -> Response:
             else {"job": broken.job, "number": broken.number, "seq": broken.seq, "reason": broken.reason},
         }
     )
+
+
+async def _with_fixes(services: ApiServices, tenant: str, entry: AuditEntry) -> AuditEntry:
+    """The entry of a job that was taken up, with what a person corrected, against the plan. What would be hidden of
+    an argument elsewhere is hidden here."""
+    if entry.type != _REOPENED:
+        return entry
+    try:
+        [stored] = await services.engine.events(tenant, entry.job, after=entry.number - 1, limit=1)
+        if not isinstance(stored.event, JobReopened) or not stored.event.fixes:
+            return entry
+        spec = (await services.engine.query(tenant, entry.job)).spec
+    except Unreadable:
+        return entry  # Its plan cannot be read any more; that it was corrected still can.
+    fixes = {
+        spec.tasks[int(index)].id: _corrected(spec.tasks[int(index)], now)
+        for index, now in stored.event.fixes.items()
+    }
+    return replace(entry, details=entry.details | {"fixes": fixes})
+
+
+def _corrected(task: TaskSpec, now: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """By argument that is another one than planned, both."""
+    seen = {"planned": displayed(task.action, task.arguments), "now": displayed(task.action, now)}
+    names = dict.fromkeys((*task.arguments, *now))
+    return {
+        name: {when: known[name] for when, known in seen.items() if name in known}
+        for name in names
+        if (name in task.arguments, task.arguments.get(name)) != (name in now, now.get(name))
+    }
 
 
 def _since(since: datetime | None) -> int:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cpa.cli.terminal import clock, harmless, line, shorten, table
+from cpa.cli.terminal import clock, harmless, line, shorten, table, told
 
 _OF_AGENTS = frozenset(
     ("task_started", "task_refused", "task_succeeded", "task_failed", "task_verified", "task_proposed")
@@ -26,7 +26,7 @@ def show(page: Mapping[str, Any], *, one_job: bool) -> None:
         (
             clock(entry["time"]),
             who(entry, whose).removeprefix("agent://"),
-            shorten(harmless(entry["text"]), 200) + _kept(entry),
+            shorten(harmless(entry["text"]), 200) + corrections(entry) + _kept(entry),
             *(() if one_job else (_short(entry),)),
         )
         for entry in entries
@@ -45,6 +45,22 @@ def who(entry: Mapping[str, Any], agents: Mapping[tuple[Any, ...], str]) -> str:
     return _REQUESTER if entry["what"] == "job_submitted" else _SCHEDULER
 
 
+def corrections(entry: Mapping[str, Any]) -> str:
+    """What somebody corrected when taking a job up, each with what was planned."""
+    said = [
+        f"{task}.{name}: {_value(values, 'now', 'taken away')} ({_value(values, 'planned', 'not planned')})"
+        for task, fixed in ((entry.get("details") or {}).get("fixes") or {}).items()
+        for name, values in fixed.items()
+    ]
+    return f" {'; '.join(said)}" if said else ""
+
+
+def _value(values: Mapping[str, Any], when: str, without: str) -> str:
+    if when not in values:
+        return without
+    return f"{'planned: ' if when == 'planned' else ''}{shorten(told(values[when]), 80)}"
+
+
 def _agents(entries: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], str]:
     """The agent of each attempt that these entries hand out."""
     return {_attempt(entry): str(entry["agent"]) for entry in entries if entry.get("agent")}
@@ -57,7 +73,14 @@ def _attempt(entry: Mapping[str, Any]) -> tuple[Any, ...]:
 def _whole(entry: Mapping[str, Any], name: str) -> tuple[str, ...]:
     event = f"{entry['job']}/{entry['number']}" if entry.get("job") else "-"
     pictures = str(len(entry["pictures"])) if entry.get("pictures") else "-"
-    return (clock(entry["time"]), name, shorten(entry["text"], 200), event, pictures, entry["leaf"])
+    return (
+        clock(entry["time"]),
+        name,
+        shorten(entry["text"], 200) + corrections(entry),
+        event,
+        pictures,
+        entry["leaf"],
+    )
 
 
 def _kept(entry: Mapping[str, Any]) -> str:
