@@ -170,7 +170,7 @@ async def test_while_the_store_cannot_be_read_the_rest_is_told(
             store.execute("ALTER TABLE elsewhere RENAME TO job_counts")
 
     assert "cpa_jobs" not in found
-    assert "figures left out" in "".join(capsys.readouterr())
+    assert "figures_left_out" in "".join(capsys.readouterr())
     assert found["cpa_attempts_running"] == 0
 
 

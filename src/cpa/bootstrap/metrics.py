@@ -32,7 +32,7 @@ def figures(scheduler: Scheduler) -> Callable[[], Awaitable[Sequence[Figure]]]:
             async with asyncio.timeout(_PATIENCE):
                 found += _stored(await store.read(clock.now_ms()))
         except (CPAError, TimeoutError) as error:
-            log.warning("figures left out", part="store", error=str(error) or f"none within {_PATIENCE:g} s")
+            log.warning("figures_left_out", part="store", error=str(error) or f"none within {_PATIENCE:g} s")
         return found
 
     return look
