@@ -42,6 +42,8 @@ class FakeEngine:
         self.auto = auto
         self.time = 1_795_000_000_000
         self.draining = False
+        self.staffed = True
+        """Whether an agent takes what is dispatched."""
         self.hinders: CPAError | None = None
         """What keeps every job from going on."""
         self.starts = 0
@@ -257,6 +259,8 @@ class FakeEngine:
     def _perform(self, job: _Job, command: Command) -> None:
         soon = asyncio.get_running_loop().call_soon
         if isinstance(command, DispatchTask):
+            if not self.staffed:
+                return
             chosen = facts.AgentChosen(time=0, task=command.task, epoch=command.epoch, agent=AGENT)
             soon(self._step, job, chosen)
         elif isinstance(command, RequestTask) and self.auto:

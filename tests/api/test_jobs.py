@@ -11,6 +11,7 @@ from tests.api.conftest import Door, noop
 
 from cpa.core.classes import FailureClass
 from cpa.core.events import TaskFailed, TaskSucceeded
+from cpa.core.job import JobStatus
 from cpa.core.views import rfc3339
 from cpa.errors import Unavailable
 from cpa.ports.keys import Scope
@@ -42,6 +43,13 @@ async def settle(door: Door, job: str) -> None:
     """Until the fake has given the first task to its agent."""
     async with asyncio.timeout(20):
         while not (await door.engine.query("default", job)).tasks[0].agent:
+            await asyncio.sleep(0)
+
+
+async def begun(door: Door, job: str) -> None:
+    """Until its first tasks ask for agents."""
+    async with asyncio.timeout(20):
+        while (await door.engine.query("default", job)).head.status is JobStatus.PENDING:
             await asyncio.sleep(0)
 
 
@@ -226,6 +234,26 @@ async def test_every_task_that_does_not_run_is_explained(door: Door, api: httpx2
     assert told["job"] == job
     assert "after" in {entry["task"] for entry in told["tasks"]}
     assert all(entry["reason"] for entry in told["tasks"])
+
+
+async def test_agents_that_stand_differently_are_told_one_by_one(door: Door, api: httpx2.AsyncClient) -> None:
+    for name in ("eins", "zwei"):
+        about = {"name": name, "type": "DATA", "capabilities": ["x.rechner.add"]}
+        told = (await api.post("/agents/register", json=about)).json()
+        if name == "eins":
+            await api.post(f"/agents/{told['agent_id']}/state", json={"state": "draining"})
+        else:
+            async with door.client(told["key"]) as agent:
+                await agent.post(f"/agents/{told['agent_id']}/heartbeat", json={"status": "offline"})
+    door.engine.staffed = False
+    job = await create(api, {"id": "add", "action": "x.rechner.add"})
+    await begun(door, job)
+
+    [found] = (await api.get(f"/jobs/{job}/explain")).json()["tasks"]
+
+    assert (found["reason"], found["actor"]) == ("agents_offline", "operator")
+    assert found["evidence"].endswith("none takes it now: eins is draining, zwei is offline.")
+    assert found["remedy"].startswith("Let eins work again with `cpa agents activate eins`, or start zwei;")
 
 
 async def test_a_postponed_job_says_when_it_starts_until_then(door: Door, api: httpx2.AsyncClient) -> None:

@@ -10,6 +10,7 @@ from cpa.core import events
 from cpa.core.classes import FailureClass
 from cpa.core.explain import Actor, Explanation, Reason, explain
 from cpa.core.job import TERMINAL, JobStatus, RetryPolicy, TaskError, TaskRun, TaskStatus
+from cpa.core.staffing import Member, Staff
 from cpa.core.views import job_detail, rfc3339
 from cpa.testing.schedules.schedule import Schedule
 from cpa.testing.schedules.seen import Seen
@@ -130,6 +131,39 @@ def test_a_task_that_asks_for_a_tag_names_it(locale: str, evidence: str) -> None
     story.deferred()
 
     assert why(story).evidence == evidence
+
+
+@pytest.mark.parametrize("reason", ["", "agents_offline"])
+def test_where_agents_stand_differently_each_is_named(reason: str) -> None:
+    story = Story(task("a"))
+    if reason:
+        story.deferred(reason=reason)
+    staff = {0: Staff((Member("eins", "agents_offline", online=False), Member("zwei", "draining")))}
+
+    (told,) = explain(story.job.snapshot(), waits={0: "agents_offline"}, staff=staff)
+
+    assert (told.reason, told.actor) == (Reason.AGENTS_OFFLINE, Actor.OPERATOR)
+    assert told.evidence.endswith("none takes it now: eins is offline, zwei is draining.")
+    assert told.remedy.startswith("Let zwei work again with `cpa agents activate zwei`, or start eins")
+
+
+def test_not_all_agents_are_busy_where_one_drains() -> None:
+    staff = {0: Staff((Member("eins", "agent_busy"), Member("zwei", "draining")))}
+
+    (told,) = explain(Story(task("a")).job.snapshot(), waits={0: "agent_busy"}, staff=staff)
+
+    assert (told.reason, told.actor) == (Reason.AGENT, Actor.NOBODY)
+    assert told.evidence.endswith("eins is busy, zwei is draining.")
+
+
+def test_a_task_kept_back_for_its_own_sake_is_not_laid_on_the_agents() -> None:
+    story = Story(task("a"))
+    story.deferred(reason="retry_budget")
+    staff = {0: Staff((Member("eins", "agents_offline", online=False), Member("zwei", "draining")))}
+
+    (told,) = explain(story.job.snapshot(), staff=staff)
+
+    assert "second ones" in told.evidence
 
 
 def test_a_task_whose_agent_cannot_be_reached_says_so_until_the_agent_has_it() -> None:

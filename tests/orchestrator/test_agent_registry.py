@@ -9,6 +9,7 @@ import pytest
 from tests.orchestrator.fleet import DRAINING, QUARANTINED, TENANT, applicant, builtin, record, remote
 
 from cpa.core.retry import BLAME
+from cpa.core.staffing import Member, Staff
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry, Applicant, Called
 from cpa.orchestrator.breakers import FIRST, THRESHOLD, Breakers
 from cpa.ports.agents import AgentState, AgentStatus, Beat, Readiness
@@ -138,6 +139,23 @@ def test_the_reason_told_is_the_one_that_is_nearest_to_being_mended() -> None:
     assert World(silent, draining).choose(asked) == "agents_offline"
     assert World(not_ready, silent, draining).choose(asked) == "agents_not_ready"
     assert World(not_ready, busy, silent).choose(asked) == "agent_busy"
+
+
+def test_who_cannot_take_a_task_is_told_each_with_the_reason() -> None:
+    silent, busy = remote("zwei", online=False), remote("drei", slots=1)
+    drained = remote("eins")
+    states(drained, DRAINING)
+    world = World(drained, silent, busy, remote("fremd", "web.click"))
+    asked = applicant()
+    assert world.agents.staff(asked) == Staff(), "one is free"
+
+    world.choose()
+
+    assert world.agents.staff(asked).members == (
+        Member("eins", "draining"),
+        Member("zwei", "agents_offline", online=False),
+        Member("drei", "agent_busy"),
+    )
 
 
 def test_after_failures_in_a_row_nobody_is_offered_it_for_a_while() -> None:

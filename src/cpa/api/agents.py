@@ -358,7 +358,7 @@ def _summary(directory: AgentDirectory, agent: Known) -> dict[str, Any]:
     record = agent.record
     return {
         "id": record.id if record else "",
-        "name": record.name if record else agent.address.rpartition("/")[2],
+        "name": agent.name,
         "type": agent.type,
         "address": agent.address,
         "state": agent.state,

@@ -16,7 +16,8 @@ from cpa.api.render import answer, problems, view
 from cpa.api.route import DirectRouter
 from cpa.api.services import ApiServices, Services
 from cpa.core.explain import Actor, Reason, explain
-from cpa.core.job import JobHead, JobStatus, TaskStatus
+from cpa.core.job import JobHead, JobStatus, Snapshot, TaskStatus
+from cpa.core.staffing import Staff
 from cpa.core.views import (
     EventView,
     Heard,
@@ -200,7 +201,7 @@ async def explain_job(job_id: JobId, services: Services, caller: Reader) -> Resp
     }
     found = [
         ExplanationView(**asdict(each) | {"starts": moment(each.starts) if each.starts else None})
-        for each in explain(snapshot, waits, start, troubles)
+        for each in explain(snapshot, waits, start, troubles, _staff(services, caller.tenant, snapshot))
     ]
     why = None if head.status.ended else services.engine.hindrance(caller.tenant, head.id)
     hindrance = why and HindranceView(evidence=why.message, remedy=why.remedy or "", actor=why.actor)
@@ -254,6 +255,19 @@ def heard(services: ApiServices, caller: Caller, job: str) -> Heard:
         task: (update.epoch, Progress(share=update.progress, message=update.message))
         for task, update in services.engine.shown(caller.tenant, job).items()
     }
+
+
+def _staff(services: ApiServices, tenant: str, snapshot: Snapshot) -> dict[int, Staff]:
+    """By index, which agents there are for a task that asks for one, or was told that none takes it."""
+    kinds: dict[tuple[str, str], Staff] = {}
+    found: dict[int, Staff] = {}
+    for run, spec in zip(snapshot.tasks, snapshot.spec.tasks, strict=True):
+        if run.status is TaskStatus.HELD or (run.status is TaskStatus.READY and not run.line):
+            kind = (spec.action, spec.capability)
+            if kind not in kinds:
+                kinds[kind] = services.agents.staff(tenant, *kind)
+            found[run.index] = kinds[kind]
+    return found
 
 
 async def wait_for_end(

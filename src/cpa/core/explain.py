@@ -15,6 +15,7 @@ from cpa.core.commands import AskPerson, Command, StartTimer
 from cpa.core.failures import translated
 from cpa.core.job import SATISFIED, TERMINAL, JobStatus, Snapshot, TaskRun, TaskStatus
 from cpa.core.people import needed, said_yes
+from cpa.core.staffing import Staff, each_told
 from cpa.core.views import action_arguments, is_unproved, remedy_of_failed, rfc3339
 
 
@@ -77,6 +78,7 @@ class _Scene(msgspec.Struct, frozen=True):
     snapshot: Snapshot
     waits: Mapping[int, str]
     troubles: Mapping[int, str]
+    staff: Mapping[int, Staff]
     open: dict[str, Command]
     start: int
 
@@ -89,6 +91,7 @@ _OF_THE_ACCOUNTS = frozenset({"login_refused", "smtp_auth_failed", "imap_auth_fa
 """Codes of business failures over an account or a password of the installation."""
 
 _NOBODY: Mapping[int, str] = MappingProxyType({})
+_UNKNOWN: Mapping[int, Staff] = MappingProxyType({})
 _AGENTS: Mapping[str, tuple[str, str, Actor]] = MappingProxyType(
     {
         Reason.NO_AGENT: (
@@ -129,6 +132,16 @@ _AGENTS: Mapping[str, tuple[str, str, Actor]] = MappingProxyType(
     }
 )
 """Why no agent takes a task now: text, remedy, who can act."""
+_BY_AGENT = frozenset(
+    {
+        Reason.AGENT,
+        Reason.AGENTS_DRAINING,
+        Reason.AGENTS_OFFLINE,
+        Reason.AGENTS_NOT_READY,
+        Reason.BREAKER_OPEN,
+    }
+)
+"""Reasons that hold for the agent that comes furthest, and perhaps not for the others."""
 
 
 def explain(
@@ -136,19 +149,20 @@ def explain(
     waits: Mapping[int, str] = _NOBODY,
     start: int = 0,
     troubles: Mapping[int, str] = _NOBODY,
+    staff: Mapping[int, Staff] = _UNKNOWN,
 ) -> tuple[Explanation, ...]:
     """One explanation for every task that has not ended, for the one that made the run fail, and for those whose
     effect nothing shows.
 
     `waits` holds, by index, why a task that asks for an agent has none just now, where the caller knows; `start` is
     when a postponed job is to start, in milliseconds, 0 where there is no such time or nobody knows; `troubles`, by
-    index, why the agent that a task went to cannot be reached.
+    index, why the agent that a task went to cannot be reached; `staff`, by index, which agents there are for it.
     """
     unproved = tuple(_unproved(snapshot, run) for run in snapshot.tasks if is_unproved(run))
     if snapshot.head.status.ended:
         failed = (_failed(snapshot, run) for run in snapshot.tasks if run.status is TaskStatus.FAILED)
         return (*failed, *unproved)
-    scene = _Scene(snapshot, waits, troubles, {command.key: command for command in snapshot.commands}, start)
+    scene = _Scene(snapshot, waits, troubles, staff, {each.key: each for each in snapshot.commands}, start)
     return (*(_task(scene, run) for run in snapshot.tasks if run.status not in TERMINAL), *unproved)
 
 
@@ -160,7 +174,7 @@ def _task(scene: _Scene, run: TaskRun) -> Explanation:
         case TaskStatus.WAITING:
             return _waiting(snapshot, run)
         case TaskStatus.READY:
-            return _ready(snapshot, run, scene.waits.get(run.index, ""))
+            return _ready(scene, run, scene.waits.get(run.index, ""))
         case TaskStatus.HELD:
             asked = scene.opened("ask", run)
             return _asked(snapshot, run, asked) if isinstance(asked, AskPerson) else _held(scene, run)
@@ -192,14 +206,16 @@ def _waiting(snapshot: Snapshot, run: TaskRun) -> Explanation:
     return _say(snapshot, run, Reason.DEPENDENCY, text, "Look at the tasks it waits for.")
 
 
-def _ready(snapshot: Snapshot, run: TaskRun, wait: str) -> Explanation:
+def _ready(scene: _Scene, run: TaskRun, wait: str) -> Explanation:
+    snapshot = scene.snapshot
     action = snapshot.spec.tasks[run.index].action
     if run.line:
         most = snapshot.spec.max_parallel
         text = f"{snapshot.head.busy} of at most {most} tasks of this job run at the same time."
         return _say(snapshot, run, Reason.SLOT, text, "Wait; or allow more tasks at the same time.")
-    if wait in _AGENTS:
-        return _without_agent(snapshot, run, Reason(wait))
+    staff = scene.staff.get(run.index)
+    if wait in _AGENTS or (staff is not None and staff.mixed):
+        return _without_agent(scene, run, Reason(wait) if wait in _AGENTS else Reason.AGENT)
     text = f"All agents that do {action} are busy."
     if run.blame:
         # Such tasks are kept apart, whatever slots are free.
@@ -244,7 +260,7 @@ def _held(scene: _Scene, run: TaskRun) -> Explanation:
         text = f"The agent that had it was lost{last}; it is done again at {rfc3339(starts)}."
         found = _say(snapshot, run, Reason.RETRY, text, _remedy(run, "Wait; it is done again by itself."))
     elif run.reason in _AGENTS:
-        found = _without_agent(snapshot, run, Reason(run.reason))
+        found = _without_agent(scene, run, Reason(run.reason))
     else:
         text, remedy = (
             f"The place where it is done is not ready{last}; it is tried again at {rfc3339(starts)}.",
@@ -254,10 +270,16 @@ def _held(scene: _Scene, run: TaskRun) -> Explanation:
     return msgspec.structs.replace(found, starts=starts)
 
 
-def _without_agent(snapshot: Snapshot, run: TaskRun, reason: Reason) -> Explanation:
+def _without_agent(scene: _Scene, run: TaskRun, reason: Reason) -> Explanation:
+    snapshot, staff = scene.snapshot, scene.staff.get(run.index)
     spec = snapshot.spec.tasks[run.index]
     # One that asks for a tag as well is not done by who does the action alone.
     action = f"{spec.action} with the capability '{spec.capability}'" if spec.capability else spec.action
+    if staff is not None and staff.mixed and reason in _BY_AGENT:
+        text, remedy = each_told(
+            translated(action, snapshot.spec.locale), staff.members, snapshot.spec.locale
+        )
+        return _say(snapshot, run, reason, text, remedy, Actor.NOBODY if staff.passes else Actor.OPERATOR)
     text, remedy, actor = _AGENTS[reason]
     return _say(snapshot, run, reason, text.format(action=action), remedy.format(action=action), actor)
 

@@ -74,6 +74,11 @@ class Agent:
         return self.tenant, self.address
 
     @property
+    def name(self) -> str:
+        """What it is called in its tenant."""
+        return self.address.rpartition("/")[2] if self.record is None else self.record.name
+
+    @property
     def way(self) -> tuple[str, str] | None:
         """Its key where it can fail alone; None for the part of this process."""
         return self.key if self.remote else None

@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from cpa.core.assignment import find_agent_for_task
+from cpa.core.staffing import Member, Staff
 from cpa.orchestrator.agent import SESSIONS, Agent, Applicant, session_of
 from cpa.orchestrator.breakers import Breakers
 from cpa.orchestrator.lines import Called, Lines
-from cpa.orchestrator.readiness import BREAKER, BUSY, NO_AGENT, STAGES, obstacle
+from cpa.orchestrator.readiness import BREAKER, BUSY, DRAINING, NO_AGENT, STAGES, obstacle
 from cpa.ports.agents import AgentState, AgentStatus
 from cpa.ports.transport import Attempt
 
@@ -128,6 +129,19 @@ class AgentRegistry:
         """Why nobody can take it now; empty when somebody could. Nothing is taken."""
         reason, free = self._survey(applicant)
         return "" if free else reason
+
+    def staff(self, applicant: Applicant) -> Staff:
+        """Who does such a task and cannot have it now, each with the reason; nobody when somebody could."""
+        agents = self._could(applicant)
+        found = [(agent, self._obstacle(agent, applicant, "")) for agent in agents]
+        if not all(reason for _, reason in found):
+            return Staff()
+        return Staff(
+            tuple(
+                Member(agent.name, agent.state.value if reason == DRAINING else reason, agent.online)
+                for agent, reason in found
+            )
+        )
 
     def _survey(self, applicant: Applicant) -> tuple[str, Sequence[Agent]]:
         """All that could take it now, and the best reason if there are none."""

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from cpa.audit.log import AuditLog
 from cpa.core.actions import CATALOGUE, ActionCatalogue
+from cpa.core.staffing import Staff
 from cpa.errors import Conflict, CPAError, Unauthorized
 from cpa.orchestrator.agent_registry import Agent, AgentRegistry, Applicant
 from cpa.orchestrator.orchestrator import Orchestrator
@@ -199,6 +200,10 @@ class AgentDirectory:
     def why(self, tenant: str, action: str, capability: str) -> str:
         """Why no agent takes such a task just now, a word of `readiness.STAGES`; empty when one would."""
         return self._agents.why(Applicant(tenant, "", -1, 0, action, capability))
+
+    def staff(self, tenant: str, action: str, capability: str) -> Staff:
+        """Which agents there are for such a task, where none of them takes it just now."""
+        return self._agents.staff(Applicant(tenant, "", -1, 0, action, capability))
 
     def trouble(self, tenant: str, address: str) -> str:
         """Why this agent cannot be reached just now; empty when it can, as far as is known."""
