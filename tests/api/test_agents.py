@@ -441,6 +441,18 @@ async def test_an_agent_may_leave_and_come_again(api: httpx2.AsyncClient, door: 
     assert (await registered(api))["key"] != told["key"]
 
 
+async def test_people_see_what_an_agent_offers_and_may_not_do(api: httpx2.AsyncClient, door: Door) -> None:
+    told = await registered(api)
+    path = f"/agents/{told['agent_id']}"
+    assert (await api.get(path)).json()["withheld"] == []
+    async with door.client(told["key"]) as agent:
+        more = ABOUT | {"capabilities": [*ABOUT["capabilities"], "x.buero.neu"]}
+        assert (await agent.post("/agents/register", json=more)).json()["withheld"] == ["x.buero.neu"]
+    assert (await api.get(path)).json()["withheld"] == ["x.buero.neu"]
+    [listed] = (await api.get("/agents")).json()["agents"]
+    assert listed["withheld"] == ["x.buero.neu"]
+
+
 async def test_people_see_what_went_wrong_with_an_agent(api: httpx2.AsyncClient, door: Door) -> None:
     told = await registered(api)
     known = door.services.agents.list("default")[0]

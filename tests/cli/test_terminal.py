@@ -287,6 +287,20 @@ def test_of_an_agent_it_is_told_when_it_was_last_seen(
     assert capsys.readouterr().out.splitlines()[1].split("\t")[4] == seen
 
 
+def test_what_an_agent_offers_and_may_not_do_is_shown_with_what_lets_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    known = {"id": "", "name": "büro", "address": "agent://data/büro", "state": "active", "status": "online"}
+    known |= {"busy": 0, "slots": 4, "load": 0.0, "actions": ["x.büro.alt"], "tags": [], "trouble": ""}
+    terminal.agent(known | {"withheld": ["x.buero.neu"]})
+
+    told = [line for line in capsys.readouterr().out.splitlines() if "x.buero.neu" in line]
+    assert len(told) == 1
+    assert "not enrolled (`cpa agents token --name büro`" in told[0]
+    terminal.agent(known | {"withheld": []})
+    assert "enrolled" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("status", "said"),
     [

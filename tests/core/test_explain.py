@@ -147,6 +147,25 @@ def test_where_agents_stand_differently_each_is_named(reason: str) -> None:
     assert told.remedy.startswith("Let zwei work again with `cpa agents activate zwei`, or start eins")
 
 
+@pytest.mark.parametrize(
+    ("locale", "evidence", "remedy"),
+    [
+        ("", "No agent may do flow.noop: größe offers it and was not enrolled for it.", "Make a token with"),
+        ("de", "Kein Agent darf flow.noop: größe bietet es an und ist dafür nicht zugelassen.", "Bitte mit"),
+    ],
+)
+def test_one_that_would_do_it_and_was_not_enrolled_for_it_is_named(
+    locale: str, evidence: str, remedy: str
+) -> None:
+    story = Story(task("a"), locale=locale)
+    story.deferred()
+
+    (told,) = explain(story.job.snapshot(), staff={0: Staff(withheld=("größe",))})
+
+    assert (told.reason, told.actor, told.evidence) == (Reason.NO_AGENT, Actor.OPERATOR, evidence)
+    assert told.remedy.startswith(f"{remedy} `cpa agents token --name größe`")
+
+
 def test_not_all_agents_are_busy_where_one_drains() -> None:
     staff = {0: Staff((Member("eins", "agent_busy"), Member("zwei", "draining")))}
 

@@ -209,6 +209,8 @@ async def test_an_agent_offers_nothing_it_was_not_enrolled_for(life: Life, store
         await life.directory.offer(me, ["x.a.b", "mail.send"])
     back = await life.directory.register(BOTH, me)
     assert (back.agent.actions, back.withheld) == (("x.a.b",), ("mail.send",))
+    assert life.directory.staff(TENANT, "mail.send", "").withheld == ("eins",)
+    assert not life.directory.staff(TENANT, "mail.send", "rot").withheld
     with pytest.raises(Forbidden) as caught:
         await life.directory.register(replace(BOTH, capabilities=("mail.send",)), me)
     assert "cpa agents token --name eins" in (caught.value.remedy or "")
@@ -216,7 +218,7 @@ async def test_an_agent_offers_nothing_it_was_not_enrolled_for(life: Life, store
     assert life.seen().actions == {"x.a.b"}
     stored = await store.get(TENANT, record.id)
     assert stored is not None
-    assert stored.actions == ("x.a.b",)
+    assert (stored.actions, stored.withheld) == (("x.a.b",), ("mail.send",))
 
 
 async def test_a_token_for_its_name_lets_it_offer_more(life: Life) -> None:
@@ -230,6 +232,7 @@ async def test_a_token_for_its_name_lets_it_offer_more(life: Life) -> None:
     assert (await life.directory.register(WANTED, me, token)).withheld == ()
     back = await life.directory.register(BOTH, me, token)
     assert (back.agent.actions, back.withheld, back.key) == (("x.a.b", "mail.send"), (), None)
+    assert back.agent.withheld == ()
     # Used up, and not needed any more.
     assert (await life.directory.register(BOTH, me, token)).withheld == ()
     assert life.agents.choose(applicant(action="mail.send")) is life.seen()

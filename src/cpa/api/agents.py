@@ -148,6 +148,9 @@ class AgentSummary(View):
     status: AgentStatus
     actions: list[str]
     tags: list[str]
+    withheld: list[str] = Field(
+        description="Actions it offers and was not enrolled for: it is not asked for them."
+    )
     slots: int
     busy: int = Field(description="Attempts it has now.")
     load: float
@@ -365,6 +368,7 @@ def _summary(directory: AgentDirectory, agent: Known) -> dict[str, Any]:
         "status": agent.status,
         "actions": sorted(agent.actions),
         "tags": sorted(agent.capabilities),
+        "withheld": list(record.withheld) if record else [],
         "slots": agent.slots,
         "busy": agent.busy,
         "load": agent.load,

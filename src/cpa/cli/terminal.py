@@ -277,6 +277,7 @@ def agent(detail: Mapping[str, Any]) -> None:
         "busy": f"{detail['busy']} of {detail['slots']}, load {detail['load']:.0%}",
         "does": ", ".join(detail["actions"]),
         "tags": ", ".join(detail["tags"]),
+        "not": _withheld(detail),
         "trouble": detail["trouble"],
     }
     if detail["id"]:
@@ -297,6 +298,15 @@ def agent(detail: Mapping[str, Any]) -> None:
         line(f"    {action}: counts {weight:.0%} when an agent is chosen, for what failed lately")
     for family, circuit in detail.get("breakers", {}).items():
         line(f"    {family}.*: {circuit['failures']} failures in a row, circuit {circuit['state']}")
+
+
+def _withheld(detail: Mapping[str, Any]) -> str:
+    """What an agent offers and may not do, and what lets it."""
+    if not (actions := ", ".join(detail.get("withheld", ()))):
+        return ""
+    return (
+        f"{actions}: for that it was not enrolled (`cpa agents token --name {detail['name']}`, then --token)"
+    )
 
 
 _UNITS = ((172_800, 86_400, "d"), (7_200, 3_600, "h"), (120, 60, "min"))

@@ -64,6 +64,8 @@ class Staff(msgspec.Struct, frozen=True):
 
     members: tuple[Member, ...] = ()
     """Those that do it; empty when one of them could have it now."""
+    withheld: tuple[str, ...] = ()
+    """Where nobody does it: the names of those that offer it and were not enrolled for it."""
 
     @property
     def mixed(self) -> bool:
@@ -96,6 +98,21 @@ def each_told(action: str, members: Sequence[Member], locale: str) -> tuple[str,
     evidence = f"Of the agents that do {action} none takes it now: {', '.join(told)}."
     cure = ", or ".join((first[0].upper() + first[1:], *others))
     return evidence, f"{cure}; the task goes on by itself."
+
+
+def not_enrolled(action: str, name: str, locale: str) -> tuple[str, str]:
+    """That this agent would do it, and what lets it."""
+    token = f"`cpa agents token --name {name}`"
+    if locale == "de":
+        return (
+            f"Kein Agent darf {action}: {name} bietet es an und ist dafür nicht zugelassen.",
+            f"Bitte mit {token} ein Token ausstellen und {name} einmal damit starten (`--token`); die Aufgabe geht "
+            "von selbst weiter.",
+        )
+    return (
+        f"No agent may do {action}: {name} offers it and was not enrolled for it.",
+        f"Make a token with {token} and start {name} once with it (`--token`); the task goes on by itself.",
+    )
 
 
 def _away(member: Member, german: bool) -> str:

@@ -8,7 +8,7 @@ life by `presence`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from cpa.core.assignment import find_agent_for_task
 from cpa.core.staffing import Member, Staff
@@ -131,8 +131,10 @@ class AgentRegistry:
         return "" if free else reason
 
     def staff(self, applicant: Applicant) -> Staff:
-        """Who does such a task and cannot have it now, each with the reason; nobody when somebody could."""
-        agents = self._could(applicant)
+        """Who does such a task and cannot have it now, each with the reason; nobody when somebody could. Where
+        nobody does it, who would."""
+        if not (agents := self._could(applicant)):
+            return Staff(withheld=tuple(self._would(applicant)))
         found = [(agent, self._obstacle(agent, applicant, "")) for agent in agents]
         if not all(reason for _, reason in found):
             return Staff()
@@ -288,6 +290,13 @@ class AgentRegistry:
     def _could(self, applicant: Applicant) -> tuple[Agent, ...]:
         kind = (applicant.tenant, applicant.action, applicant.capability)
         return (self._suitable.get(kind) or self._look_up(kind))[0]
+
+    def _would(self, applicant: Applicant) -> Iterator[str]:
+        """The names of those that offer such a task and were not enrolled for it."""
+        for agent in self.list(applicant.tenant):
+            withheld = agent.record is not None and applicant.action in agent.record.withheld
+            if withheld and (not applicant.capability or agent.offers(applicant.capability)):
+                yield agent.name
 
     def _obstacle(self, agent: Agent, applicant: Applicant, home: str) -> str:
         """Why this agent cannot have it now; empty when it can. `home` has the session of the task's job."""

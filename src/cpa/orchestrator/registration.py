@@ -155,7 +155,8 @@ def granted(known: AgentRecord, wanted: AgentRecord) -> tuple[AgentRecord, tuple
     withheld = tuple(action for action in wanted.actions if action not in may)
     if not kept:
         raise beyond(known, withheld)
-    return replace(wanted, actions=kept, granted=may if may != kept else ()), withheld
+    record = replace(wanted, actions=kept, granted=may if may != kept else (), withheld=withheld)
+    return record, withheld
 
 
 def check_newer(known: AgentRecord, wanted: Registration) -> None:

@@ -69,6 +69,8 @@ class AgentRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Greater at each start: by it a late registration of an older process is known. 0 is not said."""
     granted: tuple[str, ...] = ()
     """Actions it was enrolled for; empty is what `actions` says. It may offer less, and no other."""
+    withheld: tuple[str, ...] = ()
+    """Actions it named when it registered last and was not enrolled for: it is not given them."""
     key: str = ""
     """Id of its API key."""
     public_key: str = ""
