@@ -10,7 +10,7 @@ from cpa.core import events
 from cpa.core.classes import FailureClass
 from cpa.core.explain import Actor, Explanation, Reason, explain
 from cpa.core.job import TERMINAL, JobStatus, RetryPolicy, TaskError, TaskRun, TaskStatus
-from cpa.core.staffing import Member, Staff
+from cpa.core.staffing import Member, Near, Staff
 from cpa.core.views import job_detail, rfc3339
 from cpa.testing.schedules.schedule import Schedule
 from cpa.testing.schedules.seen import Seen
@@ -164,6 +164,28 @@ def test_one_that_would_do_it_and_was_not_enrolled_for_it_is_named(
 
     assert (told.reason, told.actor, told.evidence) == (Reason.NO_AGENT, Actor.OPERATOR, evidence)
     assert told.remedy.startswith(f"{remedy} `cpa agents token --name größe`")
+
+
+@pytest.mark.parametrize(
+    ("locale", "remedy"),
+    [
+        ("", "Did you mean x.a.b (of größe) or x.a.c (of zwei)? Then end the job with `cpa cancel`"),
+        (
+            "de",
+            "War x.a.b (von größe) oder x.a.c (von zwei) gemeint? Dann bitte den Auftrag mit `cpa cancel`",
+        ),
+    ],
+)
+def test_where_nobody_does_it_another_name_may_have_been_meant(locale: str, remedy: str) -> None:
+    story = Story(task("a"), locale=locale)
+    story.deferred()
+
+    (told,) = explain(
+        story.job.snapshot(), staff={0: Staff(near=(Near("x.a.b", "größe"), Near("x.a.c", "zwei")))}
+    )
+
+    assert told.reason is Reason.NO_AGENT
+    assert told.remedy.startswith(remedy)
 
 
 def test_not_all_agents_are_busy_where_one_drains() -> None:

@@ -158,6 +158,30 @@ def test_who_cannot_take_a_task_is_told_each_with_the_reason() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("action", "capability", "near"),
+    [
+        ("x.rechner.ad", "", [("x.rechner.add", "eins")]),
+        ("x.taschenrechner.add", "egal", [("x.rechner.add", "eins")]),
+        ("x.mond.phase", "", []),
+        ("web.klick", "", []),
+        ("x.rechner.add", "outlok", [("outlook", "eins")]),
+        ("x.rechner.add", "rot", []),
+        ("x.rechner.add", "user:ana", [("user:anna", "eins")]),
+    ],
+)
+def test_what_nobody_offers_may_have_been_meant_otherwise(
+    action: str, capability: str, near: list[tuple[str, str]]
+) -> None:
+    able = remote("eins", "x.rechner.add", "web.click", tags=("outlook",))
+    able.beat = Beat(readiness=Readiness(user="anna"))
+    world = World(able, remote("zwei", "x.zeitung.holen", tags=("rote",)), remote(tenant="fremd"))
+
+    found = world.agents.staff(applicant(action=action, capability=capability)).near
+
+    assert [(each.name, each.agent) for each in found] == near
+
+
 def test_after_failures_in_a_row_nobody_is_offered_it_for_a_while() -> None:
     agent = remote()
     world = World(agent)

@@ -6,12 +6,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.orchestrator.fleet import TENANT, remote
 
 from cpa.config.intents import load_shipped, router_of
 from cpa.core.classes import EffectClass
 from cpa.core.intent_router import IntentRouter
 from cpa.core.intents import IntentDefinition
 from cpa.errors import BadInput, CPAError, InvalidDocument, TooLarge, UnknownIntent
+from cpa.orchestrator.agent_registry import AgentRegistry
 from cpa.orchestrator.planning import Plan, Planner, PlanRequest
 
 VALUES = {
@@ -246,6 +248,26 @@ def test_an_action_nobody_offers_is_a_risk_and_waits() -> None:
     waits = "send: no agent offers mail.send yet; it waits for one"
     assert waits in planner.plan_now(PlanRequest(text=ENGLISH)).risks
     assert waits not in planner.plan_now(PlanRequest(text=ENGLISH, tenant="globex")).risks
+
+
+def test_a_misspelt_action_is_a_risk_with_what_may_have_been_meant() -> None:
+    fleet = AgentRegistry()
+    fleet.register(remote("rechner", "x.rechner.add", tags=("büro",)))
+    planner = Planner(ROUTER, fleet.offers, near=fleet.near)
+
+    def risks(**task: str) -> tuple[str, ...]:
+        graph = {"tasks": [{"id": "t", "effect": "idempotent", **task}]}
+        return planner.plan_now(PlanRequest(task_graph=graph, tenant=TENANT)).risks
+
+    waits = "yet; it waits for one"
+    assert risks(action="x.rechner.ad") == (
+        f"t: no agent offers x.rechner.ad {waits}. Did you mean x.rechner.add (of rechner)?",
+    )
+    assert risks(action="x.rechner.add", capability="buro") == (
+        f"t: no agent offers x.rechner.add with 'buro' {waits}. Did you mean büro (of rechner)?",
+    )
+    assert risks(action="x.mond.phase") == (f"t: no agent offers x.mond.phase {waits}",)
+    assert risks(action="x.rechner.add") == ()
 
 
 def test_an_unconfirmed_requester_cannot_choose_recipients() -> None:

@@ -43,6 +43,8 @@ LONGEST_WAIT: Final = 300.0
 """Seconds one request may wait; ask again to wait longer."""
 _SLICE: Final = 5.0
 """Seconds after which a waiting request looks whether its client is still there."""
+_KINDS: Final = 20
+"""Actions of one job of which it is told how each agent stands; of any further one only what holds for all."""
 _FARTHEST: Final = 2**53
 
 Wait = Annotated[
@@ -264,9 +266,10 @@ def _staff(services: ApiServices, tenant: str, snapshot: Snapshot) -> dict[int, 
     for run, spec in zip(snapshot.tasks, snapshot.spec.tasks, strict=True):
         if run.status is TaskStatus.HELD or (run.status is TaskStatus.READY and not run.line):
             kind = (spec.action, spec.capability)
-            if kind not in kinds:
+            if kind not in kinds and len(kinds) < _KINDS:
                 kinds[kind] = services.agents.staff(tenant, *kind)
-            found[run.index] = kinds[kind]
+            if kind in kinds:
+                found[run.index] = kinds[kind]
     return found
 
 

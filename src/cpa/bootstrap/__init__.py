@@ -178,6 +178,7 @@ def _planner(settings: Settings, workspace: Workspace, agents: AgentRegistry) ->
         workspace.intents,
         agents.offers,
         workspace.values,
+        near=agents.near,
         max_parallel=settings.max_parallel,
         approve_own=settings.approve_own,
     )

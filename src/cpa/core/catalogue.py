@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -141,6 +142,16 @@ class ActionSpec:
         return effects.get(str(arguments.get(argument, "")).strip().upper(), self.effect)
 
 
+@lru_cache(maxsize=256)
+def close_names(name: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Up to three of these names for which `name`, of at most 100 characters, may have been meant, the closest
+    first. Among hundreds that are alike it takes tens of milliseconds, so it is remembered."""
+    close = difflib.get_close_matches(name.casefold(), names, n=3, cutoff=0.6)
+    last = name.rpartition(".")[2].casefold()
+    close += [known for known in names if known.rpartition(".")[2] == last and known not in close]
+    return tuple(close[:3])
+
+
 def is_own(name: str) -> bool:
     """Whether this can be an action of somebody's own agent."""
     return name.startswith(OWN) and len(name) <= 100 and _NAME.fullmatch(name) is not None
@@ -224,12 +235,9 @@ class ActionCatalogue:
         )
 
     def _unknown(self, name: str, field: str) -> InvalidDocument:
-        names = [*self._specs, *self._aliases]
-        close = difflib.get_close_matches(name[:100].casefold(), names, n=3, cutoff=0.6)
-        last = name.rpartition(".")[2][:100].casefold()
-        close += [known for known in names if known.rpartition(".")[2] == last and known not in close]
-        if close:
-            remedy = f"Did you mean {' or '.join(close[:3])}?"
+        names = (*self._specs, *self._aliases)
+        if close := close_names(name[:100], names):
+            remedy = f"Did you mean {' or '.join(close)}?"
         else:
             remedy = f"Known actions: {', '.join(sorted(self._specs))}."
         return InvalidDocument(

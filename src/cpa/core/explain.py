@@ -15,7 +15,7 @@ from cpa.core.commands import AskPerson, Command, StartTimer
 from cpa.core.failures import translated
 from cpa.core.job import SATISFIED, TERMINAL, JobStatus, Snapshot, TaskRun, TaskStatus
 from cpa.core.people import needed, said_yes
-from cpa.core.staffing import Staff, each_told, not_enrolled
+from cpa.core.staffing import Staff, each_told, misspelt, not_enrolled
 from cpa.core.views import action_arguments, is_unproved, remedy_of_failed, rfc3339
 
 
@@ -285,7 +285,10 @@ def _without_agent(scene: _Scene, run: TaskRun, reason: Reason) -> Explanation:
         text, remedy = not_enrolled(translated(action, locale), staff.withheld[0], locale)
         return _say(snapshot, run, reason, text, remedy, Actor.OPERATOR)
     text, remedy, actor = _AGENTS[reason]
-    return _say(snapshot, run, reason, text.format(action=action), remedy.format(action=action), actor)
+    remedy = remedy.format(action=action)
+    if staff is not None and staff.near and reason is Reason.NO_AGENT:
+        remedy = misspelt(staff.near, snapshot.spec.locale)
+    return _say(snapshot, run, reason, text.format(action=action), remedy, actor)
 
 
 def _in_doubt(snapshot: Snapshot, run: TaskRun) -> Explanation:

@@ -59,6 +59,14 @@ class Member(msgspec.Struct, frozen=True):
     online: bool = True
 
 
+class Near(msgspec.Struct, frozen=True):
+    """What may have been meant by a name that nobody offers."""
+
+    name: str
+    agent: str
+    """The name of one that offers it."""
+
+
 class Staff(msgspec.Struct, frozen=True):
     """What there is of agents for one task."""
 
@@ -66,6 +74,8 @@ class Staff(msgspec.Struct, frozen=True):
     """Those that do it; empty when one of them could have it now."""
     withheld: tuple[str, ...] = ()
     """Where nobody does it: the names of those that offer it and were not enrolled for it."""
+    near: tuple[Near, ...] = ()
+    """Where nobody does it: what may have been meant."""
 
     @property
     def mixed(self) -> bool:
@@ -98,6 +108,26 @@ def each_told(action: str, members: Sequence[Member], locale: str) -> tuple[str,
     evidence = f"Of the agents that do {action} none takes it now: {', '.join(told)}."
     cure = ", or ".join((first[0].upper() + first[1:], *others))
     return evidence, f"{cure}; the task goes on by itself."
+
+
+def meant(near: Sequence[Near], locale: str = "") -> str:
+    """The question whether one of these was meant."""
+    if locale == "de":
+        return f"War {' oder '.join(f'{each.name} (von {each.agent})' for each in near)} gemeint?"
+    return f"Did you mean {' or '.join(f'{each.name} (of {each.agent})' for each in near)}?"
+
+
+def misspelt(near: Sequence[Near], locale: str) -> str:
+    """What helps where one of these may have been meant."""
+    if locale == "de":
+        return (
+            f"{meant(near, locale)} Dann bitte den Auftrag mit `cpa cancel` beenden und damit neu einreichen, "
+            "denn er behält seinen Plan; sonst einen Agenten starten, der es anbietet."
+        )
+    return (
+        f"{meant(near)} Then end the job with `cpa cancel` and hand it in anew with that, for a job keeps its "
+        "plan; else start an agent that offers it."
+    )
 
 
 def not_enrolled(action: str, name: str, locale: str) -> tuple[str, str]:

@@ -114,6 +114,11 @@ class Agent:
             and status in ("", self.status, self.state)
         )
 
+    @property
+    def tags(self) -> frozenset[str]:
+        """What tasks may ask for besides actions: its free tags, and what its last beat said."""
+        return self.capabilities | facts(self.beat.readiness)
+
     def offers(self, capability: str) -> bool:
         return capability in self.capabilities or capability in facts(self.beat.readiness)
 

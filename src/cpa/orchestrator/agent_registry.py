@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from cpa.core.assignment import find_agent_for_task
-from cpa.core.staffing import Member, Staff
+from cpa.core.catalogue import close_names, is_own
+from cpa.core.staffing import Member, Near, Staff
 from cpa.orchestrator.agent import SESSIONS, Agent, Applicant, session_of
 from cpa.orchestrator.breakers import Breakers
 from cpa.orchestrator.lines import Called, Lines
@@ -97,6 +98,20 @@ class AgentRegistry:
         """Whether any agent could ever take this."""
         return bool(self._look_up((tenant, action, capability))[0])
 
+    def near(self, action: str, capability: str = "", tenant: str = "") -> tuple[Near, ...]:
+        """Where nobody offers this, what may have been meant: a tag of those that do the action, else an own
+        action."""
+        agents, offered = self.list(tenant), dict[str, str]()
+        able = [agent for agent in agents if action in agent.actions]
+        if not able and not is_own(action):
+            return ()
+        for agent in able or agents:
+            for name in sorted(agent.tags if able else filter(is_own, agent.actions)):
+                offered.setdefault(name, agent.name)
+        wanted = capability if able else action
+        close = close_names(wanted[:100], tuple(offered)[:_COMPARED])
+        return tuple(Near(name, offered[name]) for name in close)
+
     def changed(self) -> None:
         """Something about the agents is not as it was: calls whom that concerns."""
         self._suitable.clear()
@@ -134,7 +149,8 @@ class AgentRegistry:
         """Who does such a task and cannot have it now, each with the reason; nobody when somebody could. Where
         nobody does it, who would."""
         if not (agents := self._could(applicant)):
-            return Staff(withheld=tuple(self._would(applicant)))
+            near = self.near(applicant.action, applicant.capability, applicant.tenant)
+            return Staff(withheld=tuple(self._would(applicant)), near=near)
         found = [(agent, self._obstacle(agent, applicant, "")) for agent in agents]
         if not all(reason for _, reason in found):
             return Staff()
@@ -349,6 +365,8 @@ class AgentRegistry:
 
 
 _NONE: dict[int, str] = {}
+_COMPARED = 200
+"""Names that one is compared with."""
 
 
 def _no_time() -> int:

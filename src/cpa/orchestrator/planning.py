@@ -35,11 +35,14 @@ from cpa.core.job import JobSpec, TaskSpec
 from cpa.core.numbers import in_doubt
 from cpa.core.people import ASK
 from cpa.core.slots import iso_date
+from cpa.core.staffing import Near, meant
 from cpa.core.task_graph import TaskGraph, compile
 from cpa.core.utterance import is_address
 from cpa.errors import BadInput, InvalidDocument, UnknownIntent
 from cpa.orchestrator.templates import EMPTY, escaped, for_arguments, values_in
 
+_COMPARED = 5
+"""Names that nobody offers and that are compared with what there is: that takes milliseconds each."""
 _NAMED = 3
 """Actions by which a plan is known."""
 
@@ -100,18 +103,20 @@ class Planner:
         offers: Offers | None = None,
         values: Mapping[str, Any] | None = None,
         *,
+        near: Callable[[str, str, str], Sequence[Near]] = lambda action, capability, tenant: (),
         catalogue: ActionCatalogue = CATALOGUE,
         max_parallel: int = 100,
         approve_own: bool = False,
     ) -> None:
         """`offers` None means: whatever the catalogue knows can be done. What nobody offers is a risk of the plan:
-        the task waits for an agent. `max_parallel`: tasks of one job at the same time. `approve_own`: whether
-        requesters may allow their own tasks."""
+        the task waits for an agent, and `near` says what may have been meant. `max_parallel`: tasks of one job at
+        the same time. `approve_own`: whether requesters may allow their own tasks."""
         self.max_parallel = max_parallel
         self.approve_own = approve_own
         self.router = router
         self.values = dict(values or {})
         self.offers = offers
+        self.near = near
         self.catalogue = catalogue
 
     async def plan(self, request: PlanRequest) -> Plan:
@@ -243,12 +248,17 @@ class Planner:
 
     def _waits(self, spec: JobSpec, tenant: str) -> Iterator[str]:
         """The tasks that nobody can do yet."""
+        found: dict[tuple[str, str], Sequence[Near]] = {}
         for task in spec.tasks:
             if task.action == ASK:
                 continue
             if self.offers is not None and not self.offers(task.action, task.capability, tenant):
                 what = f"{task.action} with {task.capability!r}" if task.capability else task.action
-                yield f"{task.id}: no agent offers {what} yet; it waits for one"
+                kind = (task.action, task.capability)
+                if kind not in found and len(found) < _COMPARED:
+                    found[kind] = self.near(*kind, tenant)
+                near = found.get(kind, ())
+                yield f"{task.id}: no agent offers {what} yet; it waits for one{f'. {meant(near)}' if near else ''}"
 
 
 def _no_others(definition: IntentDefinition, given: Mapping[str, Any], field: str) -> None:
