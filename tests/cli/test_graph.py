@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from cpa.cli import outcome
 from cpa.cli.terminal import graph, shorten
 
 
@@ -58,3 +59,37 @@ def test_a_long_reason_is_shortened_like_every_other_note() -> None:
 
     assert shorten(reason) in screen.getvalue()
     assert reason not in screen.getvalue()
+
+
+LOST = {"code": "lease_lost", "message": "sein Agent war 15 s lang nicht zu hören", "remedy": "warten"}
+
+
+@pytest.mark.parametrize(
+    ("status", "progress", "note"),
+    [
+        ("running", None, "again, after lease_lost"),
+        ("assigned", None, "again, after lease_lost"),
+        ("running", {"share": 0.5, "message": "Seite 2"}, "50% Seite 2"),
+        ("held", None, "lease_lost: sein Agent war 15 s lang nicht zu hören"),
+    ],
+)
+def test_of_a_task_at_work_its_attempt_is_told_and_not_the_one_before(
+    status: str, progress: dict[str, Any] | None, note: str
+) -> None:
+    detail = {
+        "job": {"id": "01", "status": "running", "description": "Grüße", "intent": ""},
+        "tasks": [task("zählen", status=status, error=LOST, progress=progress)],
+    }
+    screen = io.StringIO()
+    Console(file=screen, width=200).print(graph(detail))
+
+    assert screen.getvalue().splitlines()[1].rstrip().endswith(f"  {note}")
+
+
+def test_what_became_of_an_attempt_before_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    head = {"id": "01", "status": "running", "description": "Grüße", "intent": ""}
+
+    outcome.job({"job": head, "tasks": [task("zählen", status="running", error=LOST)]})
+
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "zählen: again, after lease_lost: sein Agent war 15 s lang nicht zu hören"

@@ -86,6 +86,21 @@ def test_a_task_waiting_for_others_than_its_neighbour_says_for_which() -> None:
     assert out.getvalue().splitlines()[2].split()[-2:] == ["after", "a"]
 
 
+def test_an_attempt_under_way_is_not_told_as_the_one_that_was_lost() -> None:
+    lost = {"code": "lease_lost", "message": "its agent was not heard of for 15 s"}
+    file = io.StringIO()
+    with Progress(Console(file=file, width=120)) as progress:
+        progress.update({"tasks": [task("open", "running", error=lost)]}, [])
+        said = {"share": 0.5, "message": "Seite 2"}
+        progress.update({"tasks": [task("open", "held", error=lost)]}, [])
+        progress.update({"tasks": [task("open", "running", error=lost, progress=said)]}, [])
+    first, held, second = file.getvalue().splitlines()
+
+    assert first.endswith("again, after lease_lost")
+    assert held.endswith("lease_lost: its agent was not heard of for 15 s")
+    assert second.endswith("50% Seite 2")
+
+
 def test_a_terminal_without_unicode_gets_ascii() -> None:
     text, _ = shown(terminal=False, encoding="latin-1")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpa.cli import asking, files
 from cpa.cli.call import dump, part
-from cpa.cli.terminal import console, flat, graph, harmless, line, remedy, shorten, told
+from cpa.cli.terminal import AT_WORK, again, console, flat, graph, harmless, line, remedy, shorten, told
 from cpa.errors import NotFound
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ def job(detail: Mapping[str, Any]) -> None:
     console().print(graph(detail))
     for task in detail["tasks"]:
         failure = task.get("error")
-        if failure:
+        if failure and task["status"] in AT_WORK:
+            line(f"{task['id']}: {flat(again(task) + ': ' + failure['message'])}")
+        elif failure:
             line(f"{task['id']}: {flat(failure['message'] + remedy(failure))}")
     for name in detail.get("unproved", ()):
         line(

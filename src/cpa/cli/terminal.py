@@ -64,6 +64,8 @@ PLAIN_SIGNS = {
 }
 
 
+AT_WORK = ("assigned", "running")
+"""Statuses of a task of which an attempt is under way: what its error tells is what became of an earlier one."""
 _COPIED = frozenset(("job", "id", "time", "status", "state"))
 """Columns of a table that stay on one line."""
 
@@ -191,20 +193,25 @@ def progress(said: Mapping[str, Any]) -> str:
     return flat(f"{said['share']:.0%} {said['message']}")
 
 
+def again(task: Mapping[str, Any]) -> str:
+    """After what an attempt that is under way is made once more; empty for a first one."""
+    failure = task.get("error")
+    return f"again, after {failure['code']}" if failure else ""
+
+
 def _note(task: Mapping[str, Any], reason: str = "") -> str:
     """The one thing worth knowing about a task now."""
     if reason and task["status"] in ("ready", "held", "assigned"):
         return shorten(reason)
     failure = task.get("error")
+    if task["status"] in AT_WORK:
+        return shorten(progress(task["progress"]) if task.get("progress") else again(task))
     if failure:
         return shorten(f"{failure['code']}: {failure['message']}")
     if word(task) == "proving":
         return "looking for the effect at the target"
     if task["status"] in ("held", "in_doubt", "skipped") and task.get("reason"):
         return str(task["reason"])
-    if task["status"] in ("running", "assigned"):
-        tries = f"attempt {task['attempts']}" if task["attempts"] > 1 else ""
-        return shorten(progress(task["progress"])) if task.get("progress") else tries
     return ""
 
 

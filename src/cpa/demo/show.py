@@ -143,6 +143,10 @@ def _read(task: Mapping[str, Any]) -> Mapping[str, Any]:
 def _note(task: Mapping[str, Any], before: str = "") -> str:
     """The one thing worth knowing about a task now; `before` is the task shown above it."""
     error, result = task.get("error"), task.get("result") or {}
+    if task["status"] in ("assigned", "running"):
+        if said := task.get("progress"):
+            return f"{said['share']:.0%} {said['message']}"
+        return f"again, after {error['code']}" if error else ""
     if error:
         return f"{error['code']}: {error['message']}"
     if task["status"] == "proving":
