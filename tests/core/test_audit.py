@@ -242,7 +242,7 @@ def test_an_entry_names_task_agent_and_person() -> None:
         stored(facts.AgentChosen(time=T, task=1, epoch=3, agent="agent://web/a")), ("login", "fetch")
     )
     assert (chosen.task, chosen.agent, chosen.epoch) == ("fetch", "agent://web/a", 3)
-    assert chosen.text == "Task fetch given to agent agent://web/a (attempt 3)."
+    assert chosen.text == "Task fetch given to agent agent://web/a (epoch 3)."
     answered = entry(stored(PERSONAL[3]), ("login", "fetch"))
     assert answered.by == "key_1"
     assert answered.text == "key_1 answered yes for task fetch: passt"

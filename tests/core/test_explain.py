@@ -277,6 +277,41 @@ def test_a_task_between_two_attempts_tells_the_failure() -> None:
     assert why(story).remedy == "Wait for the next attempt."
 
 
+def test_only_what_an_agent_was_given_is_an_attempt() -> None:
+    story = Story(task("a", retry=RetryPolicy(max_attempts=3)))
+    for _ in range(2):  # nobody takes it, an agent refuses it, one is lost with it, one fails at it
+        story.deferred()
+        story.fired(f"retry:0:{story[0].epoch}")
+        story.chosen()
+        story.tell(events.TaskRefused(**story.attempt(0), reason="full"))
+        story.fired(f"retry:0:{story[0].epoch}")
+        if not story[0].lost:
+            story.begun()
+            assert "(attempt 1)" in why(story).evidence
+            story.lost()
+            story.fired(f"retry:0:{story[0].epoch}")
+        story.begun()
+        story.failed()
+        if story[0].attempts == 1:
+            assert why(story).evidence.startswith("Attempt 2 failed with")
+        story.fired(f"retry:0:{story[0].epoch}")
+    story.begun()
+    assert story[0].epoch == 8
+    assert "(attempt 4)" in why(story).evidence
+    story.failed()
+
+    assert why(story).evidence.startswith("Attempt 4 failed with technical http_503")
+
+
+def test_what_waited_for_its_place_to_the_end_was_no_attempt() -> None:
+    story = Story(task("a"), environment_wait=1)
+    story.chosen()
+    story.tell(events.TaskRefused(**story.attempt(0), reason="full"))
+
+    assert story[0].status is TaskStatus.FAILED
+    assert why(story).evidence == "It failed with environment refused (full)."
+
+
 def test_a_remedy_the_executor_knows_is_handed_on() -> None:
     story = Story(task("a"))
     story.begun()

@@ -300,7 +300,7 @@ def agent(detail: Mapping[str, Any]) -> None:
             line(f"    {name + ':':9}{flat(value)}")
     for each in detail.get("running", ()):
         lease = f"lease {each['lease_remaining']:.0f} s"
-        line(f"    runs:    {each['job']}/{each['task']}, attempt {each['epoch']}, {lease}")
+        line(f"    runs:    {each['job']}/{each['task']}, epoch {each['epoch']}, {lease}")
     for action, weight in detail.get("weights", {}).items():
         line(f"    {action}: counts {weight:.0%} when an agent is chosen, for what failed lately")
     for family, circuit in detail.get("breakers", {}).items():

@@ -15,6 +15,7 @@ from cpa.core.commands import AskPerson, Command, StartTimer
 from cpa.core.failures import translated
 from cpa.core.job import SATISFIED, TERMINAL, JobStatus, Snapshot, TaskRun, TaskStatus
 from cpa.core.people import needed, said_yes
+from cpa.core.retry import LOST_LEASE
 from cpa.core.staffing import Staff, each_told, misspelt, not_enrolled
 from cpa.core.views import action_arguments, is_unproved, remedy_of_failed, rfc3339
 
@@ -251,7 +252,7 @@ def _held(scene: _Scene, run: TaskRun) -> Explanation:
     timer = scene.opened("retry", run)
     starts = run.since + timer.after if isinstance(timer, StartTimer) else 0
     if run.reason == "retry":
-        text = f"Attempt {run.epoch} failed{last}; the next one is at {rfc3339(starts)}."
+        text = f"Attempt {_number(snapshot, run) - 1} failed{last}; the next one is at {rfc3339(starts)}."
         found = _say(snapshot, run, Reason.RETRY, text, _remedy(run, "Wait for the next attempt."))
     elif run.reason == "proposal_time":
         text = f"The agent will do it at {rfc3339(starts)}{last}."
@@ -312,10 +313,11 @@ def _in_doubt(snapshot: Snapshot, run: TaskRun) -> Explanation:
 def _at_work(snapshot: Snapshot, run: TaskRun, trouble: str) -> Explanation:
     ending = snapshot.head.ending is not None
     if trouble and run.status is TaskStatus.ASSIGNED:
-        text = f"It is on its way to agent {run.agent} (attempt {run.epoch}), which cannot be reached: {trouble}."
+        way = f"It is on its way to agent {run.agent} (attempt {_number(snapshot, run)})"
+        text = f"{way}, which cannot be reached: {trouble}."
         remedy = "Look at the agent: `cpa agents show`. What may be done twice goes to another one by itself."
         return _say(snapshot, run, Reason.AGENT_NOT_REACHED, text, remedy, Actor.OPERATOR)
-    text = f"Agent {run.agent} works on it (attempt {run.epoch})."
+    text = f"Agent {run.agent} works on it (attempt {_number(snapshot, run)})."
     reason = Reason.STOPPING if ending else Reason.AT_WORK
     return _say(
         snapshot, run, reason, text, "Wait for its answer." if not ending else "The run ends after it."
@@ -323,12 +325,22 @@ def _at_work(snapshot: Snapshot, run: TaskRun, trouble: str) -> Explanation:
 
 
 def _failed(snapshot: Snapshot, run: TaskRun) -> Explanation:
+    # Where its place was not ready to the end, nothing was attempted.
+    attempted = run.agent and not (run.error and run.error.failure is FailureClass.ENVIRONMENT)
     if snapshot.spec.locale == "de":
-        who = f"Versuch {run.epoch}" if run.agent else "Die Aufgabe"
+        who = f"Versuch {_number(snapshot, run)}" if attempted else "Die Aufgabe"
         text = f"{who} ist gescheitert{_last_error(snapshot, run)}."
     else:
-        text = f"{f'Attempt {run.epoch}' if run.agent else 'It'} failed{_last_error(snapshot, run)}."
+        who = f"Attempt {_number(snapshot, run)}" if attempted else "It"
+        text = f"{who} failed{_last_error(snapshot, run)}."
     return _say(snapshot, run, Reason.FAILED, text, remedy_of_failed(snapshot, run), _mender(run))
+
+
+def _number(snapshot: Snapshot, run: TaskRun) -> int:
+    """Which of the attempts that agents were given in this run is under way, or was the last. Where none took it,
+    one refused, or its place was not ready, there was none; the epoch counts that too."""
+    failed = min(run.attempts + 1, snapshot.spec.tasks[run.index].retry.max_attempts)
+    return failed + run.lost // LOST_LEASE
 
 
 def _mender(run: TaskRun) -> Actor:

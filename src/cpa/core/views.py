@@ -88,7 +88,10 @@ class Task(View):
     timeout: float = Field(description="Seconds for one attempt.")
     effect: str = Field(description="What a second try may do: idempotent, verifiable or unsafe.")
     attempts: int = Field(description="Attempts of this run that count against the retry policy.")
-    epoch: int = Field(description="Number of the newest attempt, over all runs.")
+    epoch: int = Field(
+        description="Number of the newest attempt, over all runs; one that no agent took, or that was refused, "
+        "has a number too."
+    )
     agent: str | None = None
     since: Timestamp | None = Field(default=None, description="When this status was reached.")
     reason: str | None = Field(default=None, description="Why it is held, in doubt, skipped or unproved.")
