@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -59,6 +60,43 @@ async def test_a_script_is_an_agent(scheduler: FakeScheduler, tmp_path: Path) ->
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+async def test_a_defect_of_a_function_is_found_by_its_line_in_the_log(
+    scheduler: FakeScheduler, tmp_path: Path
+) -> None:
+    text = CALCULATOR.replace("async def", "def").replace(
+        'return {"sum": a + b}', 'raise ValueError("kaputt: Ä")'
+    )
+    (tmp_path / "rechner.py").write_text(text)
+    environment = clean_environment(CPA_URL=scheduler.url, CPA_API_KEY=ADMIN)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "rechner.py"),
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        await process.stdout.readline()
+        await scheduler.push(
+            scheduler.request("x.calculator.add", arguments={"a": 2, "b": 3}, effect="idempotent")
+        )
+        await scheduler.until(lambda: "failure" in scheduler.types(), "failing")
+        said = scheduler.of_type("failure")[0].to_dict()["payload"]
+        assert (
+            said["message"] == "The executor of `x.calculator.add` at agent rechner failed with ValueError."
+        )
+        assert "the log of agent rechner says where" in said["remedy"]
+        assert "`Failed`" in said["remedy"]
+    finally:
+        process.terminate()
+        _, errors = await asyncio.wait_for(process.communicate(), 20)
+    logged = map(json.loads, errors.decode().splitlines())
+    [defect] = [entry for entry in logged if entry["event"] == "executor_defect"]
+    assert defect["error"] == "ValueError: kaputt: Ä"
+    assert defect["at"].endswith("rechner.py:8, in add")
 
 
 async def test_a_refusal_is_one_line_and_an_exit_code(scheduler: FakeScheduler, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -122,6 +123,8 @@ async def test_an_attempt_without_an_answer_is_classed_by_what_a_second_try_may_
     assert [entry["event"] for entry in logs] == ["executor_defect"] * 2
     assert isinstance(logs[0]["exc_info"], RuntimeError)
     assert (logs[0]["job"], logs[0]["task"]) == ("j", "k")
+    assert "hunter2" in logs[0]["error"]
+    assert re.fullmatch(rf"{re.escape(__file__)}:\d+, in execute", logs[0]["at"])
 
 
 async def test_an_executor_that_does_not_say_how_long_it_took_is_timed() -> None:

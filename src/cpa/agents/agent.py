@@ -180,7 +180,7 @@ class Agent:
 
     async def serve(self) -> None:
         """As `run`, in an event loop and without logging set up; raises what `run` explains."""
-        executors = ExecutorRegistry(self._executors())
+        executors = ExecutorRegistry(self._executors(), agent=self._options.name)
         try:
             session = Session(
                 self._options,

@@ -57,6 +57,17 @@ GERMAN: Final[dict[str, str]] = {
     "This is a defect of the executor; its log holds the traceback.": (
         "Das ist ein Fehler im Programm; näheres steht im Protokoll."
     ),
+    "The executor of `{action}` at agent {agent} failed with {kind}.": (
+        "Die Ausführung von `{action}` bei {agent} ist mit {kind} gescheitert."
+    ),
+    "This is a defect of the executor; the log of agent {agent} says where.": (
+        "Das ist ein Fehler im Programm; wo, steht im Protokoll von {agent}."
+    ),
+    "This is a defect of the function; the log of agent {agent} says where. What people are to read, a function "
+    "raises as `Failed`.": (
+        "Das ist ein Fehler in der Funktion; wo, steht im Protokoll von {agent}. Was Menschen lesen sollen, meldet "
+        "eine Funktion mit `raise Failed(…)`."
+    ),
     "Agent {agent} says it is done; the effect was not found, or there is no place to look for it.": (
         "{agent} meldet es als getan; die Wirkung wurde nicht gefunden, oder es gibt keinen Ort, an dem "
         "man sie sehen könnte."

@@ -2,7 +2,9 @@
 
     cut off by the timeout   effect idempotent: TECHNICAL, a second try is right either way;
                              verifiable or unsafe: UNKNOWN_OUTCOME, it may have happened
-    exception (a defect)     the same rule, with the code `executor_defect` and the traceback in the log
+    exception (a defect)     the same rule, with the code `executor_defect`, and in the log the traceback, the
+                             exception's words and where it was; the answer has only its type, because nobody knows
+                             what secrets the words hold
 
 Executors keep a deadline of their own a little below `request.timeout` and answer more precisely; the cut
 here is for those that did not. An executor that does not say how long it took is timed here.
@@ -12,23 +14,38 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import os
+import sysconfig
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from pathlib import Path
+from traceback import format_exception_only, walk_tb
+from typing import Final
 
 import structlog
 from msgspec.structs import replace
 
+import cpa
+from cpa.core.catalogue import is_own
 from cpa.core.classes import EffectClass, FailureClass
 from cpa.errors import Conflict, NotFound
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 
 _log = structlog.get_logger(__name__)
+_FOREIGN: Final = (
+    "<",
+    f"{Path(cpa.__file__).parent}{os.sep}",
+    *(f"{sysconfig.get_path(each)}{os.sep}" for each in ("stdlib", "purelib", "platlib")),
+)
+"""How the files begin in which nobody looks for a mistake of their own."""
 
 
 class ExecutorRegistry:
     """Executors by action. The registry owns what is registered: `close` closes all of it."""
 
-    def __init__(self, executors: Iterable[BaseExecutor] = ()) -> None:
+    def __init__(self, executors: Iterable[BaseExecutor] = (), *, agent: str = "") -> None:
+        """`agent`: the name of the agent whose they are; empty in the scheduler itself."""
+        self._agent = agent
         self._by_action: dict[str, BaseExecutor] = {}
         self._executors: list[BaseExecutor] = []
         for executor in executors:
@@ -138,32 +155,24 @@ class ExecutorRegistry:
         return f"On offer: {', '.join(self.actions) or 'nothing'}."
 
     def _defect(self, request: ActionRequest, error: Exception, duration: float) -> ExecutionResult:
-        _log.error(
-            "executor_defect",
-            action=request.action,
-            tenant=request.tenant,
-            job=request.job,
-            task=request.task,
-            exc_info=error,
-        )
+        _log_defect(request, error)
+        kind, agent = type(error).__name__, self._agent
+        message = f"The executor of `{request.action}` failed with {kind}."
+        remedy = "This is a defect of the executor; its log holds the traceback."
+        if agent:
+            message = f"The executor of `{request.action}` at agent {agent} failed with {kind}."
+            remedy = f"This is a defect of the executor; the log of agent {agent} says where."
+        if agent and is_own(request.action):
+            remedy = (
+                f"This is a defect of the function; the log of agent {agent} says where. What people are to read, "
+                "a function raises as `Failed`."
+            )
         return ExecutionResult.failed(
-            _class_after(request.effect),
-            "executor_defect",
-            f"The executor of `{request.action}` failed with {type(error).__name__}.",
-            remedy="This is a defect of the executor; its log holds the traceback.",
-            duration=duration,
+            _class_after(request.effect), "executor_defect", message, remedy=remedy, duration=duration
         )
 
     def _no_verdict(self, request: ActionRequest, error: Exception) -> Verification:
-        _log.error(
-            "executor_defect",
-            action=request.action,
-            tenant=request.tenant,
-            job=request.job,
-            task=request.task,
-            during="verify",
-            exc_info=error,
-        )
+        _log_defect(request, error, during="verify")
         return Verification(
             verdict=Verdict.UNKNOWN,
             evidence=f"The verification of `{request.action}` failed with {type(error).__name__}.",
@@ -173,6 +182,28 @@ class ExecutorRegistry:
 def _class_after(effect: EffectClass) -> FailureClass:
     """The class of an attempt that ended without an answer."""
     return FailureClass.TECHNICAL if effect is EffectClass.IDEMPOTENT else FailureClass.UNKNOWN_OUTCOME
+
+
+def _log_defect(request: ActionRequest, error: Exception, **more: str) -> None:
+    _log.error(
+        "executor_defect",
+        action=request.action,
+        tenant=request.tenant,
+        job=request.job,
+        task=request.task,
+        error=" ".join("".join(format_exception_only(error)).split()),
+        at=_where(error),
+        **more,
+        exc_info=error,
+    )
+
+
+def _where(error: Exception) -> str:
+    """The last line that is neither ours nor a library's, if there is one, else the last of all."""
+    frames = [(frame.f_code, number) for frame, number in walk_tb(error.__traceback__)]
+    own = [each for each in frames if not each[0].co_filename.startswith(_FOREIGN)]
+    code, number = (own or frames)[-1]
+    return f"{code.co_filename}:{number}, in {code.co_name}"
 
 
 async def _all(what: str, calls: list[Callable[[], Awaitable[None]]]) -> None:
