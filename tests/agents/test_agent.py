@@ -108,6 +108,7 @@ async def test_a_refusal_is_one_line_and_an_exit_code(scheduler: FakeScheduler, 
     _, errors = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 1
     assert errors.decode().splitlines()[-1].startswith("rechner: no key")
+    assert not (tmp_path / "rechner-agent").exists(), "it never was one"
     assert "Traceback" not in errors.decode()
 
 

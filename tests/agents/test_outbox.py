@@ -73,6 +73,21 @@ async def test_every_life_has_a_greater_number_also_when_the_clock_was_put_back(
     assert numbers[:2] == [1_700_000_000_000, 1_700_000_005_000]
 
 
+@pytest.mark.parametrize("there", ["", "folder", "secret"])
+async def test_what_is_discarded_leaves_what_others_made(tmp_path: Path, clock: Clock, there: str) -> None:
+    folder = tmp_path / "größe-agent"
+    if there == "folder":
+        folder.mkdir()
+    outbox = await Outbox.open(folder / "outbox.db", "life", clock)
+    if there == "secret":
+        (folder / "kennwort").write_text("geheim")
+
+    await outbox.discard()
+
+    assert folder.exists() == bool(there)
+    assert (folder / "kennwort").exists() == (there == "secret")
+
+
 async def test_many_at_once_are_each_taken_once(outbox: Outbox) -> None:
     found = await asyncio.gather(*(outbox.take(*entry(f"m{n % 50}")) for n in range(100)))
 

@@ -465,7 +465,12 @@ def test_agents_are_listed_shown_and_decided_about(server: Scheduler) -> None:
     assert cpa(server, "agents", "revoke", "größe").returncode == 0
     assert cpa(server, "agents", "activate", told["agent_id"]).returncode == 1
     assert "revoked, offline" in cpa(server, "agents", "show", "größe").stdout
-    unknown = cpa(server, "agents", "drain", "größe")
+    for command in ("drain", "activate"):
+        revoked = cpa(server, "agents", command, "größe")
+        assert (revoked.returncode, len(revoked.stderr.splitlines())) == (1, 1)
+        assert "is revoked, for good" in revoked.stderr
+        assert "cpa agents token --name größe" in revoked.stderr
+    unknown = cpa(server, "agents", "drain", "größer")
     assert (unknown.returncode, len(unknown.stderr.splitlines())) == (2, 1)
 
     with Client(server.url, server.key) as api:

@@ -480,8 +480,9 @@ async def test_one_that_cannot_be_read_keeps_its_name_until_it_is_removed(
     with pytest.raises(Forbidden):
         await later.directory.heartbeat(itself(record), record.id, Beat())
     for caller in (ADMIN, itself(record)):
-        with pytest.raises(Conflict, match="another agent is called"):
+        with pytest.raises(Conflict, match="another agent is called") as caught:
             await later.directory.register(WANTED, caller)
+        assert "`cpa agents remove eins`" in (caught.value.remedy or "")
     for state in (AgentState.ACTIVE, AgentState.DRAINING):
         with pytest.raises(Conflict, match="cannot be read"):
             await later.directory.change(ADMIN, record.id, state)

@@ -71,8 +71,16 @@ class Outbox:
     """
 
     def __init__(
-        self, connection: Any, thread: ThreadPoolExecutor, life: str, clock: Clock, incarnation: int
+        self,
+        connection: Any,
+        thread: ThreadPoolExecutor,
+        life: str,
+        clock: Clock,
+        incarnation: int,
+        made: Path | None = None,
     ) -> None:
+        """`made`: the file, where its folder was made for it."""
+        self._made = made
         self.incarnation = incarnation
         """Greater each time the file is opened."""
         self._connection = connection
@@ -90,13 +98,14 @@ class Outbox:
         `Conflict` when another process has it open, `Unavailable` when it cannot be opened.
         """
         thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
+        made = None if path.parent.exists() else path
         try:
             connect = partial(_connect, path, clock.now_ms())
             connection, incarnation = await asyncio.get_running_loop().run_in_executor(thread, connect)
         except BaseException:
             thread.shutdown(wait=False)
             raise
-        return cls(connection, thread, life, clock, incarnation)
+        return cls(connection, thread, life, clock, incarnation, made)
 
     async def take(self, message: str, named: Named) -> Kept | None:
         """Remember that this attempt begins, by the request of this id; or what is known of it, when it was taken
@@ -132,6 +141,15 @@ class Outbox:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
         finally:
             self._thread.shutdown(wait=False)
+
+    async def discard(self) -> None:
+        """Close it; a folder that was made for it goes with it, unless somebody put something in. For an agent that
+        never was one: there is nothing to remember."""
+        await self.close()
+        if self._made is not None:
+            with suppress(OSError):
+                self._made.unlink()
+                self._made.parent.rmdir()
 
     # -- inside --------------------------------------------------------------------------------------------
 

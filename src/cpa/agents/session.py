@@ -113,6 +113,8 @@ class Session:
         self._interval = self._lease = 0.0
         self._conversations: Conversations | None = None
         self._signing_key = ""
+        self._turned_away = False
+        """It was refused before it ever was registered."""
         self._withheld: tuple[str, ...] = ()
         """What it offers and was not enrolled for."""
 
@@ -135,7 +137,7 @@ class Session:
                 with watched(stillness(float(said["lease"]))):
                     await self._work(client, outbox, door, said, endpoint)
         finally:
-            await outbox.close()
+            await (outbox.discard() if self._turned_away else outbox.close())
 
     @asynccontextmanager
     async def _listening(self, door: Door) -> AsyncIterator[str]:
@@ -180,6 +182,7 @@ class Session:
                     identity = self._begin_signing(client, identity)
                     continue
                 if not error.retryable:
+                    self._turned_away = identity is None
                     raise _explained(error, identity, options) from error
                 log.warning("scheduler_unreachable", error=str(error))
                 pause = longer(pause)

@@ -94,7 +94,7 @@ def revoke(agent: Name) -> None:
 
 @app.command(epilog="\b\nExample:\n  cpa agents remove browser-1\n\n" + CONNECT)
 def remove(agent: Name) -> None:
-    """Unregister it and forget it. As `revoke`, and it is listed nowhere any more."""
+    """Unregister it and forget it. As `revoke`, and it is listed nowhere any more; nor is one that was revoked."""
     with server() as api:
         found = _id(api, agent)
         api.delete(f"/agents/{part(found)}")
@@ -144,8 +144,9 @@ def _change(agent: str, state: str) -> None:
 
 
 def _id(api: Client, agent: str) -> str:
-    """The id of an agent that is named by its id, its name or its address."""
-    found = _found(api, agent, "")
+    """The id of an agent that is named by its id, its name or its address; of one that is revoked where no other
+    has that name. The server says what it thinks of that."""
+    found = _found(api, agent, "", "revoked")
     if not found["id"]:
         raise BadInput(
             f"{found['name']} is a part of the server itself",

@@ -22,6 +22,7 @@ from cpa.orchestrator.presence import Answer
 from cpa.orchestrator.registration import (
     Registered,
     Registration,
+    anew,
     beyond,
     capabilities,
     check_key,
@@ -343,7 +344,7 @@ class AgentDirectory:
                 "this agent is revoked, for good",
                 field="state",
                 value=state.value,
-                remedy="register it anew; its name is free",
+                remedy=anew(stored.name),
             )
         agent, record = self._known(caller.tenant, id)
         if record.state is state and (stored is None or stored.state is state):

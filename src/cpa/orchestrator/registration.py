@@ -181,6 +181,12 @@ def unknown(id: str) -> NotFound:
     )
 
 
+def anew(name: str) -> str:
+    """How an agent that was revoked comes again."""
+    start = f"start it with a new token (`cpa agents token --name {name}`, then --token)"
+    return f"its name is free: remove its folder, then {start}"
+
+
 def not_its_key(caller: Caller, address: str) -> Forbidden:
     """The refusal of a key that is not called by the address it would register."""
     return Forbidden(

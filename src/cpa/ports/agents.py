@@ -163,7 +163,8 @@ def taken(name: str) -> Conflict:
         f"another agent is called {name}",
         field="name",
         value=name,
-        remedy="choose another name, register with that agent's own key, or unregister it first",
+        remedy="choose another name (--name), start that agent from its own folder (--data), where its key lies, "
+        f"or remove it first: `cpa agents remove {name}`",
     )
 
 
