@@ -155,13 +155,13 @@ class SchedulerLife:
         self.bids = self.orchestrator.bids = Bids(
             self.registry, self.orchestrator.assignments, self.requests.discover, self.clock
         )
-        self.offers = Offers()
+        self.offers, self.planner = Offers(), small_planner()
         self.artifacts = FolderArtifacts(Path(database.path).parent / "artifacts", 1_000_000)
 
     def start(self, steps: SqlSteps) -> LocalEngine:
         self.engine = LocalEngine(steps, self.orchestrator, self.clock, job_ids(Chance()))
         self.messages = Messages(
-            *(self.engine, small_planner(), self.journal, self.registry, self.requests),
+            *(self.engine, self.planner, self.journal, self.registry, self.requests),
             *(self.bids, self.offers, self.clock, self.artifacts),
         )
         return self.engine

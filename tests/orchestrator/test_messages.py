@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from tests.orchestrator.scheduler import FarAgent, SchedulerLife, caller, live, 
 from cpa.core.audit import entry
 from cpa.core.classes import EffectClass
 from cpa.core.events import TaskSucceeded, TaskVerified
+from cpa.core.intent_router import IntentRouter
 from cpa.core.job import JobStatus, TaskStatus
 from cpa.core.lam_protocol import BaseMessage
-from cpa.errors import CPAError, Forbidden, InvalidDocument, NotFound, Unavailable
+from cpa.errors import CPAError, Forbidden, InvalidDocument, NotFound, Unavailable, UnknownIntent
 from cpa.orchestrator.answers import in_order
 from cpa.ports.keys import Scope
+from cpa.ports.nonces import Nonce, Replayed
 
 T = TaskStatus
 FAILURE = {"class": "business", "error": "kaputt", "message": "so nicht"}
@@ -289,6 +292,27 @@ def test_a_request_from_outside_makes_a_job_once_and_needs_a_key_that_may(tmp_pa
     live(tmp_path, story)
 
 
+def test_a_request_that_comes_again_is_known_before_anything_is_planned(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        signed = [
+            dataclasses.replace(caller("anna", Scope.SUBMIT), nonce=Nonce("k", value, 2**60))
+            for value in "abc"
+        ]
+        wanted = {"text": "Schick mir die letzte Rechnung von ACME"}
+        said = word("request", "agent://user/anna", None, wanted)
+        job = (await scheduler.handle(said, signed[0])).job
+        scheduler.planner.router = IntentRouter(())
+        again = await scheduler.handle(said, signed[1])
+        assert (again.new, again.effect, again.job) == (False, "duplicate", job)
+        for used in signed[:2]:
+            with pytest.raises(Replayed):
+                await scheduler.handle(said, used)
+        with pytest.raises(UnknownIntent):
+            await scheduler.handle(word("request", said.sender, None, wanted), signed[2])
+
+    live(tmp_path, story)
+
+
 def test_who_agrees_to_what_has_ended_is_told_that_it_is_over(tmp_path: Path) -> None:
     """`duplicate` would mean that it was heard before: then the agent begins."""
 
@@ -330,6 +354,26 @@ def test_a_cancel_stops_the_job_it_names_for_who_may(tmp_path: Path) -> None:
         assert (await scheduler.handle(said, submitter)).effect == "cancel_requested"
         assert (await scheduler.handle(said, submitter)).new is False
         assert (await agent.next("cancel")).correlation.epoch == 1
+
+    live(tmp_path, story)
+
+
+def test_a_cancel_that_comes_again_does_not_stop_the_next_run(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        job, submitter = request.correlation.job_id, caller("anna", Scope.SUBMIT)
+        said = word("cancel", "agent://user/anna", request, {"reason": "doch nicht"})
+        assert (await scheduler.handle(said, submitter)).effect == "cancel_requested"
+        await agent.next("cancel")
+        await agent.say("failure", request, FAILURE | {"class": "environment"})
+        await scheduler.engine.wait(TENANT, job, 10)
+        await scheduler.engine.retry(TENANT, job, by="anna")
+        await agent.next("request", after=len(agent.got))
+        again = await scheduler.handle(said, submitter)
+        assert (again.new, again.effect, again.job) == (False, "duplicate", job)
+        assert (await scheduler.engine.query(TENANT, job)).head.ending is None
+        other = word("cancel", "agent://user/anna", request)
+        assert (await scheduler.handle(other, submitter)).effect == "cancel_requested"
 
     live(tmp_path, story)
 

@@ -20,6 +20,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from cpa.core.events import (
+    CancelRequested,
     TaskFailed,
     TaskProposed,
     TaskRefused,
@@ -142,6 +143,10 @@ class Messages:
     ) -> Acknowledgement:
         # Otherwise who takes over one agent could have any other do anything, with that one's secrets.
         _require(caller, message)
+        # Before anything is judged: by now the plan might be another one, or none.
+        before = await self._engine.recall(caller.tenant, message.sender, str(message.id), "")
+        if before is not None:
+            return replace(await self._note(message, caller, "duplicate"), job=before.job)
         context = {"user": message.context.user, "locale": message.context.locale, "channel": "lam"}
         kept = {name: value for name, value in context.items() if value}
         graph = None if payload.text else [_task(payload)]
@@ -175,10 +180,12 @@ class Messages:
             raise InvalidDocument(
                 "a cancel says which job", field="correlation.jobId", remedy="name the job to cancel"
             )
-        # Cancelling twice is cancelling once: so it is remembered only once it is done.
-        outcome = await self._engine.cancel(caller.tenant, job, by=caller.name, reason=payload.reason)
-        effect = "cancel_requested" if outcome.changed else outcome.reason
-        return await self._note(message, caller, effect)
+        # In one step with what it does: the same again would stop a run that somebody has opened since.
+        event = CancelRequested(time=0, by=caller.name, reason=payload.reason)
+        key = (message.sender, str(message.id))
+        outcome = await self._engine.send(caller.tenant, job, event, message=key, nonce=caller.nonce)
+        effect = outcome.reason or "cancel_requested"
+        return _told(message, outcome.reason != "duplicate", effect, job)
 
     # -- about agents --------------------------------------------------------------------------------------
 

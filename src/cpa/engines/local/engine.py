@@ -189,8 +189,11 @@ class LocalEngine:
         if type(event) is JobDiscarded and state.head.status.ended:
             # Ended jobs are nobody's: two who step one at the same moment must have the same copy.
             state = self._stepper.adopt_ended(state)
+        pending = state.head.status is JobStatus.PENDING
         decision = Decision() if event is None else self._stepper.step(state, event)
         self._stepper.aside.check((tenant, job))
+        if pending and state.head.status.ended:
+            self._stepper.dequeue(state)
         self._spend(tenant, nonce)
         if message is not None:
             self._stepper.accept(tenant, *message, job)
@@ -206,15 +209,7 @@ class LocalEngine:
         return self._watchers.newest((tenant, job))
 
     async def cancel(self, tenant: str, job: str, *, by: str, reason: str = "") -> Outcome:
-        state = await self.jobs.load(tenant, job)
-        pending = state.head.status is JobStatus.PENDING
-        decision = self._stepper.step(state, CancelRequested(time=0, by=by, reason=reason))
-        self._stepper.aside.check((tenant, job))
-        if decision.changes is None:
-            return Outcome(False, state.head.number, decision.reason)
-        if pending:
-            self._stepper.dequeue(state)
-        return await self.jobs.durable(Outcome(True, state.head.number), [(tenant, job)])
+        return await self.send(tenant, job, CancelRequested(time=0, by=by, reason=reason))
 
     async def retry(self, tenant: str, job: str, *, by: str) -> Outcome:
         return await self.reopen(tenant, job, JobReopened(time=0, by=by))
