@@ -137,7 +137,7 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
     channels.connect(receipts)
     ids = count(1)
     directory = AgentDirectory(
-        MemoryAgentStore(),
+        MemoryAgentStore(trail.tell),
         agents,
         orchestrator,
         AgentCredentials(store, hasher, clock, Enrolment(tokens, hasher, clock), keys),

@@ -17,7 +17,7 @@ from cpa.orchestrator.planning import Planner
 from cpa.ports.agents import Acknowledgement
 from cpa.ports.enrolment import StoredToken
 from cpa.ports.keys import Caller, StoredKey
-from cpa.ports.repository import AuditFilter, AuditRow, AuditSlice, LeafRow
+from cpa.ports.repository import ActionLeaf, AuditFilter, AuditRow, AuditSlice, LeafRow
 
 
 class SystemClock:
@@ -130,6 +130,9 @@ class FakeTrail:
             )
             for place, event in enumerate(self._engine.stored(tenant))
         ]
+
+    def tell(self, leaf: ActionLeaf) -> None:
+        self.logged.append((leaf.tenant, leaf.actor, leaf.action, leaf.subject))
 
     async def append(self, tenant: str, actor: str, action: str, subject: str, sealed: Sealed) -> int:
         self.logged.append((tenant, actor, action, subject))

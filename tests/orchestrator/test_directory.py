@@ -23,6 +23,7 @@ from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.orchestrator.registration import Registration
 from cpa.ports.agents import AgentRecord, AgentState, AgentStatus, Beat, Readiness, unread
 from cpa.ports.keys import Caller, Scope, StoredKey
+from cpa.ports.repository import ActionLeaf
 from cpa.ports.transport import Attempt
 from cpa.repository.agents import MemoryAgentStore
 from cpa.security.auth import FIXED, Hasher
@@ -41,25 +42,27 @@ class CountingStore(MemoryAgentStore):
     """Counts what an idle agent must not cost."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(lambda leaf: self.told.append(leaf.action))
+        self.told: list[str] = []
+        """What the trail tells."""
         self.writes = 0
         self.full = False
         """While true the disk is."""
         self.slow = False
         """While true others have their turn before something is stored."""
 
-    async def put(self, agent: AgentRecord) -> None:
+    async def put(self, agent: AgentRecord, leaf: ActionLeaf | None = None) -> None:
         if self.slow:
             await asyncio.sleep(0.01)
         if self.full:
             raise Unavailable("the disk is full", remedy="free some space")
         self.writes += 1
-        await super().put(agent)
+        await super().put(agent, leaf)
 
-    async def remove(self, tenant: str, id: str) -> bool:
+    async def remove(self, tenant: str, id: str, leaf: ActionLeaf | None = None) -> bool:
         if self.full:
             raise Unavailable("the disk is full", remedy="free some space")
-        return await super().remove(tenant, id)
+        return await super().remove(tenant, id, leaf)
 
     def spoil(self, agent: AgentRecord) -> None:
         """From now on its record cannot be read."""
@@ -411,6 +414,37 @@ async def test_who_is_to_be_stopped_is_stopped_although_nothing_can_be_stored(
     kept = await store.get(TENANT, record.id)
     assert kept is not None
     assert kept.state is state
+    assert store.told == ["agent.registered", f"agent.{state}"]
+
+
+async def test_who_registers_while_nothing_can_be_stored_may_try_again_and_is_told_once(
+    life: Life, store: CountingStore
+) -> None:
+    life.keys.kept.append(
+        StoredKey(
+            tenant=TENANT,
+            id="key_a",
+            name=WANTED.address,
+            scopes=frozenset((Scope.AGENT,)),
+            hash=b"\x08" * 32,
+            created=1,
+        )
+    )
+    own = life.keys.kept[-1].caller()
+    store.full = True
+    with pytest.raises(Unavailable):
+        await life.directory.register(WANTED, own)
+    store.full = False
+    told = await life.directory.register(WANTED, own)
+    assert (told.new, store.told) == (True, ["agent.registered"])
+
+    store.full = True
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await life.directory.remove(ADMIN, told.agent.id)
+    store.full = False
+    await life.directory.remove(ADMIN, told.agent.id)
+    assert store.told == ["agent.registered", "agent.removed"]
 
 
 async def test_who_is_to_be_removed_is_stopped_although_nothing_can_be_stored(
@@ -430,6 +464,7 @@ async def test_who_is_to_be_removed_is_stopped_although_nothing_can_be_stored(
     assert (await life.directory.remove(ADMIN, record.id)).id == record.id
     assert await store.get(TENANT, record.id) is None
     assert life.gone == [record.address]
+    assert store.told == ["agent.registered", "agent.removed"]
 
 
 async def test_who_is_revoked_once_more_is_revoked_and_can_be_forgotten(

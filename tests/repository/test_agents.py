@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from tests.contracts.agents import BEAT, ME, AgentStoreContract, record
+from tests.repository.shell import SteppedClock
 
-from cpa.errors import Conflict
+from cpa.audit.log import AuditLog
+from cpa.core.audit import unseal
+from cpa.errors import Conflict, InternalError
 from cpa.ports.agents import AgentState
+from cpa.ports.repository import AuditFilter
 from cpa.repository.agents import MemoryAgentStore, SqlAgentStore
+from cpa.repository.audit import SqlAuditRepository
 from cpa.repository.database import Database
 
 
@@ -38,6 +43,30 @@ async def test_agents_and_beats_outlive_the_process(tmp_path: Path) -> None:
         assert await SqlAgentStore(second).last_beat(ME, "ag_1") == BEAT
     finally:
         second.close()
+
+
+async def test_an_agent_and_what_the_trail_tells_of_it_are_stored_both_or_neither(
+    database: Database,
+) -> None:
+    store, trail = SqlAgentStore(database), SqlAuditRepository(database)
+    leaf = AuditLog(trail, SteppedClock()).leaf(
+        ME, "anna", "agent.registered", "ag_1", {"address": "agent://web/größe"}
+    )
+    refuse = "CREATE TRIGGER f BEFORE INSERT ON audit_entries BEGIN SELECT RAISE(ABORT, 'no'); END"
+    await database.write(lambda c: c.exec_driver_sql(refuse) and None)
+    with pytest.raises(InternalError):
+        await store.put(record(), leaf)
+    assert await store.all() == ()
+    await database.write(lambda c: c.exec_driver_sql("DROP TRIGGER f") and None)
+
+    await store.put(record(), leaf)
+    with pytest.raises(Conflict):
+        await store.put(record("ag_2"), leaf)
+    assert not await store.remove(ME, "ag_2", leaf)
+    [entry] = (await trail.slice(ME, AuditFilter())).rows
+    assert entry.event == unseal(leaf.sealed.body, leaf.sealed.private)
+    assert await store.remove(ME, "ag_1", leaf)
+    assert len((await trail.slice(ME, AuditFilter())).rows) == 2
 
 
 ILLEGIBLE = (

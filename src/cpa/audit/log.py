@@ -8,7 +8,7 @@ from typing import Any
 
 from cpa.core.audit import ActionLogged, seal
 from cpa.ports.clock import Clock
-from cpa.ports.repository import AuditRepository
+from cpa.ports.repository import ActionLeaf, AuditRepository
 
 SALT_BYTES = 16
 
@@ -33,8 +33,22 @@ class AuditLog:
     ) -> int:
         """Record that `actor` (key id, address) did `action` (dotted word) to `subject` (an id).
 
-        Durable on return; returns its place in the log. `details` must be JSON; personal data belongs there
-        and nowhere else, for only there it can be erased.
+        Durable on return; returns its place in the log. `details` as in `leaf`.
+        """
+        leaf = self.leaf(tenant, actor, action, subject, details)
+        return await self._repository.append(tenant, actor, action, subject, leaf.sealed)
+
+    def leaf(
+        self,
+        tenant: str,
+        actor: str,
+        action: str,
+        subject: str = "",
+        details: Mapping[str, Any] | None = None,
+    ) -> ActionLeaf:
+        """As `log_action`, for a store that keeps it in one transaction with what was done.
+
+        `details` must be JSON; personal data belongs there and nowhere else, for only there it can be erased.
         """
         event = ActionLogged(
             time=self._clock.now_ms(),
@@ -45,4 +59,4 @@ class AuditLog:
             details=dict(details or {}),
         )
         sealed = seal(event, self._salt(SALT_BYTES) if event.details else b"")
-        return await self._repository.append(tenant, actor, action, subject, sealed)
+        return ActionLeaf(tenant=tenant, actor=actor, action=action, subject=subject, sealed=sealed)

@@ -39,6 +39,7 @@ from cpa.orchestrator.standing import Standing
 from cpa.ports.agents import AgentKeys, AgentRecord, AgentState, AgentStore, Beat, Named, taken
 from cpa.ports.clock import Clock
 from cpa.ports.keys import Caller, Scope
+from cpa.ports.repository import ActionLeaf
 
 
 class AgentDirectory:
@@ -152,18 +153,16 @@ class AgentDirectory:
             stored = await self._store.get(caller.tenant, id)
             if stored is not None and stored.state is AgentState.REVOKED:
                 only_own(caller, stored, Scope.ADMIN)
-                await self._store.remove(stored.tenant, id)
-                await self._log(caller.name, "agent.removed", stored)
+                await self._store.remove(stored.tenant, id, self._leaf(caller.name, "agent.removed", stored))
                 return stored
             agent, record = self._own(caller, id)
             try:
                 await self._keys.revoke(record.tenant, record.address)
-                await self._store.remove(record.tenant, id)
+                await self._store.remove(record.tenant, id, self._leaf(caller.name, "agent.removed", record))
             except CPAError:
                 self._put_out(agent, record)
                 raise
             self._drop(agent, record, "its agent was unregistered")
-            await self._log(caller.name, "agent.removed", record)
             return record
 
     async def change(self, caller: Caller, id: str, state: AgentState) -> AgentRecord:
@@ -242,8 +241,7 @@ class AgentDirectory:
         record = None if agent is None else agent.record
         if agent is None or record is None:
             record = self._record(tenant, id, wanted, key_id)
-            await self._store.put(record)
-            await self._added(record, caller.name if caller is not None else "enrolment")
+            await self._add(record, caller.name if caller is not None else "enrolment")
         else:
             self._presence.sign(agent)
         callback = self._keys.callback(tenant, id)
@@ -283,8 +281,7 @@ class AgentDirectory:
         if agent is None or agent.record is None:
             await self._check_free(caller.tenant, wanted.name)
             record = self._record(caller.tenant, self._new_id(), wanted, caller.key)
-            await self._store.put(record)
-            await self._added(record, caller.name)
+            await self._add(record, caller.name)
         else:
             record, withheld = await self._renewed(agent, agent.record, wanted, caller, token)
         callback = self._keys.callback(caller.tenant, record.id)
@@ -313,9 +310,11 @@ class AgentDirectory:
         withheld: tuple[str, ...] = ()
         if not (offers_more(known, record) and await self._grants(token, known)):
             record, withheld = granted(known, record)
+        restarted = known.instance != record.instance
         if record != known:
-            await self._store.put(record)
-        if restarted := known.instance != record.instance:
+            told = self._leaf(caller.name, "agent.restarted", record) if restarted else None
+            await self._store.put(record, told)
+        if restarted:
             self._presence.lose(agent, "its agent was restarted", ended=True)
             self._breakers.forget(agent.key)
             agent.beat = Beat()
@@ -323,8 +322,6 @@ class AgentDirectory:
         if restarted or known.endpoint != record.endpoint:
             self._moved(record)
         self._presence.sign(agent)
-        if restarted:
-            await self._log(caller.name, "agent.restarted", record)
         return record, withheld
 
     async def _grants(self, token: str, known: AgentRecord) -> bool:
@@ -353,7 +350,7 @@ class AgentDirectory:
         try:
             if state is AgentState.REVOKED:
                 await self._keys.revoke(record.tenant, record.address)
-            await self._store.put(changed)
+            await self._store.put(changed, self._leaf(caller.name, f"agent.{state.value}", changed))
         except CPAError:
             if state in (AgentState.REVOKED, AgentState.QUARANTINED):
                 self._put_out(agent, record)
@@ -363,7 +360,6 @@ class AgentDirectory:
             self._drop(agent, changed, "its agent was revoked")
         elif state is AgentState.QUARANTINED:
             self._presence.lose(agent, "its agent is in quarantine")
-        await self._log(caller.name, f"agent.{state.value}", changed)
         return changed
 
     def _put_out(self, agent: Agent, record: AgentRecord) -> None:
@@ -371,8 +367,8 @@ class AgentDirectory:
         self._take_over(agent, replace(record, state=AgentState.QUARANTINED))
         self._presence.lose(agent, "its agent is in quarantine")
 
-    async def _added(self, record: AgentRecord, by: str) -> None:
-        await self._log(by, "agent.registered", record)
+    async def _add(self, record: AgentRecord, by: str) -> None:
+        await self._store.put(record, self._leaf(by, "agent.registered", record))
         agent = Agent.of(record, Beat())
         self._by_id[record.tenant, record.id] = agent
         self._agents.register(agent)
@@ -408,11 +404,12 @@ class AgentDirectory:
     def _record(self, tenant: str, id: str, wanted: Registration, key: str) -> AgentRecord:
         return record_of(wanted, self._catalogue, tenant, id, key, self._clock.now_ms())
 
-    async def _log(self, by: str, action: str, record: AgentRecord) -> None:
+    def _leaf(self, by: str, action: str, record: AgentRecord) -> ActionLeaf:
+        """What the trail tells of it: stored together with it, so that neither is without the other."""
         details = {
             "address": record.address,
             "state": record.state.value,
             "actions": list(record.actions),
             "endpoint": record.endpoint,
         }
-        await self._audit.log_action(record.tenant, by, action, record.id, details)
+        return self._audit.leaf(record.tenant, by, action, record.id, details)

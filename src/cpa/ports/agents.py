@@ -15,6 +15,7 @@ import msgspec
 from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import Conflict, InvalidDocument
 from cpa.ports.keys import Caller
+from cpa.ports.repository import ActionLeaf
 
 RESERVED: Final = frozenset(("scheduler", "user", "builtin", "channel"))
 """Kinds of addresses that no agent has: they are people's (`agent://user/<name of the key>`) and our own."""
@@ -172,10 +173,11 @@ class AgentStore(Protocol):
     """Keeps agents and their last beats. Names are unique within a tenant among agents that are not revoked.
 
     One contract for all backends. Every method looks only inside the tenant given, except `all`. An agent that
-    cannot be read comes as `unread`, and keeps its name; a beat that cannot be read was none.
+    cannot be read comes as `unread`, and keeps its name; a beat that cannot be read was none. A `leaf` is what the
+    trail tells of it: both are stored, or neither.
     """
 
-    async def put(self, agent: AgentRecord) -> None:
+    async def put(self, agent: AgentRecord, leaf: ActionLeaf | None = None) -> None:
         """Add, or replace the one of the same id; durable on return. `Conflict` when the name is another's, and for
         one that cannot be read: it can only be removed."""
         ...
@@ -194,8 +196,8 @@ class AgentStore(Protocol):
         """Those that are revoked, in the order of their registration."""
         ...
 
-    async def remove(self, tenant: str, id: str) -> bool:
-        """Durable on return; False when there is none."""
+    async def remove(self, tenant: str, id: str, leaf: ActionLeaf | None = None) -> bool:
+        """Durable on return; False when there is none, and then nothing is told of it."""
         ...
 
     async def beat(self, tenant: str, id: str, beat: Beat) -> None:

@@ -166,6 +166,16 @@ class LeafRow(msgspec.Struct, frozen=True):
     leaf: bytes
 
 
+class ActionLeaf(msgspec.Struct, frozen=True, kw_only=True):
+    """What no job did, sealed for the trail (`audit.log`)."""
+
+    tenant: str
+    actor: str
+    action: str
+    subject: str
+    sealed: Sealed
+
+
 class AuditRepository(Protocol):
     async def append(self, tenant: str, actor: str, action: str, subject: str, sealed: Sealed) -> int:
         """Store what no job did; returns its place (`seq`). `sealed` is of a `core.audit.ActionLogged`."""

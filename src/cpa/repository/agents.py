@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +12,8 @@ from sqlalchemy.dialects.sqlite import insert
 
 from cpa.core.audit import ILLEGIBLE
 from cpa.ports.agents import AgentRecord, AgentState, Beat, check_legible, taken, unread
+from cpa.ports.repository import ActionLeaf
+from cpa.repository.audit import insertion
 from cpa.repository.database import Database
 from cpa.repository.tables import agents, as_bytes, told
 
@@ -28,7 +31,7 @@ class SqlAgentStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def put(self, agent: AgentRecord) -> None:
+    async def put(self, agent: AgentRecord, leaf: ActionLeaf | None = None) -> None:
         check_legible(agent)
         row = {
             "tenant": agent.tenant,
@@ -46,6 +49,7 @@ class SqlAgentStore:
             if agent.state is not AgentState.REVOKED and connection.execute(others).first() is not None:
                 raise taken(agent.name)
             connection.execute(statement)
+            _tell(connection, leaf)
 
         await self._database.write(work)
 
@@ -70,9 +74,15 @@ class SqlAgentStore:
         )
         return await self._database.read(lambda c: tuple(map(_record, c.execute(query).scalars())))
 
-    async def remove(self, tenant: str, id: str) -> bool:
+    async def remove(self, tenant: str, id: str, leaf: ActionLeaf | None = None) -> bool:
         statement = sa.delete(agents).where(agents.c.tenant == tenant, agents.c.id == id)
-        return bool(await self._database.write(lambda c: c.execute(statement).rowcount))
+
+        def work(connection: sa.Connection) -> bool:
+            found = connection.execute(statement).rowcount > 0
+            _tell(connection, leaf if found else None)
+            return found
+
+        return await self._database.write(work)
 
     async def beat(self, tenant: str, id: str, beat: Beat) -> None:
         where = (agents.c.tenant == tenant, agents.c.id == id, agents.c.beat_at <= beat.at)
@@ -94,6 +104,11 @@ class SqlAgentStore:
         return None if row is None else _of(*row)
 
 
+def _tell(connection: sa.Connection, leaf: ActionLeaf | None) -> None:
+    if leaf is not None:
+        connection.execute(insertion(leaf))
+
+
 def _of(body: bytes, *names: Any) -> AgentRecord:
     """The agent of a row."""
     tenant, id, name, state = map(told, names[:4])
@@ -111,16 +126,20 @@ def _of(body: bytes, *names: Any) -> AgentRecord:
 class MemoryAgentStore:
     """`ports.agents.AgentStore` in memory: for tests, simulations, and programs that keep nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[ActionLeaf], None] = lambda _: None) -> None:
+        """`tell` takes what is for the trail."""
+        self._tell = tell
         self._agents: dict[tuple[str, str], AgentRecord] = {}
         self._beats: dict[tuple[str, str], Beat] = {}
 
-    async def put(self, agent: AgentRecord) -> None:
+    async def put(self, agent: AgentRecord, leaf: ActionLeaf | None = None) -> None:
         check_legible(agent)
         namesake = await self.find(agent.tenant, agent.name)
         if agent.state is not AgentState.REVOKED and namesake is not None and namesake.id != agent.id:
             raise taken(agent.name)
         self._agents[agent.tenant, agent.id] = agent
+        if leaf is not None:
+            self._tell(leaf)
 
     async def get(self, tenant: str, id: str) -> AgentRecord | None:
         return self._agents.get((tenant, id))
@@ -139,9 +158,12 @@ class MemoryAgentStore:
         found = [agent for agent in mine if agent.state is AgentState.REVOKED]
         return tuple(sorted(found, key=lambda agent: (agent.registered, agent.id)))
 
-    async def remove(self, tenant: str, id: str) -> bool:
+    async def remove(self, tenant: str, id: str, leaf: ActionLeaf | None = None) -> bool:
         self._beats.pop((tenant, id), None)
-        return self._agents.pop((tenant, id), None) is not None
+        found = self._agents.pop((tenant, id), None) is not None
+        if found and leaf is not None:
+            self._tell(leaf)
+        return found
 
     async def beat(self, tenant: str, id: str, beat: Beat) -> None:
         last = self._beats.get((tenant, id))

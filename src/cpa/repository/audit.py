@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from cpa.core.audit import Sealed, erased, unseal
 from cpa.errors import BadInput, InternalError
-from cpa.ports.repository import MAX_PAGE, AuditFilter, AuditRow, AuditSlice, LeafRow
+from cpa.ports.repository import MAX_PAGE, ActionLeaf, AuditFilter, AuditRow, AuditSlice, LeafRow
 from cpa.repository.database import Database
 from cpa.repository.events import legible
 from cpa.repository.jobs import bounded, decoded
@@ -49,17 +49,8 @@ class SqlAuditRepository:
         self._database = database
 
     async def append(self, tenant: str, actor: str, action: str, subject: str, sealed: Sealed) -> int:
-        event = unseal(sealed.body, sealed.private)
-        statement = sa.insert(audit_entries).values(
-            tenant=tenant,
-            actor=actor,
-            action=action,
-            subject=subject,
-            time=event.time,
-            body=sealed.body,
-            private=sealed.private,
-            leaf=sealed.leaf,
-        )
+        leaf = ActionLeaf(tenant=tenant, actor=actor, action=action, subject=subject, sealed=sealed)
+        statement = insertion(leaf)
         return await self._database.write(lambda c: _placed(c.execute(statement)))
 
     async def slice(
@@ -113,6 +104,21 @@ class SqlAuditRepository:
             except InternalError:
                 continue  # the plan cannot be read; what happened still can, with numbers for names
         return found
+
+
+def insertion(leaf: ActionLeaf) -> sa.Insert:
+    """Stores what no job did: for a transaction that stores also what was done."""
+    sealed = leaf.sealed
+    return sa.insert(audit_entries).values(
+        tenant=leaf.tenant,
+        actor=leaf.actor,
+        action=leaf.action,
+        subject=leaf.subject,
+        time=unseal(sealed.body, sealed.private).time,
+        body=sealed.body,
+        private=sealed.private,
+        leaf=sealed.leaf,
+    )
 
 
 def _placed(result: sa.CursorResult[Any]) -> int:
