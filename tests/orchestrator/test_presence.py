@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -23,7 +24,9 @@ class World:
     """Agents in virtual time; what is lost is written down with the moment."""
 
     def __init__(self, *agents: Agent) -> None:
-        self.loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        self.loop = loop
         self.clock = VirtualClock(self.loop)
         self.registry = AgentRegistry()
         self.presence = Presence(self.registry, self.clock, BEAT)
@@ -375,13 +378,51 @@ def test_when_the_scheduler_stood_still_agents_are_heard_before_anything_runs_ou
         world.begin("j2")
         world.beat("j1", "j2")
         await asyncio.sleep(1)
-        world.loop._jumps.now += 60  # type: ignore[attr-defined]
+        world.loop.stand_still(60)
         await asyncio.sleep(0)
         await asyncio.sleep(2)
         world.beat("j1")
 
     world = run(story)
     assert [job for job, _, _ in world.lost] == ["j2"]
+
+
+@pytest.mark.parametrize("many", [1, 10])
+@pytest.mark.parametrize("seconds", [4.9, 9.9, 10.1, 11, 12.5, 14, 14.9, 15.1, 40])
+def test_who_beats_in_time_loses_nothing_however_long_the_scheduler_stands_still(
+    seconds: float, many: int
+) -> None:
+    lost: list[object] = []
+    for seed in range(20):
+        chance = random.Random(seed)
+        start = 60 + chance.uniform(0, 20)
+        agents = [remote(f"a{number}", online=False) for number in range(many)]
+
+        async def story(world: World, start: float = start, chance: random.Random = chance) -> None:
+            async def live_on(job: str, agent: Agent) -> None:
+                await asyncio.sleep(chance.uniform(0, BEAT))
+                world.begin(job, agent)
+                due = world.loop.time()
+                while True:
+                    if world.loop.time() > due:  # It lay in the socket: it is read some turns after waking.
+                        for _ in range(5):
+                            await asyncio.sleep(0)
+                    world.beat(job, agent=agent)
+                    while due <= world.loop.time():
+                        due += BEAT
+                    await asyncio.sleep(due - world.loop.time())
+
+            tasks = [
+                asyncio.create_task(live_on(f"j{number}", agent)) for number, agent in enumerate(world.agents)
+            ]
+            await asyncio.sleep(start)
+            world.loop.stand_still(seconds)
+            await asyncio.sleep(60)
+            for task in tasks:
+                task.cancel()
+
+        lost += run(story, *agents).lost
+    assert lost == []
 
 
 def test_what_runs_is_told_with_the_time_it_has() -> None:

@@ -118,6 +118,31 @@ def test_who_says_nothing_in_time_may_have_begun_what_must_not_be_done_twice(tmp
     live(tmp_path, story)
 
 
+async def stand_still(seconds: float) -> None:
+    """The scheduler does; what came in meanwhile is read a few turns after it goes on."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.stand_still(seconds)
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("seconds", [5.5, 14, 60])
+def test_who_answers_while_the_scheduler_stands_still_has_answered_in_time(
+    tmp_path: Path, seconds: float
+) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        await scheduler.submit()
+        request = await agent.next("request")
+        await asyncio.sleep(2 * BEAT - 1)
+        await stand_still(seconds)
+        assert (await agent.say("agree", request)).effect == "task_started"
+        assert types(agent) == ["request"]
+
+    live(tmp_path, story)
+
+
 def test_what_a_beat_names_needs_no_agreement(tmp_path: Path) -> None:
     async def story(scheduler: SchedulerLife) -> None:
         agent = scheduler.agent("eins")
@@ -348,6 +373,27 @@ def test_who_is_asked_to_look_and_says_nothing_is_not_the_first_to_be_asked_agai
         assert (await mute.say("confirm", asked[0], found)).effect == "not_asked"
         for look in looks:
             assert (await other.say("confirm", look, found)).effect == "task_verified"
+        beats.cancel()
+
+    live(tmp_path, story)
+
+
+@pytest.mark.parametrize("seconds", [5.5, 14])
+def test_who_tells_what_it_found_while_the_scheduler_stands_still_is_heard(
+    tmp_path: Path, seconds: float
+) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent = scheduler.agent("eins")
+        job = await scheduler.submit(VERIFIABLE)
+        await agent.say("done", await agent.next("request"))
+        beats = scheduler.group.create_task(beating(agent))
+        look = await agent.next("request", after=1)
+        await asyncio.sleep(60 + 3 * BEAT - 1)
+        await stand_still(seconds)
+        found = {"what": "effect", "verdict": "happened"}
+        assert (await agent.say("confirm", look, found)).effect == "task_verified"
+        assert (await scheduler.engine.wait(TENANT, job, 10)).status is JobStatus.DONE
+        assert not agent.view.mute
         beats.cancel()
 
     live(tmp_path, story)

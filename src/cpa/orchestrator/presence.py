@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -96,6 +97,8 @@ class Presence:
         self._watching: set[Key] = set()
         """Agents in that line."""
         self._number = 0
+        self._awake_by = math.inf
+        """When the loop is to look at the clock next."""
         self._deaf = 0.0
         """Until then nothing runs out."""
         self._sooner = asyncio.Event()
@@ -207,20 +210,29 @@ class Presence:
         while True:
             self._sooner.clear()
             now = self._clock.monotonic()
-            self._expire(now)
-            due = max(self._line[0][0], self._deaf) if self._line else None
+            if not self.deaf():
+                self._expire(now)
+            self._awake_by, wait = math.inf, None
+            if self._line:
+                # A lease is two beats longer than the silence of who beats in time. So that no more than that is
+                # missed, a standstill of one beat must show, whenever the next lease ends.
+                self._awake_by = min(max(self._line[0][0], self._deaf), now + self.interval / 2)
+                wait = max(self._awake_by - now, 0.0)
             try:
-                async with asyncio.timeout(None if due is None else max(due - now, 0.0)):
+                async with asyncio.timeout(wait):
                     await self._sooner.wait()
             except TimeoutError:
-                woken = self._clock.monotonic()
-                if due is not None and woken - due > self.interval:
-                    # We stood still. What came in meanwhile has not been read yet.
-                    self._deaf = woken + self.lease
+                continue
+
+    def deaf(self) -> bool:
+        """Whether this process stood still until a moment ago: what agents said meanwhile may lie unread, and
+        nobody's silence tells anything."""
+        now = self._clock.monotonic()
+        if now - self._awake_by > self.interval / 2:
+            self._awake_by, self._deaf = math.inf, now + self.lease
+        return now < self._deaf
 
     def _expire(self, now: float) -> None:
-        if now < self._deaf:
-            return
         while self._line and self._line[0][0] <= now:
             when, _, _, watched = heapq.heappop(self._line)
             if isinstance(watched, tuple):

@@ -334,15 +334,12 @@ class Requests:
         return exchange.stop, known is None
 
     def _expect(self, exchange: _Exchange, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time() + seconds
-        exchange.timer = loop.call_at(due, self._unanswered, exchange, due)
+        exchange.timer = asyncio.get_running_loop().call_later(seconds, self._unanswered, exchange)
 
-    def _unanswered(self, exchange: _Exchange, due: float) -> None:
+    def _unanswered(self, exchange: _Exchange) -> None:
         """Neither yes nor no came in time."""
         exchange.timer = None
-        if asyncio.get_running_loop().time() - due > self._presence.interval:
-            # We stood still. What came in meanwhile has not been read yet.
+        if self._presence.deaf():
             self._expect(exchange, self._presence.interval)
             return
         attempt = exchange.attempt
@@ -358,12 +355,11 @@ class Requests:
         """Look after who looks, from time to time."""
         loop = asyncio.get_running_loop()
         at = min(loop.time() + self._presence.lease, exchange.due)
-        exchange.timer = loop.call_at(at, self._still_looking, exchange, at)
+        exchange.timer = loop.call_at(at, self._still_looking, exchange)
 
-    def _still_looking(self, exchange: _Exchange, at: float) -> None:
+    def _still_looking(self, exchange: _Exchange) -> None:
         now = asyncio.get_running_loop().time()
-        if now - at > self._presence.interval:
-            # We stood still. What came in meanwhile has not been read yet.
+        if self._presence.deaf():
             exchange.due = max(exchange.due, now + self._presence.interval)
         known = self._agents.get(exchange.address, exchange.attempt.tenant)
         if known is None or not known.online:

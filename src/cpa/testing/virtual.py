@@ -82,6 +82,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Virtual seconds since the loop was made."""
         return self._jumps.now
 
+    def stand_still(self, seconds: float) -> None:
+        """Time goes on, and nothing runs: what was due meanwhile is late."""
+        self._jumps.now += seconds
+
     def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
