@@ -70,6 +70,8 @@ class CountingStore(MemoryAgentStore):
         self._agents[agent.tenant, agent.id] = odd
 
     async def beat(self, tenant: str, id: str, beat: Beat) -> None:
+        if self.full:
+            raise Unavailable("the disk is full", remedy="free some space")
         self.writes += 1
         await super().beat(tenant, id, beat)
 
@@ -597,6 +599,24 @@ async def test_the_answer_is_given_again_by_another_life_of_the_scheduler(
     later = Life(store, life.keys, life.tokens)
     await later.directory.load()
     assert await later.directory.register(DRAWN, None, token) == lost
+
+
+async def test_a_first_beat_that_could_not_be_stored_is_stored_with_the_next_one(
+    life: Life, store: CountingStore
+) -> None:
+    token = await life.token()
+    record = (await life.directory.register(DRAWN, None, token)).agent
+    store.full = True
+    with pytest.raises(Unavailable):
+        await life.directory.heartbeat(itself(record), record.id, Beat())
+    store.full = False
+    await life.directory.heartbeat(itself(record), record.id, Beat())
+    assert await store.last_beat(TENANT, record.id) == life.seen().beat
+
+    later = Life(store, life.keys, life.tokens)
+    await later.directory.load()
+    with pytest.raises(Unauthorized):
+        await later.directory.register(DRAWN, None, token)
 
 
 async def test_a_token_used_for_an_agent_that_could_not_be_stored_is_not_lost(

@@ -46,6 +46,8 @@ class Agent:
     online: bool = True
     beat: Beat = _SILENT
     """What it said last."""
+    noted: Beat = _SILENT
+    """The last of what it said that is durable."""
     trouble: str = ""
     """Why it cannot be reached just now, for people; empty when it can, as far as is known."""
     mute: bool = False
@@ -65,6 +67,7 @@ class Agent:
             record=record,
             online=False,
             beat=beat,
+            noted=beat,
             trouble=UNREAD if record.unread else "",
         )
 

@@ -119,13 +119,13 @@ class AgentDirectory:
         A process whose place another one has taken renews nothing: all that it names is to be stopped.
         """
         agent, record = self._own(caller, id)
-        known = agent.beat
         if record.instance and beat.instance and beat.instance != record.instance:
             return self._answer(record, beat.running)
         beat = replace(beat, at=self._clock.now_ms(), instance=beat.instance or record.instance)
         lost = self._presence.beat(agent, beat)
-        if (known.status, known.readiness) != (beat.status, beat.readiness) or not known.at:
+        if _news(beat) != _news(agent.noted):
             await self._store.beat(record.tenant, id, beat)
+            agent.noted = max(agent.noted, beat, key=lambda each: each.at)
         return self._answer(record, lost)
 
     async def offer(self, caller: Caller, offered: Sequence[str]) -> AgentRecord:
@@ -413,3 +413,8 @@ class AgentDirectory:
             "endpoint": record.endpoint,
         }
         return self._audit.leaf(record.tenant, by, action, record.id, details)
+
+
+def _news(beat: Beat) -> tuple[object, ...]:
+    """What of a beat is worth a write where it changes: from its first one on, a process of an agent was heard."""
+    return beat.at > 0, beat.instance, beat.status, beat.readiness
