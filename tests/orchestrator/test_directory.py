@@ -490,6 +490,25 @@ async def test_who_is_revoked_once_more_is_revoked_and_can_be_forgotten(
         await life.directory.remove(ADMIN, record.id)
 
 
+async def test_only_the_key_it_registered_with_speaks_for_an_agent(life: Life) -> None:
+    record = (await life.directory.register(WANTED, ADMIN)).agent
+    spare = dataclasses.replace(
+        ADMINS, id="key_9", name=record.address, scopes=frozenset((Scope.AGENT,)), hash=b"\x09" * 32
+    )
+    life.keys.kept.append(spare)
+    await life.directory.heartbeat(itself(record), record.id, Beat())
+    with pytest.raises(Forbidden, match="not the key"):
+        await life.directory.heartbeat(spare.caller(), record.id, Beat(status=AgentStatus.OFFLINE))
+    with pytest.raises(Forbidden, match="not the key"):
+        await life.directory.remove(spare.caller(), record.id)
+    assert life.seen().status is AgentStatus.ONLINE
+
+    newer = (await life.directory.register(WANTED, spare.caller())).agent
+    await life.directory.heartbeat(itself(newer), record.id, Beat())
+    with pytest.raises(Forbidden, match="not the key"):
+        await life.directory.heartbeat(itself(record), record.id, Beat())
+
+
 async def test_what_only_limits_an_agent_changes_nothing_where_nothing_can_be_stored(
     life: Life, store: CountingStore
 ) -> None:

@@ -399,6 +399,8 @@ class AgentDirectory:
     def _own(self, caller: Caller, id: str) -> tuple[Agent, AgentRecord]:
         agent, record = self._known(caller.tenant, id)
         only_own(caller, record, Scope.ADMIN)
+        if caller.name == record.address:
+            check_key(record, caller)
         return agent, record
 
     def _record(self, tenant: str, id: str, wanted: Registration, key: str) -> AgentRecord:
