@@ -100,6 +100,8 @@ class Roll(Presence):
         lost(attempts, reason, ended)
         (agent,) = {each.agent for each in held}
         silent = reason.startswith(_SILENT)
+        if self._world.loop.time() < self._world.oracles.excused and reason.endswith(f"for {self.lease:g} s"):
+            self._broken(f"{agent} is not waited for after everything stood still: {reason}")
         if ended or silent:
             self._check_all(agent, silent)
         elif reason.startswith(_ALONE):

@@ -55,7 +55,7 @@ def check_leases(world: World) -> None:
             if not isinstance(command, RequestTask | CancelAttempt):
                 continue
             attempt = (record.head.id, record.spec.tasks[command.task].id, command.epoch)
-            since = max(life.began, world.requested(record.head.id, command))
+            since = max(life.began, world.oracles.stood, world.requested(record.head.id, command))
             if command.agent in world.agents:
                 since = max(since, world.vital.get(attempt, 0.0))
                 if world.heard.get(command.agent, 0.0) > since:
@@ -72,7 +72,7 @@ def check_timers(world: World) -> None:
     life = world.life
     if life is None or not life.up or not world.oracles.clock or "disk" in world.scenario.faults:
         return
-    now, up = world.clock.now_ms(), (world.loop.time() - life.began) * 1000
+    now, up = world.clock.now_ms(), (world.loop.time() - max(life.began, world.oracles.stood)) * 1000
     for record in world.journal.jobs.values():
         for command, due in record.outbox.values():
             if due and min(now - due, up) > LATE * 1000:

@@ -31,6 +31,10 @@ class Oracles:
 
     clock: bool = True
     """The wall clock does not jump: timers can be told to be early."""
+    stood: float = 0.0
+    """When everything went on that had stood still: what was due meanwhile is late."""
+    excused: float = 0.0
+    """Until then nobody's silence tells anything: everything stood still for longer than a beat."""
     said: dict[tuple[str, int, int], set[str]] = field(default_factory=dict)
     """By (job, task, epoch): who said that it did the task."""
     _known: dict[str, tuple[Knowledge, Conduct, Graph]] = field(default_factory=dict)

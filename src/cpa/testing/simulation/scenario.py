@@ -42,6 +42,7 @@ FAULTS: Final[dict[str, str]] = {
     "proposals": "agents would rather do it otherwise, or later",
     "operators": "agents are drained or put in quarantine, and taken back",
     "removals": "agents are revoked or unregistered, and come back as new ones, with new keys",
+    "standstills": "everything stands still for some seconds, and goes on late",
     "builtin": "the scheduler's own part does tasks too",
 }
 """Every fault there is, in words."""
@@ -59,8 +60,9 @@ HAPPENS: Final[dict[str, str]] = {
     "replays": "a copy of a signed request is refused",
 }
 """What happens on real wires because of the faults, in words."""
-LATER: Final = frozenset(("proposals", "operators", "removals"))
-"""Those that came when seeds had been kept already: drawn apart, so that the others stay what they were."""
+LATER: Final = ("operators", "proposals", "removals", "standstills")
+"""Those that came when seeds had been kept already: drawn apart, each after those before it, so that all others
+stay what they were."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,7 @@ def draw(
     share = chance.choice((0.15, 0.3, 0.5))
     faults = {fault for fault in FAULTS if fault not in LATER and chance.random() < share}
     apart = random.Random(f"{seed}:later")  # noqa: S311
-    faults |= {fault for fault in sorted(LATER) if apart.random() < share}
+    faults |= {fault for fault in LATER if apart.random() < share}
     drawn_jobs, drawn_agents = chance.choice((1, 2, 3, 5)), chance.choice((1, 2, 3, 4))
     tasks = chance.choice((1, 2, 4, 6))
     drawn_minutes = chance.choice((1.0, 2.0, 4.0))

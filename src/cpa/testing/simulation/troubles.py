@@ -11,9 +11,11 @@ from cpa.errors import CPAError, NotFound
 from cpa.ports.agents import AgentState
 from cpa.ports.keys import Caller, Scope
 from cpa.security.auth import FIXED
-from cpa.testing.simulation.agents import TENANT, Process
+from cpa.testing.simulation.agents import BEAT, TENANT, Process
 from cpa.testing.simulation.claims import attempts_of, check_quarantine, check_removed
 from cpa.testing.simulation.network import SCHEDULER
+from cpa.testing.simulation.ways import LEASE
+from cpa.testing.virtual import VirtualLoop
 
 if TYPE_CHECKING:
     from cpa.testing.simulation.scheduler import Life
@@ -54,6 +56,7 @@ class Troubles:
             "partitions": self._partitions,
             "operators": self._operators,
             "removals": self._removals,
+            "standstills": self._standstills,
         }
         yield from (work() for fault, work in everything.items() if fault in faults)
 
@@ -199,6 +202,17 @@ class Troubles:
             del self._world.barred[process.address]
             process.revive()
             self._handled.remove(process.address)
+
+    async def _standstills(self) -> None:
+        chance, loop = self._world.scenario.stream("standstills"), asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        while await self._wait("standstills", 40, chance):
+            seconds = chance.choice((0.5, 4, 6, 11, 12.5, 14, 20, 60))
+            self._world.trace("stands still", seconds)
+            loop.stand_still(seconds)
+            self._world.oracles.stood = loop.time()
+            if seconds > BEAT:
+                self._world.oracles.excused = loop.time() + LEASE
 
     async def _remove(self, process: Process, *, revoked: bool) -> None:
         """Until it is done."""
