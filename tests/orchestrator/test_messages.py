@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from tests.orchestrator.fleet import TENANT
@@ -13,11 +15,20 @@ from tests.orchestrator.scheduler import FarAgent, SchedulerLife, caller, live, 
 
 from cpa.core.audit import entry
 from cpa.core.classes import EffectClass
+from cpa.core.documents import MAX_BYTES
 from cpa.core.events import TaskSucceeded, TaskVerified
 from cpa.core.intent_router import IntentRouter
 from cpa.core.job import JobStatus, TaskStatus
-from cpa.core.lam_protocol import BaseMessage
-from cpa.errors import CPAError, Forbidden, InvalidDocument, NotFound, Unavailable, UnknownIntent
+from cpa.core.lam_protocol import BaseMessage, parse
+from cpa.errors import (
+    CPAError,
+    Forbidden,
+    InvalidDocument,
+    NotFound,
+    TooLarge,
+    Unavailable,
+    UnknownIntent,
+)
 from cpa.orchestrator.answers import in_order
 from cpa.ports.keys import Scope
 from cpa.ports.nonces import Nonce, Replayed
@@ -288,6 +299,42 @@ def test_a_request_from_outside_makes_a_job_once_and_needs_a_key_that_may(tmp_pa
         with pytest.raises(Forbidden) as refused:
             await agent.say("request", None, {"action": "x.a.b"})
         assert refused.value.field == "type"
+
+    live(tmp_path, story)
+
+
+def shortest(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def test_what_the_border_took_is_done_and_logged_where_it_is_written_longer_than_it_came(
+    tmp_path: Path,
+) -> None:
+    """Else its sender reads a refusal of what has happened, and nothing of it is kept."""
+
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        payload = {"result": {"n": 2}, "artifacts": [f"sha256:{number:064x}" for number in range(13_000)]}
+        done = word("done", agent.address, request, payload)
+        order: dict[str, Any] = {
+            "id": str(uuid4()),
+            "ts": "2026-11-24T09:30:00Z",
+            "type": "request",
+            "sender": "agent://user/anna",
+            "to": "agent://scheduler/cpa",
+            "payload": {"action": "x.a.b", "arguments": {"n": 1}, "more": ""},
+        }
+        order["payload"]["more"] = "x" * (MAX_BYTES - len(shortest(order)))
+        anna = caller("anna", Scope.SUBMIT)
+        for said, by in ((done, caller(agent.address)), (parse(shortest(order)), anna)):
+            with pytest.raises(TooLarge):
+                said.to_json()
+            first, again = await scheduler.handle(said, by), await scheduler.handle(said, by)
+            assert (first.new, again.new, again.effect) == (True, False, "duplicate")
+            came = [line for line in await scheduler.logged(first.job) if line.direction == "in"]
+            assert [line.effect for line in came] == [first.effect, "duplicate"]
+            assert parse(json.loads(came[0].body)) == said
+        assert (await scheduler.task(request.correlation.job_id)).result == {"n": 2}
 
     live(tmp_path, story)
 

@@ -4,8 +4,8 @@
     discover → offer* until `replyBy` → assign → as above
 
 `parse` takes what came over the wire and gives a message or raises `InvalidDocument` (`TooLarge` over 1 MiB);
-nothing else, whatever comes in. What it gives can always be written again. `MessageFactory` makes messages
-that obey the rules; ids and time are passed in, as everything here is pure.
+nothing else, whatever comes in. What it gives can always be `written` again, and be a bit longer then.
+`MessageFactory` makes messages that obey the rules; ids and time are passed in, as everything here is pure.
 """
 
 from __future__ import annotations
@@ -122,9 +122,14 @@ class BaseMessage(Envelope):
 
     def to_json(self) -> bytes:
         """The wire form. Raises `TooLarge` over 1 MiB."""
-        data = to_json(self.to_dict())
+        data = self.written()
         check_size(data)
         return data
+
+    def written(self) -> bytes:
+        """The wire form to be kept, whatever its size: one that came in with less than 1 MiB may need more as it is
+        written here."""
+        return to_json(self.to_dict())
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Self:

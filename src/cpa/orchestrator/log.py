@@ -124,7 +124,7 @@ def stored(
         direction=direction,
         type=message.type,
         received=moment,
-        body=message.to_json(),
+        body=message.written(),
         conversation=about.conversation_id,
         job=job or about.job_id,
         task=about.task_id,
