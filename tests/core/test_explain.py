@@ -253,6 +253,49 @@ def test_an_assigned_or_running_task_names_its_agent() -> None:
     assert (why(story).reason, why(story).remedy) == (Reason.AT_WORK, "Wait for its answer.")
 
 
+SILENT = {0: Reason.AGENT_SILENT}
+
+
+def test_who_has_a_task_and_gave_no_word_of_it_does_not_work_on_it() -> None:
+    story = Story(task("a"))
+    story.chosen(agent="agent-7")
+
+    (found,) = explain(story.job.snapshot(), SILENT)
+    assert (found.reason, found.actor) == (Reason.AGENT_SILENT, Actor.NOBODY)
+    assert found.evidence == "Agent agent-7 has it (attempt 1) and has not said yet that it does it."
+    story.tell(events.TaskStarted(**story.attempt(0)))
+    (found,) = explain(story.job.snapshot(), SILENT)
+    assert found.reason is Reason.AT_WORK
+
+
+@pytest.mark.parametrize(
+    ("locale", "evidence"),
+    [
+        (
+            "",
+            "Agent agent-7 has it (attempt 3; lost before it: 2) and has not said yet that it does it.",
+        ),
+        (
+            "de",
+            "agent-7 hat sie (Versuch 3; vorher verloren: 2) und noch nicht gesagt, dass er sie tut.",
+        ),
+    ],
+)
+def test_who_takes_one_attempt_after_the_other_without_a_word_is_the_operators(
+    locale: str, evidence: str
+) -> None:
+    story = Story(task("a"), locale=locale)
+    for number in (1, 2):
+        story.chosen(agent="agent-7")
+        story.lost()
+        story.fired(f"retry:0:{number}")
+    story.chosen(agent="agent-7")
+
+    (found,) = explain(story.job.snapshot(), SILENT)
+    assert (found.reason, found.actor, found.evidence) == (Reason.AGENT_SILENT, Actor.OPERATOR, evidence)
+    assert "`cpa agents show`" in found.remedy
+
+
 def test_a_running_task_of_an_ending_run_is_stopping_and_what_waits_will_not_start() -> None:
     story = Story(task("a"), task("b", 0))
     story.begun()

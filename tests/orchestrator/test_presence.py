@@ -91,6 +91,23 @@ def test_a_lease_that_nobody_renews_runs_out_on_time() -> None:
     assert [(job, when) for job, when, _ in world.lost] == [("j1", LEASE), ("j2", LEASE + 1)]
 
 
+def test_who_has_an_attempt_is_silent_of_it_until_a_beat_or_a_message_names_it() -> None:
+    async def story(world: World) -> None:
+        named, told = world.begin("j1"), world.begin("j2")
+        assert not world.presence.silent(named), "it is on its way"
+        world.presence.taken(named)
+        world.presence.taken(told)
+        assert world.presence.silent(named)
+        world.presence.renew(told)
+        assert not world.presence.silent(told)
+        world.beat("j1", "j2")
+        assert not world.presence.silent(named)
+        world.presence.end(named)
+        assert not world.presence.silent(named)
+
+    run(story)
+
+
 def test_an_agent_that_was_restarted_has_ended_with_all_it_had() -> None:
     async def story(world: World) -> None:
         for job in ("j1", "j2", "j3"):

@@ -10,9 +10,14 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from tests.security.house import House, Member, house
 
 from cpa.core.job import JobSpec, TaskSpec, TaskStatus
+from cpa.demo.serving import serve
 from cpa.ports.engine import Submission
 from cpa.ports.keys import Scope
 
@@ -95,6 +100,38 @@ async def test_an_agent_with_an_unreachable_endpoint(home: House) -> None:
     snapshot = await home.scheduler.engine.query("default", about["jobId"])
     assert snapshot.tasks[0].result is None
     assert not snapshot.head.status.ended
+
+
+def answering(status: int, body: Any = None) -> Starlette:
+    """What listens at an agent's endpoint and answers everything alike."""
+
+    async def take(request: Request) -> Response:
+        await request.body()
+        return JSONResponse(body, status)
+
+    return Starlette(routes=[Route("/{path:path}", take, methods=["POST", "DELETE"])])
+
+
+async def explained(home: House, agent: Member, about: dict[str, Any], **wanted: str) -> dict[str, Any]:
+    """The explanation of the only task, once it says this; the agent beats and names nothing."""
+    admin = {"X-API-Key": await home.key(Scope.ADMIN, name="admin")}
+    beat = f"/agents/{agent.id}/heartbeat", {"status": "online", "instance": "i1"}
+    async with asyncio.timeout(20):
+        while True:
+            await home.client.send(agent.request(*beat))
+            answer = await home.client.get(f"/jobs/{about['jobId']}/explain", headers=admin)
+            [told] = answer.json()["tasks"]
+            if wanted.items() <= told.items():
+                return dict(told)
+            await asyncio.sleep(0.02)
+
+
+async def test_an_agent_that_takes_every_task_and_says_nothing_of_any(home: House) -> None:
+    async with serve(answering(202)) as url:
+        mute = await Member.enrol(home, "stumm", endpoint=url)
+        told = await explained(home, mute, await at_work(home, mute), reason="agent_silent", actor="operator")
+    assert f"Agent {mute.address} has it (attempt " in told["evidence"]
+    assert "and has not said yet that it does it." in told["evidence"]
 
 
 async def test_a_message_of_2_mb(home: House) -> None:

@@ -36,6 +36,7 @@ from cpa.core.views import (
 from cpa.errors import NotFound
 from cpa.ports.engine import Outcome, StoredEvent
 from cpa.ports.keys import Caller
+from cpa.ports.transport import Attempt
 
 router = DirectRouter(prefix="/jobs", tags=["jobs"])
 
@@ -196,6 +197,12 @@ async def explain_job(job_id: JobId, services: Services, caller: Reader) -> Resp
         for run, spec in zip(snapshot.tasks, snapshot.spec.tasks, strict=True)
         if run.status is TaskStatus.READY and not run.line
     }
+    silent = {
+        run.index: Reason.AGENT_SILENT
+        for run in snapshot.tasks
+        if run.status is TaskStatus.ASSIGNED
+        and services.agents.silent(Attempt(caller.tenant, head.id, run.index, run.epoch))
+    }
     troubles = {
         run.index: services.agents.trouble(caller.tenant, run.agent)
         for run in snapshot.tasks
@@ -203,7 +210,7 @@ async def explain_job(job_id: JobId, services: Services, caller: Reader) -> Resp
     }
     found = [
         ExplanationView(**asdict(each) | {"starts": moment(each.starts) if each.starts else None})
-        for each in explain(snapshot, waits, start, troubles, _staff(services, caller.tenant, snapshot))
+        for each in explain(snapshot, waits | silent, start, troubles, _staff(services, caller.tenant, snapshot))
     ]
     why = None if head.status.ended else services.engine.hindrance(caller.tenant, head.id)
     hindrance = why and HindranceView(evidence=why.message, remedy=why.remedy or "", actor=why.actor)

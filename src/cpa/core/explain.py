@@ -36,6 +36,7 @@ class Reason(StrEnum):
     BIDS_OPEN = "bids_open"
     AT_WORK = "at_work"
     AGENT_NOT_REACHED = "agent_not_reached"
+    AGENT_SILENT = "agent_silent"
     RETRY = "retry"
     ENVIRONMENT = "environment"
     APPROVAL = "approval"
@@ -90,6 +91,9 @@ class _Scene(msgspec.Struct, frozen=True):
 _OF_THE_PLACE = frozenset({FailureClass.TECHNICAL, FailureClass.ENVIRONMENT})
 _OF_THE_ACCOUNTS = frozenset({"login_refused", "smtp_auth_failed", "imap_auth_failed", "secret_missing"})
 """Codes of business failures over an account or a password of the installation."""
+
+_WITHOUT_A_WORD = frozenset({"lease_lost", "refused"})
+"""Codes of an attempt before, after which there is another."""
 
 _NOBODY: Mapping[int, str] = MappingProxyType({})
 _UNKNOWN: Mapping[int, Staff] = MappingProxyType({})
@@ -155,7 +159,8 @@ def explain(
     """One explanation for every task that has not ended, for the one that made the run fail, and for those whose
     effect nothing shows.
 
-    `waits` holds, by index, why a task that asks for an agent has none just now, where the caller knows; `start` is
+    `waits` holds, by index, why a task that asks for an agent has none just now, where the caller knows, and
+    `agent_silent` for one whose agent has it and gave no word of it; `start` is
     when a postponed job is to start, in milliseconds, 0 where there is no such time or nobody knows; `troubles`, by
     index, why the agent that a task went to cannot be reached; `staff`, by index, which agents there are for it.
     """
@@ -181,6 +186,8 @@ def _task(scene: _Scene, run: TaskRun) -> Explanation:
             return _asked(snapshot, run, asked) if isinstance(asked, AskPerson) else _held(scene, run)
         case TaskStatus.IN_DOUBT:
             return _in_doubt(snapshot, run)
+        case TaskStatus.ASSIGNED if scene.waits.get(run.index) == Reason.AGENT_SILENT:
+            return _silent(snapshot, run)
         case _:
             return _at_work(snapshot, run, scene.troubles.get(run.index, ""))
 
@@ -308,6 +315,19 @@ def _in_doubt(snapshot: Snapshot, run: TaskRun) -> Explanation:
     last = _last_error(snapshot, run)
     text = f"The attempt ended without an answer{last}; its effect is being looked for ({looks})."
     return _say(snapshot, run, Reason.UNKNOWN_OUTCOME, text, "Wait for the outcome.")
+
+
+def _silent(snapshot: Snapshot, run: TaskRun) -> Explanation:
+    """An agent that takes one attempt after the other and never says that it does it would look busy."""
+    lost = run.lost // LOST_LEASE
+    number = f"{run.epoch}; lost before it: {lost}" if lost else f"{run.epoch}"
+    text = f"Agent {run.agent} has it (attempt {number}) and has not said yet that it does it."
+    if run.error is None or run.error.code not in _WITHOUT_A_WORD:
+        return _say(snapshot, run, Reason.AGENT_SILENT, text, "Wait for its answer.")
+    remedy = (
+        "Look at the agent, its log and `cpa agents show`: it answers with `agree`, or names it in its beats."
+    )
+    return _say(snapshot, run, Reason.AGENT_SILENT, text, remedy, Actor.OPERATOR)
 
 
 def _at_work(snapshot: Snapshot, run: TaskRun, trouble: str) -> Explanation:

@@ -79,6 +79,14 @@ GERMAN: Final[dict[str, str]] = {
     "The agent that had it was lost{last}; it is done again at {time}.": (
         "Der Agent, der sie hatte, ging verloren{last}; sie wird um {time} noch einmal getan."
     ),
+    "Agent {agent} has it (attempt {number}) and has not said yet that it does it.": (
+        "{agent} hat sie (Versuch {number}) und noch nicht gesagt, dass er sie tut."
+    ),
+    "{number}; lost before it: {lost}": "{number}; vorher verloren: {lost}",
+    "Look at the agent, its log and `cpa agents show`: it answers with `agree`, or names it in its beats.": (
+        "Bitte den Agenten ansehen, sein Protokoll und `cpa agents show`: er sagt `agree`, oder nennt sie in seinen "
+        "Herzschlägen."
+    ),
     "Wait; it is done again by itself.": "Bitte abwarten; sie wird von selbst noch einmal getan.",
     "Nothing: the job was discarded. `cpa dead-letters retry` takes it up after all.": (
         "Nichts: der Auftrag wurde verworfen. `cpa dead-letters retry` nimmt ihn doch noch auf."

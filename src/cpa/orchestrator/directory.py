@@ -40,6 +40,7 @@ from cpa.ports.agents import AgentKeys, AgentRecord, AgentState, AgentStore, Bea
 from cpa.ports.clock import Clock
 from cpa.ports.keys import Caller, Scope
 from cpa.ports.repository import ActionLeaf
+from cpa.ports.transport import Attempt
 
 
 class AgentDirectory:
@@ -209,6 +210,10 @@ class AgentDirectory:
         """Why this agent cannot be reached just now; empty when it can, as far as is known."""
         agent = self._agents.get(address, tenant)
         return "" if agent is None else agent.trouble
+
+    def silent(self, attempt: Attempt) -> bool:
+        """Whether the attempt's agent has it and has not said that it does it."""
+        return self._presence.silent(attempt)
 
     def describe(self, agent: Agent) -> Standing:
         """How an agent stands just now."""

@@ -52,6 +52,8 @@ class Lease:
     """A beat named it."""
     crossed: bool = False
     """One beat after it was taken did not name it."""
+    heard: bool = False
+    """The agent said something about it."""
     over: bool = False
 
 
@@ -133,11 +135,16 @@ class Presence:
         lease = self._leases.get(attempt)
         return lease is not None and lease.seen
 
+    def silent(self, attempt: Attempt) -> bool:
+        """Whether the agent has the attempt and gave no word of it, neither a message nor in a beat."""
+        lease = self._leases.get(attempt)
+        return lease is not None and lease.taken and not (lease.heard or lease.seen)
+
     def renew(self, attempt: Attempt) -> None:
         """The agent said something about the attempt."""
         lease = self._leases.get(attempt)
         if lease is not None:
-            lease.taken = True
+            lease.taken = lease.heard = True
             lease.until = self._clock.monotonic() + self.lease
             self.sign(lease.agent)
 
