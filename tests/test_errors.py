@@ -56,6 +56,23 @@ def test_the_value_is_shown_shortened(value: object, shown: str | None) -> None:
     assert InvalidDocument("wrong", value=value).value == shown
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"code": "too_small", "detail": "weniger als 1", "title": "Zahl"}, "weniger als 1"),
+        ({"code": "too_small", "detail": {"loc": ["n"]}, "title": "zu klein"}, "zu klein"),
+        ({"code": "too_small"}, "too_small"),
+        ({"code": 7, "detail": {"a": 1}, "title": ["y"]}, "the server answered 422"),
+        ({"detail": "n fehlt"}, "the server answered 422: n fehlt"),
+        ({"detail": [{"loc": ["n"]}], "title": "Ungültig"}, "the server answered 422: Ungültig"),
+        ("<html>", "the server answered 422"),
+    ],
+)
+def test_what_a_problem_document_says_is_shown_as_text(body: object, told: str) -> None:
+    found = CPAError.of_problem(422, body)
+    assert (found.message, found.status) == (told, 422)
+
+
 def test_an_error_about_broken_text_can_be_sent() -> None:
     error = InvalidDocument("\ud800", field="a.\ud800", value="\ud800", remedy="\ud800")
 

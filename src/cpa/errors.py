@@ -72,12 +72,16 @@ class CPAError(Exception):
     @classmethod
     def of_problem(cls, status: int, body: object) -> CPAError:
         """The error a problem document was made from; for what is none, the one that fits the HTTP status."""
-        if not isinstance(body, dict) or "code" not in body:
-            return cls.of_status(status)(f"the server answered {status}")
+        if not isinstance(body, dict):
+            body = {}
+        texts = (body.get(name) for name in ("detail", "title", "code"))
+        detail = next((each for each in texts if isinstance(each, str) and each.strip()), "")
+        if "code" not in body:
+            return cls.of_status(status)(f"the server answered {status}{detail and f': {detail}'}")
         # Only who has a code of its own: others (that list several errors, say) are made differently.
         kinds = {kind.code: kind for kind in _tree(CPAError) if "code" in vars(kind)}
         kind = kinds.get(str(body["code"]), cls.of_status(status))
-        found = kind(str(body.get("detail") or body["code"]), **_said(body))
+        found = kind(detail or f"the server answered {status}", **_said(body))
         errors = body.get("errors")
         if isinstance(errors, list) and len(errors) > 1:
             several = [each for each in errors if isinstance(each, dict) and "detail" in each]

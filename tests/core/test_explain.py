@@ -253,6 +253,30 @@ def test_an_assigned_or_running_task_names_its_agent() -> None:
     assert (why(story).reason, why(story).remedy) == (Reason.AT_WORK, "Wait for its answer.")
 
 
+def test_what_the_scheduler_says_of_an_agent_is_no_word_of_its_own() -> None:
+    """An agent that refuses by itself was reached."""
+    for reason, told in (
+        ("agent://data/x did not take it: so", "agent_not_reached"),
+        ("satt", "environment"),
+    ):
+        story = Story(task("a"))
+        story.chosen()
+        story.tell(events.TaskRefused(**story.attempt(0), reason=reason))
+        assert (why(story).reason, why(story).actor) == (told, Actor.OPERATOR)
+
+
+def test_who_asked_in_german_is_told_so_of_an_agent_that_took_nothing() -> None:
+    story = Story(task("a"), locale="de")
+    story.chosen()
+    said = "agent://data/x did not answer within 10 s: x:9 cannot be reached: nein"
+    story.tell(events.TaskRefused(**story.attempt(0), reason=said))
+    assert why(story).evidence == (
+        "agent://data/x hat nicht innerhalb von 10 s geantwortet: x:9 ist nicht erreichbar: nein; "
+        f"es wird um {rfc3339(why(story).starts)} noch einmal versucht."
+    )
+    assert why(story).remedy.startswith("Bitte den Agenten ansehen")
+
+
 SILENT = {0: Reason.AGENT_SILENT}
 
 

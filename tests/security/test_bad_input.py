@@ -134,6 +134,35 @@ async def test_an_agent_that_takes_every_task_and_says_nothing_of_any(home: Hous
     assert "and has not said yet that it does it." in told["evidence"]
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "why"),
+    [
+        (422, {"code": "too_small", "detail": {"loc": ["n"]}, "title": "zu klein"}, "zu klein"),
+        (404, {"detail": "Not Found"}, "the server answered 404: Not Found"),
+        (307, None, "the endpoint answers 307 and would have us go elsewhere"),
+    ],
+)
+async def test_an_endpoint_that_takes_nothing(home: House, status: int, body: Any, why: str) -> None:
+    """Waiting does not help: it is named, with what does."""
+    async with serve(answering(status, body)) as url:
+        agent = await Member.enrol(home, "nein", endpoint=url)
+        told = await explained(home, agent, await at_work(home, agent), status="held")
+    assert (told["reason"], told["actor"]) == ("agent_not_reached", "operator")
+    assert told["evidence"] == (
+        f"Agent {agent.address} did not take it: {why}; it is tried again at {told['starts']}."
+    )
+    assert told["remedy"].startswith("Look at the agent: `cpa agents show`.")
+
+
+async def test_an_endpoint_where_nobody_listens_is_told_of_between_two_attempts_too(home: House) -> None:
+    nobody = await Member.enrol(home, "fern", endpoint="http://127.0.0.1:9/")
+    told = await explained(home, nobody, await at_work(home, nobody), status="held")
+    assert (told["reason"], told["actor"]) == ("agent_not_reached", "operator")
+    assert told["evidence"].startswith(
+        f"Agent {nobody.address} did not answer within 0.4 s: 127.0.0.1:9 cannot be reached"
+    )
+
+
 async def test_a_message_of_2_mb(home: House) -> None:
     agent = await Member.enrol(home, "rechner")
     about = await at_work(home, agent)

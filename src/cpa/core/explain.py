@@ -92,6 +92,7 @@ _OF_THE_PLACE = frozenset({FailureClass.TECHNICAL, FailureClass.ENVIRONMENT})
 _OF_THE_ACCOUNTS = frozenset({"login_refused", "smtp_auth_failed", "imap_auth_failed", "secret_missing"})
 """Codes of business failures over an account or a password of the installation."""
 
+_LOOK_AT_AGENT = "Look at the agent: `cpa agents show`. What may be done twice goes to another one by itself."
 _WITHOUT_A_WORD = frozenset({"lease_lost", "refused"})
 """Codes of an attempt before, after which there is another."""
 
@@ -267,6 +268,11 @@ def _held(scene: _Scene, run: TaskRun) -> Explanation:
     elif run.reason == "lease_lost":
         text = f"The agent that had it was lost{last}; it is done again at {rfc3339(starts)}."
         found = _say(snapshot, run, Reason.RETRY, text, _remedy(run, "Wait; it is done again by itself."))
+    elif run.error is not None and run.error.code == "refused" and run.error.message.startswith("agent://"):
+        # Not the agent's own word, but the scheduler's about it.
+        told = translated(run.error.message, snapshot.spec.locale).rstrip(".")
+        text = f"Agent {told}; it is tried again at {rfc3339(starts)}."
+        found = _say(snapshot, run, Reason.AGENT_NOT_REACHED, text, _LOOK_AT_AGENT, Actor.OPERATOR)
     elif run.reason in _AGENTS:
         found = _without_agent(scene, run, Reason(run.reason))
     else:
@@ -335,8 +341,7 @@ def _at_work(snapshot: Snapshot, run: TaskRun, trouble: str) -> Explanation:
     if trouble and run.status is TaskStatus.ASSIGNED:
         way = f"It is on its way to agent {run.agent} (attempt {_number(snapshot, run)})"
         text = f"{way}, which cannot be reached: {trouble}."
-        remedy = "Look at the agent: `cpa agents show`. What may be done twice goes to another one by itself."
-        return _say(snapshot, run, Reason.AGENT_NOT_REACHED, text, remedy, Actor.OPERATOR)
+        return _say(snapshot, run, Reason.AGENT_NOT_REACHED, text, _LOOK_AT_AGENT, Actor.OPERATOR)
     text = f"Agent {run.agent} works on it (attempt {_number(snapshot, run)})."
     reason = Reason.STOPPING if ending else Reason.AT_WORK
     return _say(

@@ -280,7 +280,7 @@ class Requests:
         if exchange.looking:
             self._unseen(exchange, f"the agent does not look: {why.message}")
         elif not exchange.agreed and (certain or exchange.harmless):
-            self._refuse(exchange.attempt, f"its agent did not take it: {why.message}")
+            self._refuse(exchange.attempt, wording.not_taken(exchange.address, why.message))
 
     def troubled(self, agent: AgentRecord, trouble: str) -> None:
         known = self._agents.get(agent.address, agent.tenant)
@@ -347,7 +347,7 @@ class Requests:
         if known is None or self._presence.named(attempt):
             return
         if exchange.harmless or not exchange.left:
-            self._refuse(attempt, f"its agent did not answer within {self._reply_by:g} s")
+            self._refuse(attempt, wording.not_answered(exchange.address, self._reply_by, known.trouble))
         if exchange.left:
             self._stop(known, exchange, "it was not answered in time")
 

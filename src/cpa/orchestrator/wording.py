@@ -105,6 +105,18 @@ def job_over(agent: str, tenant: str, job: str, run: int, *, now: int) -> BaseMe
     return parse(envelope)
 
 
+def not_taken(agent: str, why: str) -> str:
+    """Why an attempt is refused on an agent's behalf: the agent is named, as it is not the one who says so."""
+    return f"{agent} did not take it: {why}"
+
+
+def not_answered(agent: str, seconds: float, trouble: str) -> str:
+    """The same. `trouble`: why it cannot be reached, as far as is known."""
+    if trouble:
+        return f"{agent} did not answer within {seconds:g} s: {trouble}"
+    return f"{agent} did not answer within {seconds:g} s"
+
+
 def _task(request: ActionRequest) -> dict[str, Any]:
     task: dict[str, Any] = {
         "action": request.action,
