@@ -362,6 +362,9 @@ async def test_who_will_not_say_says_no(rita: httpx2.AsyncClient) -> None:
     for neither in ({"yes": True}, {"yes": False, "answer": {"amount": 1, "way": "Post"}}, {}):
         assert (await rita.post(where, json=neither)).status_code == 422
     assert (await rita.post(where, json={"yes": False})).json()["open"] is False
+    assert (await rita.post(where, json={"yes": False})).json()["changed"] is False
+    for other in ({"answer": {}}, {"answer": {"note": ""}}, {"answer": {"amount": 1, "way": "Post"}}):
+        assert (await rita.post(where, json=other)).status_code == 409
     ended = (await rita.get(f"/jobs/{question['job']}", params={"wait": 5})).json()
     assert ended["job"]["error"]["code"] == "declined"
 

@@ -180,7 +180,9 @@ def _same(event: QuestionAnswered, said: Answer) -> bool:
         return False
     if said.answer is None:
         return event.yes is said.yes and event.answer is None
-    filled = {name: value for name, value in (event.answer or {}).items() if value is not None}
+    if event.answer is None:
+        return False  # An answer that says nothing is no refusal to say.
+    filled = {name: value for name, value in event.answer.items() if value is not None}
     return filled == {name: value for name, value in said.answer.items() if value not in (None, "")}
 
 

@@ -126,7 +126,7 @@ def named_in(message: BaseMessage) -> Named:
     for name, value in (("jobId", about.job_id), ("taskId", about.task_id), ("epoch", about.epoch)):
         if value in ("", None):
             raise InvalidDocument(
-                f"a {message.type} says which attempt it is about",
+                f"the message {message.type} says which attempt it is about",
                 field=f"correlation.{name}",
                 remedy="say jobId, taskId and epoch, in an answer as the request does",
             )
