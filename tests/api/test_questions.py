@@ -232,6 +232,66 @@ async def test_the_reason_of_a_no_to_a_form_follows_the_failure_in_its_language(
     assert ended["job"]["error"]["message"] == "rita will dazu nichts sagen: weiß ich nicht"
 
 
+@pytest.mark.parametrize(
+    ("approvers", "needed", "evidence", "remedy", "actor"),
+    [
+        (
+            ["jörg"],
+            1,
+            " Nobody has a key by the name of jörg.",
+            "Make one with `cpa keys add jörg`, then answer it: `cpa questions`.",
+            "operator",
+        ),
+        (
+            ["jörg", "uwe"],
+            1,
+            " Nobody has a key by the name of jörg.",
+            "Answer it: `cpa questions`.",
+            "approver",
+        ),
+        (
+            ["jörg", "uwe"],
+            2,
+            " Nobody has a key by the name of jörg.",
+            "Make one with `cpa keys add jörg`, then answer it: `cpa questions`.",
+            "operator",
+        ),
+        (["uwe"], 1, "It is for uwe.", "Answer it: `cpa questions`.", "approver"),
+    ],
+)
+async def test_the_explanation_tells_who_is_to_answer_and_has_no_key(
+    door: Door,
+    rita: httpx2.AsyncClient,
+    approvers: list[str],
+    needed: int,
+    evidence: str,
+    remedy: str,
+    actor: str,
+) -> None:
+    await door.key(Scope.SUBMIT, name="uwe")
+    question = await asking(rita, {"needed": needed, "approvers": approvers})
+
+    [why] = (await rita.get(f"/jobs/{question['job']}/explain")).json()["tasks"]
+    assert why["evidence"].endswith(evidence)
+    assert (why["remedy"], why["actor"]) == (remedy, actor)
+    await door.key(Scope.SUBMIT, name="jörg")
+    [why] = (await rita.get(f"/jobs/{question['job']}/explain")).json()["tasks"]
+    assert (why["remedy"], why["actor"]) == ("Answer it: `cpa questions`.", "approver")
+
+
+async def test_a_form_for_who_has_no_key_is_explained_in_its_language(rita: httpx2.AsyncClient) -> None:
+    form = ASKS | {"arguments": ASKS["arguments"] | {"for": "niemand"}}
+    body = {"task_graph": [form], "context": {"locale": "de"}}
+    job = (await rita.post("/jobs", json=body)).json()["job_id"]
+    await rita.get(f"/jobs/{job}/events", params={"after": 1, "wait": 1})
+
+    [why] = (await rita.get(f"/jobs/{job}/explain")).json()["tasks"]
+    assert why["evidence"].endswith(" Niemand hat einen Schlüssel auf den Namen niemand.")
+    assert why["remedy"] == (
+        "Bitte einen anlegen mit `cpa keys add niemand`, dann antworten: `cpa questions`."
+    )
+
+
 async def test_the_reason_of_an_older_no_is_not_that_of_another_ones(
     door: Door, rita: httpx2.AsyncClient
 ) -> None:

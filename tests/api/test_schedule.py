@@ -66,6 +66,21 @@ async def test_a_dry_run_shows_the_plan_and_stores_nothing(api: httpx2.AsyncClie
     assert (await api.get("/jobs")).json()["total"] == 0
 
 
+async def test_a_dry_run_tells_who_is_to_answer_and_has_no_key(door: Door, api: httpx2.AsyncClient) -> None:
+    await door.key(Scope.SUBMIT, name="berta")
+    await door.key(Scope.SUBMIT, name="conny", tenant="nord")
+    tasks = [
+        noop() | {"id": "pay", "approval": {"needed": 1, "approvers": ["berta", "conny"]}},
+        {"id": "ask", "action": "person.ask", "arguments": {"question": "Wie viel?", "for": "niemand"}},
+    ]
+    shown = (await api.post("/jobs", json={"task_graph": tasks, "dry_run": True})).json()
+
+    assert shown["risks"] == [
+        "pay: nobody has a key by the name of conny; make one with `cpa keys add conny`",
+        "ask: nobody has a key by the name of niemand; make one with `cpa keys add niemand`",
+    ]
+
+
 async def test_start_deadline_and_priority_reach_the_job(api: httpx2.AsyncClient) -> None:
     body = {"task_graph": [noop()], "run_at": at(hours=1), "deadline": at(hours=2), "priority": 7}
     answered = await api.post("/jobs", json=body)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from cpa.core.intents import IntentDefinition
-from cpa.orchestrator.approvers import keyless
+from cpa.core.job import JobSpec, TaskSpec
+from cpa.orchestrator.approvers import in_plan, keyless
 from cpa.ports.keys import Scope, StoredKey
 
 NOW = 1000
@@ -83,3 +84,20 @@ def test_another_spelling_is_another_person() -> None:
 )
 def test_only_a_living_key_that_may_answer_counts(one: StoredKey, told: bool) -> None:
     assert bool(keyless([intent(pays("uwe"))], {}, [*ANNA, one], NOW)) is told
+
+
+def test_a_plan_tells_of_each_task_that_would_wait_for_who_has_no_key() -> None:
+    plan = JobSpec(
+        (
+            TaskSpec(id="pay", action="flow.noop", approvers=("anna", "jörg", "uwe maier", "jörg")),
+            TaskSpec(id="ask", action="person.ask", arguments={"question": "?", "for": "niemand"}),
+            TaskSpec(id="later", action="person.ask", arguments={"for": "{{ tasks.a.result.name }}"}),
+            TaskSpec(id="all", action="person.ask", arguments={"question": "?"}),
+            TaskSpec(id="no", action="flow.noop", arguments={"for": "niemand"}),
+        )
+    )
+    assert list(in_plan(plan, {"anna"})) == [
+        "pay: nobody has a key by the name of jörg, uwe maier; "
+        "make one with `cpa keys add jörg`, `cpa keys add 'uwe maier'`",
+        "ask: nobody has a key by the name of niemand; make one with `cpa keys add niemand`",
+    ]

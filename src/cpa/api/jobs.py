@@ -30,10 +30,12 @@ from cpa.core.views import (
     job_detail,
     job_view,
     moment,
+    questions,
     task_ids,
     task_views,
 )
 from cpa.errors import NotFound
+from cpa.orchestrator.approvers import in_question
 from cpa.ports.engine import Outcome, StoredEvent
 from cpa.ports.keys import Caller
 from cpa.ports.transport import Attempt
@@ -208,13 +210,20 @@ async def explain_job(job_id: JobId, services: Services, caller: Reader) -> Resp
         for run in snapshot.tasks
         if run.status is TaskStatus.ASSIGNED
     }
+    asked = {each.task: each for each in questions(snapshot) if each.approvers}
+    people = await services.keys.people(caller.tenant) if asked else frozenset[str]()
+    locale, staff = snapshot.spec.locale, _staff(services, caller.tenant, snapshot)
     found = [
+        in_question(each, asked[each.task], people, locale) if each.task in asked else each
+        for each in explain(snapshot, waits | silent, start, troubles, staff)
+    ]
+    told = [
         ExplanationView(**asdict(each) | {"starts": moment(each.starts) if each.starts else None})
-        for each in explain(snapshot, waits | silent, start, troubles, _staff(services, caller.tenant, snapshot))
+        for each in found
     ]
     why = None if head.status.ended else services.engine.hindrance(caller.tenant, head.id)
     hindrance = why and HindranceView(evidence=why.message, remedy=why.remedy or "", actor=why.actor)
-    return view(ExplanationList(job=head.id, status=head.status, tasks=found, hindrance=hindrance))
+    return view(ExplanationList(job=head.id, status=head.status, tasks=told, hindrance=hindrance))
 
 
 @router.get(

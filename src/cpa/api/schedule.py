@@ -9,7 +9,7 @@ is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any, Final, Self
@@ -28,6 +28,7 @@ from cpa.core.display import displayed
 from cpa.core.lam_protocol import RequestMessage, parse
 from cpa.core.views import rfc3339
 from cpa.errors import BadInput, Conflict, InvalidDocument
+from cpa.orchestrator.approvers import in_plan
 from cpa.orchestrator.planning import Plan, PlanRequest
 from cpa.ports.engine import Receipt, Submission
 from cpa.ports.keys import Caller
@@ -121,7 +122,10 @@ class DryRun(BaseModel):
     tasks: list[dict[str, Any]]
     batches: list[list[str]] = Field(description="Tasks that can run side by side, in order.")
     approvals: list[str] = Field(description="Tasks that would wait for a person's yes.")
-    risks: list[str] = Field(description="Effects that are not simply repeated.")
+    risks: list[str] = Field(
+        description="Effects that are not simply repeated, and tasks that would wait for an agent nobody has "
+        "started or a person without a key."
+    )
     secrets: list[str] = Field(description="Names of the secrets it would use.")
     values: list[str] = Field(description="Workspace values it would read.")
     cost: dict[str, Any] = Field(description="Model money and tokens; empty when no model is asked.")
@@ -214,7 +218,8 @@ async def _accept(
     not_before, due = _times(services, when)
     plan = await services.planner.plan(wanted)
     if when.dry_run:
-        return answer(_shown(plan))
+        people = await services.keys.people(caller.tenant)
+        return answer(_shown(plan, in_plan(plan.spec, people)))
     submission = Submission(
         tenant=caller.tenant,
         spec=plan.spec,
@@ -328,8 +333,8 @@ def _own(context: dict[str, str], caller: Caller) -> dict[str, str]:
     return {name: value for name, value in context.items() if name != "tenant"}
 
 
-def _shown(plan: Plan) -> dict[str, Any]:
-    """A plan for a person who asks what would happen."""
+def _shown(plan: Plan, keyless: Iterable[str]) -> dict[str, Any]:
+    """A plan for a person who asks what would happen; `keyless` tells of who is to answer and cannot."""
     spec, intent = plan.spec, plan.intent
     return {
         "dry_run": True,
@@ -351,7 +356,7 @@ def _shown(plan: Plan) -> dict[str, Any]:
         ],
         "batches": plan.batches,
         "approvals": plan.approvals,
-        "risks": plan.risks,
+        "risks": [*plan.risks, *keyless],
         "secrets": plan.secrets,
         "values": plan.values,
         "cost": {},

@@ -137,6 +137,10 @@ GERMAN: Final[dict[str, str]] = {
     ),
     "All agents that do {action} are busy.": "Alle Agenten für {action} sind beschäftigt.",
     "Wait; or start another agent.": "Bitte abwarten, oder noch einen Agenten starten.",
+    "Nobody has a key by the name of {names}.": "Niemand hat einen Schlüssel auf den Namen {names}.",
+    "Make one with {commands}, then answer it: `cpa questions`.": (
+        "Bitte einen anlegen mit {commands}, dann antworten: `cpa questions`."
+    ),
     # -- secrets and arguments
     "the secret '{name}' is not set": "das Geheimnis „{name}“ ist nicht gesetzt",
     "set the file {path} (mode 0600)": "bitte in die Datei {path} schreiben (Rechte 0600)",

@@ -1,17 +1,24 @@
-"""People whom the intents name to allow or to answer something, and who have no key to do it with."""
+"""People who are named to allow or to answer something, and who have no key to do it with: in the intents, in a
+plan, in a question."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from shlex import quote
 from typing import Any
 
+from msgspec.structs import replace
+
+from cpa.core.explain import Actor, Explanation
+from cpa.core.failures import translated
 from cpa.core.intents import IntentDefinition
-from cpa.core.people import ASK
-from cpa.core.references import fill
+from cpa.core.job import JobSpec
+from cpa.core.people import ASK, asked_of
+from cpa.core.references import fill, references
+from cpa.core.views import Question
 from cpa.errors import CPAError
-from cpa.ports.keys import Scope, StoredKey
+from cpa.ports.keys import StoredKey, answering
 
 _PLAIN = re.compile(r"[\w.@][\w.@-]*")
 
@@ -25,7 +32,7 @@ def keyless(
     """One line about those of whose name none of the keys may answer questions at this time, in milliseconds since
     1970 UTC; empty where there are none. `values` are those of the workspace; what only a request will say is left
     out."""
-    known = {key.name for key in keys if key.active(now) and key.caller().may(Scope.SUBMIT)}
+    known = answering(keys, now)
     where: dict[str, list[str]] = {}
     for definition in definitions:
         for name, task in _named(definition, values or {}):
@@ -34,8 +41,36 @@ def keyless(
     if not where:
         return ""
     who = "; ".join(f"{name} ({', '.join(dict.fromkeys(places))})" for name, places in where.items())
-    commands = ", ".join(f"`cpa keys add {_typed(name)}`" for name in where)
-    return f"nobody has a key by the name of those who are to answer: {who}; make one with {commands}"
+    return f"nobody has a key by the name of those who are to answer: {who}; make one with {_commands(where)}"
+
+
+def in_plan(spec: JobSpec, known: Collection[str]) -> Iterator[str]:
+    """A line for each task that would wait for people of whose name nobody has a key; `known` are those who can
+    answer. What only a result will say is left out."""
+    for task in spec.tasks:
+        named = [*task.approvers, *(asked_of(task.arguments) if task.action == ASK else ())]
+        missing = [name for name in dict.fromkeys(named) if name not in known and not references(name)]
+        if missing:
+            what = f"nobody has a key by the name of {', '.join(missing)}"
+            yield f"{task.id}: {what}; make one with {_commands(missing)}"
+
+
+def in_question(found: Explanation, asked: Question, known: Collection[str], locale: str) -> Explanation:
+    """The explanation of a task that waits for this question, which also tells who of those it is for has no key.
+    Where too few are left to answer, making one is what helps."""
+    missing = [name for name in asked.approvers if name not in known]
+    if not missing:
+        return found
+    evidence = translated(f"Nobody has a key by the name of {', '.join(missing)}.", locale)
+    told = replace(found, evidence=f"{found.evidence} {evidence}")
+    if len(asked.approvers) - len(missing) >= asked.needed:
+        return told
+    remedy = translated(f"Make one with {_commands(missing)}, then answer it: `cpa questions`.", locale)
+    return replace(told, remedy=remedy, actor=Actor.OPERATOR)
+
+
+def _commands(names: Iterable[str]) -> str:
+    return ", ".join(f"`cpa keys add {_typed(name)}`" for name in names)
 
 
 def _typed(name: str) -> str:

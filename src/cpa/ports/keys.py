@@ -3,6 +3,7 @@ owner."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -75,6 +76,11 @@ class StoredKey:
 
     def caller(self) -> Caller:
         return Caller(tenant=self.tenant, key=self.id, name=self.name, scopes=self.scopes)
+
+
+def answering(keys: Iterable[StoredKey], now: int) -> frozenset[str]:
+    """By which names questions can be answered at this time, in milliseconds since 1970 UTC."""
+    return frozenset(key.name for key in keys if key.active(now) and key.caller().may(Scope.SUBMIT))
 
 
 class KeyStore(Protocol):

@@ -26,7 +26,7 @@ from cpa.core.names import alike, deceives
 from cpa.errors import BadInput, Conflict, Forbidden, Unauthorized
 from cpa.ports.agents import RESERVED
 from cpa.ports.clock import Clock
-from cpa.ports.keys import Caller, KeyStore, Scope, StoredKey
+from cpa.ports.keys import Caller, KeyStore, Scope, StoredKey, answering
 from cpa.security.private import kept_secret, read_private, write_private
 
 __all__ = ["Authenticator", "Caller", "Hasher", "KeyStore", "Scope", "StoredKey", "ensure_admin_key", "issue"]
@@ -220,6 +220,11 @@ class Authenticator:
         if stored is None or not stored.active(self._clock.now_ms()):
             raise not_accepted()
         return stored.caller()
+
+    async def people(self, tenant: str) -> frozenset[str]:
+        """By which names questions of this tenant can be answered now."""
+        found = answering(await self._store.list(tenant), self._clock.now_ms())
+        return found | {FIXED.name} if self._fixed and tenant == FIXED.tenant else found
 
     def forget(self) -> None:
         """Drop what is remembered: the next use of any key asks the store."""
