@@ -292,6 +292,15 @@ def test_who_has_a_task_and_gave_no_word_of_it_does_not_work_on_it() -> None:
     assert found.reason is Reason.AT_WORK
 
 
+def test_of_a_run_that_is_ending_nobody_waits_for_a_word() -> None:
+    story = Story(task("a"))
+    story.chosen()
+    story.cancelled()
+
+    (found,) = explain(story.job.snapshot(), SILENT)
+    assert found.reason is Reason.STOPPING
+
+
 @pytest.mark.parametrize(
     ("locale", "evidence"),
     [

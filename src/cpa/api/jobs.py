@@ -199,23 +199,19 @@ async def explain_job(job_id: JobId, services: Services, caller: Reader) -> Resp
         for run, spec in zip(snapshot.tasks, snapshot.spec.tasks, strict=True)
         if run.status is TaskStatus.READY and not run.line
     }
-    silent = {
-        run.index: Reason.AGENT_SILENT
-        for run in snapshot.tasks
-        if run.status is TaskStatus.ASSIGNED
-        and services.agents.silent(Attempt(caller.tenant, head.id, run.index, run.epoch))
-    }
-    troubles = {
-        run.index: services.agents.trouble(caller.tenant, run.agent)
-        for run in snapshot.tasks
-        if run.status is TaskStatus.ASSIGNED
-    }
+    troubles: dict[int, str] = {}
+    for run in snapshot.tasks:
+        if run.status is TaskStatus.ASSIGNED:
+            attempt = Attempt(caller.tenant, head.id, run.index, run.epoch)
+            troubles[run.index], silent = services.agents.trouble(attempt, run.agent)
+            if silent and not troubles[run.index]:
+                waits[run.index] = Reason.AGENT_SILENT
     asked = {each.task: each for each in questions(snapshot) if each.approvers}
     people = await services.keys.people(caller.tenant) if asked else frozenset[str]()
     locale, staff = snapshot.spec.locale, _staff(services, caller.tenant, snapshot)
     found = [
         in_question(each, asked[each.task], people, locale) if each.task in asked else each
-        for each in explain(snapshot, waits | silent, start, troubles, staff)
+        for each in explain(snapshot, waits, start, troubles, staff)
     ]
     told = [
         ExplanationView(**asdict(each) | {"starts": moment(each.starts) if each.starts else None})

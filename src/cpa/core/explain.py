@@ -187,7 +187,9 @@ def _task(scene: _Scene, run: TaskRun) -> Explanation:
             return _asked(snapshot, run, asked) if isinstance(asked, AskPerson) else _held(scene, run)
         case TaskStatus.IN_DOUBT:
             return _in_doubt(snapshot, run)
-        case TaskStatus.ASSIGNED if scene.waits.get(run.index) == Reason.AGENT_SILENT:
+        case TaskStatus.ASSIGNED if (
+            scene.waits.get(run.index) == Reason.AGENT_SILENT and not snapshot.head.ending
+        ):
             return _silent(snapshot, run)
         case _:
             return _at_work(snapshot, run, scene.troubles.get(run.index, ""))

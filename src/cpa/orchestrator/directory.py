@@ -206,14 +206,10 @@ class AgentDirectory:
         """Which agents there are for such a task, where none of them takes it just now."""
         return self._agents.staff(Applicant(tenant, "", -1, 0, action, capability))
 
-    def trouble(self, tenant: str, address: str) -> str:
-        """Why this agent cannot be reached just now; empty when it can, as far as is known."""
-        agent = self._agents.get(address, tenant)
-        return "" if agent is None else agent.trouble
-
-    def silent(self, attempt: Attempt) -> bool:
-        """Whether the attempt's agent has it and has not said that it does it."""
-        return self._presence.silent(attempt)
+    def trouble(self, attempt: Attempt, address: str) -> tuple[str, bool]:
+        """Why an attempt's agent cannot be reached just now, as far as is known, and whether it is silent of it."""
+        agent = self._agents.get(address, attempt.tenant)
+        return "" if agent is None else agent.trouble, self._presence.silent(attempt)
 
     def describe(self, agent: Agent) -> Standing:
         """How an agent stands just now."""
