@@ -134,3 +134,11 @@ async def test_a_beat_that_cannot_be_read_was_none(database: Database, value: st
     await hold(database, "beat", value)
     assert await store.last_beat(ME, "ag_1") is None
     assert await store.all() == (record(),)
+
+
+async def test_one_that_cannot_be_read_hides_no_other_revoked_one(database: Database) -> None:
+    store = SqlAgentStore(database)
+    await store.put(record("ag_1", "eins", state=AgentState.REVOKED))
+    await store.put(record("ag_2", "zwei", state=AgentState.REVOKED))
+    await hold(database, "body", "CAST('{' AS BLOB)")
+    assert [(each.name, each.unread) for each in await store.revoked(ME)] == [("eins", True), ("zwei", False)]

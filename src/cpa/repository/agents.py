@@ -67,12 +67,9 @@ class SqlAgentStore:
         return await self._database.read(lambda c: tuple(_of(*row) for row in c.execute(query)))
 
     async def revoked(self, tenant: str) -> tuple[AgentRecord, ...]:
-        query = (
-            sa.select(agents.c.body)
-            .where(agents.c.tenant == tenant, agents.c.state == AgentState.REVOKED.value)
-            .order_by(agents.c.registered, agents.c.id)
-        )
-        return await self._database.read(lambda c: tuple(map(_record, c.execute(query).scalars())))
+        mine = (agents.c.tenant == tenant, agents.c.state == AgentState.REVOKED.value)
+        query = _SELECT.where(*mine).order_by(agents.c.registered, agents.c.id)
+        return await self._database.read(lambda c: tuple(_of(*row) for row in c.execute(query)))
 
     async def remove(self, tenant: str, id: str, leaf: ActionLeaf | None = None) -> bool:
         statement = sa.delete(agents).where(agents.c.tenant == tenant, agents.c.id == id)
