@@ -20,6 +20,7 @@ from cpa.core.commands import Command, DispatchTask, RequestTask
 from cpa.core.events import Event
 from cpa.core.job import LOGIC, JobHead, JobState, JobStatus, Snapshot
 from cpa.core.machine import decide
+from cpa.core.reopening import WENT_ON
 from cpa.core.replay import opened
 from cpa.core.views import questions
 from cpa.engines.reopening import not_reopened
@@ -161,7 +162,11 @@ class FakeEngine:
             )
         return outcome
 
-    async def reopen(self, tenant: str, job: str, event: facts.JobReopened) -> Outcome:
+    async def reopen(
+        self, tenant: str, job: str, event: facts.JobReopened, *, run: int | None = None
+    ) -> Outcome:
+        if run not in (None, self._job(tenant, job).state.head.run):
+            raise not_reopened(self._job(tenant, job).state, WENT_ON, event, run)
         outcome = await self.send(tenant, job, event)
         if not outcome.changed:
             raise not_reopened(self._job(tenant, job).state, outcome.reason, event)

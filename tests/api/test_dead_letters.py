@@ -79,6 +79,31 @@ async def test_it_is_taken_up_with_other_arguments(door: Door, api: httpx2.Async
     assert (await api.get("/dead-letters")).json()["total"] == 0
 
 
+async def test_what_is_said_for_a_run_counts_for_no_later_one_however_slow_it_is(
+    door: Door, api: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await failed(api, door)
+    where, body = f"/dead-letters/{job}/retry", {"run": 3, "fixes": {"write": {"path": "/b", "text": ""}}}
+    real, arrived, go_on = door.engine.reopen, asyncio.Event(), asyncio.Event()
+
+    async def reopen(*what: Any, **more: Any) -> Any:
+        if not arrived.is_set():
+            arrived.set()
+            await go_on.wait()
+        return await real(*what, **more)
+
+    monkeypatch.setattr(door.engine, "reopen", reopen)
+    slow = asyncio.create_task(api.post(where, json=body))
+    await arrived.wait()
+    assert (await api.post(where, json=body)).json()["changed"] is True
+    await fail(api, door, job)
+    go_on.set()
+
+    late = (await slow).json()
+    assert (late["changed"], late["reason"]) == (False, "duplicate")
+    assert (await api.get(f"/jobs/{job}")).json()["job"]["retry_count"] == 4
+
+
 async def test_what_was_done_by_hand_and_what_is_left_out(door: Door, api: httpx2.AsyncClient) -> None:
     job = await failed(api, door, runs=1)
     body = {"done": {"write": {"path": "/c"}}, "restart": ["first"]}

@@ -540,6 +540,22 @@ class EngineContract:
             done = await ended(engine, job)
             assert (done.head.status, [run.epoch for run in done.tasks]) == (JobStatus.DONE, [2, 2, 1])
 
+    async def test_what_is_wanted_for_one_run_opens_no_other(self, begin: Begin, outside: Outside) -> None:
+        again = JobReopened(time=0, by="anna", dead_letter=True)
+        async with begin(outside) as engine:
+            job = await submitted(engine, fails(9, retries=9))
+            await ended(engine, job)
+            calls = [engine.reopen(TENANT, job, again, run=0) for _ in range(3)]
+            told = await asyncio.gather(*calls, return_exceptions=True)
+            assert [isinstance(each, Outcome) for each in told].count(True) == 1
+            assert (await ended(engine, job)).head.run == 1
+            with pytest.raises(Conflict) as caught:
+                await engine.reopen(TENANT, job, again, run=0)
+            late = [each for each in told if isinstance(each, Conflict)]
+            assert [(each.field, each.value) for each in (*late, caught.value)] == [("run", "0")] * 3
+            assert (await engine.reopen(TENANT, job, again, run=1)).changed
+            assert (await ended(engine, job)).head.run == 2
+
     async def test_a_discarded_job_leaves_the_dead_letters_once(self, begin: Begin, outside: Outside) -> None:
         async with begin(outside) as engine:
             job = await submitted(engine, fails(9, retries=0))

@@ -179,9 +179,12 @@ async def _take_up(services: ApiServices, caller: Caller, job: str, wanted: Reop
     event = _event(snapshot.spec, wanted, caller, services.clock.now_ms())
     for task, given in wanted.done.items():
         await _check_files(services, caller.tenant, given, path("done", task))
-    if wanted.run is not None and wanted.run != snapshot.head.run:
-        return await _taken_up(services, caller, snapshot, wanted.run, event)
-    await services.engine.reopen(caller.tenant, job, event)
+    try:
+        await services.engine.reopen(caller.tenant, job, event, run=wanted.run)
+    except Conflict as refused:
+        if refused.field != "run" or not await _opened(services, caller, job, wanted.run or 0, event):
+            raise
+        return await _changed(services, caller, job, changed=False, reason="duplicate")
     return await _changed(services, caller, job, changed=True)
 
 
@@ -270,11 +273,9 @@ def _check_once(wanted: Reopening) -> None:
             )
 
 
-async def _taken_up(
-    services: ApiServices, caller: Caller, snapshot: Snapshot, run: int, wanted: JobReopened
-) -> Response:
-    """The answer for a run that is not the job's last: nothing to do when the very same had opened the next one."""
-    job, opened, last = snapshot.head.id, 0, 0
+async def _opened(services: ApiServices, caller: Caller, job: str, run: int, wanted: JobReopened) -> bool:
+    """Whether the very same had opened the run after this one."""
+    opened, last = 0, 0
     while opened <= run and (
         events := await services.engine.events(caller.tenant, job, after=last, limit=_PAGE)
     ):
@@ -282,14 +283,9 @@ async def _taken_up(
             last, event = stored.number, stored.event
             if isinstance(event, JobReopened):
                 opened += 1
-                if opened == run + 1 and _says(event, wanted):
-                    return await _changed(services, caller, job, changed=False, reason="duplicate")
-    raise Conflict(
-        "the job went on since this was looked at",
-        field="run",
-        value=run,
-        remedy=f"look at it again with GET /jobs/{job}; it is at {snapshot.head.run}",
-    )
+                if opened == run + 1:
+                    return _says(event, wanted)
+    return False
 
 
 def _says(event: JobReopened, wanted: JobReopened) -> bool:

@@ -20,6 +20,8 @@ Hands = Callable[[int], Iterable[str]]
 """By task: who fixed or settled it."""
 DONE_BY_PERSON = "done_by_person"
 SKIPPED_BY_PERSON = "skipped_by_person"
+WENT_ON = "went_on"
+"""Why what is meant for one run does not open another. Engines say it: the event itself names no run."""
 
 
 def refusal(job: JobState, event: JobReopened) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cpa.core.events import Event, JobReopened, JobSubmitted
 from cpa.core.job import JobState
+from cpa.core.reopening import WENT_ON
 from cpa.engines.graphs import digest_of
 from cpa.errors import Conflict, CPAError, Forbidden
 
@@ -20,9 +21,16 @@ def check_whole(job: JobState, first: Event) -> None:
         )
 
 
-def not_reopened(job: JobState, reason: str, event: JobReopened) -> CPAError:
-    """What to raise for a refused `event`."""
+def not_reopened(job: JobState, reason: str, event: JobReopened, run: int | None = None) -> CPAError:
+    """What to raise for a refused `event`, which was meant for `run`."""
     head = job.head
+    if reason == WENT_ON:
+        return Conflict(
+            "the job went on since this was looked at",
+            field="run",
+            value=run,
+            remedy=f"look at it again: its `retry_count` is {head.run}",
+        )
     if reason == "approval_needed":
         named = _gates(job, {*event.skip, *map(int, event.done)})
         return Forbidden(

@@ -205,9 +205,10 @@ class Engine(Protocol):
         """Open the next run from the failed task. `Conflict` when it did not fail or retries are used up."""
         ...
 
-    async def reopen(self, tenant: str, job: str, event: JobReopened) -> Outcome:
+    async def reopen(self, tenant: str, job: str, event: JobReopened, *, run: int | None = None) -> Outcome:
         """Open the next run as a person wants it. `Conflict` when the job did not fail or was not cancelled, or
-        when the event names what cannot be; its `field` is `job`."""
+        when the event names what cannot be; its `field` is `job`. It is `run` when the job is at another run than
+        this one by the time that the event is decided."""
         ...
 
     async def list(

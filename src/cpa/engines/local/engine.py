@@ -15,7 +15,7 @@ import msgspec
 
 from cpa.core.events import CancelRequested, Event, JobDiscarded, JobReopened
 from cpa.core.job import Decision, JobHead, JobState, JobStatus, Snapshot
-from cpa.core.reopening import with_pages
+from cpa.core.reopening import WENT_ON, with_pages
 from cpa.engines.inbox import Inbox, check_number, repeated
 from cpa.engines.local.jobs import Jobs
 from cpa.engines.local.line import Line
@@ -214,7 +214,7 @@ class LocalEngine:
     async def retry(self, tenant: str, job: str, *, by: str) -> Outcome:
         return await self.reopen(tenant, job, JobReopened(time=0, by=by))
 
-    async def reopen(self, tenant: str, job: str, event: JobReopened) -> Outcome:
+    async def reopen(self, tenant: str, job: str, event: JobReopened, *, run: int | None = None) -> Outcome:
         """Open the next run and put it into the line; its browser tasks get their page again."""
         self._stepper.recent.pop((tenant, job), None)
         state = await self.jobs.load(tenant, job)
@@ -224,6 +224,8 @@ class LocalEngine:
             state = await self.jobs.load(tenant, job)
         if state.head.status.ended:
             state = self._stepper.adopt_ended(state)
+        if run not in (None, state.head.run):
+            raise not_reopened(state, WENT_ON, event, run)
         decision = self._stepper.step(state, with_pages(state, event))
         self._stepper.aside.check((tenant, job))
         if decision.changes is None:

@@ -30,6 +30,7 @@ from cpa.core.commands import Command
 from cpa.core.events import AgentChosen, Event, JobReopened, JobStarted, TimerFired
 from cpa.core.job import Decision, Graph, JobHead, JobState, TaskRun
 from cpa.core.machine import decide
+from cpa.core.reopening import WENT_ON
 from cpa.engines.temporal.values import (
     MOST_BYTES,
     Fact,
@@ -206,6 +207,8 @@ class Decider:
     def _decision(self, event: Event, fact: Fact) -> Decision:
         if fact.message is not None and (fact.message in self._new or fact.message in self._seen):
             return Decision(reason="duplicate")
+        if fact.late(self.job.head):
+            return Decision(reason=WENT_ON)
         return decide(self.job, event)
 
     def _stamped(self, event: Event, now: int) -> Event:

@@ -25,7 +25,7 @@ from cpa.core.events import AgentChosen, CancelRequested, Event, JobReopened
 from cpa.core.ids import derived_id, shown
 from cpa.core.job import JobStatus
 from cpa.core.machine import decide
-from cpa.core.reopening import with_pages
+from cpa.core.reopening import WENT_ON, with_pages
 from cpa.engines.inbox import KEEP_NONCES, Inbox, check_number, repeated
 from cpa.engines.keyed import Keyed
 from cpa.engines.reopening import check_whole, not_reopened
@@ -253,13 +253,14 @@ class TemporalEngine(Reading):
     async def retry(self, tenant: str, job: str, *, by: str) -> Outcome:
         return await self.reopen(tenant, job, JobReopened(time=0, by=by))
 
-    async def reopen(self, tenant: str, job: str, event: JobReopened) -> Outcome:
+    async def reopen(self, tenant: str, job: str, event: JobReopened, *, run: int | None = None) -> Outcome:
         state = await self.load(tenant, job)
         if state.head.status.ended:
             check_whole(state, (await self.read(self.store.events, tenant, job, 0, 1))[0].event)
-        told = await self._told((tenant, job), self._sealed(with_pages(state, event)))
+        fact = msgspec.structs.replace(self._sealed(with_pages(state, event)), run=run)
+        told = await self._told((tenant, job), fact)
         if not told.changed:
-            raise not_reopened(await self.load(tenant, job), told.reason, event)
+            raise not_reopened(await self.load(tenant, job), told.reason, event, run)
         return Outcome(True, told.number)
 
     async def drain(self, timeout: float) -> None:
@@ -354,6 +355,8 @@ class TemporalEngine(Reading):
             state = await self.load(*key)
             if not state.head.status.ended:
                 return None
+            if fact.late(state.head):
+                return Told(False, state.head.number, WENT_ON)
             decision = decide(state, msgspec.structs.replace(fact.event, time=state.head.time))
             if decision.changes is None:
                 return Told(False, state.head.number, decision.reason)

@@ -50,6 +50,12 @@ class Fact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     nonce: Nonce | None = None
     since: int = 0
     """Number of the job's last event that its sender had seen in the store."""
+    run: int | None = None
+    """The only run of the job that it is meant for."""
+
+    def late(self, head: JobHead) -> bool:
+        """Whether the job went on to another run than it is meant for."""
+        return self.run not in (None, head.run)
 
 
 class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
