@@ -288,8 +288,8 @@ def test_one_that_would_be_given_up_goes_to_another_agent_if_there_is_one() -> N
     bad, good = remote("a", slots=1), remote("b", slots=1, busy=1)
     world = World(bad, good)
     asked = applicant("j1", blame=2 * BLAME, last=True)
-    world.agents.tried(TENANT, "j1", 0, bad, gone=True)
-    world.agents.tried(TENANT, "j2", 0, good, gone=True)
+    world.agents.tried(TENANT, "j1", 0, "web.click", bad, gone=True)
+    world.agents.tried(TENANT, "j2", 0, "web.click", good, gone=True)
     world.wait(asked)
     assert world.choose(msgspec.structs.replace(asked, job="j2")) == bad.address, "it stands behind nobody"
     bad.suspects.clear()
@@ -306,7 +306,7 @@ def test_where_there_is_no_other_agent_it_goes_back(trouble: str) -> None:
         good.slots = good.busy = 0
     world = World(bad, good)
     asked = applicant("j1", blame=BLAME, last=trouble != "last but one", action="web.click")
-    world.agents.tried(TENANT, "j1", 0, bad, gone=True)
+    world.agents.tried(TENANT, "j1", 0, "web.click", bad, gone=True)
     if trouble == "home":
         world.agents.settle(TENANT, "j1", "web.click", bad.address)
     assert world.choose(asked) == bad.address
@@ -335,7 +335,7 @@ def test_one_that_failed_is_asked_less_and_forgiven_later() -> None:
 def test_a_task_that_failed_goes_to_another_agent() -> None:
     first, second = remote("a"), remote("b", busy=1)
     world = World(first, second)
-    world.agents.tried(TENANT, "j1", 0, first, gone=False)
+    world.agents.tried(TENANT, "j1", 0, "web.click", first, gone=False)
     assert world.choose() == "agent://web/b"
     assert world.choose(applicant("j1", 1)) == "agent://web/a"
     world.agents.release_session(TENANT, "j1", ended=True)
@@ -379,14 +379,16 @@ def test_a_session_is_given_up_when_its_agent_is_gone() -> None:
     assert world.choose(step(task=2)) == "agent://web/b"
 
 
-def test_an_agent_that_refused_a_step_loses_the_session() -> None:
+def test_who_refuses_to_begin_a_session_has_none_and_keeps_those_of_other_families() -> None:
     first, second = remote("a"), remote("b")
     world = World(first, second)
+    world.agents.settle(TENANT, "j1", "desktop.click", first.address)
     assert world.choose(step()) == "agent://web/a"
-    world.agents.tried(TENANT, "j1", 0, first, gone=False)
+    world.agents.tried(TENANT, "j1", 0, "web.click", first, gone=False)
     assert world.choose(step()) == "agent://web/a"
-    world.agents.tried(TENANT, "j1", 0, first, gone=True)
+    world.agents.tried(TENANT, "j1", 0, "web.click", first, gone=True)
     assert world.choose(step()) == "agent://web/b"
+    assert world.agents.has_home(TENANT, "j1", "desktop.fill")
 
 
 def test_one_that_drains_ends_the_sessions_it_has() -> None:
@@ -439,10 +441,10 @@ def test_after_a_restart_a_session_is_where_the_job_says() -> None:
     world.agents.settle(TENANT, "j1", "web.click", "agent://web/b")
     world.agents.settle(TENANT, "j2", "web.click", "agent://web/weg")
     world.agents.settle(TENANT, "j3", "x.a.b", "agent://web/b")
-    assert world.agents.has_home(TENANT, "j1")
+    assert world.agents.has_home(TENANT, "j1", "web.click")
     assert world.choose(step("j1")) == "agent://web/b"
     assert world.choose(step("j2")) == "agent://web/a"
-    assert not world.agents.has_home(TENANT, "j3")
+    assert not world.agents.has_home(TENANT, "j3", "x.a.b")
 
 
 # -- the line ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from tests.orchestrator.fleet import TENANT, applicant, builtin, remote
 from tests.repository.shell import SteppedClock
@@ -334,6 +335,35 @@ def test_a_step_goes_where_the_job_says_its_session_was() -> None:
     chosen = world.assignments.choose(job, DispatchTask(key="dispatch:1:1", task=1, epoch=1))
     assert isinstance(chosen, AgentChosen)
     assert chosen.agent == first.address
+
+
+@pytest.mark.parametrize("event", [REFUSED, LOST])
+def test_a_step_waits_for_the_agent_that_has_its_page_until_that_is_gone(event: Event) -> None:
+    first, second = remote("a"), remote("b")
+    world = World(first, second)
+    tasks = tuple(
+        TaskSpec(id=name, action="web.click", needs=needs) for name, needs in (("b", (1,)), ("a", ()))
+    )
+    done = TaskRun(1, status=TaskStatus.DONE, epoch=1, agent=first.address, since=5)
+    job = JobState(JobHead(TENANT, "j1", 1), Graph(JobSpec(tasks)), [done])
+    for epoch in range(1, 4):
+        chosen = world.ask(job, epoch)
+        assert isinstance(chosen, AgentChosen)
+        assert chosen.agent == first.address
+        world.ended(msgspec.structs.replace(event, epoch=epoch), epoch=epoch)
+    first.online = False
+    chosen = world.ask(job, 4)
+    assert isinstance(chosen, AgentChosen)
+    assert chosen.agent == second.address
+
+
+def test_who_refuses_the_first_step_of_a_job_is_not_asked_again_before_another() -> None:
+    world = World(remote("a"), remote("b"))
+    for epoch, wanted in ((1, "agent://web/a"), (2, "agent://web/b")):
+        chosen = world.ask(browsing("j1"), epoch)
+        assert isinstance(chosen, AgentChosen)
+        assert chosen.agent == wanted
+        world.ended(msgspec.structs.replace(REFUSED, epoch=epoch), epoch=epoch)
 
 
 @pytest.mark.parametrize("far", [False, True])

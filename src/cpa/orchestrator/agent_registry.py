@@ -240,19 +240,20 @@ class AgentRegistry:
             del agent.holders[job]
         self.release(agent)
 
-    def tried(self, tenant: str, job: str, task: int, agent: Agent, *, gone: bool) -> None:
+    def tried(self, tenant: str, job: str, task: int, action: str, agent: Agent, *, gone: bool) -> None:
         """This agent was tried for this task in vain: others go first next time. With `gone` (it refused, or
-        vanished) a session that it had for the job counts as lost."""
+        vanished) nothing of the session was begun with this attempt: only the job knows now where it is."""
         if agent.remote:
             self._tried.setdefault((tenant, job), {})[task] = agent.address
-            if gone:
-                self._homes.pop((tenant, job), None)
+            if gone and (homes := self._homes.get((tenant, job))):
+                homes.pop(session_of(action), None)
 
-    def has_home(self, tenant: str, job: str) -> bool:
-        return (tenant, job) in self._homes
+    def has_home(self, tenant: str, job: str, action: str) -> bool:
+        """Whether it is known where the job's session for such actions is."""
+        return session_of(action) in self._homes.get((tenant, job), _NOWHERE)
 
     def settle(self, tenant: str, job: str, action: str, address: str) -> None:
-        """What an earlier life of this process knew: the job's session for such actions is at this agent."""
+        """The job's session for such actions is at this agent, as the job tells."""
         family = session_of(action)
         if family and self.get(address, tenant) is not None:
             self._homes.setdefault((tenant, job), {}).setdefault(family, address)
@@ -367,6 +368,7 @@ class AgentRegistry:
 _NONE: dict[int, str] = {}
 _COMPARED = 200
 """Names that one is compared with."""
+_NOWHERE: dict[str, str] = {}
 
 
 def _no_time() -> int:

@@ -306,7 +306,7 @@ class Assignments:
             return
         agent.ended(work.action, self._clock.now_ms(), well=well)
         if not well:
-            self._agents.tried(attempt.tenant, attempt.job, attempt.task, agent, gone=gone)
+            self._agents.tried(attempt.tenant, attempt.job, attempt.task, work.action, agent, gone=gone)
 
     async def idle(self, timeout: float) -> None:
         """Return when no attempt is with a part of this process any more, or after `timeout` seconds. Agents
@@ -373,8 +373,10 @@ class Assignments:
             self.report(applicant.tenant, applicant.job, event)
 
     def _recall(self, job: JobState, action: str) -> None:
-        """After a restart the job itself tells where its session is: with the agent of its newest step."""
-        if self._agents.has_home(job.head.tenant, job.head.id):
+        """After a restart, a refusal or a loss the job tells where its session is: with the agent of its newest
+        step. One that refuses, or ended and is back, has it still, and no other could go on without its page: it
+        is asked again, as long as it can be waited for. Where nothing was done yet, there is no session."""
+        if self._agents.has_home(job.head.tenant, job.head.id, action):
             return
         family = session_of(action)
         steps = [
