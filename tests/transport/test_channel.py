@@ -114,6 +114,20 @@ async def test_a_second_channel_takes_the_place_of_the_first(delivery: ChannelDe
     assert told.troubles[-1] == ("eins", "its channel is closed")
 
 
+async def test_who_was_replaced_acknowledges_nothing_of_the_next_stream(told: Told) -> None:
+    delivery = ChannelDelivery()
+    delivery.connect(told, lambda _: [message(1)])
+    delivery.deliver(AGENT, message(0))
+    first = delivery.open(AGENT, "", 0)
+    await first.following()
+    second = delivery.open(AGENT, "", 0)
+    await second.following()
+    first.acknowledge(1)
+    assert told.of("taken") == []
+    second.acknowledge(1)
+    assert len(told.of("taken")) == 1
+
+
 async def test_what_was_not_pushed_cannot_be_acknowledged(delivery: ChannelDelivery, told: Told) -> None:
     delivery.deliver(AGENT, message(1))
     opened = delivery.open(AGENT, "", 0)

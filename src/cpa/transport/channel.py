@@ -48,8 +48,10 @@ class Connection:
         return found
 
     def acknowledge(self, number: int) -> None:
-        """The agent took everything up to this number; what it was not given cannot be taken."""
-        self._stream.acknowledge(min(number, self._pushed))
+        """The agent took everything up to this number; what it was not given cannot be taken. Nothing once another
+        channel took the place of this one: its numbers may mean other messages."""
+        if self._stream.connection is self:
+            self._stream.acknowledge(min(number, self._pushed))
 
 
 class _Stream:
