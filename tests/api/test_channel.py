@@ -20,6 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cpa.agents.signing import Signer
+from cpa.api.channel import AT_ONCE
 from cpa.core.documents import MAX_BYTES
 from cpa.core.lam_protocol import BaseMessage
 from cpa.core.signatures import encoded
@@ -295,6 +296,30 @@ async def test_of_several_defects_none_is_silent(
             go_on.set()
             assert (await closed(socket))[1]["status"] == 500
         await until(lambda: [each["event"] for each in logged].count("unexpected_error") == 2, "both of them")
+
+
+async def test_only_so_many_messages_of_one_agent_are_worked_on_at_once(
+    door: Door, api: httpx2.AsyncClient, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, take = list[str](), asyncio.Event(), door.messages.handle
+
+    async def slowly(message: BaseMessage, caller: Caller) -> Acknowledgement:
+        begun.append(str(message.id))
+        await go_on.wait()
+        return await take(message, caller)
+
+    monkeypatch.setattr(door.messages, "handle", slowly)
+    told = await registered(api)
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        await ask(socket, HELLO)
+        for number in range(2 * AT_ONCE):
+            await socket.send(json.dumps({"seq": number, "message": said(told["address"])}))
+        await until(lambda: len(begun) >= AT_ONCE, "as many as may be")
+        await asyncio.sleep(0.2)  # what is read beyond them would be begun by now
+        assert len(begun) == AT_ONCE
+        go_on.set()
+        answers = [await ask(socket) for _ in range(2 * AT_ONCE)]
+    assert sorted(each["ack"] for each in answers) == [*range(2 * AT_ONCE)]
 
 
 async def test_what_was_begun_is_finished_when_the_channel_breaks(
