@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import httpx2
@@ -11,7 +12,7 @@ from tests.api.fakes import SystemClock
 
 from cpa.agents.signing import Signer, draw
 from cpa.api.agents import Listed
-from cpa.orchestrator.breakers import THRESHOLD
+from cpa.orchestrator.breakers import THRESHOLD, Circuit
 from cpa.ports.agents import AgentState, AgentStatus
 from cpa.ports.keys import Scope
 from cpa.ports.transport import Attempt
@@ -464,3 +465,19 @@ async def test_people_see_what_went_wrong_with_an_agent(api: httpx2.AsyncClient,
     assert (circuit["state"], circuit["failures"]) == ("open", THRESHOLD)
     assert 0 < circuit["retry_in"] <= 2
     assert 0.3 < detail["weights"]["web.click"] < 0.35
+
+
+async def test_a_list_looks_through_nothing_that_ever_failed(api: httpx2.AsyncClient, door: Door) -> None:
+    class Failed(OrderedDict[tuple[str, ...], Circuit]):
+        looks = 0
+
+        def items(self) -> Any:
+            self.looks += 1
+            return super().items()
+
+    told = await registered(api)
+    failed = door.orchestrator.assignments.breakers.circuits = Failed()
+    listed = (await api.get("/agents")).json()["agents"]
+    assert (listed[-1]["id"], failed.looks) == (told["agent_id"], 0)
+    assert (await api.get(f"/agents/{told['agent_id']}")).json()["breakers"] == {}
+    assert failed.looks

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cpa.orchestrator import breakers
 from cpa.orchestrator.breakers import FIRST, LONGEST, STALE, THRESHOLD, Breakers, family_of, target_of
 
 AGENT = ("acme", "agent://web/eins")
@@ -94,6 +95,27 @@ def test_failures_long_ago_are_not_in_a_row_with_new_ones() -> None:
     world.now += STALE + 1
     world.fail(THRESHOLD - 1)
     assert not world.barred()
+
+
+def test_one_that_failed_once_is_not_kept_for_ever() -> None:
+    world = World()
+    world.fail(url="https://a.example/")
+    world.fail(THRESHOLD, agent=OTHER)
+    world.now += STALE + 1
+    assert not world.barred(action="x.b.c")
+    assert [*world.breakers.circuits] == [("agent", *OTHER, "x.a")], (
+        "it is half open, until something succeeds"
+    )
+    world.fail(agent=OTHER)
+    assert world.barred(agent=OTHER)
+
+
+def test_there_are_only_so_many_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breakers, "_MOST", 2)
+    world = World()
+    for host in ("a", "b", "c"):
+        world.fail(agent=None, url=f"https://{host}.example/")
+    assert [*world.breakers.circuits] == [("target", "acme", f"{host}.example") for host in ("b", "c")]
 
 
 def test_after_the_pause_one_attempt_is_let_through_at_a_time() -> None:

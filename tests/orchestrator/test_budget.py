@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from cpa.orchestrator import budget as counted
 from cpa.orchestrator.budget import FLOOR, WINDOW, RetryBudget
 
 START = 1_700_000_000_000
@@ -66,3 +69,14 @@ def test_a_clock_that_is_set_back_forbids_nothing_for_ever() -> None:
     spend(budget, FLOOR, FLOOR)
 
     assert budget.allows("acme", "a.b", START - 3_600_000)
+
+
+def test_too_many_actions_are_counted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counted, "_MOST", 3)
+    budget = RetryBudget()
+    spend(budget, FLOOR, FLOOR, action="a.0")
+    for number in range(3):
+        budget.of("acme", f"a.{number}")
+    assert not budget.allows("acme", "a.0", START)
+    budget.of("acme", "a.3")
+    assert budget.allows("acme", "a.0", START)

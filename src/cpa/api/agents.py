@@ -372,7 +372,7 @@ def _summary(directory: AgentDirectory, agent: Known) -> dict[str, Any]:
         "slots": agent.slots,
         "busy": agent.busy,
         "load": agent.load,
-        "last_seen": directory.describe(agent).last_seen,
+        "last_seen": directory.last_seen(agent),
         "trouble": agent.trouble,
     }
 

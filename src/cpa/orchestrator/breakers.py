@@ -9,8 +9,8 @@ target can be told (the host of a URL, a mail account). A broken target must not
 after the other at the same target count once against the agent. The part of this process has no circuit of its own:
 nobody else could take its place, and all tenants share it.
 
-In memory, made by failures and forgotten with the next success: where all is well nothing is kept and nothing is
-asked.
+In memory, made by failures and forgotten with the next success, or `STALE` after the last failure of one that is
+closed: where all is well nothing is kept and nothing is asked.
 """
 
 from __future__ import annotations
@@ -75,12 +75,16 @@ class Breakers:
         self._now = now
         self.circuits: OrderedDict[Key, Circuit] = OrderedDict()
         """Only those that failed; empty where all is well."""
+        self._looked = 0.0
+        """When the stale ones were dropped last."""
 
     def bars(self, agent: Way | None, tenant: str, action: str, arguments: Mapping[str, Any]) -> bool:
         """Whether one of the circuits on this way is open now."""
         if not self.circuits:
             return False
         now = self._now()
+        if now - self._looked > STALE:
+            self._drop_stale(now)
         found = (self.circuits.get(key) for key in _keys(agent, tenant, action, arguments))
         return any(circuit is not None and circuit.until > now for circuit in found)
 
@@ -134,6 +138,12 @@ class Breakers:
             for key, circuit in self.circuits.items()
             if key[:3] == ("agent", *agent)
         }
+
+    def _drop_stale(self, now: float) -> None:
+        """Their failures do not count any more, and no success comes for a target that nobody goes to again."""
+        self._looked = now
+        for key in [key for key, each in self.circuits.items() if not each.until and now - each.last > STALE]:
+            del self.circuits[key]
 
 
 def _state(circuit: Circuit, now: float) -> str:

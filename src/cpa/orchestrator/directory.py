@@ -211,6 +211,10 @@ class AgentDirectory:
         agent = self._agents.get(address, attempt.tenant)
         return "" if agent is None else agent.trouble, self._presence.silent(attempt)
 
+    def last_seen(self, agent: Agent) -> float | None:
+        """As `presence.last`."""
+        return self._presence.last(agent)
+
     def describe(self, agent: Agent) -> Standing:
         """How an agent stands just now."""
         return Standing.of(agent, self._presence, self._breakers, self._clock.now_ms())
