@@ -116,6 +116,7 @@ class FakeEngine:
         tenant: str,
         *,
         message: tuple[str, str] | None = None,
+        job: str = "",
         nonce: Nonce | None = None,
         first: Callable[[], Awaitable[object]] | None = None,
     ) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 from tests.orchestrator.fleet import TENANT
 from tests.orchestrator.scheduler import FarAgent, SchedulerLife, caller, live, word
 
@@ -32,6 +33,8 @@ from cpa.errors import (
 from cpa.orchestrator.answers import in_order
 from cpa.ports.keys import Scope
 from cpa.ports.nonces import Nonce, Replayed
+from cpa.repository.jobs import SqlJobRepository
+from cpa.repository.tables import inbox
 
 T = TaskStatus
 FAILURE = {"class": "business", "error": "kaputt", "message": "so nicht"}
@@ -565,5 +568,22 @@ def test_a_found_effect_stands_without_a_result_that_breaks_its_form(tmp_path: P
         assert isinstance(told, TaskVerified)
         assert (told.verdict, told.result) == ("happened", None)
         assert "file is of the wrong type" in told.evidence
+
+    live(tmp_path, story)
+
+
+def test_of_a_job_that_is_purged_nothing_stays_that_was_said_of_it(tmp_path: Path) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        await agent.say("agree", request)
+        for share in (0.3, 0.6):
+            await agent.say("inform", request, {"progress": share})
+        await agent.say("done", request, {"result": {}})
+        await scheduler.engine.wait(TENANT, request.correlation.job_id, 10)
+        count = sa.select(sa.func.count()).select_from(inbox)
+        assert await scheduler.database.read(lambda c: c.execute(count).scalar()) == 4
+        later = scheduler.clock.now_ms() + 10**9
+        assert await SqlJobRepository(scheduler.database).purge(TENANT, ended_before=later) == 1
+        assert await scheduler.database.read(lambda c: c.execute(count).scalar()) == 0
 
     live(tmp_path, story)

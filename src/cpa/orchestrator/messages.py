@@ -310,8 +310,11 @@ class Messages:
     ) -> Acknowledgement:
         """Remember a message that steps no job, once what it does is done."""
         key = (message.sender, str(message.id))
-        new = await self._engine.remember(caller.tenant, message=key, nonce=caller.nonce, first=first)
-        return _told(message, new, effect if new else "duplicate", message.correlation.job_id)
+        job = message.correlation.job_id
+        new = await self._engine.remember(
+            caller.tenant, message=key, job=job, nonce=caller.nonce, first=first
+        )
+        return _told(message, new, effect if new else "duplicate", job)
 
     async def _has(self, tenant: str, digest: str) -> bool:
         if self._artifacts is None:

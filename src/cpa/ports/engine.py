@@ -166,11 +166,12 @@ class Engine(Protocol):
         tenant: str,
         *,
         message: tuple[str, str] | None = None,
+        job: str = "",
         nonce: Nonce | None = None,
         first: Callable[[], Awaitable[object]] | None = None,
     ) -> bool:
-        """Remember a message that concerns no job; durable on return. False when it was here before. A nonce that
-        was used before raises `Replayed`.
+        """Remember a message that steps no job; durable on return. False when it was here before. A nonce that
+        was used before raises `Replayed`. It is forgotten with `job`, where it was said of one.
 
         `first` is what the message does: it is done where the message is new, and only what it did is remembered.
         What it raises is raised, and nothing is remembered. After a crash in between it is done again."""

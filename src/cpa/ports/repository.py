@@ -65,7 +65,8 @@ class JobRepository(Protocol):
 
     async def purge(self, tenant: str, *, ended_before: int, limit: int = MAX_PAGE) -> int:
         """Delete jobs that ended before that moment, with everything of theirs, at most `limit`; returns how
-        many. A job with an open command (an answer not yet delivered) stays. Repeat until 0."""
+        many. A job with an open command (an answer not yet delivered) stays. Repeat until 0. What was accepted for
+        them is forgotten too: a client's key of such a job is a new one."""
         ...
 
 

@@ -24,6 +24,7 @@ from cpa.repository.listing import LISTED, listed
 from cpa.repository.tables import (
     as_bytes,
     events,
+    inbox,
     job_counts,
     job_specs,
     jobs,
@@ -322,7 +323,7 @@ def _purge(connection: sa.Connection, tenant: str, ended_before: int, ids: Seque
     where = (jobs.c.tenant == tenant, jobs.c.id.in_(map(stored, ids)))
     gone = connection.execute(_ids().add_columns(jobs.c.status).where(*where, *ended)).all()
     names = [stored(row[0]) for row in gone]
-    for table in (events, task_runs, job_specs, messages, queue, outbox):
+    for table in (events, task_runs, job_specs, messages, queue, outbox, inbox):
         connection.execute(sa.delete(table).where(table.c.tenant == tenant, table.c.job.in_(names)))
     connection.execute(sa.delete(jobs).where(jobs.c.tenant == tenant, jobs.c.id.in_(names)))
     for status in {row[1] for row in gone}:

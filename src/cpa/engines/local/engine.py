@@ -151,6 +151,7 @@ class LocalEngine:
         tenant: str,
         *,
         message: tuple[str, str] | None = None,
+        job: str = "",
         nonce: Nonce | None = None,
         first: Callable[[], Awaitable[object]] | None = None,
     ) -> bool:
@@ -161,9 +162,9 @@ class LocalEngine:
                 if known is None:
                     if first is not None:
                         await first()
-                    self._stepper.accept(tenant, *message, "")
+                    self._stepper.accept(tenant, *message, job)
                     self._spend(tenant, nonce)
-                    return await self.jobs.durable(True)
+                    return await self.jobs.durable(True, [(tenant, job)] if job else ())
                 return await self._repeat(False, tenant, nonce)
 
     async def _repeat(self, answer: T, tenant: str, nonce: Nonce | None) -> T:

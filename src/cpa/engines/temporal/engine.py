@@ -234,6 +234,7 @@ class TemporalEngine(Reading):
         tenant: str,
         *,
         message: tuple[str, str] | None = None,
+        job: str = "",
         nonce: Nonce | None = None,
         first: Callable[[], Awaitable[object]] | None = None,
     ) -> bool:
@@ -244,7 +245,7 @@ class TemporalEngine(Reading):
             async with self._inbox.once(tenant, *message) as known:
                 if known is None and first is not None:
                     await first()
-                await self._remember(tenant, "", message if known is None else None, nonce)
+                await self._remember(tenant, job, message if known is None else None, nonce)
                 return known is None
 
     async def cancel(self, tenant: str, job: str, *, by: str, reason: str = "") -> Outcome:
