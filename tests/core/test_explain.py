@@ -108,6 +108,7 @@ def test_a_task_no_agent_does_is_the_operators() -> None:
         (Reason.BREAKER_OPEN, Actor.OPERATOR, "flow.noop failed again and again"),
         (Reason.RETRY_BUDGET, Actor.NOBODY, "second ones"),
         (Reason.BIDS_OPEN, Actor.NOBODY, "are asked for bids"),
+        (Reason.SESSION_BUSY, Actor.NOBODY, "its session is at an agent that is busy"),
     ],
 )
 def test_a_task_that_no_agent_can_take_now_says_why(reason: Reason, actor: Actor, evidence: str) -> None:

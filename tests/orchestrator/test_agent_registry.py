@@ -542,6 +542,14 @@ def test_why_nobody_can_is_asked_without_taking_anything() -> None:
     assert world.agents.why(applicant(action="mail.send")) == "no_agent"
 
 
+def test_a_job_whose_session_is_at_a_busy_agent_is_not_told_that_all_are_busy() -> None:
+    world = World(remote("a", slots=1), remote("b"))
+    world.choose(step())
+    assert world.choose(step(task=1)) == "agent_busy"
+    assert world.agents.why(step(task=1)) == "session_busy"
+    assert world.agents.why(step("j2")) == ""
+
+
 def test_those_in_line_for_a_broken_target_do_not_hold_up_the_others() -> None:
     agent = remote("eins", "http.request", slots=1)
     world = World(agent)

@@ -12,12 +12,14 @@ import pytest
 from msgspec.structs import replace
 from tests.api.fake_engine import FakeEngine
 from tests.api.fakes import FakeTrail, MemoryKeys, MemoryTokens
-from tests.orchestrator.fleet import TENANT, applicant
+from tests.orchestrator.fleet import TENANT, applicant, remote
 from tests.repository.shell import SteppedClock
 
 from cpa.audit.log import AuditLog
+from cpa.core.job import Graph, JobHead, JobSpec, JobState, TaskSpec
 from cpa.errors import Conflict, Forbidden, InvalidDocument, NotFound, Unauthorized, Unavailable
-from cpa.orchestrator.agent_registry import Agent, AgentRegistry
+from cpa.orchestrator.agent_registry import Agent, AgentRegistry, Applicant
+from cpa.orchestrator.breakers import THRESHOLD
 from cpa.orchestrator.directory import AgentDirectory
 from cpa.orchestrator.orchestrator import Orchestrator
 from cpa.orchestrator.registration import Registration
@@ -677,3 +679,18 @@ async def test_an_admin_s_key_registers_the_same_process_again(life: Life) -> No
     assert await life.directory.register(DRAWN, ADMIN) == lost
     with pytest.raises(Conflict):
         await life.directory.register(replace(DRAWN, instance="f" * 32), ADMIN)
+
+
+async def test_why_nobody_takes_a_task_is_asked_as_the_task_asks() -> None:
+    life = Life(CountingStore(), MemoryKeys())
+    for agent in (remote("a", slots=1), remote("b")):
+        life.agents.register(agent)
+    url = {"url": "http://kaputt.example/"}
+    plan = [TaskSpec(id=name, action="web.click", arguments=url if name == "c" else {}) for name in "abc"]
+    job = JobState(JobHead(TENANT, "j1", 1), Graph(JobSpec(tuple(plan))), []).snapshot()
+    asked = [Applicant.of(job, run) for run in job.tasks]
+    assert [life.directory.why(each) for each in asked] == ["", "", ""]
+    life.agents.choose(applicant("j1", action="web.click"))
+    for _ in range(THRESHOLD):
+        life.orchestrator.assignments.breakers.failed(None, TENANT, "web.click", url)
+    assert [life.directory.why(each) for each in asked] == ["session_busy"] * 2 + ["breaker_open"]

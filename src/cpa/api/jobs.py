@@ -35,6 +35,7 @@ from cpa.core.views import (
     task_views,
 )
 from cpa.errors import NotFound
+from cpa.orchestrator.agent import Applicant
 from cpa.orchestrator.approvers import in_question
 from cpa.ports.engine import Outcome, StoredEvent
 from cpa.ports.keys import Caller
@@ -194,8 +195,7 @@ async def explain_job(job_id: JobId, services: Services, caller: Reader) -> Resp
         start = await services.engine.start_of(caller.tenant, head.id)
         start *= start > services.clock.now_ms()
     waits = {
-        run.index: services.agents.why(caller.tenant, spec.action, spec.capability)
-        or (Reason.BIDS_OPEN if spec.bids else "")
+        run.index: services.agents.why(Applicant.of(snapshot, run)) or (Reason.BIDS_OPEN if spec.bids else "")
         for run, spec in zip(snapshot.tasks, snapshot.spec.tasks, strict=True)
         if run.status is TaskStatus.READY and not run.line
     }

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     BREAKER_OPEN = "breaker_open"
     RETRY_BUDGET = "retry_budget"
     BIDS_OPEN = "bids_open"
+    SESSION_BUSY = "session_busy"
     AT_WORK = "at_work"
     AGENT_NOT_REACHED = "agent_not_reached"
     AGENT_SILENT = "agent_silent"
@@ -133,6 +134,11 @@ _AGENTS: Mapping[str, tuple[str, str, Actor]] = MappingProxyType(
         Reason.BIDS_OPEN: (
             "Agents that do {action} are asked for bids; the best one gets it.",
             "Wait until their time is up.",
+            Actor.NOBODY,
+        ),
+        Reason.SESSION_BUSY: (
+            "{action} goes on where this job is already: its session is at an agent that is busy.",
+            "Wait; it goes on by itself, and no other agent could do it.",
             Actor.NOBODY,
         ),
     }

@@ -136,6 +136,13 @@ GERMAN: Final[dict[str, str]] = {
         "Bitte nach dem Ziel sehen; es wird mit einzelnen Versuchen geprüft und geht von selbst weiter."
     ),
     "All agents that do {action} are busy.": "Alle Agenten für {action} sind beschäftigt.",
+    "{action} goes on where this job is already: its session is at an agent that is busy.": (
+        "{action} geht da weiter, wo dieser Auftrag schon ist: seine Sitzung ist bei einem Agenten, der "
+        "beschäftigt ist."
+    ),
+    "Wait; it goes on by itself, and no other agent could do it.": (
+        "Bitte abwarten; es geht von selbst weiter, und kein anderer Agent könnte es."
+    ),
     "Wait; or start another agent.": "Bitte abwarten, oder noch einen Agenten starten.",
     "Nobody has a key by the name of {names}.": "Niemand hat einen Schlüssel auf den Namen {names}.",
     "Make one with {commands}, then answer it: `cpa questions`.": (

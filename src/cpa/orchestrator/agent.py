@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from cpa.core.assignment import forgiven, weighed
+from cpa.core.job import Snapshot, TaskRun
 from cpa.core.retry import BLAME
 from cpa.orchestrator.readiness import facts
 from cpa.ports.agents import AgentRecord, AgentState, AgentStatus, Beat
@@ -160,6 +161,13 @@ class Applicant(msgspec.Struct, frozen=True, gc=False):
     """For the ends of agents that had its task, as `TaskRun.blame`."""
     last: bool = False
     """Once more an agent that has nothing else to blame ends over it, and it is given up."""
+
+    @classmethod
+    def of(cls, job: Snapshot, run: TaskRun) -> Applicant:
+        """The task as it asks now, for whoever only wants to know."""
+        head, spec = job.head, job.spec.tasks[run.index]
+        asks = (head.tenant, head.id, run.index, run.epoch, spec.action, spec.capability, spec.arguments)
+        return cls(*asks, blame=run.blame)
 
     @property
     def attempt(self) -> Attempt:

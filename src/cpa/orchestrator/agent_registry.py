@@ -16,7 +16,7 @@ from cpa.core.staffing import Member, Near, Staff
 from cpa.orchestrator.agent import SESSIONS, Agent, Applicant, session_of
 from cpa.orchestrator.breakers import Breakers
 from cpa.orchestrator.lines import Called, Lines
-from cpa.orchestrator.readiness import BREAKER, BUSY, DRAINING, NO_AGENT, STAGES, obstacle
+from cpa.orchestrator.readiness import BREAKER, BUSY, DRAINING, HOME_BUSY, NO_AGENT, STAGES, obstacle
 from cpa.ports.agents import AgentState, AgentStatus
 from cpa.ports.transport import Attempt
 
@@ -136,12 +136,13 @@ class AgentRegistry:
             return BUSY
         best = find_agent_for_task(free, applicant.action, now=self._now(), tried=tried)
         if best is None:
-            return reason
+            return BUSY if reason == HOME_BUSY else reason
         self._take(best, applicant)
         return best
 
     def why(self, applicant: Applicant) -> str:
-        """Why nobody can take it now; empty when somebody could. Nothing is taken."""
+        """Why nobody can take it now, for people: a word of `readiness.STAGES`, or `HOME_BUSY`; empty when somebody
+        could. Nothing is taken."""
         reason, free = self._survey(applicant)
         return "" if free else reason
 
@@ -168,8 +169,7 @@ class AgentRegistry:
         for agent in self._could(applicant):
             found = self._obstacle(agent, applicant, home)
             if agent.address == home and found in ("", BUSY):
-                # The job's session is there: nobody else will do.
-                return found, [] if found else [agent]
+                return HOME_BUSY if found else "", [] if found else [agent]
             if not found:
                 free.append(agent)
             elif STAGES.index(found) > STAGES.index(reason):

@@ -66,7 +66,7 @@ class AgentDirectory:
         elsewhere."""
         self._store = store
         self._agents = agents
-        self._presence = orchestrator.presence
+        self._presence, self.last_seen = orchestrator.presence, orchestrator.presence.last
         self.interval, self.lease = orchestrator.presence.interval, orchestrator.presence.lease
         self._breakers = orchestrator.assignments.breakers
         self._keys = keys
@@ -198,9 +198,9 @@ class AgentDirectory:
         only_own(caller, record, Scope.READ)
         return record, None
 
-    def why(self, tenant: str, action: str, capability: str) -> str:
-        """Why no agent takes such a task just now, a word of `readiness.STAGES`; empty when one would."""
-        return self._agents.why(Applicant(tenant, "", -1, 0, action, capability))
+    def why(self, applicant: Applicant) -> str:
+        """As `AgentRegistry.why`."""
+        return self._agents.why(applicant)
 
     def staff(self, tenant: str, action: str, capability: str) -> Staff:
         """Which agents there are for such a task, where none of them takes it just now."""
@@ -210,10 +210,6 @@ class AgentDirectory:
         """Why an attempt's agent cannot be reached just now, as far as is known, and whether it is silent of it."""
         agent = self._agents.get(address, attempt.tenant)
         return "" if agent is None else agent.trouble, self._presence.silent(attempt)
-
-    def last_seen(self, agent: Agent) -> float | None:
-        """As `presence.last`."""
-        return self._presence.last(agent)
 
     def describe(self, agent: Agent) -> Standing:
         """How an agent stands just now."""

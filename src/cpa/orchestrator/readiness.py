@@ -25,6 +25,8 @@ NOT_READY: Final = "agents_not_ready"
 BREAKER: Final = "breaker_open"
 BUDGET: Final = "retry_budget"
 BUSY: Final = "agent_busy"
+HOME_BUSY: Final = "session_busy"
+"""As `BUSY`, of the one agent that has the session of the task's job: nobody else will do."""
 STAGES: Final = (NO_AGENT, DRAINING, OFFLINE, NOT_READY, BREAKER, BUSY)
 """How far an agent comes before something keeps it from a task; the furthest of all is the reason to tell."""
 LASTING: Final = (NO_AGENT, DRAINING, OFFLINE, NOT_READY)
