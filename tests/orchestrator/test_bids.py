@@ -123,7 +123,10 @@ def test_a_cancelled_job_takes_no_bids(tmp_path: Path) -> None:
         await scheduler.engine.cancel(TENANT, job, by="anna")
         assert (await scheduler.engine.wait(TENANT, job, 1)).status is JobStatus.CANCELLED
         assert (await one.say("offer", first, {"cost": 1.0})).effect == "bid_late"
+        broken: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, why: broken.append(why))
         await asyncio.sleep(5)
+        assert broken == [], "nothing is closed that nobody waits for"
         assert one.view.busy == 0
         assert "assign" not in [message.type for message in one.got]
 

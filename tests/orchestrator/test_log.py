@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from cpa.errors import InternalError, Unavailable
+from cpa.orchestrator import log as logs
 from cpa.orchestrator.log import MessageLog
 from cpa.ports.repository import StoredMessage
 
@@ -49,6 +51,19 @@ async def test_one_that_cannot_be_stored_is_told_to_its_sender_alone() -> None:
         assert [type(each) for each in told] == [type(None), InternalError, type(None)]
         await log.add("acme", line("later"))
     assert pages.kept == ["out-1", "out-2", "in-1", "in-2", "later"]
+
+
+async def test_only_so_much_waits_for_a_store_that_does_not_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MOST", 2)
+    pages = Pages()
+    with capture_logs() as told:
+        async with MessageLog(pages) as log:
+            pages.full = True
+            for id in ("one", "two", "three"):
+                log.note("acme", line(id))
+            pages.full = False
+    assert pages.kept == ["one", "two"]
+    assert [(each["event"], each["message"]) for each in told] == [("message_not_logged", "three")]
 
 
 async def test_a_store_that_does_not_write_is_told_to_who_waits_and_nothing_is_left_out() -> None:
