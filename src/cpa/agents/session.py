@@ -26,8 +26,9 @@ from uuid import uuid4
 import structlog
 from msgspec.structs import replace
 
+from cpa.agents.beats import answered, beat_of
 from cpa.agents.channel import Channel
-from cpa.agents.client import SchedulerClient, beat_patience, longer, lost_in
+from cpa.agents.client import SchedulerClient, beat_patience, longer
 from cpa.agents.conversation import Conversations
 from cpa.agents.identity import Identity, keep, known, machine
 from cpa.agents.line import Line
@@ -301,35 +302,22 @@ class Session:
             self._beat_now.clear()
             sent, way.patience = self._clock.monotonic(), beat_patience(self._lease)
             try:
-                answer = await way.beat(self._beat(conversations))
+                answer = await way.beat(beat_of(conversations, self.life, self._readiness()))
             except CPAError as error:
                 if not error.retryable:
                     raise _explained(error, known(self._options.data), self._options) from error
                 pause = min(self._interval, _SOON)
                 log.log(logging.INFO if heard else logging.DEBUG, "beat_not_heard", error=str(error))
             else:
-                conversations.lost(lost_in(answer))
                 # Of the scheduler that answered: a new life of it may have been told other times.
                 self._interval = float(answer.get("heartbeat_interval") or self._interval)
                 self._lease = float(answer.get("lease") or self._lease)
-                conversations.fence.renewed(sent + self._lease)
-                # After standing still the answer can be older than a lease: then only the next one tells.
-                pause = 0.0 if conversations.fence.closed else self._interval
+                times = {"interval": self._interval, "lease": self._lease}
+                pause = answered(conversations, answer, sent, **times)
                 if not heard:
                     heard = True
                     self._ready(f"{who}, {self._does(str(answer.get('state') or ''))}")
             await _wait(self._beat_now, pause)
-
-    def _beat(self, conversations: Conversations) -> Beat:
-        slots, busy = conversations.slots, conversations.busy
-        return Beat(
-            status=AgentStatus.BUSY if conversations.draining else AgentStatus.ONLINE,
-            load=busy / slots,
-            free=0 if conversations.draining else max(slots - busy, 0),
-            running=conversations.running,
-            readiness=self._readiness(),
-            instance=self.life,
-        )
 
     async def _leave(self, way: _Way, conversations: Conversations) -> None:
         log.info("leaving", running=conversations.busy)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
+from cpa.agents.beats import answered, beat_of
 from cpa.agents.client import lost_in
 from cpa.agents.conversation import Conversations
 from cpa.agents.messages import Speaker
@@ -21,7 +22,7 @@ from cpa.core.signatures import encoded
 from cpa.errors import Conflict, CPAError, Forbidden, Unauthorized
 from cpa.executors.registry import ExecutorRegistry
 from cpa.orchestrator.registration import Registration
-from cpa.ports.agents import AgentStatus, Beat, Named, named_in
+from cpa.ports.agents import Named, Readiness, named_in
 from cpa.ports.executor import ActionRequest
 from cpa.ports.keys import Caller, Scope
 from cpa.testing.schedules.knowledge import Violation
@@ -229,30 +230,20 @@ class Process:
         self._early.set()
 
     async def _beat(self, conversations: Conversations, life: str) -> float:
-        """As `agents.session` does it; seconds until the next one."""
-        clock = self.world.clock
+        """Seconds until the next one."""
         self._early.clear()
-        sent = clock.monotonic()
-        beat = Beat(
-            status=AgentStatus.ONLINE,
-            load=conversations.busy / self.slots,
-            free=max(self.slots - conversations.busy, 0),
-            running=conversations.running,
-            instance=life,
-        )
-
+        sent = self.world.clock.monotonic()
         try:
-            answer = await self._way.beat(beat)
+            answer = await self._way.beat(beat_of(conversations, life, Readiness()))
         except CPAError as error:
             self._check_final(error)
             return 1.0
         await self.awake()
-        conversations.lost(lost := lost_in(answer))
-        for each in lost:
-            self.restraint.end(each, "it was told to stop")
         self.restraint.until = sent + LEASE
-        conversations.fence.renewed(sent + LEASE)
-        return 0.0 if conversations.fence.closed else BEAT
+        pause = answered(conversations, answer, sent, interval=BEAT, lease=LEASE)
+        for each in lost_in(answer):
+            self.restraint.end(each, "it was told to stop")
+        return pause
 
     async def _misbehave(self, conversations: Conversations) -> None:
         """Now and then an attempt is forgotten (no answer, no name in a beat), or a lie is told."""
