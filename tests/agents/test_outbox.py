@@ -157,13 +157,13 @@ async def test_old_answers_are_forgotten_and_open_ones_never(path: Path, clock: 
 
 async def test_what_an_earlier_life_never_answered_is_forgotten_after_a_day(path: Path, clock: Clock) -> None:
     first = await Outbox.open(path, "one", clock)
-    await first.take(entry("begun"))
+    await first.take(*entry("begun"))
     await first.close()
     second = await Outbox.open(path, "two", clock)
     clock.now += KEPT - 10_000
-    assert await second.take(entry("begun")) == Kept(life="one", answer=None, delivered=False)
+    assert await second.take(*entry("begun")) == Kept(life="one", answer=None)
     clock.now += 24 * 3_600_000
-    assert await second.take(entry("begun")) is None
+    assert await second.take(*entry("begun")) is None
     await second.close()
 
 

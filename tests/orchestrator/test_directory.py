@@ -216,8 +216,8 @@ async def test_an_agent_offers_nothing_it_was_not_enrolled_for(life: Life, store
         await life.directory.offer(me, ["x.a.b", "mail.send"])
     back = await life.directory.register(BOTH, me)
     assert (back.agent.actions, back.withheld) == (("x.a.b",), ("mail.send",))
-    assert life.directory.staff(TENANT, "mail.send", "").withheld == ("eins",)
-    assert not life.directory.staff(TENANT, "mail.send", "rot").withheld
+    assert life.directory.staff(applicant(action="mail.send")).withheld == ("eins",)
+    assert not life.directory.staff(applicant(action="mail.send", capability="rot")).withheld
     with pytest.raises(Forbidden) as caught:
         await life.directory.register(replace(BOTH, capabilities=("mail.send",)), me)
     assert "cpa agents token --name eins" in (caught.value.remedy or "")

@@ -279,7 +279,7 @@ def _staff(services: ApiServices, tenant: str, snapshot: Snapshot) -> dict[int, 
         if run.status is TaskStatus.HELD or (run.status is TaskStatus.READY and not run.line):
             kind = (spec.action, spec.capability)
             if kind not in kinds and len(kinds) < _KINDS:
-                kinds[kind] = services.agents.staff(tenant, *kind)
+                kinds[kind] = services.agents.staff(Applicant(tenant, "", -1, 0, *kind))
             if kind in kinds:
                 found[run.index] = kinds[kind]
     return found

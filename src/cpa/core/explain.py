@@ -334,7 +334,7 @@ def _in_doubt(snapshot: Snapshot, run: TaskRun) -> Explanation:
 def _silent(snapshot: Snapshot, run: TaskRun) -> Explanation:
     """An agent that takes one attempt after the other and never says that it does it would look busy."""
     lost = run.lost // LOST_LEASE
-    number = f"{run.epoch}; lost before it: {lost}" if lost else f"{run.epoch}"
+    number = f"{_number(snapshot, run)}; lost before it: {lost}" if lost else f"{_number(snapshot, run)}"
     text = f"Agent {run.agent} has it (attempt {number}) and has not said yet that it does it."
     if run.error is None or run.error.code not in _WITHOUT_A_WORD:
         return _say(snapshot, run, Reason.AGENT_SILENT, text, "Wait for its answer.")

@@ -33,6 +33,7 @@ from cpa.orchestrator.registration import (
     offers_more,
     only_own,
     record_of,
+    told,
     unknown,
 )
 from cpa.orchestrator.standing import Standing
@@ -202,9 +203,9 @@ class AgentDirectory:
         """As `AgentRegistry.why`."""
         return self._agents.why(applicant)
 
-    def staff(self, tenant: str, action: str, capability: str) -> Staff:
+    def staff(self, applicant: Applicant) -> Staff:
         """Which agents there are for such a task, where none of them takes it just now."""
-        return self._agents.staff(Applicant(tenant, "", -1, 0, action, capability))
+        return self._agents.staff(applicant)
 
     def trouble(self, attempt: Attempt, address: str) -> tuple[str, bool]:
         """Why an attempt's agent cannot be reached just now, as far as is known, and whether it is silent of it."""
@@ -265,11 +266,11 @@ class AgentDirectory:
             return used
         if record is None or record.state is AgentState.REVOKED:
             return None
-        told = self._record(record.tenant, record.id, wanted, record.key)
+        said = self._record(record.tenant, record.id, wanted, record.key)
         agent = self._by_id.get((record.tenant, record.id))
         if (agent and agent.beat.at) or await self._store.last_beat(record.tenant, record.id):
             return None
-        same = replace(told, state=record.state, registered=record.registered) == record
+        same = replace(said, state=record.state, registered=record.registered) == record
         return (record.tenant, record.id) if same else None
 
     async def _return(self, wanted: Registration, caller: Caller, token: str) -> Registered:
@@ -313,8 +314,8 @@ class AgentDirectory:
             record, withheld = granted(known, record)
         restarted = known.instance != record.instance
         if record != known:
-            told = self._leaf(caller.name, "agent.restarted", record) if restarted else None
-            await self._store.put(record, told)
+            leaf = self._leaf(caller.name, "agent.restarted", record) if restarted else None
+            await self._store.put(record, leaf)
         if restarted:
             self._presence.lose(agent, "its agent was restarted", ended=True)
             self._breakers.forget(agent.key)
@@ -409,13 +410,7 @@ class AgentDirectory:
 
     def _leaf(self, by: str, action: str, record: AgentRecord) -> ActionLeaf:
         """What the trail tells of it: stored together with it, so that neither is without the other."""
-        details = {
-            "address": record.address,
-            "state": record.state.value,
-            "actions": list(record.actions),
-            "endpoint": record.endpoint,
-        }
-        return self._audit.leaf(record.tenant, by, action, record.id, details)
+        return self._audit.leaf(record.tenant, by, action, record.id, told(record))
 
 
 def _news(beat: Beat) -> tuple[object, ...]:

@@ -89,6 +89,16 @@ def record_of(
     )
 
 
+def told(record: AgentRecord) -> dict[str, object]:
+    """What the trail says of an agent besides who it is."""
+    return {
+        "address": record.address,
+        "state": record.state.value,
+        "actions": list(record.actions),
+        "endpoint": record.endpoint,
+    }
+
+
 def _check_name(wanted: Registration) -> None:
     if not _NAME.fullmatch(wanted.name):
         raise InvalidDocument(
