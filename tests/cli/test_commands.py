@@ -26,18 +26,25 @@ EXPECTED = set(
 )
 
 
-def cpa(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+LATIN = os.fsdecode("Größe".encode("latin-1"))
+"""As a terminal gives it that is not set to UTF-8."""
+
+
+def cpa(
+    *arguments: str, cwd: Path, stdin: bytes = b"", **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run the installed command with an environment of its own."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "cpa", *arguments],
         cwd=cwd,
         env={"LANG": "C.UTF-8"} | kept | environment,
+        input=stdin,
         capture_output=True,
-        text=True,
         timeout=60,
         check=False,
     )
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def told(done: subprocess.CompletedProcess[str]) -> str:
@@ -213,6 +220,38 @@ def test_a_graph_file_that_is_no_json(content: str | bytes, tmp_path: Path) -> N
 
     assert done.returncode == 2
     assert "plan.json" in told(done)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("submit", LATIN),
+        ("submit", "Zeige alle Kunden", "--reply", f"to={LATIN}"),
+        ("submit", "Zeige alle Kunden", "--at", LATIN),
+        ("submit", "Zeige alle Kunden", "--idempotency-key", LATIN),
+        ("answer", "last.0.0", f"name={LATIN}"),
+        ("jobs", "--status", LATIN),
+    ],
+)
+def test_words_that_are_not_utf_8_are_refused_in_one_line(
+    command: tuple[str, ...], tmp_path: Path, free_port: int
+) -> None:
+    done = cpa(*command, cwd=tmp_path, CPA_URL=f"http://127.0.0.1:{free_port}")
+
+    assert done.returncode == 2, done.stderr
+    assert "Gr\ufffd\ufffde" in told(done)
+    assert "is not UTF-8 text" in told(done)
+
+
+def test_standard_input_that_is_not_utf_8_is_refused_and_a_mark_at_its_begin_is_taken(tmp_path: Path) -> None:
+    wrong = cpa("route", "-", cwd=tmp_path, stdin="Zeige alle Kunden für Köln".encode("latin-1"))
+    sentence = "Schreibe eine Mail an anna@kunde.example: „Grüße“"
+    marked = cpa("route", "-", cwd=tmp_path, stdin=sentence.encode("utf-8-sig"))
+
+    assert wrong.returncode == 2
+    assert told(wrong) == "cpa: standard input is not UTF-8 text (save it as UTF-8)"
+    assert marked.returncode == 0, marked.stderr
+    assert marked.stdout == cpa("route", sentence, cwd=tmp_path).stdout
 
 
 def test_a_graph_file_that_is_not_there(tmp_path: Path) -> None:

@@ -183,10 +183,17 @@ def content(path: Path) -> bytes:
 
 
 def words(text: str) -> str:
-    """Text as typed, also where the locale is not UTF-8; `-` reads standard input."""
-    if text == "-":
-        return sys.stdin.buffer.read().decode("utf-8", "replace")
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """Text as typed, also where the locale is not UTF-8; `-` reads standard input. `BadInput` where it is no UTF-8
+    text: sent with other signs in place of the wrong ones, it would go out so."""
+    try:
+        if text == "-":
+            return sys.stdin.buffer.read().decode("utf-8-sig")
+        return text.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError as error:
+        if text == "-":
+            raise BadInput("standard input is not UTF-8 text", remedy="save it as UTF-8") from error
+        shown = "".join("\ufffd" if "\ud800" <= sign <= "\udfff" else sign for sign in text)
+        raise BadInput(f"{shown!r} is not UTF-8 text", remedy="set the terminal to UTF-8") from error
 
 
 def part(text: str) -> str:

@@ -78,11 +78,11 @@ def submit(
     path, body = _request(words(text), graph)
     body |= {"replies": replies(reply)} if reply else {}
     body |= {"priority": priority} if priority else {}
-    body |= {"run_at": at} if at else {}
-    body |= {"deadline": deadline} if deadline else {}
+    body |= {"run_at": words(at)} if at else {}
+    body |= {"deadline": words(deadline)} if deadline else {}
     body |= {"dry_run": True} if dry_run else {}
     with server() as api:
-        answer = _asking(api, path, body, idempotency_key)
+        answer = _asking(api, path, body, words(idempotency_key))
         if dry_run:
             dump(answer) if as_json else outcome.plan(answer)
         elif watch or wait:
@@ -107,7 +107,7 @@ def list_jobs(
     from cpa.cli import terminal
 
     with server() as api:
-        page = api.get("/jobs", status=status, limit=limit, offset=offset)
+        page = api.get("/jobs", status=words(status), limit=limit, offset=offset)
     dump(page) if as_json else terminal.jobs(page)
 
 

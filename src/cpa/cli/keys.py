@@ -27,7 +27,9 @@ def add(
     """Make a key and print it, this once: the store keeps only its hash."""
     from cpa.cli.upkeep import add_key
 
-    typer.echo(add_key(settings(data=data), words(name), scope or ["submit"], days))
+    typer.echo(
+        add_key(settings(data=data), words(name), [words(each) for each in scope or ()] or ["submit"], days)
+    )
 
 
 @app.command("list")
@@ -48,5 +50,5 @@ def revoke(
     """Make a key invalid. A running server stops accepting it within two seconds."""
     from cpa.cli.upkeep import revoke_key
 
-    revoke_key(settings(data=data), key)
-    typer.echo(f"revoked {key}")
+    revoke_key(settings(data=data), words(key))
+    typer.echo(f"revoked {words(key)}")
