@@ -12,6 +12,7 @@ import uvloop
 from tests.servers.resetting import resetting
 
 from cpa.agents.client import SchedulerClient, Unreachable, longer
+from cpa.errors import BadInput
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -45,3 +46,15 @@ def test_pauses_grow_from_a_moment_to_some_seconds() -> None:
     pauses = list(accumulate(range(8), lambda pause, _: longer(pause), initial=0.0))[1:]
 
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+
+
+@pytest.mark.parametrize("text", ["tok_geheim ", "tök_geheim", "tok_geheim\r"])
+@pytest.mark.parametrize("field", ["key", "token"])
+async def test_a_credential_that_cannot_be_sent_is_named_and_not_shown(field: str, text: str) -> None:
+    key, token = (text, "") if field == "key" else ("", text)
+    async with SchedulerClient("http://127.0.0.1:9", key) as client:
+        with pytest.raises(BadInput, match=f"no {field} has") as refused:
+            await client.register({}, token=token)
+
+    assert refused.value.field == field
+    assert "geheim" not in str(refused.value)

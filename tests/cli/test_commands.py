@@ -173,12 +173,20 @@ def test_a_list_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 def test_a_key_that_cannot_be_sent_is_not_shown(tmp_path: Path) -> None:
-    for key in ("kéy-geheim", "key-geheim\nx"):
+    for key in ("kéy-geheim", "key-geheim\nx", "key-geheim\r", "key-geheim ", " key-geheim", "key\xa0geheim"):
         done = cpa("jobs", cwd=tmp_path, CPA_API_KEY=key)
 
         assert done.returncode == 2
         assert "CPA_API_KEY" in told(done)
+        assert "holds a character that no key has" in told(done)
         assert "geheim" not in done.stderr
+
+
+def test_an_idempotency_key_that_cannot_be_sent_is_named(tmp_path: Path) -> None:
+    done = cpa("submit", "Zeige alle Kunden", "--idempotency-key", "märz 1", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert told(done).startswith("cpa: --idempotency-key: ")
 
 
 def test_what_is_no_plain_file_is_not_read(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cpa.core.names import alike, deceives
+from cpa.core.names import alike, deceives, sendable
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,11 @@ def test_names_that_look_the_same_are_alike(name: str, other: str) -> None:
 )
 def test_other_names_are_not(name: str, other: str) -> None:
     assert not alike(name, other)
+
+
+def test_keys_are_sent_in_visible_ascii_signs_alone() -> None:
+    assert sendable("")
+    assert sendable("cpa_A-z.0!~")
+    assert not any(
+        map(sendable, ("tok ", " tok", "to\tk", "tok\r", "tök", "tok\x7f", "tok\xa0", "tok\udcff"))
+    )

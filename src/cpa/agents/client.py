@@ -19,6 +19,7 @@ import msgspec
 
 from cpa.agents.signing import Signer
 from cpa.core.lam_protocol import BaseMessage
+from cpa.core.names import sendable
 from cpa.errors import BadInput, CPAError, InternalError, Unauthorized, Unavailable
 from cpa.ports.agents import Beat, Named
 from cpa.ports.nonces import Replayed
@@ -78,7 +79,15 @@ class SchedulerClient:
         await self._http.aclose()
 
     async def register(self, said: Mapping[str, Any], *, token: str = "") -> Mapping[str, Any]:
-        """Register, or come back; with the key of this client, or with an enrolment token."""
+        """Register, or come back; with the key of this client, or with an enrolment token. `BadInput`, which does
+        not show it, for one that cannot be sent."""
+        for field, text in (("key", self.key), ("token", token)):
+            if not sendable(text):
+                raise BadInput(
+                    f"it holds a character that no {field} has",
+                    field=field,
+                    remedy="copy it anew, without quotes, blanks and line breaks",
+                )
         headers = {"X-Enrolment-Token": token} if token else {}
         body = json.dumps(said).encode()
         try:

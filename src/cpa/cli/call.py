@@ -212,7 +212,12 @@ def leave(status: str) -> None:
     raise typer.Exit(NEGATIVE if status in ("failed", "cancelled") else OK)
 
 
-_OPTIONS = {"run_at": "--at", "deadline": "--deadline", "task_graph": "--graph"}
+_OPTIONS = {
+    "run_at": "--at",
+    "deadline": "--deadline",
+    "task_graph": "--graph",
+    "Idempotency-Key": "--idempotency-key",
+}
 _NO_KEY = (
     "run this in the server's workspace, where cpa-data/admin.key is, or in another folder with "
     "CPA_API_KEY=$(cat WORKSPACE/cpa-data/admin.key)"
@@ -223,7 +228,7 @@ _HERE = (
     (re.compile(r"^replies\.(\w+)"), r"--reply \1"),
     (re.compile(r"^X-API-Key: (no API key) .*"), rf"\1 ({_NO_KEY})"),
     (re.compile(r"^X-API-Key: "), "CPA_API_KEY: "),
-    (re.compile(r"^(run_at|deadline|task_graph)\b"), lambda found: _OPTIONS[found[1]]),
+    (re.compile(r"^(run_at|deadline|task_graph|Idempotency-Key)\b"), lambda found: _OPTIONS[found[1]]),
     (re.compile(r"\bGET /jobs/([0-9a-f-]{36})(?:/events)?\b"), r"`cpa job \1`"),
     (re.compile(r"\bGET /questions/[\w.-]+"), "`cpa questions`"),
     (re.compile(r"\bGET /jobs/([0-9a-f-]+)(?:/events)?"), r"`cpa job \1`"),

@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 import httpx2
 
 from cpa import errors
+from cpa.core.names import sendable
 from cpa.errors import CPAError, InternalError, Unavailable
 
 QUIET = 0.5
@@ -78,7 +79,14 @@ class Client:
         return self._ask("GET", path, params=_given(params), timeout=self._timeout + patience)
 
     def post(self, path: str, body: Mapping[str, Any] | None = None, *, key: str = "", **params: Any) -> Any:
-        """`key` is sent as `Idempotency-Key`."""
+        """`key` is sent as `Idempotency-Key`; `BadInput` for one with other than visible ASCII signs."""
+        if not sendable(key):
+            raise errors.BadInput(
+                "this idempotency key holds a character other than visible ASCII ones",
+                field="Idempotency-Key",
+                value=key,
+                remedy="use letters from a to z, digits and signs, without blanks",
+            )
         headers = {"Idempotency-Key": key} if key else {}
         return self._ask("POST", path, json=dict(body or {}), params=_given(params), headers=headers)
 
@@ -196,11 +204,11 @@ def _checked(url: str) -> str:
 
 def _printable(key: str) -> str:
     """The key; `BadInput`, which does not show it, for what cannot be sent as one."""
-    if not (key.isascii() and key.isprintable()):
+    if not sendable(key):
         raise errors.BadInput(
             "the API key holds a character that no key has",
             field="CPA_API_KEY",
-            remedy="copy it anew, without quotes and line breaks",
+            remedy="copy it anew, without quotes, blanks and line breaks",
         )
     return key
 

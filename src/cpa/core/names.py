@@ -36,6 +36,12 @@ def alike(name: str, other: str) -> bool:
     return ours.casefold() == theirs.casefold() or _shape(ours) == _shape(theirs)
 
 
+def sendable(text: str) -> bool:
+    """Whether it is made of visible ASCII signs alone, as keys, tokens and names of requests are: a header takes no
+    others, and none with a blank at its end."""
+    return all("!" <= sign <= "~" for sign in text)
+
+
 def _plain(name: str) -> str:
     text = unicodedata.normalize("NFKC", name)
     return " ".join("".join(sign for sign in text if sign.isprintable() or sign.isspace()).split())
