@@ -262,6 +262,32 @@ def test_standard_input_that_is_not_utf_8_is_refused_and_a_mark_at_its_begin_is_
     assert marked.stdout == cpa("route", sentence, cwd=tmp_path).stdout
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("plan.json", '[{"id": "a", "arguments": {"value": NaN}}]', "is no JSON: "),
+        ("plan.json", '{"tasks": "\\ud800"}', "is no JSON: "),
+        ("plan.json", "[" * 100_000, "is no JSON: "),
+        ("plan.yaml", "tasks: [{id: a, arguments: {value: .inf}}]", "holds what cannot be sent: "),
+        ("plan.yaml", "tasks: &all [*all]", "plan.yaml:1: an anchor or alias"),
+        ("plan.yml", "tasks:\n  - id: a\n    id: b", "plan.yml:3: "),
+        ("plan.YAML", "nur ein Satz", "is no plan"),
+        ("plan.yaml", "", "is no plan"),
+        ("plan.yaml", "[" * 100_000, "deep"),
+    ],
+)
+def test_what_is_wrong_in_a_plan_is_said_with_its_file(
+    name: str, content: str, said: str, tmp_path: Path, free_port: int
+) -> None:
+    (tmp_path / name).write_text(content)
+    done = cpa("submit", "--graph", name, cwd=tmp_path, CPA_URL=f"http://127.0.0.1:{free_port}")
+
+    assert done.returncode == 2
+    assert name in told(done)
+    assert said in told(done)
+    assert len(told(done)) < 300
+
+
 def test_a_graph_file_that_is_not_there(tmp_path: Path) -> None:
     done = cpa("submit", "--graph", "plän.json", cwd=tmp_path)
 

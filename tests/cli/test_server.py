@@ -92,6 +92,28 @@ def test_a_plan_says_itself_what_it_is_for(server: Scheduler) -> None:
     assert (newer["id"], newer["description"]) == (told, "Nur die Tür am Hof")
 
 
+def test_a_plan_is_read_as_editors_write_it(server: Scheduler) -> None:
+    marked = server.data.parent / "marked.json"
+    marked.write_text(json.dumps(GRAPH | {"description": "Die Türen"}), "utf-8-sig")
+    written = server.data.parent / "plan.yml"
+    written.write_text(
+        "description: Die Türen\n"
+        "tasks:\n"
+        "  - {id: öffnen, action: flow.noop, arguments: {value: Grüße}}\n"
+        "  - id: schließen\n    action: flow.noop\n    depends_on: [öffnen]\n",
+        "utf-8-sig",
+    )
+    jobs = [cpa(server, "submit", "--graph", file.name).stdout.strip() for file in (marked, written)]
+
+    with Client(server.url, server.key) as api:
+        plans = [api.get(f"/jobs/{job}") for job in jobs]
+    assert [plan["job"]["description"] for plan in plans] == ["Die Türen"] * 2
+    first, second = (
+        [(each["id"], each["arguments"], each["depends_on"]) for each in plan["tasks"]] for plan in plans
+    )
+    assert first == second == [("öffnen", {"value": "Grüße"}, []), ("schließen", {}, ["öffnen"])]
+
+
 def test_a_wrong_choice_is_named_as_the_option_it_is(server: Scheduler) -> None:
     wrong = cpa(server, "jobs", "--status", "offen")
 

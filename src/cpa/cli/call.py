@@ -163,9 +163,9 @@ def fitting(text: str, known: Sequence[str]) -> str:
 
 
 def read(path: Path) -> str:
-    """A text file somebody named."""
+    """A text file somebody named, without the mark that some editors write at its beginning."""
     try:
-        return content(path).decode("utf-8")
+        return content(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8 text", value=str(path), remedy="save it as UTF-8") from error
 

@@ -57,7 +57,9 @@ def submit(
     text: Annotated[str, typer.Argument(help="The request, in your words; - reads standard input.")] = "",
     graph: Annotated[
         Path | None,
-        typer.Option(help="A task graph (JSON) instead of a sentence; `description`: what it is for."),
+        typer.Option(
+            help="A task graph (JSON, or YAML by its name) instead of a sentence; `description`: what it is for."
+        ),
     ] = None,
     reply: Replies = None,
     watch: Watching = False,
@@ -246,20 +248,24 @@ def _asking(api: Client, path: str, body: dict[str, Any], key: str) -> Any:
 
 
 def _graph(file: Path) -> Any:
+    """The plan in a file, which is YAML where its name says so."""
+    from cpa.config.loading import load_file
+
+    yaml = file.suffix.lower() in (".yaml", ".yml")
     try:
-        found = json.loads(read(file))
-        if not isinstance(found, list | dict):
-            raise BadInput(
-                f"{file} is no plan, which is a list of tasks or an object of them by id",
-                field="graph",
-                value=found,
-                remedy="docs/api.md shows one",
-            )
-        return found
-    except ValueError as error:
+        found = load_file(file).value if yaml else json.loads(read(file))
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()  # as it is sent
+    except (ValueError, RecursionError) as error:
+        wrong = "holds what cannot be sent" if yaml else "is no JSON"
+        raise BadInput(f"{file} {wrong}: {error}", field="graph", remedy="docs/api.md shows one") from error
+    if not isinstance(found, list | dict):
         raise BadInput(
-            f"{file} is no JSON: {error}", field="graph", remedy="docs/api.md shows one"
-        ) from error
+            f"{file} is no plan, which is a list of tasks or an object of them by id",
+            field="graph",
+            value=found,
+            remedy="docs/api.md shows one",
+        )
+    return found
 
 
 def _changed(answer: dict[str, Any]) -> dict[str, Any]:

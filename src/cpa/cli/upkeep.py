@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import typer
 
-from cpa.cli.call import Finding, content, fitting
+from cpa.cli.call import Finding, fitting, read
 from cpa.core.events import AnyEvent, Event
 from cpa.core.job import JobHead, JobSpec, JobState, TaskRun
 from cpa.core.replay import replay as rerun
@@ -197,7 +197,7 @@ def _from_store(job: str, settings: Settings) -> History:
 
 def _from_file(file: Path) -> History:
     try:
-        return msgspec.json.decode(content(file), type=History)
+        return msgspec.json.decode(read(file), type=History)
     except msgspec.MsgspecError as error:
         raise InvalidDocument(
             f"{file} is no history: {error}", value=str(file), remedy="a history has the keys spec and events"
