@@ -412,6 +412,23 @@ def test_what_is_to_be_taken_away_must_be_there(word: str, said: str) -> None:
         fixes([{"id": "e", "action": "x.rechner.add", "arguments": {"a": 2, "c": 4}}], [], [word])
 
 
+def test_a_task_that_stays_done_is_named_with_what_has_it_done_again(server: Scheduler) -> None:
+    tasks = [BROKEN[0], {"id": "next", "action": "flow.noop", "depends_on": ["first"]}, *BROKEN[1:]]
+    job = submitted(server, tasks)
+    assert status(server, job) == "failed"
+    fixed = ("--fix", "größe.value=da", "--fix", "first.value=Müller", "--skip", "next")
+    refused = cpa(server, "dead-letters", "retry", job, *fixed)
+    assert refused.returncode == 1
+    assert "what stays done is not changed: first, next" in refused.stderr
+    assert "--again first --again next" in refused.stderr
+
+    # What is done again has what depends on it done again.
+    assert cpa(server, "dead-letters", "retry", job, *fixed, "--again", "first", "--watch").returncode == 0
+    with Client(server.url, server.key) as api:
+        done = api.get(f"/jobs/{job}")["tasks"]
+    assert [each["status"] for each in done] == ["done", "skipped", "done", "done"]
+
+
 def test_a_job_goes_on_without_an_argument(server: Scheduler) -> None:
     job = submitted(server, BROKEN)
     assert status(server, job) == "failed"

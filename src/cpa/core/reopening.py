@@ -33,11 +33,18 @@ def refusal(job: JobState, event: JobReopened) -> str:
     if len(set(named)) < len(named):
         return "said_twice"
     again = _again(job, event.restart)
-    if any(places[key] not in again and job.task(places[key]).status in SATISFIED for key in named):
+    if staying(job, event):
         return "still_done"
     if job.head.logic > 3:
         return _against_people(job, event, again)
     return ""
+
+
+def staying(job: JobState, event: JobReopened) -> tuple[int, ...]:
+    """The tasks, in the plan's order, that `event` fixes, skips or settles although they are done and stay so."""
+    again = _again(job, event.restart)
+    named = {*event.skip, *map(int, (*event.fixes, *event.done))}
+    return tuple(at for at in sorted(named) if at not in again and job.task(at).status in SATISFIED)
 
 
 def _against_people(job: JobState, event: JobReopened, again: frozenset[int]) -> str:

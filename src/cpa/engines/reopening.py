@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cpa.core.events import Event, JobReopened, JobSubmitted
 from cpa.core.job import JobState
-from cpa.core.reopening import WENT_ON
+from cpa.core.reopening import WENT_ON, staying
 from cpa.engines.graphs import digest_of
 from cpa.errors import Conflict, CPAError, Forbidden
 
@@ -23,7 +23,7 @@ def check_whole(job: JobState, first: Event) -> None:
 
 def not_reopened(job: JobState, reason: str, event: JobReopened, run: int | None = None) -> CPAError:
     """What to raise for a refused `event`, which was meant for `run`."""
-    head = job.head
+    head, still = job.head, _staying(job, event) if reason == "still_done" else []
     if reason == WENT_ON:
         return Conflict(
             "the job went on since this was looked at",
@@ -53,7 +53,11 @@ def not_reopened(job: JobState, reason: str, event: JobReopened, run: int | None
         "discarded": ("the job was discarded", "`cpa dead-letters retry` takes it up after all"),
         "no_such_task": ("the job has no such task", "tasks are named by their index in the plan, from 0"),
         "said_twice": ("one task is named for two things", "fix it, skip it, or count it as done"),
-        "still_done": ("a task that stays done is not changed", "name it also as one to be done again"),
+        "still_done": (
+            f"what stays done is not changed: {', '.join(still)}",
+            f"have it done again: `cpa dead-letters retry` with --again {' --again '.join(still)}, or `restart` "
+            "of the API",
+        ),
         "nobody_left": (
             f"who corrects a task does not allow it, and too few of its approvers would be left without {event.by}",
             "have somebody correct it who is none of them",
@@ -61,6 +65,10 @@ def not_reopened(job: JobState, reason: str, event: JobReopened, run: int | None
     }
     message, remedy = words[reason]
     return Conflict(message, field="job", value=head.id, remedy=remedy)
+
+
+def _staying(job: JobState, event: JobReopened) -> list[str]:
+    return [job.spec.tasks[at].id for at in staying(job, event)]
 
 
 def _gates(job: JobState, named: set[int]) -> str:
