@@ -429,6 +429,19 @@ def test_a_task_that_stays_done_is_named_with_what_has_it_done_again(server: Sch
     assert [each["status"] for each in done] == ["done", "skipped", "done", "done"]
 
 
+def test_where_none_waits_what_failed_is_still_counted(server: Scheduler) -> None:
+    job = submitted(server, BROKEN)
+    assert status(server, job) == "failed"
+    with Client(server.url, server.key) as api:
+        failed = api.get("/jobs", status="failed", limit=1)["total"]
+    listed = cpa(server, "dead-letters").stdout.splitlines()
+
+    assert listed == [
+        "no job waits to be taken up by hand",
+        f"{failed} {'job' if failed == 1 else 'jobs'} failed: cpa jobs --status failed",
+    ]
+
+
 def test_a_job_goes_on_without_an_argument(server: Scheduler) -> None:
     job = submitted(server, BROKEN)
     assert status(server, job) == "failed"

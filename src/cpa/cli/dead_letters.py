@@ -34,7 +34,9 @@ def dead_letters(
         return
     with server() as api:
         page = api.get("/dead-letters", limit=limit, offset=offset)
-    dump(page) if as_json else show(page)
+        # Those that `cpa retry` takes up, and those that were discarded: who looks for a failed job looks here.
+        failed = 0 if as_json or page["total"] else api.get("/jobs", status="failed", limit=1)["total"]
+    dump(page) if as_json else show(page, failed)
 
 
 @app.command(
@@ -211,8 +213,8 @@ def by_hand(word: str) -> tuple[str, Any]:
     return task, result
 
 
-def show(page: Mapping[str, Any]) -> None:
-    """Each job with what failed and how it may go on."""
+def show(page: Mapping[str, Any], failed: int = 0) -> None:
+    """Each job with what failed and how it may go on; where there is none, how many `failed` in other ways."""
     from textwrap import wrap
 
     from cpa.cli.outcome import over
@@ -221,6 +223,8 @@ def show(page: Mapping[str, Any]) -> None:
     found = page["dead_letters"]
     if not found:
         line("no job waits to be taken up by hand")
+    if failed:
+        line(f"{failed} {'job' if failed == 1 else 'jobs'} failed: cpa jobs --status failed")
     for letter in found:
         line(letter["job"]["id"])
         for depth, text in _lines(letter):
