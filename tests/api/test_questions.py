@@ -523,3 +523,28 @@ async def test_the_id_of_a_question_may_be_spelled_otherwise(rita: httpx2.AsyncC
     found = await rita.get(f"/questions/{job.upper()}.0{task}.{epoch}")
 
     assert found.json()["id"] == question["id"]
+
+
+async def test_each_is_told_what_a_job_is_for_and_which_questions_are_theirs(
+    door: Door, rita: httpx2.AsyncClient
+) -> None:
+    question = await asking(rita, {"needed": 2, "approvers": ["anna", "uwe", "rita"]})
+
+    async def theirs(client: httpx2.AsyncClient) -> Any:
+        [one] = (await client.get("/approvals")).json()["approvals"]
+        assert (await client.get("/questions")).json()["questions"] == [one]
+        return one["yours"]
+
+    async with (
+        person(door, "anna") as anna,
+        person(door, "eva") as eva,
+        person(door, "uwe", Scope.READ) as uwe,
+    ):
+        assert [await theirs(each) for each in (rita, anna, eva, uwe)] == [False, True, False, False]
+        said = await anna.post(
+            f"/questions/{question['id']}", json={"yes": True, "digest": question["digest"]}
+        )
+        assert (said.status_code, await theirs(anna)) == (200, False)
+    detail = (await rita.get(f"/jobs/{question['job']}")).json()
+    assert question["description"] == detail["job"]["description"] != ""
+    assert detail["questions"][0]["yours"] is None

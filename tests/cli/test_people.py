@@ -412,6 +412,28 @@ def test_what_is_to_be_taken_away_must_be_there(word: str, said: str) -> None:
         fixes([{"id": "e", "action": "x.rechner.add", "arguments": {"a": 2, "c": 4}}], [], [word])
 
 
+def test_what_one_may_answer_comes_first_with_what_it_is_for(server: Scheduler, keys: dict[str, str]) -> None:
+    def asked(who: str) -> str:
+        task = {"id": "frage", "action": "flow.noop", "approval": {"approvers": [who]}}
+        plan = {"description": f"Rechnung\x1b[2J an\n{who} " + "größer " * 30, "tasks": [task]}
+        return str(open_question(server, submitted(server, plan))["id"])
+
+    uwes, annas = asked("uwe"), asked("anna")
+    lines = cpa(server, "approvals", CPA_API_KEY=keys["anna"]).stdout.splitlines()
+    heads = [line for line in lines if not line.startswith(" ")]
+
+    [mine] = [at for at, line in enumerate(heads) if line.startswith(annas)]
+    [other] = [at for at, line in enumerate(heads) if line.startswith(uwes)]
+    assert mine < other
+    assert heads[mine].endswith(", for you")
+    assert "for you" not in heads[other]
+    below = lines[lines.index(heads[mine]) + 1 :]
+    assert below[0].startswith("    job: Rechnung [2J an anna größer")
+    assert below[0].endswith("…")
+    assert below[1] == "    asked for by admin"
+    assert not set("".join(lines)) & {"\x1b"}
+
+
 def test_a_task_that_stays_done_is_named_with_what_has_it_done_again(server: Scheduler) -> None:
     tasks = [BROKEN[0], {"id": "next", "action": "flow.noop", "depends_on": ["first"]}, *BROKEN[1:]]
     job = submitted(server, tasks)

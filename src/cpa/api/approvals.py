@@ -33,7 +33,7 @@ async def list_approvals(
     after: After = "",
 ) -> Response:
     """Approvals and proposals, by job: the open questions of these kinds, as `GET /questions` has them."""
-    found, following = await open_questions(services, caller.tenant, _KINDS, limit=limit, after=after)
+    found, following = await open_questions(services, caller, _KINDS, limit=limit, after=after)
     return view(ApprovalList(approvals=found, next=following))
 
 

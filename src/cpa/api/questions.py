@@ -20,7 +20,7 @@ from cpa.core.job import Snapshot
 from cpa.core.views import Question, questions
 from cpa.core.views import question_id as named
 from cpa.errors import BadInput, NotFound
-from cpa.ports.keys import Caller
+from cpa.ports.keys import Caller, Scope
 from cpa.ports.steps import Unreadable
 
 router = DirectRouter(prefix="/questions", tags=["questions"])
@@ -58,7 +58,7 @@ async def list_questions(
     """Approvals, proposals, forms and doubts, by job. A question stays open until enough people answered, its time
     is over, or the job is cancelled."""
     kinds = tuple(Kind) if kind is None else (kind,)
-    found, following = await open_questions(services, caller.tenant, kinds, limit=limit, after=after)
+    found, following = await open_questions(services, caller, kinds, limit=limit, after=after)
     return view(QuestionList(questions=found, next=following))
 
 
@@ -69,7 +69,7 @@ async def read_question(question_id: QuestionId, services: Services, caller: Rea
     asked = _open(snapshot, task, epoch)
     if asked is None:
         raise _unknown(question_id)
-    return view(asked)
+    return view(_for(caller, asked))
 
 
 @router.post(
@@ -96,7 +96,7 @@ async def answer_question(
 
 
 async def open_questions(
-    services: ApiServices, tenant: str, kinds: Collection[Kind], *, limit: int, after: str
+    services: ApiServices, caller: Caller, kinds: Collection[Kind], *, limit: int, after: str
 ) -> tuple[list[Question], str | None]:
     """Those of these kinds of the next `limit` jobs that ask something, and what to go on after."""
     try:
@@ -108,14 +108,14 @@ async def open_questions(
             value=after,
             remedy="pass `next` of the page before",
         ) from None
-    jobs = await services.questions.asking(tenant, after=after, limit=limit)
+    jobs = await services.questions.asking(caller.tenant, after=after, limit=limit)
     found: list[Question] = []
     for job in jobs:
         try:
-            asked = questions(await services.engine.query(tenant, job))
+            asked = questions(await services.engine.query(caller.tenant, job))
         except (Unreadable, NotFound):
             continue  # it is set aside, or gone but for its question: nobody can answer it now
-        found += [each for each in asked if each.kind in kinds]
+        found += [_for(caller, each) for each in asked if each.kind in kinds]
     return found, jobs[-1] if len(jobs) == limit else None
 
 
@@ -130,6 +130,15 @@ async def said_to(
     if asked.kind not in kinds:
         raise _unknown(question_id)
     return await put(services, caller, asked, said)
+
+
+def _for(caller: Caller, asked: Question) -> Question:
+    """The question as this caller is shown it."""
+    others = {*asked.authors, *asked.given}
+    named = not asked.approvers or caller.name in asked.approvers
+    return asked.model_copy(
+        update={"yours": named and caller.name not in others and caller.may(Scope.SUBMIT)}
+    )
 
 
 async def _place(services: ApiServices, tenant: str, question_id: str) -> tuple[Snapshot, int, int]:

@@ -179,7 +179,7 @@ def _list(kinds: Sequence[str], as_json: bool, nothing: str) -> None:
     if as_json:
         dump({"questions": found})
     elif found:
-        asking.show(found)
+        asking.show(sorted(found, key=lambda each: not each.get("yours")), listed=True)
     else:
         terminal.line(nothing)
 

@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import Any
 
 from cpa.cli.files import plain
-from cpa.cli.terminal import clock, flat, harmless, line, told
+from cpa.cli.terminal import clock, flat, harmless, line, shorten, told
 
 _LONGEST = 4000
 """Characters of one argument; an approval is for all of them, so more is said to be there."""
@@ -16,10 +16,16 @@ _DIGITS = 10
 """Of a digest: enough to tell one action from another."""
 
 
-def show(found: Iterable[Mapping[str, Any]]) -> None:
-    """Each question with all that would be done, as it would go out, and the commands that answer it."""
+def show(found: Iterable[Mapping[str, Any]], *, listed: bool = False) -> None:
+    """Each question with all that would be done, as it would go out, and the commands that answer it. `listed`: not
+    below its job, so with what that is for and who asked for it."""
     for entry in found:
-        line(f"{entry['id']}  {entry['kind']}, since {clock(entry.get('since'))}")
+        yours = ", for you" if entry.get("yours") else ""
+        line(f"{entry['id']}  {entry['kind']}, since {clock(entry.get('since'))}{yours}")
+        if listed and entry.get("description"):
+            line(f"    job: {shorten(entry['description'], _WIDTH - 9)}")
+        if listed and entry.get("requester"):
+            line(f"    asked for by {entry['requester']}")
         if entry.get("expires"):
             line(f"    open until {clock(entry['expires'])}")
         for at, text in enumerate(harmless(entry["text"]).splitlines()):

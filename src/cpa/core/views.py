@@ -131,6 +131,7 @@ class Question(View):
 
     id: str = Field(description="To answer under `/questions/{id}`.")
     job: str
+    description: str = Field(default="", description="What the job is for: the request, or that of its plan.")
     task: str
     kind: str = Field(
         description="`approval`: may it be done? `proposal`: may it be done as the agent proposes? "
@@ -157,6 +158,10 @@ class Question(View):
         default_factory=list,
         description="Who may not allow it: whoever asked for the job, corrected what is done, or settled a task "
         "whose result it uses.",
+    )
+    yours: bool | None = Field(
+        default=None,
+        description="Whether the holder of the key may answer it and has not yet; null where it is not looked at.",
     )
 
 
@@ -284,6 +289,7 @@ def question_view(snapshot: Snapshot, command: AskPerson) -> Question:
     return Question(
         id=question_id(snapshot.head.id, command.task, command.epoch),
         job=snapshot.head.id,
+        description=snapshot.spec.description or snapshot.spec.intent,
         task=task.id,
         kind=command.question,
         action=task.action,
