@@ -304,6 +304,33 @@ def test_a_form_wants_its_fields(said: list[str]) -> None:
         filled(ASKED, said)
 
 
+ONE = {"kind": "input", "form": {"name": {"type": "text"}}}
+
+
+@pytest.mark.parametrize("said", [["Jörg Größner"], ["Jörg", "Größner"], ["name=Jörg Größner"]])
+def test_the_one_text_a_question_asks_for_needs_no_name(said: list[str]) -> None:
+    assert filled(ONE, said) == {"name": "Jörg Größner"}
+
+
+def test_a_text_with_a_sign_of_equality_is_no_field_of_another_name() -> None:
+    assert filled(ONE, ["name=a=b"]) == {"name": "a=b"}
+    with pytest.raises(WrongAnswer, match="nmae"):
+        filled(ONE, ["nmae=Jörg"])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"name": {"type": "number"}},
+        {"name": {"type": "flag"}},
+        {"a": {"type": "text"}, "b": {"required": False}},
+    ],
+)
+def test_only_one_text_alone_needs_no_name(form: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="this question has a form"):
+        filled({"kind": "input", "form": form}, ["Jörg"])
+
+
 def test_an_approval_has_no_fields() -> None:
     with pytest.raises(BadInput, match="yes or no"):
         filled({"kind": "approval", "form": None}, ["betrag=1"])

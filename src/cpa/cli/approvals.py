@@ -53,8 +53,8 @@ def questions(as_json: Json = False) -> None:
     '  cpa answer last.3.1 no --note "the recipient is wrong"\n'
     "  cpa answer last.0.0 amount=119.50 way=Post note=\n\n"
     "For an approval yes means: do it; for a doubt: it happened. A question with a form takes field=value for "
-    "each field; no means: I will not say. Who asked for a job, or corrected it, cannot allow its tasks.\n\n"
-    + CONNECT,
+    "each field, or the text alone where it asks for nothing else; no means: I will not say. Who asked for a job, "
+    "or corrected it, cannot allow its tasks.\n\n" + CONNECT,
 )
 def answer_question(
     question: Annotated[
@@ -132,6 +132,8 @@ def filled(asked: Mapping[str, Any], said: Sequence[str]) -> dict[str, Any]:
             remedy=f"say {meant}",
         )
     kinds, values = fields(form), dict[str, Any]()
+    if [kind.type for kind in kinds.values()] == ["text"] and not any("=" in word for word in said):
+        said = [f"{next(iter(kinds))}={' '.join(said)}"]  # Nothing else can be meant.
     for word in said:
         name, given, value = word.partition("=")
         if not given:
