@@ -328,6 +328,14 @@ def test_a_file_that_is_not_there_keeps_nobody_from_the_others(server: Scheduler
     assert [each.read_bytes() for each in (tmp_path / "neu").iterdir()] == [b"da"]
 
 
+@pytest.mark.parametrize("command", ["job", "explain"])
+def test_the_first_line_says_which_job_it_is(command: str, server: Scheduler) -> None:
+    job = submitted(server, APPROVED | {"description": "Die Tür\x1b[2J am\nHof"})
+    first = cpa(server, command, "last").stdout.splitlines()[0]
+
+    assert first.endswith(f"{job}  Die Tür [2J am Hof")
+
+
 def test_what_nothing_shows_is_done_but_unproved_and_says_why(server: Scheduler) -> None:
     graph = {"tasks": [{"id": "senden", "action": "flow.noop", "effect": "verifiable"}]}
     shown = submitted(server, graph, "--wait")

@@ -161,6 +161,7 @@ def explain(job: JobId, as_json: Json = False) -> None:
     if as_json:
         dump(answer)
         return
+    terminal.title(detail["job"])
     terminal.explanations(answer)
     outcome.end(detail)
 

@@ -215,6 +215,11 @@ def _note(task: Mapping[str, Any], reason: str = "") -> str:
     return ""
 
 
+def title(job: Mapping[str, Any]) -> None:
+    """Which job it is, in a line."""
+    line(f"{job['id']}  {shorten(job['description'] or job['intent'], 90)}".rstrip())
+
+
 def explanations(answer: Mapping[str, Any]) -> None:
     """Why a job stands where it stands: each task that is not done, with reason, evidence, remedy, actor."""
     found = answer["tasks"]
