@@ -23,6 +23,7 @@ import pytest
 from tests.servers.scheduler import Scheduler, clean_environment, serving
 
 from cpa.cli.client import Client
+from cpa.cli.terminal import sign
 from cpa.errors import Unauthorized
 
 GRAPH = {
@@ -334,6 +335,22 @@ def test_the_first_line_says_which_job_it_is(command: str, server: Scheduler) ->
     first = cpa(server, command, "last").stdout.splitlines()[0]
 
     assert first.endswith(f"{job}  Die Tür [2J am Hof")
+
+
+def test_when_a_job_is_to_start_is_said_once_and_in_local_time(server: Scheduler) -> None:
+    job = submitted(server, GRAPH, "--at", "2099-01-01T12:00:00Z")
+    explained = cpa(server, "explain", job, TZ="CET-1").stdout.splitlines()
+    shown = cpa(server, "job", job, TZ="CET-1").stdout
+
+    assert explained[1:] == [
+        f"{sign('pending')} the job is pending: job_pending",
+        "    evidence: The job is to start at 2099-01-01 13:00:00.",
+        "    remedy:   Wait; it starts by itself.",
+        "    actor:    nobody",
+    ]
+    assert "\nIt is to start at 2099-01-01 13:00:00.\n" in shown
+    assert cpa(server, "cancel", job).returncode == 0
+    assert "to start" not in cpa(server, "job", job).stdout
 
 
 def test_what_nothing_shows_is_done_but_unproved_and_says_why(server: Scheduler) -> None:

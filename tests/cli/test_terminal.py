@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from importlib.resources import files
 from typing import Any
 
@@ -314,3 +315,28 @@ def test_cancelling_says_whether_the_job_has_ended(
     outcome.cancelled({"job_id": "j", "status": status, "changed": True, "reason": ""})
 
     assert capsys.readouterr().out == f"{said}\n"
+
+
+def test_moments_in_an_explanation_are_told_in_local_time(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "CET-1")
+    time.tzset()
+    said = "Der nächste ist um 2026-11-24T23:30:00.000Z; Mail vom 2026-11-24T23:30:00Z."
+    entry = {
+        "task": "a",
+        "status": "held",
+        "reason": "retry",
+        "evidence": said,
+        "remedy": "",
+        "actor": "nobody",
+    }
+    try:
+        terminal.explanations({"status": "running", "tasks": [entry, entry | {"task": "b"}]})
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    shown = capsys.readouterr().out
+    # What the task's target wrote stays as it is.
+    assert shown.count("Der nächste ist um 2026-11-25 00:30:00; Mail vom 2026-11-24T23:30:00Z.") == 2

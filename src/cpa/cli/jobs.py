@@ -120,14 +120,17 @@ def list_jobs(
 )
 def show_job(job: JobId, watch: Watching = False, wait: Wait = False, as_json: Json = False) -> None:
     """Show one job with its tasks and what came of it. --watch follows it, also when the connection breaks."""
-    from cpa.cli import outcome
+    from cpa.cli import outcome, terminal
 
     with server() as api:
         job = job_id(api, job)
         if watch or wait:
             leave(_follow(api, job) if watch else _await(api, job, as_json))
         detail = api.get(f"/jobs/{part(job)}")
-    dump(detail) if as_json else outcome.job(detail)
+        start = (
+            terminal.start(api.get(f"/jobs/{part(job)}/explain")) if detail["status"] == "pending" else None
+        )
+    dump(detail) if as_json else outcome.job(detail, start=start)
 
 
 @app.command(

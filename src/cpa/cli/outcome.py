@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from cpa.cli import asking, files
 from cpa.cli.call import dump, part
-from cpa.cli.terminal import AT_WORK, again, console, flat, graph, harmless, line, remedy, shorten, told
+from cpa.cli.terminal import (
+    AT_WORK,
+    again,
+    clock,
+    console,
+    flat,
+    graph,
+    harmless,
+    line,
+    remedy,
+    shorten,
+    told,
+)
 from cpa.errors import NotFound
 
 if TYPE_CHECKING:
@@ -28,9 +40,11 @@ _LONGEST = 500
 """Characters of one result; `--json` has it whole."""
 
 
-def job(detail: Mapping[str, Any]) -> None:
-    """A job and its tasks, and what came of it."""
+def job(detail: Mapping[str, Any], *, start: str | None = None) -> None:
+    """A job and its tasks, and what came of it, or when it is to `start`."""
     console().print(graph(detail))
+    if start:
+        line(f"It is to start at {clock(start)}.")
     for task in detail["tasks"]:
         failure = task.get("error")
         if failure and task["status"] in AT_WORK:

@@ -7,6 +7,7 @@ is plain lines. Signs that the terminal's encoding lacks become ASCII.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -66,6 +67,8 @@ PLAIN_SIGNS = {
 
 AT_WORK = ("assigned", "running")
 """Statuses of a task of which an attempt is under way: what its error tells is what became of an earlier one."""
+_MOMENT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+"""As the server writes one into a sentence."""
 _COPIED = frozenset(("job", "id", "time", "status", "state"))
 """Columns of a table that stay on one line."""
 
@@ -220,6 +223,11 @@ def title(job: Mapping[str, Any]) -> None:
     line(f"{job['id']}  {shorten(job['description'] or job['intent'], 90)}".rstrip())
 
 
+def start(answer: Mapping[str, Any]) -> str | None:
+    """When a job is to start, by its explanation; None where that is not known, or it has started."""
+    return next((entry["starts"] for entry in answer["tasks"] if entry["reason"] == "job_pending"), None)
+
+
 def explanations(answer: Mapping[str, Any]) -> None:
     """Why a job stands where it stands: each task that is not done, with reason, evidence, remedy, actor."""
     found = answer["tasks"]
@@ -228,12 +236,16 @@ def explanations(answer: Mapping[str, Any]) -> None:
         line(f"    remedy:   {flat(why['remedy'])}")
     if not found:
         line(f"the job is {answer['status']}: nothing is open")
+    if pending := next((entry for entry in found if entry["reason"] == "job_pending"), None):
+        # The same holds for each of its tasks.
+        job = pending | {"task": "the job", "status": "pending"}
+        found = [job, *(entry for entry in found if entry["reason"] != "job_pending")]
     for entry in found:
         reason = f": {entry['reason']}" if entry["reason"] != entry["status"] else ""
         line(f"{sign(entry['status'])} {entry['task']} is {entry['status']}{reason}")
         for name in ("evidence", "remedy", "actor"):
             if entry.get(name):
-                line(f"    {name + ':':10}{flat(entry[name])}")
+                line(f"    {name + ':':10}{_MOMENT.sub(lambda found: clock(found[0]), flat(entry[name]))}")
 
 
 def keys(found: Sequence[Mapping[str, Any]]) -> None:
