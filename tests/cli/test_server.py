@@ -236,6 +236,17 @@ def test_the_part_of_the_server_is_an_agent_that_is_shown_and_stays(server: Sche
     assert (refused.returncode, "--no-builtin" in refused.stderr) == (2, True)
 
 
+def test_agents_alone_lists_them(server: Scheduler) -> None:
+    alone, listed = (
+        re.sub(r"\d+ \w+ ago", "", cpa(server, *words).stdout) for words in (("agents",), ("agents", "list"))
+    )
+
+    assert alone == listed
+    assert alone.startswith("agent\ttype\tstate")
+    assert json.loads(cpa(server, "agents", "--json").stdout)["agents"]
+    assert cpa(server, "agents", "no-such").returncode == 2
+
+
 def test_who_was_revoked_is_listed_and_shown_where_that_is_asked_for(server: Scheduler) -> None:
     about = {"name": "büro", "type": "DATA", "capabilities": ["http.request"]}
     with Client(server.url, server.key) as api:

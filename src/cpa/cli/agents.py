@@ -13,16 +13,23 @@ if TYPE_CHECKING:
     from cpa.cli.client import Client
 
 app = typer.Typer(
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,
     help="Agents: who does the work. List them, look at one, drain, quarantine, activate, revoke."
     "\n\nAn agent is named by its id (ag_…), its name or its address (agent://web/browser-1).",
-    epilog="\b\nExamples:\n  cpa agents list --capability web.click\n  cpa agents show browser-1\n"
+    epilog="\b\nExamples:\n  cpa agents                     all of them\n"
+    "  cpa agents list --capability web.click\n  cpa agents show browser-1\n"
     "  cpa agents drain browser-1     it ends what it has; then stop it\n\n" + CONNECT,
 )
 Name = Annotated[
     str, typer.Argument(metavar="AGENT", help="Id, name or address, as `cpa agents list` shows.")
 ]
+
+
+@app.callback()
+def agents(context: typer.Context, as_json: Json = False) -> None:
+    if context.invoked_subcommand is None:
+        list_agents(as_json=as_json)
 
 
 @app.command(
