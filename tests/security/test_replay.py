@@ -113,8 +113,9 @@ async def test_every_request_of_a_signing_agent_is_signed_and_counts_once(tmp_pa
         assert agent.signer is not None
         known["public_key"] = agent.signer.public
         calls = [
-            agent.request(f"/agents/{agent.id}/heartbeat", beat),
+            # First: it speaks by another key than it enrolled with, and only the registered one beats for it.
             agent.request("/agents/register", known),
+            agent.request(f"/agents/{agent.id}/heartbeat", beat),
             agent.request(f"/agents/{agent.id}", None, method="DELETE"),
         ]
         for call in calls:
