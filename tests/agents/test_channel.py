@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.agents.process import Running, agent
 from tests.agents.scheduler import FakeScheduler, scheduling
 
+from cpa.agents.channel import Channel
+from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import CPAError, Unauthorized
 
 DO = "x.test.do"
@@ -158,3 +162,39 @@ async def test_a_key_that_is_refused_when_opening_ends_the_agent(
     with pytest.raises(BaseExceptionGroup) as ended:
         await asyncio.wait_for(tester.life, 20)
     assert ended.group_contains(Unauthorized)
+
+
+async def test_who_ends_as_the_channel_breaks_ends() -> None:
+    """A group of tasks that is cancelled while one of them fails tells only of that, until Python 3.13."""
+    broken, opened = asyncio.Event(), asyncio.Event()
+
+    class Socket:
+        hello = json.dumps({"hello": {"stream": "stream-1", "cursor": 0}})
+
+        async def send(self, frame: str) -> None:
+            assert "hello" in frame
+
+        async def recv(self) -> str:
+            if not opened.is_set():
+                return self.hello
+            await broken.wait()
+            raise ConnectionResetError("gone")
+
+    @asynccontextmanager
+    async def open(_where: str, _headers: Mapping[str, str]) -> AsyncIterator[Any]:
+        yield Socket()
+
+    async def hear(_: BaseMessage) -> None: ...
+
+    channel = Channel(
+        *("http://127.0.0.1:1", "key", "eins", "i1", hear, lambda *_: None), opened=opened.set, open=open
+    )
+    running = asyncio.create_task(channel.run())
+    await opened.wait()
+    await asyncio.sleep(0)
+    broken.set()
+    running.cancel()
+
+    done, _ = await asyncio.wait([running], timeout=5)
+    assert done == {running}
+    assert running.cancelled()

@@ -143,14 +143,21 @@ class Channel:
             self._connection = connection
             log.info("channel_open", to=self._where)
             self._opened()
+            # No group of tasks: cancelled while one of them fails it tells only of that, until Python 3.13.
+            sides = [
+                asyncio.create_task(connection.write()),
+                asyncio.create_task(connection.read(self._receive)),
+            ]
             try:
-                async with asyncio.TaskGroup() as sides:
-                    sides.create_task(connection.write())
-                    sides.create_task(connection.read(self._receive))
-            except* (OSError, WebSocketException, CPAError) as group:
-                raise _first(group) from None
+                await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
             finally:
+                for side in sides:
+                    side.cancel()
+                ends = await asyncio.gather(*sides, return_exceptions=True)
                 connection.close()
+            # What the scheduler said about it counts for more than that the socket is closed.
+            errors = [end for end in ends if not isinstance(end, asyncio.CancelledError)]
+            raise min(filter(None, errors), key=lambda error: not isinstance(error, CPAError))
 
     def _late(self, problem: CPAError, began: int) -> bool:
         """Whether the signature may have been good when it was made: then the next one tells."""
@@ -347,12 +354,6 @@ def _final(error: BaseException) -> CPAError | None:
     if isinstance(error, CPAError) and not error.retryable and error.status in _FINAL:
         return error
     return None
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What the scheduler said about it counts for more than that the socket is closed."""
-    found = sorted(group.exceptions, key=lambda error: not isinstance(error, CPAError))[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else found
 
 
 def _closed() -> Unreachable:
