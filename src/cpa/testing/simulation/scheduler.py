@@ -262,6 +262,7 @@ class Life:
             return done.result()
         finally:
             ended.cancel()
+            done.cancel()
 
     def _alive(self, call: Callable[P, None]) -> Callable[P, None]:
         """The loop's timers outlive a process that was killed: what they call does not."""
