@@ -55,6 +55,8 @@ class Group:
         return [*self.paths, *ignored, "-m", markers]
 
 
+BY_THE_CLOCK = ("tests/e2e/test_kill.py", "tests/e2e/test_leases.py", "tests/e2e/test_poison.py")
+"""Tests that kill and go by how long things take."""
 PLAIN = "not browser and not mailserver and not redmine and not chaos"
 STORY, AGENTS, REMOTE = "tests/demo/test_story.py", "tests/e2e/test_agents.py", "tests/e2e/test_remote.py"
 ON_TEMPORAL = (
@@ -100,6 +102,7 @@ GROUPS = (
         "mailserver and not browser and not redmine and not chaos",
         without=("tests/e2e",),
     ),
+    Group("crash", "agents that are killed or stopped, one by one", "chaos", without=BY_THE_CLOCK),
     Group("contracts", "one suite per port, all its backends", PLAIN, BACKENDS),
     Group(
         "simulation",
@@ -108,7 +111,7 @@ GROUPS = (
         (SIMULATION,),
         alone=True,
     ),
-    Group("kill", "kill -9 under load", "chaos", alone=True),
+    Group("kill", "kill -9 under load", "chaos", BY_THE_CLOCK, alone=True),
     Group(
         "kill-temporal",
         "kill -9 of scheduler and Temporal server under load",
