@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+from fastapi import WebSocket, WebSocketDisconnect
+from starlette.types import Message
 from tests.api.conftest import Served
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from cpa.api.live import accept
 from cpa.api.server import Socket
 
 
@@ -52,3 +55,14 @@ async def test_the_first_message_is_small_or_the_last(served: Served) -> None:
 
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1009
+
+
+async def test_who_left_before_being_let_in_is_one_who_left() -> None:
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(_: Message) -> None:
+        raise OSError("gone")
+
+    with pytest.raises(WebSocketDisconnect):
+        await accept(WebSocket({"type": "websocket"}, receive, send))

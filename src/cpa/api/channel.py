@@ -33,7 +33,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from cpa.api.agents import Heartbeat, beat_answer, beat_of
 from cpa.api.bodies import Body, decode, parsed
-from cpa.api.live import GREETING, RECHECK, STALLED, check_origin, refuse
+from cpa.api.live import GREETING, RECHECK, STALLED, accept, check_origin, refuse
 from cpa.api.route import KEY_HEADER, DirectRouter
 from cpa.api.services import ApiServices, services_of
 from cpa.core.documents import MAX_BYTES
@@ -122,7 +122,7 @@ class _Channel:
         caller = await self._identify()
         await self._record(caller)
         self._frames = self._services.signatures.frames(caller, self._socket.url.path)
-        await self._socket.accept()
+        await accept(self._socket)
         hello = await self._hello(caller)
         # It may have come late: by now the key may be dead, or another process have registered.
         record = await self._record(await self._identify())

@@ -66,6 +66,14 @@ class Place(BaseModel):
     last_seq: int = Field(default=0, ge=0, le=_FARTHEST)
 
 
+async def accept(socket: WebSocket) -> None:
+    """Let the client in. `WebSocketDisconnect` when it has gone meanwhile, which is an `OSError` until it is in."""
+    try:
+        await socket.accept()
+    except OSError as error:
+        raise WebSocketDisconnect(1006) from error
+
+
 @router.websocket("/ws/jobs/{job_id}")
 async def follow_job(socket: WebSocket, job_id: str) -> None:
     """`?after=SEQ` or `?last_seq=SEQ` resumes. Read here and not as parameters of the route, whose errors
@@ -115,7 +123,7 @@ class _Stream:
                 remedy=f"its last is {snapshot.head.number}",
             )
         if self._socket.client_state is WebSocketState.CONNECTING:
-            await self._socket.accept()
+            await accept(self._socket)
         async with self._services.shutdown.patience(None):
             ids, locale = task_ids(snapshot.spec), snapshot.spec.locale
             await self._serve(caller, job, partial(event_view, tasks=ids, locale=locale))
@@ -165,7 +173,7 @@ class _Stream:
         return caller
 
     async def _greet(self) -> None:
-        await self._socket.accept()
+        await accept(self._socket)
         try:
             async with self._services.shutdown.patience(GREETING):
                 raw = await self._socket.receive_text()
