@@ -7,14 +7,15 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import pytest
 from tests.agents.process import Running, agent
 from tests.agents.scheduler import FakeScheduler, scheduling
+from tests.agents.test_patience import Line, nothing
+from websockets.asyncio.client import ClientConnection
 
 from cpa.agents.channel import Channel
-from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import CPAError, Unauthorized
 
 DO = "x.test.do"
@@ -168,26 +169,19 @@ async def test_who_ends_as_the_channel_breaks_ends() -> None:
     """A group of tasks that is cancelled while one of them fails tells only of that, until Python 3.13."""
     broken, opened = asyncio.Event(), asyncio.Event()
 
-    class Socket:
-        hello = json.dumps({"hello": {"stream": "stream-1", "cursor": 0}})
-
-        async def send(self, frame: str) -> None:
-            assert "hello" in frame
-
+    class Breaking(Line):
         async def recv(self) -> str:
-            if not opened.is_set():
-                return self.hello
+            if not self.greeted.is_set():
+                return await super().recv()
             await broken.wait()
             raise ConnectionResetError("gone")
 
     @asynccontextmanager
-    async def open(_where: str, _headers: Mapping[str, str]) -> AsyncIterator[Any]:
-        yield Socket()
-
-    async def hear(_: BaseMessage) -> None: ...
+    async def open(_where: str, _headers: Mapping[str, str]) -> AsyncIterator[ClientConnection]:
+        yield cast("ClientConnection", Breaking())
 
     channel = Channel(
-        *("http://127.0.0.1:1", "key", "eins", "i1", hear, lambda *_: None), opened=opened.set, open=open
+        *("http://127.0.0.1:1", "key", "eins", "i1", nothing, lambda *_: None), opened=opened.set, open=open
     )
     running = asyncio.create_task(channel.run())
     await opened.wait()

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tests.api.fake_engine import FakeEngine
 
-from cpa.core.audit import Sealed, kind, seal
+from cpa.core.audit import kind, seal
 from cpa.core.intent_router import IntentRouter
 from cpa.core.intents import IntentDefinition
 from cpa.core.lam_protocol import BaseMessage
@@ -134,8 +134,8 @@ class FakeTrail:
     def tell(self, leaf: ActionLeaf) -> None:
         self.logged.append((leaf.tenant, leaf.actor, leaf.action, leaf.subject))
 
-    async def append(self, tenant: str, actor: str, action: str, subject: str, sealed: Sealed) -> int:
-        self.logged.append((tenant, actor, action, subject))
+    async def append(self, leaf: ActionLeaf) -> int:
+        self.tell(leaf)
         return len(self.logged)
 
     async def slice(

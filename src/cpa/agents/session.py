@@ -312,8 +312,7 @@ class Session:
                 # Of the scheduler that answered: a new life of it may have been told other times.
                 self._interval = float(answer.get("heartbeat_interval") or self._interval)
                 self._lease = float(answer.get("lease") or self._lease)
-                times = {"interval": self._interval, "lease": self._lease}
-                pause = answered(conversations, answer, sent, **times)
+                pause = answered(conversations, answer, sent, interval=self._interval, lease=self._lease)
                 if not heard:
                     heard = True
                     self._ready(f"{who}, {self._does(str(answer.get('state') or ''))}")

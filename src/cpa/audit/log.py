@@ -35,8 +35,7 @@ class AuditLog:
 
         Durable on return; returns its place in the log. `details` as in `leaf`.
         """
-        leaf = self.leaf(tenant, actor, action, subject, details)
-        return await self._repository.append(tenant, actor, action, subject, leaf.sealed)
+        return await self._repository.append(self.leaf(tenant, actor, action, subject, details))
 
     def leaf(
         self,

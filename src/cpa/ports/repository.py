@@ -178,8 +178,8 @@ class ActionLeaf(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditRepository(Protocol):
-    async def append(self, tenant: str, actor: str, action: str, subject: str, sealed: Sealed) -> int:
-        """Store what no job did; returns its place (`seq`). `sealed` is of a `core.audit.ActionLogged`."""
+    async def append(self, leaf: ActionLeaf) -> int:
+        """Store what no job did; returns its place (`seq`)."""
         ...
 
     async def slice(

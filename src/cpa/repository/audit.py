@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from cpa.core.audit import Sealed, erased, unseal
+from cpa.core.audit import erased, unseal
 from cpa.errors import BadInput, InternalError
 from cpa.ports.repository import MAX_PAGE, ActionLeaf, AuditFilter, AuditRow, AuditSlice, LeafRow
 from cpa.repository.database import Database
@@ -48,8 +48,7 @@ class SqlAuditRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def append(self, tenant: str, actor: str, action: str, subject: str, sealed: Sealed) -> int:
-        leaf = ActionLeaf(tenant=tenant, actor=actor, action=action, subject=subject, sealed=sealed)
+    async def append(self, leaf: ActionLeaf) -> int:
         statement = insertion(leaf)
         return await self._database.write(lambda c: _placed(c.execute(statement)))
 

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 from cpa.agents.runtime import AgentRuntime
 from cpa.audit.log import AuditLog
-from cpa.core.audit import Sealed
 from cpa.core.intent_router import IntentRouter
 from cpa.engines.local.engine import LocalEngine
 from cpa.errors import Conflict, CPAError, Unauthorized, Unavailable
@@ -31,7 +30,7 @@ from cpa.orchestrator.requests import Requests
 from cpa.ports.addresses import Target
 from cpa.ports.delivery import Delivery
 from cpa.ports.executor import ActionRequest
-from cpa.ports.repository import MessageRepository, StoredMessage
+from cpa.ports.repository import ActionLeaf, MessageRepository, StoredMessage
 from cpa.ports.steps import StepBatch, StepStore
 from cpa.ports.transport import Attempt
 from cpa.security.auth import FIXED
@@ -393,7 +392,7 @@ class _Addresses:
 class _Trail:
     """Where the audit log of the directory goes."""
 
-    async def append(self, tenant: str, actor: str, action: str, subject: str, sealed: Sealed) -> int:
+    async def append(self, leaf: ActionLeaf) -> int:
         return 0
 
 
