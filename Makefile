@@ -37,8 +37,9 @@ check: env ## lint, format, types, layers, lock, branch coverage of the core
 	$(RUN) ruff format --check .
 	@$(MAKE) -j2 --output-sync=target layers coverage
 
-layers: env # types, and who may import whom
+layers: env # types (of the tests: their calls), and who may import whom
 	$(RUN) mypy
+	$(RUN) mypy tests
 	$(RUN) lint-imports --no-logo --cache-dir .cache/import-linter
 	$(PYTHON) -m pytest -q tests/architecture
 

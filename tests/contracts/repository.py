@@ -15,7 +15,7 @@ from cpa.core.audit import ActionLogged, seal, verify
 from cpa.errors import BadInput, Conflict
 from cpa.ports.enrolment import StoredToken, TokenStore
 from cpa.ports.keys import KeyStore, Scope, StoredKey
-from cpa.ports.repository import AuditFilter, AuditRepository, MessageRepository, StoredMessage
+from cpa.ports.repository import ActionLeaf, AuditFilter, AuditRepository, MessageRepository, StoredMessage
 
 ME, OTHER = "acme", "globex"
 SALT = bytes(range(16))
@@ -118,7 +118,8 @@ class AuditRepositoryContract:
         event = ActionLogged(
             time=1000 + number, tenant=ME, actor=actor, action="key.created", details={"name": "Büro"}
         )
-        await repository.append(ME, actor, "key.created", "", seal(event, SALT))
+        leaf = ActionLeaf(tenant=ME, actor=actor, action="key.created", subject="", sealed=seal(event, SALT))
+        await repository.append(leaf)
 
 
 def key(number: int, *, tenant: str = ME, digest: bytes = b"") -> StoredKey:
