@@ -73,6 +73,22 @@ def test_what_a_problem_document_says_is_shown_as_text(body: object, told: str) 
     assert (found.message, found.status) == (told, 422)
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "retryable"),
+    [
+        (408, {"code": "slow", "detail": "too slow"}, True),
+        (425, None, True),
+        (429, {"detail": "too many"}, True),
+        (502, "<html>", True),
+        (504, None, True),
+        (500, None, False),
+        (404, None, False),
+    ],
+)
+def test_what_may_be_answered_later_may_be_asked_again(status: int, body: object, retryable: bool) -> None:
+    assert CPAError.of_problem(status, body).retryable is retryable
+
+
 def test_an_error_about_broken_text_can_be_sent() -> None:
     error = InvalidDocument("\ud800", field="a.\ud800", value="\ud800", remedy="\ud800")
 

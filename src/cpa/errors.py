@@ -24,6 +24,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 _SHOWN = 200
+_PASSING = (408, 425, 429, 502, 503, 504)
+"""What HTTP says of a server, or of who stands before it, that could answer later (RFC 9110, 8470, 6585)."""
 
 
 class CPAError(Exception):
@@ -91,6 +93,8 @@ class CPAError(Exception):
     @staticmethod
     def of_status(status: int) -> type[CPAError]:
         """The kind of error that an HTTP status stands for."""
+        if status in _PASSING:
+            return Unavailable
         kinds = {kind.status: kind for kind in reversed(_tree(CPAError))}
         return kinds.get(status, InternalError if status >= 500 else BadInput)
 

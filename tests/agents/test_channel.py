@@ -16,7 +16,9 @@ from tests.agents.test_patience import Line, nothing
 from websockets.asyncio.client import ClientConnection
 
 from cpa.agents.channel import Channel
+from cpa.agents.client import Unreachable
 from cpa.errors import CPAError, Unauthorized
+from cpa.ports.agents import AgentStatus, Beat
 
 DO = "x.test.do"
 
@@ -192,3 +194,29 @@ async def test_who_ends_as_the_channel_breaks_ends() -> None:
     done, _ = await asyncio.wait([running], timeout=5)
     assert done == {running}
     assert running.cancelled()
+
+
+async def test_a_beat_while_the_broken_channel_is_being_closed_is_not_waited_for() -> None:
+    closing = asyncio.Event()
+
+    class Ending(Line):
+        async def recv(self) -> str:
+            if not self.greeted.is_set():
+                return await super().recv()
+            raise ConnectionResetError("gone")
+
+    @asynccontextmanager
+    async def open(_where: str, _headers: Mapping[str, str]) -> AsyncIterator[ClientConnection]:
+        try:
+            yield cast("ClientConnection", Ending())
+        finally:
+            closing.set()
+            await asyncio.Event().wait()
+
+    channel = Channel("http://127.0.0.1:1", "key", "eins", "i1", nothing, lambda *_: None, open=open)
+    running = asyncio.create_task(channel.run())
+    await asyncio.wait_for(closing.wait(), 5)
+    with pytest.raises(Unreachable):
+        await asyncio.wait_for(channel.beat(Beat(status=AgentStatus.ONLINE, instance="i1")), 5)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

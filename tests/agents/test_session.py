@@ -22,7 +22,16 @@ from cpa.agents.session import Options, Session
 from cpa.agents.work import Work
 from cpa.core.classes import FailureClass
 from cpa.core.lam_protocol import BaseMessage
-from cpa.errors import BadInput, CPAError, Forbidden, InternalError, Unauthorized, Unavailable, first_error
+from cpa.errors import (
+    BadInput,
+    CPAError,
+    Forbidden,
+    InternalError,
+    QuotaExceeded,
+    Unauthorized,
+    Unavailable,
+    first_error,
+)
 from cpa.executors.registry import ExecutorRegistry
 from cpa.ports.agents import Readiness
 from cpa.ports.executor import ExecutionResult
@@ -132,6 +141,8 @@ async def test_who_starts_it_reads_what_it_may_do_and_what_hinders_it(
 async def test_an_agent_that_is_revoked_while_it_works_learns_what_to_do(
     tester: Running, scheduler: FakeScheduler
 ) -> None:
+    await hand_over(scheduler, scheduler.request(DO, arguments={"wait": True}))
+    await scheduler.until(lambda: tester.hands.began, "beginning")
     scheduler.key = "another"
     scheduler.beat_problem = Unauthorized("this API key is not accepted", field="X-API-Key")
     if scheduler.channel is not None:
@@ -172,8 +183,8 @@ async def test_it_waits_for_a_scheduler_that_is_not_there_yet(tmp_path: Path) ->
     assert len(late.registrations) == 1
 
 
-async def _once_ready(scheduler: FakeScheduler, folder: Path) -> None:
-    async with agent(scheduler, folder):
+async def _once_ready(scheduler: FakeScheduler, folder: Path, **more: Any) -> None:
+    async with agent(scheduler, folder, **more):
         pass
 
 
@@ -559,6 +570,19 @@ async def test_what_can_be_repeated_goes_on_meanwhile(tester: Running, scheduler
     await scheduler.until(lambda: tester.hands.done == ["t"], "going on")
 
 
+async def test_a_beat_that_meets_trouble_takes_nothing_away(
+    tester: Running, scheduler: FakeScheduler
+) -> None:
+    await hand_over(scheduler, scheduler.request(DO, arguments={"wait": True}, effect="idempotent"))
+    await scheduler.until(lambda: tester.hands.began, "beginning")
+    scheduler.beat_problem = InternalError("a defect")
+    count = len(scheduler.beats)
+    await scheduler.until(lambda: len(scheduler.beats) >= count + 2, "beating on")
+    scheduler.beat_problem = None
+    tester.hands.go.set()
+    await scheduler.until(lambda: tester.hands.done == ["t"], "going on")
+
+
 async def test_an_answer_is_said_until_it_is_taken(tester: Running, scheduler: FakeScheduler) -> None:
     scheduler.problem = InternalError("broken just now")
     await hand_over(scheduler, scheduler.request(DO))
@@ -626,6 +650,30 @@ async def test_what_an_earlier_process_did_is_said_before_registering(
         pass
     assert scheduler.order[:2] == ["done", "register"]
     assert scheduler.types() == ["done"]
+
+
+@pytest.mark.parametrize("trouble", [InternalError("a defect"), QuotaExceeded("no room")])
+async def test_what_an_earlier_process_did_is_said_until_it_is_taken(
+    scheduler: FakeScheduler, tmp_path: Path, way: str, trouble: CPAError
+) -> None:
+    """A scheduler, or what stands before it, that is not well just now has not said no."""
+    async with agent(scheduler, tmp_path, listens=way == "http") as first:
+        scheduler.unacknowledged = True
+        await hand_over(scheduler, scheduler.request(DO, effect="idempotent"))
+        conversations = first.session._conversations
+        assert conversations is not None
+        await scheduler.until(lambda: conversations._by_answer, "keeping the answer")
+        await first.die()
+    scheduler.unacknowledged = False
+    scheduler.messages.clear()
+    scheduler.problem = trouble
+    registered = len(scheduler.registrations)
+    second = asyncio.create_task(_once_ready(scheduler, tmp_path, listens=way == "http"))
+    await scheduler.until(lambda: len(scheduler.of_type("done")) >= 2, "trying")
+    assert len(scheduler.registrations) == registered
+    scheduler.problem = None
+    await second
+    assert len(scheduler.registrations) == registered + 1
 
 
 async def test_after_a_restart_the_same_request_is_answered_from_memory(

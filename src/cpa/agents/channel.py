@@ -232,6 +232,7 @@ class _Connection:
         self._taken = 0
         """The number to acknowledge next; 0 is none."""
         self._news = asyncio.Event()
+        self._closed = False
 
     def say(self, message: BaseMessage, *, lasting: bool) -> None:
         if lasting or len(self._outgoing) < _VOLATILE:
@@ -243,6 +244,8 @@ class _Connection:
         self._news.set()
 
     async def beat(self, beat: Beat) -> Mapping[str, Any]:
+        if self._closed:
+            raise _closed()
         answer: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
         self._beats.append((beat, answer))
         self._news.set()
@@ -253,6 +256,7 @@ class _Connection:
 
     def close(self) -> None:
         """Nothing more is answered."""
+        self._closed = True
         for answer in (*self._answers, *(answer for _, answer in self._beats)):
             if not answer.done():
                 answer.set_exception(_closed())

@@ -1,7 +1,8 @@
 """The scheduler's API as agents use it: register, beat, hand in messages.
 
-Problem documents become the `CPAError`s they were made from; a scheduler that cannot be reached is `Unreachable`.
-Nothing is tried twice here.
+Problem documents become the `CPAError`s they were made from; a scheduler that cannot be reached is `Unreachable`,
+one that has trouble of its own (5xx, also of a proxy) is `Unavailable`: what is not retryable is its no. Nothing is
+tried twice here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import msgspec
 from cpa.agents.signing import Signer
 from cpa.core.lam_protocol import BaseMessage
 from cpa.core.names import sendable
-from cpa.errors import BadInput, CPAError, InternalError, Unauthorized, Unavailable
+from cpa.errors import BadInput, CPAError, Unauthorized, Unavailable
 from cpa.ports.agents import Beat, Named
 from cpa.ports.nonces import Replayed
 
@@ -143,9 +144,12 @@ class SchedulerClient:
             if refused and self.signer is not None and self.signer.now() - signed >= LATE:
                 # A clock that is wrong stays wrong; a process that stood still signs anew.
                 raise Unreachable("this request was too long under way", remedy="send it again") from problem
+            if problem.status >= 500 and not problem.retryable:
+                # That something is wrong there is no answer to what was asked.
+                raise Unavailable(problem.message, value=problem.value, remedy=problem.remedy) from problem
             raise problem
         if not isinstance(answer, dict):
-            raise InternalError(
+            raise Unavailable(
                 f"{self.url} did not answer with an object", remedy="check that it is a CPA server"
             )
         return answer

@@ -16,7 +16,7 @@ import structlog
 from cpa.agents.client import TIMEOUT, SchedulerClient, longer
 from cpa.agents.line import heed
 from cpa.core.lam_protocol import BaseMessage
-from cpa.errors import CPAError, InternalError, Unauthorized
+from cpa.errors import CPAError, Unauthorized
 from cpa.ports.agents import Beat
 
 log = structlog.get_logger(__name__)
@@ -52,18 +52,22 @@ class Posting:
         self._tasks: dict[asyncio.Task[None], None] = {}
         """In the order in which they began."""
         self._group = asyncio.TaskGroup()
+        self._left = False
 
     async def __aenter__(self) -> Posting:
         await self._group.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._left = True
         for task in self._tasks:
             task.cancel()
         await self._group.__aexit__(None, None, None)
 
     def say(self, message: BaseMessage, *, lasting: bool = True) -> None:
-        """See `line.Line`."""
+        """See `line.Line`. After leaving nothing is said: what lasts the next process hands in."""
+        if self._left:
+            return
         conversation = message.correlation.conversation_id
         line = self._waiting.get(conversation)
         if line is None:
@@ -93,7 +97,7 @@ class Posting:
                 async with self._room:
                     told = await self._client.hand_in(message)
             except CPAError as error:
-                passing = error.retryable or isinstance(error, InternalError | Unauthorized)
+                passing = error.retryable or isinstance(error, Unauthorized)
                 if isinstance(error, Unauthorized):
                     self._doubted()
                 if passing and lasting:

@@ -359,6 +359,8 @@ class Process:
     def _check_final(self, error: CPAError) -> None:
         """No trouble on the way may look as if the agent were not wanted."""
         world = self.world
+        if error.status >= 500 and not error.retryable:
+            world.violated(Violation("lost", f"{self.name} takes trouble for a no: {error!r}"))
         if self.revoked:
             return
         final = isinstance(error, Unauthorized | Forbidden | Conflict)
