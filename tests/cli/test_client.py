@@ -84,6 +84,22 @@ def test_another_server_s_error_page_is_no_traceback() -> None:
         api.get("/jobs")
 
 
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_proxy_before_a_server_that_is_away_is_told_from_the_server(status: int) -> None:
+    """It is asked again where somebody waits; what was sent to it may have arrived."""
+    busy = errors.Unavailable("the server is stopping")
+    with answering(status, b"<html>", ours=False) as (url, _), Client(url) as api:
+        with pytest.raises(Unreachable) as read:
+            api.get("/jobs")
+        with pytest.raises(Unreachable) as changed:
+            api.delete("/jobs/1")
+        assert (read.value.sent, changed.value.sent, api.answered) == (False, True, False)
+    with answering(busy.status, problem(busy)) as (url, _), Client(url) as api:
+        with pytest.raises(errors.Unavailable) as said:
+            api.get("/jobs")
+        assert (type(said.value), api.answered) == (errors.Unavailable, True)
+
+
 def test_an_answer_that_is_no_json_names_the_setting() -> None:
     with answering(200, b"<html>") as (url, _), Client(url) as api, pytest.raises(CPAError, match="CPA_URL"):
         api.get("/jobs")

@@ -1,8 +1,8 @@
 """A small client of the HTTP API: what the command line needs, with errors as values of `cpa.errors`.
 
 Answers come back as plain JSON values, as the API documents them. A problem document becomes the `CPAError`
-it was made from; a server that cannot be reached becomes `Unreachable`. Nothing is tried twice here: what
-must not be doubled carries an `Idempotency-Key`.
+it was made from; a server that cannot be reached becomes `Unreachable`. Nothing is tried twice here (see
+`waiting.Silence`): what must not be doubled carries an `Idempotency-Key`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,20 @@ TIMEOUT = 30.0
 
 SLOW = 2.0
 """Seconds after which whoever waits for a change is told so."""
+_ORIGIN = "X-Correlation-ID"
+"""In every answer of ours."""
+_GATEWAY = (502, 503, 504)
+"""What a proxy answers while the server behind it is away."""
+_GOING_AWAY = 1001
+"""With what a server that stops closes its streams."""
 
 
 class Unreachable(Unavailable):
     """Nobody answers at the server's address."""
 
     code: ClassVar[str] = "unreachable"
+    sent = False
+    """Whether a change that was asked for may have arrived, and only its answer is missing."""
 
 
 class Client:
@@ -49,6 +57,8 @@ class Client:
         self, url: str, key: str = "", *, timeout: float = TIMEOUT, slow: Callable[[], None] | None = None
     ) -> None:
         self.url = _checked(url)
+        self.answered = False
+        """Whether the server ever did: one that never did is rather not there than started again."""
         self._slow = slow
         self._key = _printable(key)
         self._timeout = timeout
@@ -140,8 +150,9 @@ class Client:
                         yield json.loads(socket.recv(timeout=QUIET))
                     except TimeoutError:
                         yield {"type": "quiet"}
-        except ConnectionClosedOK:
-            return
+        except ConnectionClosedOK as error:
+            if error.rcvd is not None and error.rcvd.code == _GOING_AWAY:
+                raise _closed(_GOING_AWAY, error.rcvd.reason) from error
         except InvalidStatus as error:
             raise _problem(error.response.status_code, bytes(error.response.body or b"")) from error
         except ConnectionClosed as error:
@@ -156,11 +167,17 @@ class Client:
             with self._patience(method):
                 response = self._http.request(method, path, **options)
         except httpx2.HTTPError as error:
-            raise self._unreachable(error) from error
+            away = self._unreachable(error)
+            away.sent = method != "GET" and not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+            raise away from error
+        self.answered |= _ORIGIN in response.headers
         if response.is_success:
             _check_origin(response.headers)
             return _json(response.content) if response.content else None
-        raise _problem(response.status_code, response.content)
+        found = _problem(response.status_code, response.content)
+        if isinstance(found, Unreachable):
+            found.sent = method != "GET"
+        raise found
 
     @contextmanager
     def _patience(self, method: str) -> Iterator[None]:
@@ -215,7 +232,7 @@ def _printable(key: str) -> str:
 
 def _check_origin(headers: Mapping[str, str]) -> None:
     """`InternalError` for the answer of another program: every answer of ours has a correlation id."""
-    if "X-Correlation-ID" not in headers:
+    if _ORIGIN not in headers:
         raise InternalError(
             "that answer is not from a CPA server", remedy="check that CPA_URL names a CPA server"
         )
@@ -237,14 +254,17 @@ def _json(content: bytes) -> Any:
 
 
 def _problem(status: int, content: bytes) -> CPAError:
-    """The error a problem document was made from."""
+    """The error a problem document was made from; `Unreachable` where a proxy says that nobody is there."""
     try:
         body = json.loads(content)
     except ValueError:
         body = None
     found = CPAError.of_problem(status, body)
-    if found.remedy is None and not (isinstance(body, dict) and "code" in body):
-        found.remedy = "check that CPA_URL names a CPA server of this version"
+    if isinstance(body, dict) and "code" in body:
+        return found
+    if status in _GATEWAY:
+        found = Unreachable(found.message)
+    found.remedy = found.remedy or "check that CPA_URL names a CPA server of this version, and that it runs"
     return found
 
 

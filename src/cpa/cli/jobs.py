@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
 
 import typer
 
@@ -119,7 +121,8 @@ def list_jobs(
     + CONNECT,
 )
 def show_job(job: JobId, watch: Watching = False, wait: Wait = False, as_json: Json = False) -> None:
-    """Show one job with its tasks and what came of it. --watch follows it, also when the connection breaks."""
+    """Show one job with its tasks and what came of it. --watch and --wait stay with it, also when the connection
+    breaks or the server is started again."""
     from cpa.cli import outcome, terminal
 
     with server() as api:
@@ -239,10 +242,15 @@ def _request(text: str, graph: Path | None) -> tuple[str, dict[str, Any]]:
 
 
 def _asking(api: Client, path: str, body: dict[str, Any], key: str) -> Any:
-    """Hand in; on a terminal, ask for what is missing and hand in again."""
+    """Hand in; on a terminal, ask for what is missing and hand in again. Under one key, so that what was handed in
+    again because its receipt got lost is one job."""
+    from cpa.cli.waiting import Silence
+
+    key = key or str(uuid4())
+    silence = Silence(api, f"--idempotency-key {key} with the same request gives the same job if it arrived")
     while True:
         try:
-            return api.post(path, body, key=key)
+            return silence.outlast(partial(api.post, path, body, key=key))
         except UnknownIntent as error:
             name = (error.field or "").removeprefix("arguments.")
             if name == error.field or not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -284,13 +292,15 @@ def _await(api: Client, job: str, as_json: bool) -> str:
     """The status at the end of the run."""
     from cpa.cli import outcome, waiting
 
-    hindrances, pause = waiting.Hindrances(), waiting.SOON
+    hindrances, pause, silence = waiting.Hindrances(), waiting.SOON, waiting.silence(api, job)
     with waiting.interruptible(job):
         while True:
-            detail = api.get(f"/jobs/{part(job)}", patience=pause, wait=pause)
+            look = partial(api.get, f"/jobs/{part(job)}", patience=pause, wait=pause)
+            detail = silence.outlast(look)
             if detail["status"] in ("done", "failed", "cancelled"):
                 break
-            news = hindrances.news(waiting.explained(api, detail)) + hindrances.asked(detail["questions"])
+            why = silence.outlast(partial(waiting.explained, api, detail))
+            news = hindrances.news(why) + hindrances.asked(detail["questions"])
             waiting.say(news)
             pause = waiting.next_pause(pause, new=bool(news))
     dump(detail) if as_json else outcome.job(detail)

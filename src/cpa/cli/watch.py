@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,23 +18,20 @@ from cpa.cli.client import Client, Unreachable
 if TYPE_CHECKING:
     from rich.live import Live
 
-PATIENCE = 60.0
-"""Seconds without a word from the server after which following is given up."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
 STILL = 0.5
 """Seconds after an event before what waits is looked at: most goes on by itself until then."""
 
 
 def follow(api: Client, job: str, *, after: int = 0) -> str:
     """Show the job until its run ends, from event number `after` on; the status it ended with. Resumes after the
-    last event seen."""
-    with waiting.interruptible(job), Watch() as watch:
-        detail = api.get(f"/jobs/{part(job)}")
-        watch.draw(detail)
-        view = _View(api, job, watch, after)
-        while (status := view.status) is None:
-            view.listen()
-    outcome.job(api.get(f"/jobs/{part(job)}"))
+    last event seen, also where the server was started again (`waiting.Silence`)."""
+    with waiting.interruptible(job):
+        with Watch() as watch:
+            view = _View(api, job, watch, after)
+            watch.draw(view.detail())
+            while (status := view.status) is None:
+                view.listen()
+        outcome.job(view.detail())
     return status
 
 
@@ -42,22 +41,24 @@ class _View:
     def __init__(self, api: Client, job: str, watch: Watch, after: int) -> None:
         self.status: str | None = None
         self._api, self._job, self._watch = api, job, watch
+        self._silence = waiting.silence(api, job, watch.say)
         self._seen = after
         self._look_at, self._look_pause = time.monotonic() + STILL, waiting.SOON
-        self._quiet_since = time.monotonic()
-        self._pause = FIRST_PAUSE
+
+    def detail(self) -> dict[str, Any]:
+        """The job as it is now."""
+        found: dict[str, Any] = self._silence.outlast(partial(self._api.get, f"/jobs/{part(self._job)}"))
+        return found
 
     def listen(self) -> None:
-        """Take frames until the run or the connection ends."""
+        """Take frames until the run or the connection ends; then pause, if the server is away."""
         try:
             for frame in self._api.follow(self._job, after=self._seen):
-                self._quiet_since, self._pause = time.monotonic(), FIRST_PAUSE
+                self._silence.over()
                 self._take(frame)
-        except Unreachable:
-            if time.monotonic() - self._quiet_since > PATIENCE:
-                raise
-            time.sleep(self._pause)
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        except Unreachable as error:
+            if self.status is None:
+                self._silence.keep(error)
 
     def _take(self, frame: dict[str, Any]) -> None:
         match frame.get("type"):
@@ -65,7 +66,7 @@ class _View:
                 self._seen = frame["seq"]
                 self._watch.event(frame)
                 if self._watch.live:
-                    self._watch.draw(self._api.get(f"/jobs/{part(self._job)}"))
+                    self._watch.draw(self.detail())
                 self._look_at, self._look_pause = min(self._look_at, time.monotonic() + STILL), waiting.SOON
             case "progress":
                 self._watch.progress(frame["task"], frame["progress"], frame["message"])
@@ -78,8 +79,8 @@ class _View:
     def _look(self) -> None:
         """What waits for people, and why the others wait. As long as something does, it is looked at again, ever
         more seldom: no event tells that an agent came and is busy, or is not ready."""
-        detail = self._api.get(f"/jobs/{part(self._job)}")
-        why = waiting.explained(self._api, detail)
+        detail = self.detail()
+        why = self._silence.outlast(partial(waiting.explained, self._api, detail))
         self._look_pause = waiting.next_pause(self._look_pause, new=self._watch.waits(detail, why))
         self._look_at = time.monotonic() + self._look_pause if why["tasks"] else inf
 
@@ -110,6 +111,7 @@ class Watch:
     ) -> None:
         if self._shown is not None:
             self._shown.stop()
+        self._shown = None
 
     def draw(self, detail: dict[str, Any]) -> None:
         """The job as it is now; silent without a terminal."""
@@ -129,14 +131,26 @@ class Watch:
         self._asked.update(each["id"] for each in new)
         before, self._reasons = self._reasons, waiting.reasons(why)
         hindrances = self._hindrances.news(why)
-        if self._shown is not None and (new or hindrances):
-            self._shown.stop()  # What is said stays above the moving picture.
-        asking.show(new)
-        waiting.say(hindrances)
-        if self._shown is not None and (new or hindrances):
-            self._shown.start()
+        if new or hindrances:
+            with self._above():
+                asking.show(new)
+                waiting.say(hindrances)
         self.draw(detail)
         return bool(new or hindrances or self._reasons != before)
+
+    def say(self, lines: list[str]) -> None:
+        """Each as a line on standard error."""
+        with self._above():
+            waiting.say(lines)
+
+    @contextmanager
+    def _above(self) -> Iterator[None]:
+        """What is said meanwhile stays above the moving picture."""
+        if self._shown is not None:
+            self._shown.stop()
+        yield
+        if self._shown is not None:
+            self._shown.start()
 
     def progress(self, task: str, share: float, message: str) -> None:
         """What a running task says about itself."""
