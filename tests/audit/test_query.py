@@ -56,7 +56,7 @@ async def test_an_entry_tells_task_agent_result_and_picture(
     await two_jobs(shell, log)
     found = (await query.list(ME, job="a", task="t1")).entries
     assert {entry.task for entry in found} == {"t1"}
-    assert found[0].text == "Task t1 done in 4 ms (epoch 1)."
+    assert found[0].text == "Agent says that task t1 is done, after 4 ms (epoch 1)."
     assert found[0].artifacts == ("sha256:" + "a" * 64,)
     assert found[-1].agent == "agent://web/eins"
     [failed] = (await query.list(ME, types=("task_failed",))).entries

@@ -200,7 +200,7 @@ def test_a_dead_letter_is_corrected_and_goes_on(server: Scheduler) -> None:
     assert "fixes.nirgends" in wrong.stderr
     fixed = cpa(server, "dead-letters", "retry", job, "--fix", "größe.value=korrigiert", "--watch")
     assert fixed.returncode == 0, fixed.stderr
-    assert "Task größe done" in fixed.stdout
+    assert "task größe is done" in fixed.stdout
     assert "Task größe failed" not in fixed.stdout, "of an earlier run"
     assert "Task first" not in fixed.stdout, "of an earlier run"
     assert job not in cpa(server, "dead-letters").stdout

@@ -75,7 +75,7 @@ def test_a_graph_is_submitted_watched_and_listed(server: Scheduler) -> None:
     watched = cpa(server, "job", job, "--watch")
 
     assert watched.returncode == 0, watched.stderr
-    assert "Task schließen done" in watched.stdout
+    assert "task schließen is done" in watched.stdout
     assert "\x1b" not in watched.stdout
 
     page = json.loads(cpa(server, "jobs", "--json").stdout)
@@ -183,9 +183,9 @@ def test_a_job_is_named_by_a_part_of_its_id_or_as_the_last(server: Scheduler) ->
 def test_the_trail_says_who(server: Scheduler) -> None:
     job = json.loads(submitted(server, GRAPH, "--wait", "--json"))["job"]["id"]
     lines = [line.split("\t") for line in cpa(server, "audit", "--job", job).stdout.splitlines()]
-    did = {what.split(" (")[0].split(" done")[0]: who for _, who, what, *_ in lines[1:]}
+    did = {what.split(" (")[0].split(" is done")[0]: who for _, who, what, *_ in lines[1:]}
 
-    assert did["Task öffnen"].startswith("agent://")
+    assert did["Agent says that task öffnen"].startswith("agent://")
     assert did["Job accepted with 2 tasks."] == "admin"
     assert "scheduler" in did.values()
     assert "-" not in did.values()
@@ -200,7 +200,7 @@ def test_on_a_narrow_terminal_ids_stay_whole(server: Scheduler) -> None:
         assert max(map(len, shown.splitlines())) <= 80 or command[0] == "job", shown
     trail = on_a_terminal(server, "audit", columns=80)
     assert f"…{job[-8:]}" in trail
-    assert "Task öffnen done" in trail
+    assert "task öffnen is done" in trail
     assert max(map(len, trail.splitlines())) <= 80, trail
 
 

@@ -318,7 +318,10 @@ _SENTENCES: dict[type[Event], Callable[[Any, str], str]] = {
     DispatchDeferred: lambda e, task: f"Task {task} waits for an agent ({e.reason}), again in {e.after} ms.",
     TaskStarted: lambda e, task: f"Agent began task {task} (epoch {e.epoch}).",
     TaskRefused: lambda e, task: _with(f"Agent refused task {task}", e.reason),
-    TaskSucceeded: lambda e, task: f"Task {task} done in {e.duration} ms (epoch {e.epoch}).",
+    # Its agent's word: whether the effect is proved is looked at after it.
+    TaskSucceeded: lambda e, task: (
+        f"Agent says that task {task} is done, after {e.duration} ms (epoch {e.epoch})."
+    ),
     TaskFailed: lambda e, task: _with(f"Task {task} failed, {e.failure.value} {e.code}", e.message),
     LeaseLost: lambda e, task: _with(f"Agent lost during task {task}, outcome unknown", e.reason),
     TaskVerified: lambda e, task: _with(f"Effect of task {task} looked for, {e.verdict}", e.evidence),
