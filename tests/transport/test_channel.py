@@ -90,6 +90,15 @@ async def test_a_known_stream_goes_on_after_what_was_taken(delivery: ChannelDeli
     assert await second.following() == [(3, message(2))]
 
 
+async def test_that_an_agent_has_not_opened_its_channel_is_told_until_it_does(
+    delivery: ChannelDelivery, told: Told
+) -> None:
+    delivery.deliver(AGENT, message(0))
+    assert told.troubles == [("eins", "it has not opened its channel")]
+    delivery.open(AGENT, "", 0)
+    assert told.troubles[-1] == ("eins", "")
+
+
 async def test_an_unknown_stream_gets_everything_that_stands_numbered_anew(told: Told) -> None:
     delivery = ChannelDelivery()
     standing = [message(1), message(2)]

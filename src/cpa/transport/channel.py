@@ -165,6 +165,7 @@ class ChannelDelivery:
         if stream is None:
             assert self._receipts is not None
             stream = self._streams[key] = _Stream(agent, self._receipts)
+            self._receipts.troubled(agent, "it has not opened its channel")
         stream.agent = agent
         return stream
 
