@@ -197,6 +197,7 @@ async def test_what_cannot_be_is_named_and_changes_nothing(
         ({"do": ["retry"]}, "do", "['retry']"),
         ({"do": "discard"}, "note", None),
         ({"do": "discard", "note": ""}, "note", ""),
+        ({"do": "discard", "note": " \t"}, "note", " \t"),
         ({"do": "discard", "note": "storniert", "skip": ["write"]}, "skip", None),
         ({"do": "retry", "note": "storniert"}, "note", "storniert"),
         ({"do": "retry", "retry": "größe"}, "retry", "größe"),

@@ -215,6 +215,14 @@ def test_nobody_is_without_a_name_or_has_one_that_nobody_reads(name: str) -> Non
     assert refused.value.field == "name"
 
 
+@pytest.mark.parametrize("name", ["settings", "Settings", "sеttings"])
+def test_nobody_is_called_as_who_holds_the_key_of_the_settings(name: str) -> None:
+    """The two would count as one person, whose yes is not asked for twice."""
+    with pytest.raises((Conflict, BadInput)) as refused:
+        check_name(name, [])
+    assert refused.value.field == "name"
+
+
 def test_the_name_of_a_key_that_is_dead_is_still_that_persons(hasher: Hasher) -> None:
     """Else who asked as `anna` could allow it as `Anna`."""
     _, stored = issue(hasher, name="anna", scopes=[Scope.SUBMIT], now=NOW)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import Request, Response
-from pydantic import BaseModel, Field, JsonValue, RootModel
+from pydantic import BaseModel, Field, JsonValue, RootModel, StringConstraints
 
 from cpa.api.bodies import Body, read
 from cpa.api.caller import Reader, Submitter
@@ -79,7 +79,9 @@ class Reopening(Body):
 
 
 class Discarding(Body):
-    note: str = Field(min_length=1, max_length=4000, description="Why; kept in the audit trail.")
+    note: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)] = Field(
+        description="Why; kept in the audit trail."
+    )
 
 
 class TakeUp(Reopening):

@@ -140,6 +140,13 @@ def check_name(name: str, known: Iterable[StoredKey]) -> None:
             value=name,
             remedy=f"call it {bare or 'anna'!r} for a person; an agent's is as agent://web/browser-1",
         )
+    if alike(name, FIXED.name):
+        raise Conflict(
+            "this is the name of who holds the key of the settings (CPA_API_KEY)",
+            field="name",
+            value=name,
+            remedy="call it after whom it belongs to, such as anna",
+        )
     names = {key.name for key in known}
     if name in names:
         return
