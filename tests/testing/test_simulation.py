@@ -40,7 +40,8 @@ def bare(seed: int, *, jobs: int = 0, agents: int = 0, minutes: float = 0.0) -> 
 
 def kept(scenario: Scenario) -> Scenario:
     """As it was when its seed was kept: without what came later."""
-    return scenario.without("removals").without("standstills")
+    later = LATER[LATER.index("removals") :]
+    return replace(scenario, faults=scenario.faults.difference(later))
 
 
 def often(seed: int, *faults: str) -> Scenario:
@@ -227,6 +228,19 @@ def test_an_agent_that_is_put_out_in_the_middle_costs_no_job_its_end_and_comes_b
     found = [asyncio.run(world.agent_store.find("default", name)) for name in keys]
     assert {record.name: record.key for record in found if record is not None} == keys
     assert any(key != f"key_{name}" for name, key in keys.items())
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_scheduler_that_stands_still_alone_costs_no_agent_its_lease(wire: str) -> None:
+    world = run(replace(often(2, "stoppages", "slow_agents"), wire=wire))
+
+    assert world.violation is None
+    still, meanwhile = False, set[object]()
+    for _, (what, *_) in world.lines:
+        still = (still or what == "the scheduler stands still") and what != "the scheduler goes on"
+        meanwhile |= {what} if still else set()
+    assert {"says", "effect"} <= meanwhile
+    assert not {"stored", "request", "say"} & meanwhile
 
 
 @pytest.mark.parametrize("wire", WIRES[1:])

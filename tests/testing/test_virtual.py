@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cpa.testing.virtual import START, Stalled, Threaded, VirtualClock, VirtualLoop
+from cpa.testing.virtual import PARTY, START, Stalled, Threaded, VirtualClock, VirtualLoop
 
 
 def test_a_month_passes_at_once_and_the_clock_shows_it() -> None:
@@ -78,6 +78,47 @@ def test_a_thread_that_takes_part_ends_the_run() -> None:
         pytest.raises(Threaded, match="worker gave work"),
     ):
         runner.run(main())
+
+
+def test_a_party_that_stands_still_does_late_what_was_due_and_the_others_go_on() -> None:
+    seen: dict[str, list[tuple[float, str]]] = {"a": [], "b": []}
+    timers: list[asyncio.TimerHandle] = []
+
+    async def live(name: str, ear: asyncio.Queue[str]) -> None:
+        PARTY.set(name)
+        loop = asyncio.get_running_loop()
+        timers.append(loop.call_later(1.5, seen[name].append, (1.5, "a timer that is cancelled at 5")))
+        hearing = asyncio.create_task(hear(name, ear))
+        for turn in ("first", "second", "third"):
+            await asyncio.sleep(1)
+            seen[name].append((loop.time(), turn))
+        await hearing
+
+    async def hear(name: str, ear: asyncio.Queue[str]) -> None:
+        word = await ear.get()
+        seen[name].append((asyncio.get_running_loop().time(), word))
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        ears = {name: asyncio.Queue[str]() for name in seen}
+        lives = [asyncio.create_task(live(name, ear)) for name, ear in ears.items()]
+        await asyncio.sleep(1.25)
+        loop.suspend("b")
+        for ear in ears.values():
+            ear.put_nowait("a word")
+        await asyncio.sleep(3.75)
+        for timer in timers:
+            timer.cancel()
+        await asyncio.sleep(5)
+        loop.resume()
+        await asyncio.gather(*lives)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(main())
+    timer = (1.5, "a timer that is cancelled at 5")
+    assert seen["a"] == [(1.0, "first"), (1.25, "a word"), timer, (2.0, "second"), (3.0, "third")]
+    assert seen["b"] == [(1.0, "first"), (10.0, "a word"), (10.0, "second"), (11.0, "third")]
 
 
 def test_the_same_start_takes_the_same_course() -> None:

@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
-from contextvars import Context
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeAlias
 
 START = 1_700_000_000_000
@@ -27,6 +27,9 @@ START = 1_700_000_000_000
 _Call: TypeAlias = "tuple[float, asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]]"
 """When it is over, who waits for it, and the work."""
 
+
+PARTY: ContextVar[str] = ContextVar("party", default="")
+"""Whose work this is, where one party can stand still while the others go on. What a party begins is its own."""
 
 _ASK = 64
 """Turns of the loop between two looks for signals."""
@@ -64,6 +67,29 @@ class _Jumps(selectors.SelectSelector):
         return ready
 
 
+class _Turn:
+    """A callback of a party that can stand still."""
+
+    __slots__ = ("args", "callback", "context", "handle", "loop", "party")
+    handle: asyncio.Handle
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        party: str,
+        context: Context,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+    ) -> None:
+        self.loop, self.party, self.context = loop, party, context
+        self.callback, self.args = callback, args
+
+    def __call__(self) -> None:
+        # It may have been cancelled while it was missed: whoever did so has the first handle.
+        if not self.handle.cancelled() and not self.loop._misses(self):
+            self.callback(*self.args)
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose time jumps and whose executors work in place.
 
@@ -76,6 +102,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._latency = latency
         self._lines: dict[Executor | None, deque[_Call]] = {}
         self._thread = threading.get_ident()
+        self._suspended = ""
+        self._missed: list[_Turn] = []
         super().__init__(self._jumps)
 
     def time(self) -> float:
@@ -85,6 +113,52 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def stand_still(self, seconds: float) -> None:
         """Time goes on, and nothing runs: what was due meanwhile is late."""
         self._jumps.now += seconds
+
+    def suspend(self, party: str) -> None:
+        """Nothing of this party runs until `resume`: what becomes due meanwhile is late, and what it is told lies
+        unread. One party at a time."""
+        self._suspended = party
+
+    def resume(self) -> None:
+        """Whoever stood still goes on, with what was due first."""
+        self._suspended, missed = "", self._missed
+        self._missed = []
+        for turn in missed:
+            super().call_soon(turn, context=turn.context)
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As any loop."""
+        turn = self._turn(callback, args, context)
+        if turn is None:
+            return super().call_soon(callback, *args, context=context)
+        turn.handle = super().call_soon(turn, context=turn.context)
+        return turn.handle
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As any loop."""
+        turn = self._turn(callback, args, context)
+        if turn is None:
+            return super().call_at(when, callback, *args, context=context)
+        handle = super().call_at(when, turn, context=turn.context)
+        turn.handle = handle
+        return handle
+
+    def _turn(
+        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
+    ) -> _Turn | None:
+        """None for what is nobody's in particular: it never stands still."""
+        party = PARTY.get() if context is None else context.get(PARTY)
+        return _Turn(self, party, context or copy_context(), callback, args) if party else None
+
+    def _misses(self, turn: _Turn) -> bool:
+        missed = turn.party == self._suspended
+        if missed:
+            self._missed.append(turn)
+        return missed
 
     def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None

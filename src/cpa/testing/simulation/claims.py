@@ -163,6 +163,9 @@ def check_removed(world: World, life: Life, address: str, had: Collection[Named]
 
 def check_kept(world: World, life: Life | None, request: ActionRequest) -> None:
     """A part of this life of the scheduler has said a while ago that it did this."""
+    if world.loop.time() < world.oracles.stood + _KNOWN:
+        world.loop.call_later(_KNOWN, check_kept, world, life, request)  # it may not have come to it
+        return
     record = world.journal.jobs[request.tenant, request.job]
     index = next(index for index, task in enumerate(record.spec.tasks) if task.id == request.task)
     if (
@@ -211,6 +214,9 @@ def _still_its_own(
     """Since `when` these are not the agent's any more, and what decided that came before."""
     if world.life is not life or not life.up:
         return
+    if world.loop.time() < world.oracles.stood + _soon(world):
+        world.loop.call_later(_soon(world), _still_its_own, world, life, address, attempts, why, when)
+        return  # it may not have come to it
     for named in sorted(attempts, key=str):
         record = world.journal.jobs[_TENANT, named.job]
         stopped = [

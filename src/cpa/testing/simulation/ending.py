@@ -21,7 +21,15 @@ import msgspec
 
 from cpa.core.audit import unseal
 from cpa.core.commands import CancelAttempt, RequestTask
-from cpa.core.events import PERSONAL, AgentChosen, AnyEvent, Event, JobStarted, JobSubmitted, LeaseLost
+from cpa.core.events import (
+    PERSONAL,
+    AgentChosen,
+    AnyEvent,
+    Event,
+    JobStarted,
+    JobSubmitted,
+    LeaseLost,
+)
 from cpa.core.job import JobState, TaskStatus
 from cpa.core.replay import replay
 from cpa.orchestrator.presence import BEATS
@@ -46,7 +54,13 @@ _EVENT: msgspec.json.Decoder[Event] = msgspec.json.Decoder(AnyEvent)
 def check_leases(world: World) -> None:
     """What nobody named for a lease is given up, where the scheduler was there all the time."""
     life = world.life
-    if life is None or not life.up or life.disk.full or life.engine.trouble is not None:
+    if (
+        life is None
+        or not life.up
+        or life.disk.full
+        or life.engine.trouble is not None
+        or world.oracles.still
+    ):
         return
     now = world.loop.time()
     slack = LEASE + MARGIN + (20.0 if {"slow_disk", "disk"} & world.scenario.faults else 0.0)
@@ -71,6 +85,8 @@ def check_timers(world: World) -> None:
     """What is due comes soon."""
     life = world.life
     if life is None or not life.up or not world.oracles.clock or "disk" in world.scenario.faults:
+        return
+    if world.oracles.still:
         return
     now, up = world.clock.now_ms(), (world.loop.time() - max(life.began, world.oracles.stood)) * 1000
     for record in world.journal.jobs.values():

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
 from typing import TypeVar
 
 from cpa.errors import CPAError, Unavailable
 from cpa.testing.simulation.scenario import Scenario
+from cpa.testing.virtual import PARTY
 
 T = TypeVar("T")
 
@@ -28,6 +30,7 @@ class Network:
     def __init__(self, scenario: Scenario, seen: Counter[str]) -> None:
         self._faults = scenario.faults
         self._strength = scenario.strength
+        self._stoppages = "stoppages" in scenario.faults
         self._chance = scenario.stream("network")
         self._seen = seen
         self._cut: set[tuple[str, str]] = set()
@@ -36,6 +39,13 @@ class Network:
         """No more faults. What is on its way still arrives, in its own time."""
         self._faults = frozenset()
         self._cut.clear()
+
+    def context(self, party: str = "") -> Context:
+        """What is done in it is this party's, whoever begins it: the scheduler's waits while that stands still."""
+        context = copy_context()
+        if self._stoppages:
+            context.run(PARTY.set, SCHEDULER if party == SCHEDULER else "")
+        return context
 
     def cut(self, source: str, target: str) -> None:
         """Nothing arrives in this direction any more."""
@@ -56,7 +66,8 @@ class Network:
         for _ in range(copies):
             if self._strikes("loss"):
                 continue
-            asyncio.get_running_loop().call_later(self.delay(), self._arrive, source, target, arrive)
+            loop, context = asyncio.get_running_loop(), self.context(target)
+            loop.call_later(self.delay(), self._arrive, source, target, arrive, context=context)
 
     def delay(self) -> float:
         """Seconds that something is under way."""

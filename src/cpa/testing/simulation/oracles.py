@@ -19,10 +19,12 @@ from cpa.core.commands import Command
 from cpa.core.events import TaskSucceeded
 from cpa.core.invariants import violations
 from cpa.core.job import Graph, JobState
+from cpa.orchestrator.presence import BEATS
 from cpa.ports.steps import JobRows
 from cpa.testing.schedules.conduct import Conduct
 from cpa.testing.schedules.knowledge import Knowledge, Violation
 from cpa.testing.simulation.journal import Record
+from cpa.testing.simulation.ways import LEASE
 
 
 @dataclass(eq=False)
@@ -32,12 +34,20 @@ class Oracles:
     clock: bool = True
     """The wall clock does not jump: timers can be told to be early."""
     stood: float = 0.0
-    """When everything went on that had stood still: what was due meanwhile is late."""
+    """When the scheduler went on after it stood still last: what was due meanwhile is late."""
+    still: bool = False
+    """It stands still, and agents go on."""
     excused: float = 0.0
-    """Until then nobody's silence tells anything: everything stood still for longer than a beat."""
+    """Until then nobody's silence tells anything: the scheduler stood still for longer than a beat."""
     said: dict[tuple[str, int, int], set[str]] = field(default_factory=dict)
     """By (job, task, epoch): who said that it did the task."""
     _known: dict[str, tuple[Knowledge, Conduct, Graph]] = field(default_factory=dict)
+
+    def went_on(self, now: float, seconds: float) -> None:
+        """The scheduler does, after it stood still for so long."""
+        self.stood = now
+        if seconds > LEASE / BEATS:
+            self.excused = now + LEASE
 
     def step(self, before: dict[str, tuple[Command, int]], record: Record, rows: JobRows) -> None:
         """One job's part of a commit."""

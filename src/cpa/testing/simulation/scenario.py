@@ -43,6 +43,7 @@ FAULTS: Final[dict[str, str]] = {
     "operators": "agents are drained or put in quarantine, and taken back",
     "removals": "agents are revoked or unregistered, and come back as new ones, with new keys",
     "standstills": "everything stands still for some seconds, and goes on late",
+    "stoppages": "the scheduler alone stands still for some seconds, and agents and network go on",
     "builtin": "the scheduler's own part does tasks too",
 }
 """Every fault there is, in words."""
@@ -60,7 +61,7 @@ HAPPENS: Final[dict[str, str]] = {
     "replays": "a copy of a signed request is refused",
 }
 """What happens on real wires because of the faults, in words."""
-LATER: Final = ("operators", "proposals", "removals", "standstills")
+LATER: Final = ("operators", "proposals", "removals", "standstills", "stoppages")
 """Those that came when seeds had been kept already: drawn apart, each after those before it, so that all others
 stay what they were."""
 

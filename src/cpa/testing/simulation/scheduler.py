@@ -230,7 +230,7 @@ class Life:
         if not self._open or self.dead:
             work.close()
             return
-        self._group.create_task(self._quietly(work))
+        self._group.create_task(self._quietly(work), context=self.world.network.context(SCHEDULER))
 
     async def within(self, work: Coroutine[Any, Any, T]) -> T:
         """Have this done inside the process, for a door whose own tasks outlive it; `Unavailable` when it ends."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
@@ -108,7 +108,7 @@ class Pair:
         return len(self._ways[target]) + len(self._ends[target].arrived) >= ROOM
 
     def _later(self, name: str) -> None:
-        asyncio.get_running_loop().call_later(self._network.delay(), self._learn, name, _LEFT)
+        self._at(asyncio.get_running_loop().time() + self._network.delay(), self._learn, name, _LEFT)
 
     def _learn(self, name: str, ending: Ending) -> None:
         end = self._ends[name]
@@ -121,14 +121,14 @@ class Pair:
         loop, way = asyncio.get_running_loop(), self._ways[target]
         way.append((max(loop.time() + self._network.delay(), way[-1][0] if way else 0.0), item))
         if len(way) == 1:
-            loop.call_at(way[0][0], self._arrive, target)
+            self._at(way[0][0], self._arrive, target)
 
     def _arrive(self, target: str) -> None:
         loop, way = asyncio.get_running_loop(), self._ways[target]
         if self._broken:
             return
         if not self._network.open(self._others[target], target):
-            loop.call_later(_AGAIN, self._arrive, target)
+            self._at(loop.time() + _AGAIN, self._arrive, target)
             return
         _, item = way.popleft()
         if item is None:
@@ -139,7 +139,11 @@ class Pair:
             self._ends[target].arrived.append(item)
             self._ends[target].news.set()
         if way:
-            loop.call_at(way[0][0], self._arrive, target)
+            self._at(way[0][0], self._arrive, target)
+
+    def _at(self, when: float, happens: Callable[..., None], *what: object) -> None:
+        """What is under way stands still with nobody."""
+        asyncio.get_running_loop().call_at(when, happens, *what, context=self._network.context())
 
 
 class _Socket:

@@ -11,10 +11,9 @@ from cpa.errors import CPAError, NotFound
 from cpa.ports.agents import AgentState
 from cpa.ports.keys import Caller, Scope
 from cpa.security.auth import FIXED
-from cpa.testing.simulation.agents import BEAT, TENANT, Process
+from cpa.testing.simulation.agents import TENANT, Process
 from cpa.testing.simulation.claims import attempts_of, check_quarantine, check_removed
 from cpa.testing.simulation.network import SCHEDULER
-from cpa.testing.simulation.ways import LEASE
 from cpa.testing.virtual import VirtualLoop
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 OPERATOR = Caller(tenant=TENANT, key=FIXED.key, name="Ida", scopes=frozenset((Scope.ADMIN,)))
 """Who looks after the agents."""
+_STILL = (0.5, 4, 6, 11, 12.5, 14, 20, 60)
+"""Seconds for which the scheduler, or everything, stands still."""
 _MOST_SKEW = 600_000
 """Milliseconds: a clock that is set back makes timers late by as much."""
 
@@ -33,6 +34,9 @@ class Troubles:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        self._loop, self._well = loop, asyncio.Event()
         self._chance = world.scenario.stream("troubles")
         self._foremost = world.clock.skew
         """What the clock was ahead at most."""
@@ -57,6 +61,7 @@ class Troubles:
             "operators": self._operators,
             "removals": self._removals,
             "standstills": self._standstills,
+            "stoppages": self._stoppages,
         }
         yield from (work() for fault, work in everything.items() if fault in faults)
 
@@ -70,6 +75,7 @@ class Troubles:
         """All is well from now on, but for what never comes back."""
         world = self._world
         world.network.calm()
+        self._well.set()
         for process in world.processes:
             process.go_on()
             process.revive()
@@ -204,15 +210,30 @@ class Troubles:
             self._handled.remove(process.address)
 
     async def _standstills(self) -> None:
-        chance, loop = self._world.scenario.stream("standstills"), asyncio.get_running_loop()
-        assert isinstance(loop, VirtualLoop)
+        chance = self._world.scenario.stream("standstills")
         while await self._wait("standstills", 40, chance):
-            seconds = chance.choice((0.5, 4, 6, 11, 12.5, 14, 20, 60))
+            seconds = chance.choice(_STILL)
             self._world.trace("stands still", seconds)
-            loop.stand_still(seconds)
-            self._world.oracles.stood = loop.time()
-            if seconds > BEAT:
-                self._world.oracles.excused = loop.time() + LEASE
+            self._loop.stand_still(seconds)
+            self._world.oracles.went_on(self._loop.time(), seconds)
+
+    async def _stoppages(self) -> None:
+        chance, oracles = self._world.scenario.stream("stoppages"), self._world.oracles
+        while await self._wait("stoppages", 40, chance):
+            began, seconds = self._loop.time(), chance.choice(_STILL)
+            self._world.trace("the scheduler stands still", seconds)
+            oracles.still = True
+            self._loop.suspend(SCHEDULER)
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._well.wait()
+            except TimeoutError:
+                pass
+            finally:
+                self._loop.resume()
+            oracles.still = False
+            oracles.went_on(self._loop.time(), self._loop.time() - began)
+            self._world.trace("the scheduler goes on")
 
     async def _remove(self, process: Process, *, revoked: bool) -> None:
         """Until it is done."""

@@ -179,7 +179,7 @@ class World:
             self.life = Life(self)
             self.trace("start", self.lives)
             # In a task of its own: what cancels the one must not reach the other.
-            running = asyncio.ensure_future(self.life.run())
+            running = asyncio.create_task(self.life.run(), context=self.network.context(SCHEDULER))
             try:
                 await asyncio.wait([running])
             finally:
@@ -212,7 +212,7 @@ class World:
             self._sound()
 
     def _settled(self) -> bool:
-        if any(not client.job for client in self.clients):
+        if self.oracles.still or any(not client.job for client in self.clients):
             return False
         return all(record.head.status.ended for record in self.journal.jobs.values())
 
