@@ -231,6 +231,15 @@ def test_an_agent_that_is_put_out_in_the_middle_costs_no_job_its_end_and_comes_b
 
 
 @pytest.mark.parametrize("wire", WIRES)
+def test_what_comes_again_later_is_known_over_every_wire(wire: str) -> None:
+    world = run(replace(often(2, "echoes", "technical"), agents=1, wire=wire))
+
+    assert world.violation is None
+    late = {"late_requests", "late_cancels", "requests_of_ended_jobs", "cancels_of_runs_before"}
+    assert late <= set(world.seen)
+
+
+@pytest.mark.parametrize("wire", WIRES)
 def test_a_scheduler_that_stands_still_alone_costs_no_agent_its_lease(wire: str) -> None:
     world = run(replace(often(2, "stoppages", "slow_agents"), wire=wire))
 

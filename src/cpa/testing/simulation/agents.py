@@ -26,6 +26,7 @@ from cpa.ports.agents import Named, Readiness, named_in
 from cpa.ports.executor import ActionRequest
 from cpa.ports.keys import Caller, Scope
 from cpa.testing.schedules.knowledge import Violation
+from cpa.testing.simulation.echoes import Echoes
 from cpa.testing.simulation.hands import Hands
 from cpa.testing.simulation.lies import invented, pretend
 from cpa.testing.simulation.memory import Memory, Row
@@ -69,6 +70,7 @@ class Process:
         self._going.set()
         self._rows: dict[str, Row] = {}
         self._proposals = Proposals(world, self)
+        self.echoes = Echoes(world, self)
         self._outbox = Memory(self._rows, "")
         self._lives = 0
         self.caller = self._caller(f"key_{name}")
@@ -240,6 +242,8 @@ class Process:
             return 1.0
         await self.awake()
         self.restraint.until = sent + LEASE
+        for each in lost_in(answer):
+            self.restraint.stop(each)
         pause = answered(conversations, answer, sent, interval=BEAT, lease=LEASE)
         for each in lost_in(answer):
             self.restraint.end(each, "it was told to stop")
@@ -252,7 +256,9 @@ class Process:
             await asyncio.sleep(5)
             await self.awake()
             if conversations.running and world.strikes("forgetful", chance, 0.3):
-                conversations.lost((chance.choice(conversations.running),))
+                forgotten = chance.choice(conversations.running)
+                self.restraint.stop(forgotten)
+                conversations.lost((forgotten,))
             if world.strikes("liars", chance):
                 if self._group is not None:
                     self._group.create_task(pretend(world, self))
@@ -290,6 +296,7 @@ class Process:
 
     def hear(self, message: BaseMessage, acknowledge: Callable[[], None]) -> None:
         """A message of the scheduler arrived."""
+        self.echoes.arrived(message, lambda: self.hear(message, acknowledge))
         if self.conversations is not None and self._group is not None:
             self._group.create_task(self._hear(self.conversations, message, acknowledge))
 
@@ -301,6 +308,7 @@ class Process:
 
     async def take_in(self, message: BaseMessage) -> None:
         """A message of the scheduler came by the channel."""
+        self.echoes.arrived(message, lambda: self.start(self.take_in(message)))
         if self.conversations is not None:
             await self.take(message, self.conversations.hear)
 
@@ -311,6 +319,8 @@ class Process:
         if ledger is not None and id not in self._hearing:
             ledger.heard(self.address, message, self._hearing.__contains__)
         self._hearing.add(id)
+        if message.type == "cancel":
+            self.restraint.stop(named_in(message))
         taken = None
         rather = self._proposals.instead_of(message, (row.named for row in self._rows.values()))
         try:
@@ -333,6 +343,7 @@ class Process:
         self.restraint.says(message, earlier=earlier)
         if self._group is None or not self.alive:
             return
+        self.restraint.check_stopped(message, named)
         if lasting:
             self.unheard[str(message.id)] = message.type
         self._way.say(message, lasting=lasting)

@@ -167,7 +167,7 @@ def check_kept(world: World, life: Life | None, request: ActionRequest) -> None:
         world.loop.call_later(_KNOWN, check_kept, world, life, request)  # it may not have come to it
         return
     record = world.journal.jobs[request.tenant, request.job]
-    index = next(index for index, task in enumerate(record.spec.tasks) if task.id == request.task)
+    index = record.index(request.task)
     if (
         life is not None
         and life is world.life
@@ -232,7 +232,7 @@ def _still_its_own(
 
 
 def _holders(record: Record, named: Named) -> set[str]:
-    index = next(index for index, task in enumerate(record.spec.tasks) if task.id == named.task)
+    index = record.index(named.task)
     return {
         command.agent
         for command, _ in record.outbox.values()

@@ -26,6 +26,7 @@ from cpa.core.events import (
     AgentChosen,
     AnyEvent,
     Event,
+    JobReopened,
     JobStarted,
     JobSubmitted,
     LeaseLost,
@@ -153,8 +154,9 @@ def check_end(world: World) -> None:
             raise Violation("lost", f"{client.job} was accepted and is not there")
         if world.oracles.clock:  # it may have stood in line when the clock was set back
             _check_start(world.journal.jobs["default", client.job], client.not_before)
-    if len(world.journal.jobs) > len(world.clients):
-        raise Violation("once", f"{len(world.clients)} requests became {len(world.journal.jobs)} jobs")
+    jobs, wanted = len(world.journal.jobs), len(world.clients) + world.oracles.asked
+    if jobs != wanted:
+        raise Violation("once" if jobs > wanted else "lost", f"{wanted} requests became {jobs} jobs")
     for record in world.journal.jobs.values():
         _check_job(world, record)
     _check_slots(world)
@@ -165,6 +167,8 @@ def check_end(world: World) -> None:
 
 def _check_start(record: Record, not_before: int) -> None:
     for event, _ in record.events:
+        if isinstance(event, JobReopened):
+            return  # cancelled before its time, and wanted now
         if isinstance(event, JobStarted) or (isinstance(event, JobSubmitted) and event.start):
             if event.time < not_before:
                 raise Violation("timers", f"{record.head.id} starts {not_before - event.time} ms too early")

@@ -33,6 +33,10 @@ class Record:
     """By key: the command and when it is due."""
     events: list[tuple[Event, Sealed]] = field(default_factory=list)
 
+    def index(self, task: str) -> int:
+        """Where the plan has this task."""
+        return next(index for index, each in enumerate(self.spec.tasks) if each.id == task)
+
 
 class Journal:
     """`ports.steps.StepStore`. `on_step(before, record, rows)` is called for each job of a batch, once its rows are

@@ -7,6 +7,7 @@ but the stored events, and what the world saw. A rule that does not hold ends th
     invariants    `core.invariants` hold for the stored rows; the outbox is what is outstanding
     proof         as `knowledge` has it; whoever held an attempt must really have said that it had done it
     timers        a command is due when it says so
+    cancel        what one message cancels, it cancels once
 
 and what `schedules.knowledge` and `schedules.conduct` list.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cpa.core.commands import Command
-from cpa.core.events import TaskSucceeded
+from cpa.core.events import CancelRequested, TaskSucceeded
 from cpa.core.invariants import violations
 from cpa.core.job import Graph, JobState
 from cpa.orchestrator.presence import BEATS
@@ -39,8 +40,12 @@ class Oracles:
     """It stands still, and agents go on."""
     excused: float = 0.0
     """Until then nobody's silence tells anything: the scheduler stood still for longer than a beat."""
+    asked: int = 0
+    """Jobs that were asked for by message."""
     said: dict[tuple[str, int, int], set[str]] = field(default_factory=dict)
     """By (job, task, epoch): who said that it did the task."""
+    _cancels: set[tuple[str, str]] = field(default_factory=set)
+    """(job, reason) of cancels that give one: no two give the same."""
     _known: dict[str, tuple[Knowledge, Conduct, Graph]] = field(default_factory=dict)
 
     def went_on(self, now: float, seconds: float) -> None:
@@ -61,6 +66,10 @@ class Oracles:
                 raise Violation("contiguous", f"{job}: time went back with {event}")
             time = event.time
             knowledge.event(before, event)
+            if isinstance(event, CancelRequested) and event.reason:
+                if (job, event.reason) in self._cancels:
+                    raise Violation("cancel", f"{job} is cancelled twice by one message: {event.reason}")
+                self._cancels.add((job, event.reason))
         for run in rows.runs.values():
             knowledge.run(run)
         self._due(job, rows)

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
+from cpa.core.lam_protocol import parse
 from cpa.testing.schedules.knowledge import Violation
 from cpa.testing.simulation.network import PATIENCE, SCHEDULER
 
 if TYPE_CHECKING:
+    from cpa.testing.simulation.agents import Process
     from cpa.testing.simulation.world import World
 
 LEAVES = "http11.send_request_headers.started"
@@ -37,6 +39,7 @@ class _Site:
     start: Callable[[Coroutine[Any, Any, None]], None]
     """Runs something inside that process."""
     lives: Callable[[], bool]
+    agent: Process | None = None
 
 
 class Posts(httpx2.AsyncBaseTransport):
@@ -83,6 +86,9 @@ class Posts(httpx2.AsyncBaseTransport):
         """A copy of the request is there."""
         site = _site(self._world, request.url)
         if site is not None:
+            if site.agent is not None and request.url.path == "/tasks":
+                again = partial(self._arrive, request, self._world.loop.create_future())
+                site.agent.echoes.arrived(parse(request.content), again)
             site.start(self._serve(site, request, answer))
 
     async def _serve(self, site: _Site, request: httpx2.Request, answer: asyncio.Future[Answered]) -> None:
@@ -106,7 +112,8 @@ def _site(world: World, url: httpx2.URL) -> _Site | None:
         return _Site(SCHEDULER, life.app, life.start, lambda: not life.dead)
     for process in world.processes:
         if process.app is not None and process.endpoint == where:
-            return _Site(process.name, process.app, process.start, partial(process.lives, process.number))
+            lives = partial(process.lives, process.number)
+            return _Site(process.name, process.app, process.start, lives, process)
     return None
 
 

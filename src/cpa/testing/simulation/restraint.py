@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cpa.core.classes import EffectClass, FailureClass
 from cpa.core.events import TaskStarted
-from cpa.core.lam_payloads import FailurePayload
+from cpa.core.lam_payloads import FailurePayload, Payload
 from cpa.core.lam_protocol import BaseMessage
 from cpa.ports.agents import Named
 from cpa.ports.executor import ActionRequest
@@ -33,6 +33,8 @@ class Restraint:
         """On the loop's clock: when its lease is over, by the last beat that was answered."""
         self._ended: dict[Named, str] = {}
         """Attempts it must not go on with, and why."""
+        self._stopped: set[Named] = set()
+        """Attempts it was told to stop, or has forgotten."""
         self._agreed: set[Named] = set()
         self._left: frozenset[str] = frozenset()
         self._newest: dict[tuple[str, str], int] = {}
@@ -46,6 +48,10 @@ class Restraint:
     def end(self, named: Named, why: str) -> None:
         """Nothing of this attempt may happen any more."""
         self._ended.setdefault(named, why)
+
+    def stop(self, named: Named) -> None:
+        """It is about to be told to stop this attempt, or to forget it."""
+        self._stopped.add(named)
 
     def says(self, message: BaseMessage, *, earlier: bool) -> None:
         """It says this for the first time; `earlier`: a process before this one had the attempt."""
@@ -66,6 +72,12 @@ class Restraint:
         else:
             return
         self._newest[task] = max(named.epoch, self._newest.get(task, 0))
+
+    def check_stopped(self, message: BaseMessage, named: Named) -> None:
+        """A process that lives says this: what it stopped half way it was told to stop."""
+        if _was_stopped(message.payload) and named not in self._stopped:
+            told = f"{self._address} has stopped {named}, and nobody told it to"
+            self._world.violated(Violation("restraint", told))
 
     def _inherits(self, named: Named, message: BaseMessage) -> None:
         """What died with a process has an unknown outcome, and begins anew only where twice is once."""
@@ -89,7 +101,7 @@ class Restraint:
         if now > self.until:
             self._broken(named, f"its lease is over since {now - self.until:.0f} s")
         record = self._world.journal.jobs[request.tenant, request.job]
-        index = next(index for index, task in enumerate(record.spec.tasks) if task.id == request.task)
+        index = record.index(request.task)
         started = (
             isinstance(event, TaskStarted) and (event.task, event.epoch) == (index, request.epoch)
             for event, _ in record.events
@@ -100,3 +112,10 @@ class Restraint:
     def _broken(self, named: Named, why: str) -> None:
         told = f"{self._address} has the effect of {named}, and {why}"
         self._world.violated(Violation("restraint", told))
+
+
+def _was_stopped(payload: Payload) -> bool:
+    """Whether this says that the attempt was stopped while it ran."""
+    if not isinstance(payload, FailurePayload):
+        return False
+    return payload.failure_class is FailureClass.UNKNOWN_OUTCOME and payload.error == "cancelled"

@@ -44,6 +44,7 @@ FAULTS: Final[dict[str, str]] = {
     "removals": "agents are revoked or unregistered, and come back as new ones, with new keys",
     "standstills": "everything stands still for some seconds, and goes on late",
     "stoppages": "the scheduler alone stands still for some seconds, and agents and network go on",
+    "echoes": "requests and cancels come again when what they were about has gone on",
     "builtin": "the scheduler's own part does tasks too",
 }
 """Every fault there is, in words."""
@@ -59,9 +60,13 @@ HAPPENS: Final[dict[str, str]] = {
     "http_reset_before": "a connection is reset, and the request never came through",
     "http_reset_after": "the same, and it came through",
     "replays": "a copy of a signed request is refused",
+    "late_requests": "an agent is asked again for an attempt when it has a later one of the same task",
+    "late_cancels": "an agent is told again to stop an attempt when it has a later one of the same task",
+    "requests_of_ended_jobs": "a person's request comes again when its job has ended",
+    "cancels_of_runs_before": "a person's cancel comes again when the job's next run is under way",
 }
-"""What happens on real wires because of the faults, in words."""
-LATER: Final = ("operators", "proposals", "removals", "standstills", "stoppages")
+"""What happens because of the faults, most of it on real wires alone, in words."""
+LATER: Final = ("operators", "proposals", "removals", "standstills", "stoppages", "echoes")
 """Those that came when seeds had been kept already: drawn apart, each after those before it, so that all others
 stay what they were."""
 

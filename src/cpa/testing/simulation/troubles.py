@@ -13,6 +13,7 @@ from cpa.ports.keys import Caller, Scope
 from cpa.security.auth import FIXED
 from cpa.testing.simulation.agents import TENANT, Process
 from cpa.testing.simulation.claims import attempts_of, check_quarantine, check_removed
+from cpa.testing.simulation.letters import Writer
 from cpa.testing.simulation.network import SCHEDULER
 from cpa.testing.virtual import VirtualLoop
 
@@ -62,6 +63,7 @@ class Troubles:
             "removals": self._removals,
             "standstills": self._standstills,
             "stoppages": self._stoppages,
+            "echoes": self._echoes,
         }
         yield from (work() for fault, work in everything.items() if fault in faults)
 
@@ -234,6 +236,9 @@ class Troubles:
             oracles.still = False
             oracles.went_on(self._loop.time(), self._loop.time() - began)
             self._world.trace("the scheduler goes on")
+
+    async def _echoes(self) -> None:
+        await Writer(self._world).run()
 
     async def _remove(self, process: Process, *, revoked: bool) -> None:
         """Until it is done."""

@@ -212,9 +212,9 @@ class World:
             self._sound()
 
     def _settled(self) -> bool:
-        if self.oracles.still or any(not client.job for client in self.clients):
-            return False
-        return all(record.head.status.ended for record in self.journal.jobs.values())
+        jobs, wanted = self.journal.jobs.values(), len(self.clients) + self.oracles.asked
+        waits = self.oracles.still or len(jobs) < wanted or any(not client.job for client in self.clients)
+        return not waits and all(record.head.status.ended for record in jobs)
 
     # -- what parts of the world ask for -------------------------------------------------------------------
 
@@ -306,7 +306,8 @@ class World:
 
     def succeeded(self, request: ActionRequest, agent: str) -> None:
         """An agent is about to say so."""
-        self.claimed(request.job, int(request.task[1:]), request.epoch, agent)
+        index = self.journal.jobs[TENANT, request.job].index(request.task)
+        self.claimed(request.job, index, request.epoch, agent)
         if agent not in self.agents:
             self.loop.call_later(KEPT, check_kept, self, self.life, request)
 
