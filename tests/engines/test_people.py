@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,34 @@ async def test_a_run_that_cannot_be_opened_so_is_refused(tmp_path: Path, more: A
 
         with pytest.raises(Conflict, match=said):
             await engine.reopen(TENANT, job, JobReopened(time=0, by="anna", dead_letter=True, **more))
+
+
+@pytest.mark.parametrize("refused", ["discarded twice", "run again", "went on"])
+async def test_a_refused_change_of_an_ended_job_leaves_it_at_rest(tmp_path: Path, refused: str) -> None:
+    async with life(tmp_path, Counter()) as (engine, _, _):
+        job = await submitted(engine, FAILS)
+        await ended(engine, job)
+
+        if refused == "discarded twice":
+            for _ in range(2):
+                await engine.send(TENANT, job, JobDiscarded(time=0, by="anna", note="erledigt"))
+        else:
+            run = 7 if refused == "went on" else None
+            with pytest.raises(Conflict):
+                await engine.reopen(TENANT, job, JobReopened(time=0, by="anna"), run=run)
+
+        assert engine.loaded == 0
+        async with asyncio.timeout(5):
+            assert (await engine.wait(TENANT, job, 60)).status is JobStatus.FAILED
+
+
+async def test_a_refused_run_does_not_keep_what_is_erased_later(tmp_path: Path) -> None:
+    async with life(tmp_path, Counter()) as (engine, steps, _):
+        job = await submitted(engine, FAILS)
+        await ended(engine, job)
+        with pytest.raises(Conflict, match="is a dead letter"):
+            await engine.retry(TENANT, job, by="anna")
+        await steps.kept.erase(TENANT, job)
+
+        with pytest.raises(Conflict, match="was erased"):
+            await engine.reopen(TENANT, job, JobReopened(time=0, by="anna", dead_letter=True))

@@ -23,6 +23,7 @@ from cpa.ports.clock import Clock
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 from cpa.ports.steps import StepBatch
 from cpa.repository.database import Database
+from cpa.repository.jobs import SqlJobRepository
 from cpa.repository.steps import SqlSteps
 from cpa.transport.inprocess import InProcessTransport
 
@@ -36,6 +37,8 @@ class CrashingSteps(SqlSteps):
 
     def __init__(self, database: Database, at: int, *, after: bool) -> None:
         super().__init__(database)
+        self.kept = SqlJobRepository(database)
+        """The same jobs, for who deletes and erases."""
         self.commits = 0
         self.full = False
         """While true the disk is full."""

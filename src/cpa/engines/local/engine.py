@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from cpa.core.events import CancelRequested, Event, JobDiscarded, JobReopened
+from cpa.core.events import CancelRequested, Event, JobReopened
 from cpa.core.job import Decision, JobHead, JobState, JobStatus, Snapshot
 from cpa.core.reopening import WENT_ON, with_pages
 from cpa.engines.inbox import Inbox, check_number, repeated
@@ -187,11 +187,10 @@ class LocalEngine:
         nonce: Nonce | None = None,
     ) -> Outcome:
         state = await self.jobs.load(tenant, job)
-        if type(event) is JobDiscarded and state.head.status.ended:
-            # Ended jobs are nobody's: two who step one at the same moment must have the same copy.
-            state = self._stepper.adopt_ended(state)
-        pending = state.head.status is JobStatus.PENDING
+        pending, ended = state.head.status is JobStatus.PENDING, state.head.status.ended
         decision = Decision() if event is None else self._stepper.step(state, event)
+        if ended and decision.changes is not None:
+            self._stepper.adopt_changed(state)
         self._stepper.aside.check((tenant, job))
         if pending and state.head.status.ended:
             self._stepper.dequeue(state)
@@ -223,14 +222,13 @@ class LocalEngine:
             check_whole(state, (await self.jobs.read(self._store.events, tenant, job, 0, 1))[0].event)
             # As it is now: meanwhile its end may have been refused by the disk, or somebody have opened it.
             state = await self.jobs.load(tenant, job)
-        if state.head.status.ended:
-            state = self._stepper.adopt_ended(state)
         if run not in (None, state.head.run):
             raise not_reopened(state, WENT_ON, event, run)
         decision = self._stepper.step(state, with_pages(state, event))
         self._stepper.aside.check((tenant, job))
         if decision.changes is None:
             raise not_reopened(state, decision.reason, event)
+        self._stepper.adopt_changed(state)
         self._stepper.enqueue(state)
         return await self.jobs.durable(Outcome(True, state.head.number), [(tenant, job)])
 

@@ -266,11 +266,11 @@ class Stepper:
                 self._busy.add(key)
         return job
 
-    def adopt_ended(self, job: JobState) -> JobState:
-        """Take an ended job back into memory, to reopen it."""
+    def adopt_changed(self, job: JobState) -> None:
+        """Take a job back into memory that had ended and was stepped on, until that is durable."""
         key = (job.head.tenant, job.head.id)
         self.recent.pop(key, None)
-        return self.jobs.setdefault(key, job)
+        self.jobs[key] = job
 
     def enqueue(self, job: JobState, not_before: int = 0) -> None:
         head = job.head
