@@ -19,6 +19,7 @@ def record(name: str = "eins", *actions: str, tenant: str = TENANT, **more: Any)
         "address": f"agent://web/{name}",
         "actions": actions or ("web.click", "x.a.b", "desktop.click"),
         "slots": 2,
+        "key": "key_1",
     }
     return AgentRecord(**given | more)
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 from tests.orchestrator.fleet import TENANT
 from tests.orchestrator.scheduler import FarAgent, SchedulerLife, caller, live, word
 
@@ -94,6 +95,29 @@ def test_nobody_answers_for_another(
             await scheduler.handle(word(type, agent.address, request, payload), caller(other.address))
         job = request.correlation.job_id
         assert (await scheduler.task(job)).status is T.ASSIGNED
+
+    live(tmp_path, story)
+
+
+@pytest.mark.parametrize(("type", "payload", "effect", "status"), SAID, ids=lambda value: str(value)[:20])
+def test_only_the_key_of_the_registration_answers(
+    tmp_path: Path, type: str, payload: dict[str, Any], effect: str, status: TaskStatus
+) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        said = word(type, agent.address, request, payload)
+        other = dataclasses.replace(caller(agent.address), key="key_2")
+        with pytest.raises(Forbidden, match="not the key that") as refused:
+            await scheduler.handle(said, other)
+        assert (refused.value.field, refused.value.value) == ("X-API-Key", "key_2")
+        job = request.correlation.job_id
+        assert (await scheduler.task(job)).status is T.ASSIGNED
+
+        # Its next process registers with that key, and says what this one could not.
+        assert agent.view.record is not None
+        agent.view.record = replace(agent.view.record, key="key_2")
+        assert (await scheduler.handle(said, other)).effect == effect
+        assert (await scheduler.task(job)).status is status
 
     live(tmp_path, story)
 

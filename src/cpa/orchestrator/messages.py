@@ -7,9 +7,9 @@
     offer             a bid, if it replies to a discover; else the agent says anew what it can do
     discover, assign  not taken: a scheduler sends these
 
-A message is logged with what it did. An attempt may be answered only by the agent that holds it, its effect
-confirmed only by who was asked to look, for the look that the answer names. What an agent in quarantine says is
-logged and changes nothing.
+A message is logged with what it did. An attempt may be answered only by the agent that holds it, with the key it is
+registered with; its effect confirmed only by who was asked to look, for the look that the answer names. What an
+agent in quarantine says is logged and changes nothing.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ from cpa.orchestrator.answers import (
 from cpa.orchestrator.bids import Bids
 from cpa.orchestrator.log import MessageLog, stored
 from cpa.orchestrator.planning import Planner, PlanRequest
+from cpa.orchestrator.registration import check_key
 from cpa.orchestrator.requests import Requests
 from cpa.ports.agents import Acknowledgement, AgentRecord, AgentState, named_in
 from cpa.ports.artifacts import ArtifactStore
@@ -200,6 +201,10 @@ class Messages:
     # -- about attempts ------------------------------------------------------------------------------------
 
     async def _about_attempt(self, message: BaseMessage, payload: Payload, caller: Caller) -> Acknowledgement:
+        agent = self._agents.get(message.sender, caller.tenant)
+        if agent is not None and agent.record is not None:
+            # Another key may bear its name: an older one, or one that is to submit jobs.
+            check_key(agent.record, caller)
         named, about = named_in(message), message.correlation
         place = await self._engine.place(caller.tenant, named.job, named.task)
         if place is None:
