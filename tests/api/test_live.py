@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 from tests.api.conftest import ORIGIN, Door, Served, noop
 from tests.api.test_jobs import HANGING, create, settle
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from cpa.api import live
+from cpa.api import live, server
 from cpa.api.server import listen
 from cpa.core.events import TaskStarted
 from cpa.errors import BadInput
@@ -42,6 +43,13 @@ async def watched(door: Door, count: int = 1) -> None:
     async with asyncio.timeout(20):
         while door.engine.watchers != count:
             await asyncio.sleep(0.001)
+
+
+async def left(served: Served) -> None:
+    """Once the server holds no WebSocket any more."""
+    async with asyncio.timeout(5):
+        while any(isinstance(each, server.Socket) for each in served.server.server_state.connections):
+            await asyncio.sleep(0.01)
 
 
 async def hanging(door: Door, api: httpx2.AsyncClient) -> str:
@@ -243,12 +251,33 @@ async def test_a_client_that_takes_nothing_is_cut_off(
     door: Door, api: httpx2.AsyncClient, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "STALLED", 0.2)
+    monkeypatch.setattr(server, "_CLOSING", 0.2)
+    job = await hanging(door, api)
+    with capture_logs() as logs:
+        async with watch(served, job, await door.key(Scope.READ), max_queue=1) as socket:
+            await watched(door)
+            for _ in range(400):
+                door.engine.progress("default", LiveUpdate(job, "wait", 1, 0.5, "x" * 60_000))
+            await watched(door, 0)
+            # It has read nothing yet, and what waits for it is gone.
+            await left(served)
+            assert len(await frames(socket)) < 400
+
+    [told] = [line for line in logs if line["log_level"] != "info"]
+    assert (told["event"], told["log_level"]) == ("client_reads_nothing", "warning")
+
+
+async def test_stopping_does_not_wait_for_a_client_that_takes_nothing(
+    door: Door, api: httpx2.AsyncClient, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_CLOSING", 0.2)
     job = await hanging(door, api)
     async with watch(served, job, await door.key(Scope.READ), max_queue=1) as socket:
         await watched(door)
         for _ in range(400):
             door.engine.progress("default", LiveUpdate(job, "wait", 1, 0.5, "x" * 60_000))
-        await watched(door, 0)
+        async with asyncio.timeout(3):
+            await served.stop()
         assert len(await frames(socket)) < 400
 
 

@@ -84,6 +84,8 @@ async def follow_job(socket: WebSocket, job_id: str) -> None:
         await refuse(socket, error)
     except WebSocketDisconnect:
         log.debug("client_left", path=socket.url.path)
+    except TimeoutError:
+        log.warning("client_reads_nothing", path=socket.url.path)
     except Exception as error:
         log.exception("unexpected_error", path=socket.url.path)
         await refuse(socket, InternalError(f"unexpected {type(error).__name__}"))

@@ -26,7 +26,7 @@ _FRAME: Final = 2 * 1024 * 1024 + 64 * 1024
 _GREETING: Final = 64 * 1024
 """Bytes of the first message of a WebSocket: until it is read nobody knows who speaks."""
 _CLOSING: Final = 2.0
-"""Seconds a WebSocket that was told to close is kept for the other side's word."""
+"""Seconds a WebSocket that was told to close is kept for the other side: for its word, or to take what is left."""
 _GRACE: Final = 0.05
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 _LINE: Final = 2048
@@ -77,13 +77,29 @@ class Socket(WebSocketsSansIOProtocol):
         super().__init__(*arguments, **named)
         self.close_timeout = _CLOSING
         self.conn.max_message_size = _GREETING
+        self._cut: asyncio.TimerHandle | None = None
 
     def send_receive_event_to_app(self) -> None:
         super().send_receive_event_to_app()
         self.conn.max_message_size = _FRAME
 
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        self._end()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._end()
+
+    def _end(self) -> None:
+        """Closing waits until everything is sent, for ever where the other side takes nothing."""
+        if self._cut is None and not self.disconnected:
+            self._cut = self.loop.call_later(_CLOSING, self.transport.abort)
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._cut is not None:
+            self._cut.cancel()
         # A generator that holds the connection that holds it, with all that came: the collector, which goes by the
         # number of objects and not by their size, would leave it for hours (`bootstrap.tune`).
         self.conn.parser.close()
