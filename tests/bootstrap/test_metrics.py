@@ -98,7 +98,9 @@ def one(words: dict[str, float], **zero: float) -> dict[tuple[str, ...], float]:
 
 STATUS = dict.fromkeys(("pending", "running", "done", "failed", "cancelled"), 0)
 ASKED = dict.fromkeys(("approval", "proposal", "input", "doubt"), 0)
-ENDED = dict.fromkeys(("succeeded", "failed", "refused", "proposed", "lost", "timed_out", "stopped"), 0)
+ENDED = dict.fromkeys(
+    ("succeeded", "failed", "refused", "proposed", "lost", "timed_out", "withdrawn", "stopped"), 0
+)
 OPEN = dict.fromkeys(
     ("dispatch_task", "request_task", "cancel_attempt", "verify_task", "ask_person", "start_timer"), 0
 )

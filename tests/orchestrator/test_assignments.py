@@ -408,3 +408,15 @@ def test_an_attempt_that_ends_without_an_answer_counts_by_what_ended_it(event: E
     assert (tally.begun, tally.retries) == (2, 1)
     assert {word: count for word, count in tally.ended.items() if count} == {outcome: 1}
     assert world.assignments.held == 1
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_a_choice_that_is_not_stored_counts_as_withdrawn(far: bool) -> None:
+    world = World(remote() if far else builtin())
+    choice = world.ask(state())
+    assert isinstance(choice, AgentChosen)
+    world.assignments.withdrawn(TENANT, "j1", choice)
+    world.assignments.withdrawn(TENANT, "j1", choice)
+    tally = world.assignments.tally
+    assert (tally.begun, world.assignments.held) == (1, 0)
+    assert {word: count for word, count in tally.ended.items() if count} == {"withdrawn": 1}

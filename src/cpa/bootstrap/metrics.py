@@ -76,8 +76,11 @@ def _present(scheduler: Scheduler) -> Iterator[Figure]:
     tally = assignments.tally
     yield one("cpa_attempts_running", "Attempts that agents have, or are about to get.", assignments.held)
     begun: dict[tuple[str, ...], float] = {("no",): tally.begun - tally.retries, ("yes",): tally.retries}
-    yield Figure("cpa_attempts_begun_total", "Attempts an agent was chosen for.", begun, ("retry",))
-    yield _by("cpa_attempts_ended_total", "Attempts that ended.", "outcome", tally.ended)
+    yield Figure(
+        "cpa_attempts_begun_total", "Attempts an agent was chosen for since the start.", begun, ("retry",)
+    )
+    ended = "Attempts that ended since the start, also of those begun before it."
+    yield _by("cpa_attempts_ended_total", ended, "outcome", tally.ended)
 
 
 def _by(name: str, help: str, label: str, counts: Mapping[str, int]) -> Figure:

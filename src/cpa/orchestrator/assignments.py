@@ -261,6 +261,7 @@ class Assignments:
         # What another process chose has no slot here.
         chosen = type(event) is AgentChosen and event.agent == held[0].address
         if chosen:
+            self.tally.end(event)
             self._settled(attempt)
             alone = not any((each.tenant, each.job) == (tenant, job) for each in self._held)
             self._agents.give_back(held[0], attempt, alone=alone)

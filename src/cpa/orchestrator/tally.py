@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from cpa.core.events import (
+    AgentChosen,
     Event,
     LeaseLost,
     TaskFailed,
@@ -23,11 +24,14 @@ _OUTCOMES: Final[dict[type[Event], str]] = {
     TaskProposed: "proposed",
     LeaseLost: "lost",
     TimerFired: "timed_out",
+    AgentChosen: "withdrawn",
 }
 
 
 class Tally:
-    """Each attempt counts once when an agent is chosen for it, and once when it ends."""
+    """Each attempt counts once when an agent is chosen for it, and once when it ends: so what has begun has ended,
+    or an agent has it. One that an agent has over a restart counts by its end alone after it; one that a part of
+    the process had that stopped does not count again."""
 
     __slots__ = ("begun", "ended", "retries")
 
@@ -43,5 +47,5 @@ class Tally:
         self.retries += retry
 
     def end(self, event: Event) -> None:
-        """`event` is what ended the attempt."""
+        """`event` is what ended the attempt; the choice itself where that was never stored, or came to nothing."""
         self.ended[_OUTCOMES.get(type(event), STOPPED)] += 1
