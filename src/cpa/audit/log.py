@@ -1,4 +1,4 @@
-"""Writing down what no job did: keys made, requests refused, configuration loaded, data erased."""
+"""Writing down what no job did: agents that register, start again, are stopped or leave; traces that are kept."""
 
 from __future__ import annotations
 
