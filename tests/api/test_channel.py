@@ -165,7 +165,9 @@ async def test_only_the_agent_itself_opens_its_channel(
     other = await registered(api, name="anders")
     foreign = await door.key(Scope.AGENT, tenant="globex", name=told["address"])
     admin = await door.key(Scope.ADMIN)
+    older = await door.key(Scope.AGENT, name=told["address"])
     for key, agent, status in (
+        (older, told["agent_id"], 403),
         ("", told["agent_id"], 401),
         ("falsch", told["agent_id"], 401),
         (admin, told["agent_id"], 403),

@@ -48,6 +48,7 @@ from cpa.errors import (
     TooLarge,
     Unavailable,
 )
+from cpa.orchestrator.registration import check_key
 from cpa.ports.agents import AgentRecord
 from cpa.ports.keys import Caller, Scope
 from cpa.security.auth import require, require_tenant
@@ -152,6 +153,7 @@ class _Channel:
                 value=self._id,
                 remedy=f"this key speaks for {caller.name}",
             )
+        check_key(record, caller)
         if record.endpoint:
             raise Conflict(
                 "this agent is called at its endpoint",
