@@ -10,6 +10,7 @@
     ├── NotFound            404  the caller: no such job, artifact, agent (also: of another tenant)
     ├── Conflict            409  the caller: the state does not allow it, or the key is taken
     ├── Unavailable         503  the operator: draining, disk full, store closed; retry later
+    │   └── NameNotResolved 503  the operator: the name servers do not answer in time
     ├── QuotaExceeded       507  the operator: all the room that is allowed is taken
     └── InternalError       500  the developer: an invariant does not hold
 
@@ -158,6 +159,10 @@ class Conflict(CPAError):
 
 class Unavailable(CPAError):
     code, status, actor, retryable = "unavailable", 503, "operator", True
+
+
+class NameNotResolved(Unavailable):
+    code = "name_not_resolved"
 
 
 class QuotaExceeded(CPAError):

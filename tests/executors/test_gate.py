@@ -9,6 +9,7 @@ import pytest
 
 from cpa.core.classes import FailureClass
 from cpa.executors.web.gate import Gate
+from cpa.ports.addresses import not_resolved
 from cpa.security.addresses import AddressGuard
 
 
@@ -107,6 +108,23 @@ async def test_the_connection_goes_to_the_address_that_was_judged() -> None:
             closed.forget()
             assert closed.trouble(f"http://portal.example:{portal.port}/") is None
         assert portal.connections == 1
+
+
+async def test_a_name_that_nobody_answers_for_is_not_the_portal_s_fault() -> None:
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        raise not_resolved(host)
+
+    opened = Gate(AddressGuard(resolver=resolve))
+    port = urlsplit(await opened.open()).port
+    assert port is not None
+    _, writer, head = await ask(port, "GET http://portal.example/ HTTP/1.1\r\n\r\n")
+    writer.close()
+    assert head.startswith("HTTP/1.1 502 ")
+    trouble = opened.trouble("http://portal.example/")
+    assert trouble is not None
+    assert (trouble.failure, trouble.code) == (FailureClass.TECHNICAL, "name_not_resolved")
+    assert trouble.message == "the name portal.example was not resolved in time"
+    await opened.close()
 
 
 async def test_a_tunnel_is_judged_like_a_request_and_carries_bytes_untouched() -> None:

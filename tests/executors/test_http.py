@@ -22,8 +22,9 @@ from cpa.core.classes import EffectClass, FailureClass
 from cpa.executors.http.answer import MAX_INLINE, retry_after
 from cpa.executors.http.executor import HttpExecutor
 from cpa.executors.redaction import LONGEST_MESSAGE
+from cpa.ports.addresses import not_resolved
 from cpa.ports.executor import ActionRequest, ExecutionResult, Verdict
-from cpa.security.addresses import AddressGuard
+from cpa.security.addresses import AddressGuard, Resolver
 from cpa.security.secrets import EnvironmentAndFileSecrets
 
 TOKEN = "hunter2-geheim+x/y"
@@ -546,6 +547,29 @@ async def test_server_that_never_greets_is_technical_over_tls(http: HttpExecutor
 async def test_unknown_host_is_technical(http: HttpExecutor) -> None:
     result = await http.execute(call("http://gibt-es-nicht.invalid/"))
     assert problem(result) == (FailureClass.TECHNICAL, "dns_failed")
+
+
+async def unanswered(host: str, port: int = 0) -> Sequence[str]:
+    raise not_resolved(host)
+
+
+async def silent(host: str, port: int) -> Sequence[str]:
+    await asyncio.sleep(20)
+    return []
+
+
+@pytest.mark.parametrize("resolver", [unanswered, silent])
+async def test_a_name_that_nobody_answers_for_is_told_as_such(
+    tmp_path: Path, artifacts: FolderArtifacts, resolver: Resolver
+) -> None:
+    """Whichever ends first: the task, or the patience with name servers. The service is not to blame."""
+    http = build(tmp_path, artifacts, guard=AddressGuard(resolver=resolver))
+    result = await http.execute(call("http://portal.example/", "POST", timeout=0.3))
+    assert problem(result) == (FailureClass.TECHNICAL, "name_not_resolved")
+    assert result.error is not None
+    assert result.error.message == "the name portal.example was not resolved in time"
+    assert "name servers" in result.error.remedy
+    assert result.error.retry_after
 
 
 async def test_only_idempotent_requests_can_be_called_absent(http: HttpExecutor) -> None:

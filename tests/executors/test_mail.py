@@ -10,7 +10,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -32,9 +32,11 @@ from cpa.errors import BadInput, NotFound
 from cpa.executors.mail.executor import MAX_INLINE, MailExecutor
 from cpa.executors.mail.imap import ImapMailbox
 from cpa.executors.mail.smtp import MailAccount, SmtpImapMail, parse_endpoint
+from cpa.ports.addresses import LookUp, not_resolved
 from cpa.ports.artifacts import Artifact
 from cpa.ports.executor import ActionRequest, ExecutionResult, Verdict
 from cpa.ports.mail import MailPort, MailQuery, MailRefused, MailTrouble
+from cpa.security.addresses import AddressGuard
 
 pytestmark = pytest.mark.mailserver
 
@@ -73,6 +75,7 @@ async def opened(
     proof: Literal["sender", "recipient", "none"] = "sender",
     mailbox: str = OWN,
     copy_to: str = "",
+    look_up: LookUp | None = None,
 ) -> AsyncIterator[SmtpImapMail]:
     mail = SmtpImapMail(
         MailAccount(
@@ -82,7 +85,8 @@ async def opened(
             proof=proof,
             copy_to=copy_to,
             timeout=10,
-        )
+        ),
+        look_up=look_up or AddressGuard().look_up,
     )
     try:
         yield mail
@@ -451,6 +455,36 @@ async def test_server_that_is_not_there_is_technical(artifacts: FolderArtifacts)
     port = nowhere()
     result = await executor(port, artifacts).execute(letter())
     assert problem(result) == (FailureClass.TECHNICAL, "smtp_unreachable")
+    await port.close()
+
+
+@pytest.mark.parametrize("action", ["mail.send", "mail.search"])
+async def test_a_mail_server_whose_name_nobody_answers_for_waits_for_its_place(
+    servers: MailServer, artifacts: FolderArtifacts, action: str
+) -> None:
+    """Its servers run: that nobody was connected to shows that the name was asked for first."""
+
+    async def unanswered(host: str) -> Sequence[str]:
+        raise not_resolved(host)
+
+    async with opened(servers, look_up=unanswered) as port:
+        result = await executor(port, artifacts).execute(
+            letter() if action == "mail.send" else request(action)
+        )
+    assert problem(result) == (FailureClass.ENVIRONMENT, "name_not_resolved")
+    assert result.error is not None
+    assert "was not resolved in time" in result.error.message
+    assert "name servers" in result.error.remedy
+
+
+async def test_a_mail_server_whose_name_does_not_exist_is_technical(artifacts: FolderArtifacts) -> None:
+    account = MailAccount(
+        smtp_url="smtp://cpa:secret@mail.invalid", imap_url="imap://cpa:secret@mail.invalid", sender=OWN
+    )
+    port = SmtpImapMail(account, look_up=AddressGuard().look_up)
+    mail = executor(port, artifacts)
+    assert problem(await mail.execute(letter())) == (FailureClass.TECHNICAL, "smtp_unreachable")
+    assert problem(await mail.execute(request("mail.search"))) == (FailureClass.TECHNICAL, "imap_unreachable")
     await port.close()
 
 

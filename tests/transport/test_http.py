@@ -25,6 +25,7 @@ from tests.servers.resetting import resetting
 
 from cpa.core.lam_protocol import BaseMessage, parse
 from cpa.demo.serving import serve
+from cpa.ports.addresses import not_resolved
 from cpa.ports.agents import AgentRecord
 from cpa.security.addresses import AddressGuard
 from cpa.transport.http import AT_ONCE, FIRST_PAUSE, HttpDelivery
@@ -199,6 +200,24 @@ async def test_a_name_is_resolved_once_and_connected_to_what_was_judged() -> Non
         await until(lambda: len(told.of("taken")) == 3, "the delivery")
         assert asked == ["agent.example"]
         assert {headers["host"] for _, _, headers, _ in end.told} == {f"agent.example:{port}"}
+
+
+async def test_an_endpoint_whose_name_nobody_answers_for_is_tried_again_and_told_of() -> None:
+    silent = True
+
+    async def resolver(host: str, port: int) -> Sequence[str]:
+        if silent:
+            raise not_resolved(host)
+        return ["127.0.0.1"]
+
+    async with posting(guard=AddressGuard(("agent.example",), resolver=resolver)) as (delivery, told, end):
+        port = end.url.rpartition(":")[2]
+        delivery.deliver(listed("eins", f"http://agent.example:{port}"), message(1))
+        await until(lambda: told.troubles, "the trouble")
+        assert told.troubles == [("eins", "the name agent.example was not resolved in time")]
+        silent = False
+        await until(lambda: told.of("taken"), "the delivery")
+        assert told.refusals == []
 
 
 async def test_an_endpoint_nobody_listens_at_is_tried_again_and_told_of() -> None:

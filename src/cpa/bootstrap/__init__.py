@@ -283,6 +283,7 @@ def _executors(
             artifacts=artifacts,
             vault=vault,
             guard=guard,
+            look_up=guard.look_up,
             trace_kept=trace_kept,
         )
     )

@@ -150,6 +150,7 @@ async def _serve(kinds: Sequence[Kind], agent: Agent, own: Settings) -> None:
     vault = EnvironmentAndFileSecrets(agent.data / "secrets")
     configure(own.log_level, known=lambda: vault.known("default"))
     installation = load_workspace(own.workspace, intents=False)
+    guard = AddressGuard((*own.allow_private, *installation.allow_private))
     builtin.check(kinds, own, installation)
 
     for executor in builtin.make(
@@ -158,7 +159,8 @@ async def _serve(kinds: Sequence[Kind], agent: Agent, own: Settings) -> None:
         installation,
         artifacts=agent.artifacts,
         vault=vault,
-        guard=AddressGuard((*own.allow_private, *installation.allow_private)),
+        guard=guard,
+        look_up=guard.look_up,
     ):
         agent.add(executor)
     await agent.serve()

@@ -227,6 +227,11 @@ GERMAN: Final[dict[str, str]] = {
     ),
     # -- web and http
     "no answer within {seconds} s": "keine Antwort innerhalb von {seconds} s",
+    "the name {host} was not resolved in time": "der Name {host} wurde nicht rechtzeitig aufgelöst",
+    "it is tried again; check this machine's name servers and those of the name if it lasts": (
+        "es wird noch einmal versucht; bitte die Nameserver dieses Rechners und die des Namens prüfen, wenn es "
+        "dabei bleibt"
+    ),
     "the connection broke: {reason}": "die Verbindung ist abgebrochen: {reason}",
     "it is tried again; check whether the service runs": (
         "es wird noch einmal versucht; bitte prüfen, ob der Dienst läuft"
@@ -321,6 +326,10 @@ FOR_GOOD: Final[dict[str, tuple[str, str]]] = {
     "it is tried again; check the service if it lasts": (
         "check the service, then `{command}`",
         "bitte den Dienst prüfen, dann `{command}`",
+    ),
+    "it is tried again; check this machine's name servers and those of the name if it lasts": (
+        "check this machine's name servers and those of the name, then `{command}`",
+        "bitte die Nameserver dieses Rechners und die des Namens prüfen, dann `{command}`",
     ),
     "it is tried again; check the mail server if it lasts": (
         "check the mail server, then `{command}`",

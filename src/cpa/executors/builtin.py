@@ -24,7 +24,7 @@ from cpa.ports.executor import BaseExecutor
 
 if TYPE_CHECKING:
     from cpa.executors.web.executor import TraceKept
-    from cpa.ports.addresses import OutboundAddresses
+    from cpa.ports.addresses import LookUp, OutboundAddresses
     from cpa.ports.artifacts import ArtifactStore
     from cpa.ports.mail import MailPort
     from cpa.ports.secrets import SecretsManager
@@ -58,6 +58,7 @@ def make(
     artifacts: ArtifactStore,
     vault: SecretsManager,
     guard: OutboundAddresses,
+    look_up: LookUp,
     trace_kept: TraceKept | None = None,
 ) -> Iterator[BaseExecutor]:
     """The executors of these kinds, in the order of `KINDS`. They are the caller's, who closes them.
@@ -87,7 +88,8 @@ def make(
     if "mail" in kinds:
         from cpa.executors.mail.executor import MailExecutor
 
-        yield MailExecutor(_accounts(settings, workspace, vault), artifacts, settle=settings.mail_settle)
+        accounts = _accounts(settings, workspace, vault, look_up)
+        yield MailExecutor(accounts, artifacts, settle=settings.mail_settle)
     if "http" in kinds:
         from cpa.executors.http.executor import HttpExecutor
 
@@ -129,7 +131,9 @@ def _check_browser(configured: str) -> None:
         )
 
 
-def _accounts(settings: Settings, workspace: Installation, vault: SecretsManager) -> Mapping[str, MailPort]:
+def _accounts(
+    settings: Settings, workspace: Installation, vault: SecretsManager, look_up: LookUp
+) -> Mapping[str, MailPort]:
     """The one mail account of the settings or the workspace; none without an SMTP server."""
     from cpa.executors.mail.smtp import MailAccount, SmtpImapMail
 
@@ -149,4 +153,4 @@ def _accounts(settings: Settings, workspace: Installation, vault: SecretsManager
         proof=settings.mail_proof,
         proof_folder=settings.mail_proof_folder,
     )
-    return {"default": SmtpImapMail(account)}
+    return {"default": SmtpImapMail(account, look_up=look_up)}

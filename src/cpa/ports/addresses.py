@@ -8,8 +8,18 @@ connection is made to one of exactly those addresses.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+from cpa.errors import NameNotResolved
+
+LookUp = Callable[[str], Awaitable[Sequence[str]]]
+"""The addresses of a host that the installation itself names, its mail server say: they are not judged.
+`NameNotResolved` if nobody says them in time, else what the system says (`OSError`, `UnicodeError`)."""
+
+REFUSED: Final = 10.0
+"""Seconds for which a name is not looked up again after it was not answered in time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +49,22 @@ class Target:
 _USUAL = {"http": 80, "https": 443}
 
 
+def not_resolved(host: str) -> NameNotResolved:
+    """What is said of a name that nobody answers for in time."""
+    return NameNotResolved(
+        f"the name {host} was not resolved in time",
+        field="url",
+        value=host,
+        remedy="it is tried again; check this machine's name servers and those of the name if it lasts",
+    )
+
+
 class OutboundAddresses(Protocol):
     """Judges destinations. Refuses with `Forbidden`, naming the host and the setting that would allow it."""
 
     async def resolve(self, url: str) -> Target:
         """Check and pin. `BadInput` if it is no URL, `Forbidden` if it may not be reached, `Unavailable` if
-        the name cannot be resolved now."""
+        the name cannot be resolved now, and of that kind `NameNotResolved` if nobody says so in time."""
         ...
 
     def check_literal(self, url: str) -> None:

@@ -70,7 +70,8 @@ class MailPort(Protocol):
     """One account of one tenant.
 
     `send` returns only after the server took responsibility (250 to the data); before that `MailRefused` or
-    `MailTrouble`. All recipients or none: if the server refuses one, nothing is sent to the others.
+    `MailTrouble`. All recipients or none: if the server refuses one, nothing is sent to the others. All that ask a
+    server raise `NameNotResolved` where nobody answers for its name.
     """
 
     async def send(self, message: EmailMessage, *, sender: str, recipients: Sequence[str]) -> str:

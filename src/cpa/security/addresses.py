@@ -13,9 +13,7 @@ globally routed, or were, are services of the network one stands in.
 
 from __future__ import annotations
 
-import asyncio
 import re
-import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -26,6 +24,7 @@ import idna
 
 from cpa.errors import BadInput, Forbidden, Unavailable
 from cpa.ports.addresses import Target
+from cpa.security.names import Names
 
 IPAddress = IPv4Address | IPv6Address
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -74,12 +73,15 @@ class AddressGuard:
 
     `allow` holds `host`, `host:port`, an address, `address:port`, `[address]:port` or a CIDR network. A
     host *name* allows whatever private address it resolves to, but none where cloud metadata services
-    live (all link-local ones among them): those must be named by address.
+    live (all link-local ones among them): those must be named by address. Names are looked up with `names`,
+    unless a `resolver` stands in for that.
     """
 
-    def __init__(self, allow: Iterable[str] = (), *, resolver: Resolver | None = None) -> None:
+    def __init__(
+        self, allow: Iterable[str] = (), *, names: Names | None = None, resolver: Resolver | None = None
+    ) -> None:
         self._allow = tuple(_parse_allowed(entry) for entry in allow)
-        self._resolver = resolver or _system_resolver
+        self._resolver = resolver or _with(names or Names())
 
     async def resolve(self, url: str) -> Target:
         parts, host, port = _split(url)
@@ -93,6 +95,10 @@ class AddressGuard:
         return Target(scheme=parts.scheme, host=host, port=port, addresses=tuple(str(each) for each in found))
 
     check = resolve
+
+    async def look_up(self, host: str) -> Sequence[str]:
+        """What `ports.addresses.LookUp` promises."""
+        return [host] if _as_address(host) is not None else await self._resolver(host, 0)
 
     def check_literal(self, url: str) -> None:
         if url.partition(":")[0].strip().lower() in _BROWSER_ONLY:
@@ -310,7 +316,8 @@ def _parse_allowed(entry: str) -> _Allowed:
     return _Allowed(name=host, port=port)
 
 
-async def _system_resolver(host: str, port: int) -> Sequence[str]:
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(each[4][0]) for each in found]
+def _with(names: Names) -> Resolver:
+    async def resolver(host: str, port: int) -> Sequence[str]:
+        return await names.look_up(host)
+
+    return resolver

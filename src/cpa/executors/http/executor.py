@@ -30,7 +30,7 @@ import httpx2
 
 import cpa
 from cpa.core.classes import EffectClass, FailureClass
-from cpa.errors import Unavailable
+from cpa.errors import NameNotResolved, Unavailable
 from cpa.executors.arguments import (
     Stopped,
     attempt,
@@ -41,7 +41,7 @@ from cpa.executors.arguments import (
 from cpa.executors.http.answer import AnswerReader, excerpt, retry_after
 from cpa.executors.http.call import Call, read_call
 from cpa.executors.redaction import redact_result
-from cpa.ports.addresses import OutboundAddresses, Target
+from cpa.ports.addresses import REFUSED, OutboundAddresses, Target, not_resolved
 from cpa.ports.artifacts import ArtifactStore
 from cpa.ports.executor import ActionRequest, BaseExecutor, ExecutionResult, Verdict, Verification
 from cpa.ports.secrets import SecretsManager
@@ -102,6 +102,8 @@ class HttpExecutor(BaseExecutor):
             async with asyncio.timeout(request.timeout * _SPARE):
                 return await self._follow(request, call, progress)
         except TimeoutError as error:
+            if progress.naming:
+                raise _nameless(not_resolved(progress.naming)) from error
             raise _broken(
                 request, progress, "http_timeout", f"no answer within {request.timeout:g} s"
             ) from error
@@ -114,7 +116,7 @@ class HttpExecutor(BaseExecutor):
     async def _follow(self, request: ActionRequest, call: Call, progress: _Progress) -> ExecutionResult:
         url = call.url
         for _ in range(MAX_REDIRECTS + 1):
-            target = await self._resolve(url)
+            target = await self._resolve(url, progress)
             async with self._send(call, url, target, progress) as response:
                 if response.status_code not in _REDIRECTS:
                     return await self._finish(request, call, response)
@@ -125,11 +127,16 @@ class HttpExecutor(BaseExecutor):
             remedy="use the address the service ends up at",
         )
 
-    async def _resolve(self, url: str) -> Target:
+    async def _resolve(self, url: str, progress: _Progress) -> Target:
+        progress.naming = _origin(url)[1] or ""
         try:
-            return await self._guard.resolve(url)
+            target = await self._guard.resolve(url)
+        except NameNotResolved as error:
+            raise _nameless(error) from error
         except Unavailable as error:
             raise technical("dns_failed", error.message, remedy=error.remedy or "") from error
+        progress.naming = ""
+        return target
 
     @asynccontextmanager
     async def _send(
@@ -185,6 +192,8 @@ class _Progress:
     """
 
     sent: bool = False
+    naming: str = ""
+    """The host that is being looked up."""
     opened: list[Any] = field(default_factory=list)
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
@@ -249,6 +258,10 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
         return parts.scheme, parts.hostname, parts.port
     except ValueError:
         return "", None, None
+
+
+def _nameless(error: NameNotResolved) -> Stopped:
+    return technical(error.code, error.message, remedy=error.remedy or "", retry_after=REFUSED)
 
 
 def _unreachable(target: Target, error: Exception) -> Stopped:

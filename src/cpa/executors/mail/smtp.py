@@ -37,6 +37,7 @@ from cpa.executors.mail.imap import Endpoint, ImapMailbox
 from cpa.executors.mail.looks import Looks
 from cpa.executors.mail.message import POLICY
 from cpa.executors.mail.room import Room
+from cpa.ports.addresses import LookUp
 from cpa.ports.mail import MailQuery, MailRefused, MailTrouble, ReceivedMail
 
 if TYPE_CHECKING:
@@ -83,14 +84,24 @@ class MailAccount:
     """Which certificates are trusted; None takes the system's."""
 
 
-class SmtpImapMail:
-    """A `MailPort` on one `MailAccount`. Owns its reader threads; `close` ends them."""
+async def _not_asked(host: str) -> Sequence[str]:
+    return ()
 
-    def __init__(self, account: MailAccount) -> None:
+
+class SmtpImapMail:
+    """A `MailPort` on one `MailAccount`. Owns its reader threads; `close` ends them.
+
+    `look_up` is asked for a server's name before it is connected to: what connects looks it up once more, in
+    threads that are few and would wait as long as nobody answers.
+    """
+
+    def __init__(self, account: MailAccount, *, look_up: LookUp = _not_asked) -> None:
+        self._look_up = look_up
         self._account = account
         self._smtp, smtp_password = parse_endpoint(account.smtp_url, "smtp", account.starttls)
         self._password = _secret_of(account, smtp_password)
         self._proved = account.copy_to
+        self._imap: Endpoint | None = None
         self._mailbox: ImapMailbox | None = None
         self._own = parseaddr(account.sender)[1]
         if "@" not in self._own:
@@ -103,6 +114,7 @@ class SmtpImapMail:
         if account.imap_url:
             endpoint, imap_password = parse_endpoint(account.imap_url, "imap", account.starttls)
             self._proved = account.copy_to or endpoint.user
+            self._imap = endpoint
             self._mailbox = ImapMailbox(
                 endpoint,
                 _secret_of(account, imap_password),
@@ -164,6 +176,9 @@ class SmtpImapMail:
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         """In one of the threads that may wait long for the mailbox; sending does not queue behind them."""
+        if self._imap is not None:
+            with suppress(OSError, UnicodeError):  # Who connects says what that means.
+                await self._look_up(self._imap.host)
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *args))
 
     def _reading(self) -> ImapMailbox:
@@ -194,6 +209,7 @@ class SmtpImapMail:
 
         where = f"the SMTP server {self._smtp}"
         try:
+            await self._look_up(self._smtp.host)
             await client.connect()
             if self._smtp.user:
                 await client.login(self._smtp.user, self._password())

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cpa.core.classes import FailureClass
-from cpa.errors import CPAError, Unavailable
+from cpa.errors import CPAError, NameNotResolved, Unavailable
 from cpa.executors.web.trouble import Trouble
 from cpa.ports.addresses import OutboundAddresses, Target
 
@@ -177,7 +177,7 @@ def refused(error: CPAError) -> Trouble:
 def unreachable(error: CPAError) -> Trouble:
     return Trouble(
         FailureClass.TECHNICAL,
-        "portal_unreachable",
+        error.code if isinstance(error, NameNotResolved) else "portal_unreachable",
         error.message,
         remedy=error.remedy or "Check that the portal is up, and the address.",
         details=_url(error),
