@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from cpa.core.intents import Reason
 from cpa.core.marking import Marked
+from cpa.core.quotation import QUOTES, closing_quote
 from cpa.core.reading import Mood, Reading
-from cpa.core.utterance import LABELS, SUBJECT_LABELS, Utterance
+from cpa.core.utterance import LABELS, SUBJECT_LABELS, Sentence, Utterance
 
 
 def spoiler_of(readings: Sequence[Reading], asked: bool) -> tuple[Reason, str] | None:
@@ -25,11 +26,37 @@ def spoiler_of(readings: Sequence[Reading], asked: bool) -> tuple[Reason, str] |
         if reading.mood is Mood.NEGATED and reading.verbs and "condition" not in _tags(reading):
             continue  # it forbids these verbs only
         return Reason.RESTRICTED, " ".join(m.token.text for m in reading.marked)
-    return None
+    added = _added_recipient(readings)
+    return (Reason.RESTRICTED, " ".join(m.token.text for m in added.marked)) if added else None
 
 
 def _tags(reading: Reading) -> frozenset[str]:
     return frozenset(tag for m in reading.marked if not m.content for tag in m.tags)
+
+
+_ME = frozenset(("me", "mir", "mich", "us", "uns"))
+
+
+def _added_recipient(readings: Sequence[Reading]) -> Reading | None:
+    """The request that names somebody behind the words a mail is to say: those may be pasted, and with them what
+    looks like their end. Behind a subject too, in a later sentence, if that is another paragraph or somebody was
+    named before."""
+    said = named = False
+    subject: int | None = None
+    for reading in readings:
+        if reading.mood is not Mood.REQUEST:
+            continue
+        apart = subject is not None and (named or subject != reading.sentence.paragraph)
+        for item in reading.marked:
+            if "subject" in item.tags:
+                subject = reading.sentence.paragraph
+            elif item.content:
+                said = True
+            elif item.token.kind in ("mail", "badmail") or item.token.fold in _ME:
+                if said or apart:
+                    return reading
+                named = True
+    return None
 
 
 def _names_address(reading: Reading) -> bool:
@@ -40,30 +67,72 @@ def _names_address(reading: Reading) -> bool:
     )
 
 
-def with_content(utterance: Utterance, readings: list[Reading]) -> list[Reading]:
-    """After a colon the content goes on to the end of its paragraph, or of the text if the colon ends its line."""
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """How far the content of a request reaches beyond its own sentence."""
+
+    until: int
+    """Where it ends in the text."""
+    everything: bool
+    """Every sentence before that belongs to it; otherwise not those that ask, thank or restrict."""
+    quoted: bool
+    """It ends at its closing quote, so that not even "never mind" in it is meant for us."""
+
+    def takes(self, reading: Reading) -> bool:
+        if reading.sentence.tokens[0].start >= self.until:
+            return False
+        if self.quoted:
+            return True
+        told = reading.mood not in (Mood.ASIDE, Mood.REQUEST) and reading.harmless
+        return (self.everything and reading.mood is not Mood.RETRACTED) or told
+
+
+def with_content(
+    utterance: Utterance, readings: Sequence[Reading], again: Callable[[Sentence], Reading]
+) -> list[Reading]:
+    """Content goes on to its closing quote or to the end of the text, over blank lines, whatever it looks like.
+
+    After a mark without a colon ("saying it is late") a sentence that asks, thanks or restricts is not part of it.
+    `again` reads what stands behind the closing quote.
+    """
     out: list[Reading] = []
-    until = paragraph = -1
+    holder, content = 0, _NONE
     for reading in readings:
         label = _label(reading) if out and _takes_parts(out[-1]) else ""
-        if not label and reading.sentence.tokens[0].start < until and reading.mood is not Mood.RETRACTED:
-            marked = tuple(Marked(t, content=True) for t in reading.sentence.tokens)
-            last = out.pop()
-            out.append(_extended(last, marked))
-            continue
+        if not label and content.takes(reading):
+            tokens = reading.sentence.tokens
+            inside = tuple(Marked(t, content=True) for t in tokens if t.start < content.until)
+            out[holder] = _extended(out[holder], inside)
+            if len(inside) == len(tokens):
+                continue
+            reading = again(replace(reading.sentence, tokens=tokens[len(inside) :]))
         if label:
             reading = _extended(out.pop(), _labelled(reading, label))
         out.append(reading)
-        colon = _content_colon(reading)
-        if reading.mood is Mood.REQUEST and colon is not None:
-            paragraph = reading.sentence.end
-            rest = utterance.text[colon + 1 :]
-            until = (
-                len(utterance.text)
-                if rest.startswith("\n") or not rest[: paragraph - colon - 1].strip()
-                else paragraph
-            )
+        if reading.mood is not Mood.ASIDE:
+            holder, content = len(out) - 1, _content_of(reading, utterance.text)
     return out
+
+
+_NONE = _Content(until=0, everything=False, quoted=False)
+
+
+def _content_of(reading: Reading, text: str) -> _Content:
+    marks = [m.token for m in reading.marked if "content_mark" in m.tags]
+    if not marks:
+        return _NONE
+    last = reading.marked[-1]
+    inside = [m.token for m in reading.marked if m.content and "subject" not in m.tags]
+    if inside and inside[-1] is not last.token:
+        return _NONE  # the sentence went on behind it
+    start = inside[0].start if inside else last.token.end
+    start = len(text) - len(text[start:].lstrip())
+    end = closing_quote(text, start)
+    if end and (not inside or inside[-1].end <= end):
+        return _Content(end, True, True)
+    unclosed = not end and text[start : start + 1] in tuple(QUOTES)
+    everything = not inside or unclosed or any(mark.text == ":" for mark in marks)
+    return _Content(len(text), everything, False)
 
 
 def _takes_parts(reading: Reading) -> bool:
@@ -90,13 +159,6 @@ def _labelled(reading: Reading, label: str) -> tuple[Marked, ...]:
 
 def _extended(reading: Reading, marked: tuple[Marked, ...]) -> Reading:
     return replace(reading, marked=reading.marked + marked, lead_in=False)
-
-
-def _content_colon(reading: Reading) -> int | None:
-    for item in reading.marked:
-        if "content_mark" in item.tags and item.token.text == ":":
-            return item.token.start
-    return None
 
 
 _SHOWN = frozenset(

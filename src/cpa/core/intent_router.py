@@ -107,7 +107,11 @@ class IntentRouter:
 
     def _read(self, utterance: Utterance, *, eager: bool) -> list[Reading]:
         parts = (part for s in utterance.sentences for part in contrast(s, self.lexicon))
-        return attributed(with_content(utterance, [read(part, self.lexicon, eager=eager) for part in parts]))
+
+        def heard(sentence: Sentence) -> Reading:
+            return read(sentence, self.lexicon, eager=eager)
+
+        return attributed(with_content(utterance, [heard(part) for part in parts], heard))
 
     def _attempt(self, utterance: Utterance, context: RouteContext, *, eager: bool) -> Intent:
         readings = self._read(utterance, eager=eager)

@@ -253,14 +253,26 @@ def _mark_content(marked: tuple[Marked, ...]) -> tuple[Marked, ...]:
             if not has_verb and (end + 1 != late or out[end].token.kind != "quoted"):
                 break
             until = len(out) if has_verb else late
+            if end < until and out[end].token.kind == "quoted" and _subject_follows(out, end + 1):
+                until = end + 1
             out[index:end] = [replace(m, tags=frozenset(("content_mark",))) for m in out[index:end]]
             out[end:until] = [Marked(m.token, content=True) for m in out[end:until]]
-            break
+            if until != end + 1 or not has_verb:
+                break
+            index = until
+            continue
         has_address = has_address or item.token.kind in ("mail", "badmail")
         noun = late and index and "word:mail" in item.tags and out[index - 1].tags & {"article", "word:short"}
         has_verb = has_verb or (not noun and bool(item.verbs & {"send", "write"}))
         index += 1
     return tuple(out)
+
+
+def _subject_follows(marked: Sequence[Marked], index: int) -> bool:
+    """Whether "and the subject …" begins here."""
+    while index < len(marked) and marked[index].tags & {"conjunction", "preposition", "article", "comma"}:
+        index += 1
+    return index < len(marked) and marked[index].token.fold in _SUBJECT_WORDS
 
 
 def _late_verb(marked: Sequence[Marked]) -> int:

@@ -17,6 +17,7 @@ from cpa.core.intents import ArgumentDefinition, ArgumentType, Extent
 from cpa.core.language import LEGAL_FORMS
 from cpa.core.marking import Marked
 from cpa.core.numbers import number
+from cpa.core.quotation import closing_quote
 
 _JOINERS = frozenset((",", "and", "und", "&", "sowie", "also", "as", "well", "+"))
 _OF_SENDER = frozenset(["from", "von", "by", "bei", "vom", "off"])
@@ -79,13 +80,15 @@ class Finder:
                 self._quoted_content(name, found)
             return
         found.used |= set(inside)
-        value = self.span(inside[0], inside[-1] + 1).strip()
-        end = self.marked[inside[-1]].token.end
-        if not wanted and self.text[end : end + 1] in (".", "!", "?"):
-            value += self.text[end]
-        whole = [self.marked[i].token.kind for i in inside] == ["quoted"]
-        found.values[name] = self.marked[inside[0]].token.text.strip(_QUOTES) if whole else value
-        found.words[name] = value
+        start, end = self.marked[inside[0]].token.start, self.marked[inside[-1]].token.end
+        if [self.marked[i].token.kind for i in inside] == ["quoted"]:
+            value = self.text[start:end].strip(_QUOTES)
+        elif closing_quote(self.text, start) == end:
+            value = self.text[start + 1 : end - 1].strip()
+        else:
+            end = end if wanted else _behind(self.text, end)
+            value = self.text[start:end].strip()
+        found.values[name], found.words[name] = value, self.text[start:end]
 
     def _quoted_content(self, name: str, found: Filled) -> None:
         """`Send bob@x "see you at six"`: a quoted string nobody else claims."""
@@ -369,6 +372,13 @@ class Finder:
                 found.problem = f"{name}: {found.values[name]} / {value}"
             found.values[name], found.words[name] = value, item.token.text
             found.used.add(index)
+
+
+def _behind(text: str, end: int) -> int:
+    """The place after the signs that end a sentence here: "Wait..." """
+    while text[end : end + 1] in tuple(".!?"):
+        end += 1
+    return end
 
 
 def value_of(definition: ArgumentDefinition, item: Marked) -> Any:

@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 
 from cpa.core.folding import clean, fold
+from cpa.core.quotation import closing_quote
 from cpa.errors import BadInput, TooLarge
 
 MAX_TEXT = 20_000
@@ -70,6 +71,9 @@ _ANNOUNCED = re.compile(
     r"(?:[\"“„«][^\"”“»\n]{1,200}[\"”“»]|[^:\n]{1,200}))\s*:(?=\s|$)"
 )
 """The words of a mail follow, on this line or from the next one that is not empty."""
+_QUOTE_ANNOUNCED = re.compile(
+    r"(?::|\b(?:saying|text|inhalt|nachricht|message|body|words|worten))\s{0,9}(?=[\"„“«»])", re.IGNORECASE
+)
 _BULLET = re.compile(r"\s*(?:[-*•·–]|\d{1,2}[.)])\s+")
 
 _TOKEN = re.compile(
@@ -247,7 +251,10 @@ def _next_is_marked(lines: list[str], index: int) -> bool:
 def _without_signature(lines: list[str], removed: list[str]) -> list[str]:
     """Everything up to the closing phrase, and postscripts after it."""
     announced = False
+    passed_on = _quoted_content(lines)
     for index, line in enumerate(lines):
+        if index in passed_on:
+            continue
         plain = fold(line)
         before, announced = announced, _announces(plain, announced)
         footer = _FOOTER.match(plain)
@@ -270,6 +277,18 @@ def _without_signature(lines: list[str], removed: list[str]) -> list[str]:
                 break
         return kept
     return lines
+
+
+def _quoted_content(lines: list[str]) -> frozenset[int]:
+    """The lines in which a quoted text goes on whose words are to be written: a greeting there is no signature."""
+    text = "\n".join(lines)
+    inside: set[int] = set()
+    found = _QUOTE_ANNOUNCED.search(text)
+    while found and (end := closing_quote(text, found.end())):
+        first = text.count("\n", 0, found.end())
+        inside.update(range(first + 1, first + text.count("\n", found.end(), end) + 1))
+        found = _QUOTE_ANNOUNCED.search(text, end)
+    return frozenset(inside)
 
 
 def _announces(plain: str, before: bool) -> bool:
