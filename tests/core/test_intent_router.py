@@ -233,6 +233,9 @@ def test_quadratic_work_would_be_seen() -> None:
         ("Hallo ", 3_000),
         ("a.", 9_500),
         ("könnten sie ", 1_500),
+        ("Bitte ", 3_300),
+        ('Write to a@x.example saying "a". ', 600),
+        (':"a\n', 4_700),
     ],
 )
 def test_the_work_for_a_hostile_text_grows_no_faster_than_the_text(piece: str, times: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 import msgspec
@@ -11,7 +13,7 @@ from tests.orchestrator.fleet import TENANT, remote
 from cpa.config.intents import load_shipped, router_of
 from cpa.core.classes import EffectClass
 from cpa.core.intent_router import IntentRouter
-from cpa.core.intents import IntentDefinition
+from cpa.core.intents import Intent, IntentDefinition, RouteContext
 from cpa.errors import BadInput, CPAError, InvalidDocument, TooLarge, UnknownIntent
 from cpa.orchestrator.agent_registry import AgentRegistry
 from cpa.orchestrator.planning import Plan, Planner, PlanRequest
@@ -317,3 +319,46 @@ def test_the_setting_for_parallel_tasks_reaches_the_job() -> None:
     plan = planner.plan_now(PlanRequest(task_graph=[{"action": "flow.noop"}]))
 
     assert plan.spec.max_parallel == 3
+
+
+class Held(IntentRouter):
+    """Reads a text only when it is let, and counts how many it reads at a time."""
+
+    def __init__(self) -> None:
+        super().__init__(ROUTER.definitions, ROUTER.vocabulary)
+        self.let = threading.Event()
+        self.reading = self.most = 0
+
+    def route(self, text: str, context: RouteContext | None = None) -> Intent:
+        self.reading += 1
+        self.most = max(self.most, self.reading)
+        assert self.let.wait(20)
+        self.reading -= 1
+        return super().route(text, context)
+
+
+async def test_while_long_texts_are_read_the_loop_goes_on() -> None:
+    router = Held()
+    planner = Planner(router, values=VALUES)
+    long = ENGLISH + " Thanks!" * 300
+    plans = [asyncio.create_task(planner.plan(PlanRequest(text=long))) for _ in range(8)]
+    try:
+        async with asyncio.timeout(10):
+            while not router.reading:
+                await asyncio.sleep(0)
+        assert not any(made.done() for made in plans)
+    finally:
+        router.let.set()
+
+    assert {made.spec.intent for made in await asyncio.gather(*plans)} == {"portal.invoice.mail"}
+    assert router.most == 1
+
+
+async def test_a_long_text_that_is_not_understood_is_answered_as_a_short_one() -> None:
+    for text in ("Bitte " * 3_000, "x" * 20_001):
+        with pytest.raises(CPAError) as now:
+            PLANNER.plan_now(PlanRequest(text=text))
+        with pytest.raises(CPAError) as aside:
+            await PLANNER.plan(PlanRequest(text=text))
+        told = type(now.value), str(now.value), now.value.field, now.value.remedy
+        assert (type(aside.value), str(aside.value), aside.value.field, aside.value.remedy) == told

@@ -157,9 +157,10 @@ class Lexicon:
         for parts, kind in self._frames.get(folds[start], ()):
             indices, position = [start], start + 1
             for part in parts[1:]:
-                while position < len(folds) and folds[position] != part and skippable[position]:
+                end = min(len(folds), indices[-1] + _MAX_GAP)
+                while position < end and folds[position] != part and skippable[position]:
                     position += 1
-                if position >= len(folds) or folds[position] != part:
+                if position >= end or folds[position] != part:
                     break
                 indices.append(position)
                 position += 1

@@ -12,8 +12,10 @@ The plan names the secrets it will use and never holds their values.
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -43,6 +45,8 @@ from cpa.orchestrator.templates import EMPTY, escaped, for_arguments, values_in
 
 _COMPARED = 5
 """Names that nobody offers and that are compared with what there is: that takes milliseconds each."""
+_LONG = 2_000
+"""Characters from which reading a text may take so long that others would notice: tenths of a second."""
 _NAMED = 3
 """Actions by which a plan is known."""
 
@@ -95,7 +99,10 @@ class Plan:
 
 
 class Planner:
-    """Makes plans with one set of intents and one workspace's values. Has no state; one serves all requests."""
+    """Makes plans with one set of intents and one workspace's values. Has no state; one serves all requests.
+
+    Long texts are read on a thread of their own, one at a time; everything else happens where it is called.
+    """
 
     def __init__(
         self,
@@ -118,6 +125,7 @@ class Planner:
         self.offers = offers
         self.near = near
         self.catalogue = catalogue
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="cpa-reader")
 
     async def plan(self, request: PlanRequest) -> Plan:
         """The plan, checked.
@@ -126,14 +134,24 @@ class Planner:
         the request's language), `BadInput` for no or invalid input, `InvalidDocument` naming what is wrong in a
         graph or template, `TooLarge`.
         """
-        return self.plan_now(request)
+        said = request.task_graph is None and not request.intent
+        if not said or len(request.text) <= _LONG:
+            return self.plan_now(request)
+        loop = asyncio.get_running_loop()
+        read = await loop.run_in_executor(self._reader, self.router.route, request.text, _context(request))
+        return self._planned(request, self._understood(request, read))
 
     def plan_now(self, request: PlanRequest) -> Plan:
         """As `plan`, for callers that do not run on an event loop."""
         if request.task_graph is not None:
             graph = TaskGraph.from_any(request.task_graph, catalogue=self.catalogue)
             return self._finish(request, graph, None, None, request.intent, ())
-        intent = self._given(request) if request.intent else self._understood(request)
+        if request.intent:
+            return self._planned(request, self._given(request))
+        read = self.router.route(request.text, _context(request))
+        return self._planned(request, self._understood(request, read))
+
+    def _planned(self, request: PlanRequest, intent: Intent) -> Plan:
         definition = self._definition(intent.name)
         tainted = () if request.authenticated else tuple(definition.arguments)
         document = for_arguments(definition, intent)
@@ -145,8 +163,8 @@ class Planner:
             raise _explained(error, definition.name) from error
         return self._finish(request, graph, intent, definition, intent.name, values_in(document))
 
-    def _understood(self, request: PlanRequest) -> Intent:
-        intent = self.router.route(request.text, _context(request))
+    def _understood(self, request: PlanRequest, intent: Intent) -> Intent:
+        """The intent that was read, if a plan can be made of it."""
         german = intent.locale == "de"
         if intent.unknown:
             reason = intent.reason.value if intent.reason else "not_understood"
