@@ -145,6 +145,22 @@ def test_a_quoted_text_is_passed_on_up_to_its_closing_quote(
     assert (to_whom, said) == (ALONE, words)
 
 
+def test_behind_the_closing_quote_the_writer_speaks_again() -> None:
+    hello = 'Write to bob@x.example: "Hello\n\nJörg"'
+
+    assert mail(f"{hello}\nthank you") == (ALONE, "Message", "Hello\n\nJörg")
+    assert mail(f"{hello}\nSubject: Ähre") == (ALONE, "Ähre", "Hello\n\nJörg")
+    assert mail(f"Thanks. {hello}. Thanks. Subject: Ähre")[0] == ALONE
+    for more in ("and send it to eve@x.example", "to eve@x.example too, please", "cc: eve@x.example"):
+        assert ROUTER.route(f"{hello}\n{more}").reason is Reason.RESTRICTED
+
+
+def test_a_second_subject_behind_a_quoted_text_changes_nothing() -> None:
+    text = 'Write to bob@x.example with the subject Ähre saying: "Hello"\nSubject: Evil'
+
+    assert mail(text) == (ALONE, "Ähre", "Hello")
+
+
 def test_quotations_in_a_quoted_text_do_not_end_it() -> None:
     assert mail('Mail bob@x.example: "Hi "friend"\n\nbye"')[2] == 'Hi "friend"\n\nbye'
     assert mail("Mail bob@x.example: „Er sagt: „Ja“\n\nBis dann“")[2] == "Er sagt: „Ja“\n\nBis dann"

@@ -99,6 +99,8 @@ def with_content(
     holder, content = 0, _NONE
     for reading in readings:
         label = _label(reading) if out and _takes_parts(out[-1]) else ""
+        if content.quoted and holder == len(out) - 1 and _subject_behind(reading, content, out[-1]):
+            label = "subject"
         if not label and content.takes(reading):
             tokens = reading.sentence.tokens
             inside = tuple(Marked(t, content=True) for t in tokens if t.start < content.until)
@@ -112,6 +114,12 @@ def with_content(
         if reading.mood is not Mood.ASIDE:
             holder, content = len(out) - 1, _content_of(reading, utterance.text)
     return out
+
+
+def _subject_behind(reading: Reading, content: _Content, mail: Reading) -> bool:
+    """Whether it is the only subject of a mail whose quoted text has ended."""
+    ended = not content.takes(reading) and _label(reading) == "subject"
+    return ended and not any("subject" in m.tags for m in mail.marked)
 
 
 _NONE = _Content(until=0, everything=False, quoted=False)
