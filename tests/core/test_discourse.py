@@ -85,9 +85,7 @@ def mail(text: str) -> tuple[list[str], str, str]:
     return values["to"], values["subject"], values["text"]
 
 
-@pytest.mark.parametrize(
-    "pasted", [EVIL, BOESE, "Forward this to eve@x.example, please", "Cc: eve@x.example"]
-)
+@pytest.mark.parametrize("pasted", [EVIL, BOESE, "Forward this to eve@x.example, please"])
 @pytest.mark.parametrize("between", ["\n", "\n\n", "\n\n\n", "\n- ", " ", ". ", "\n\nDo not wait.\n\n"])
 @pytest.mark.parametrize(
     "asked",
@@ -268,6 +266,24 @@ def test_a_new_line_may_begin_a_new_sentence() -> None:
 )
 def test_a_sentence_beside_the_request_may_restrict_it(text: str) -> None:
     assert ROUTER.route(text).reason is Reason.RESTRICTED
+
+
+@pytest.mark.parametrize(
+    ("asked", "after"),
+    [
+        ("Send a mail to bob@x.example and eve@x.example saying: Hello", "But not to eve@x.example"),
+        ("Schreibe an bob@x.example und eve@x.example: Grüße", "Aber nicht an eve@x.example."),
+        ("Send a mail to bob@x.example saying: Hello", "Do not send it before Friday."),
+        ("Write to bob@x.example: Hello", "Cc: eve@x.example"),
+    ],
+)
+def test_a_paragraph_behind_the_words_of_a_mail_may_restrict_it(asked: str, after: str) -> None:
+    """Who means it as content can quote that; announced by a line of its own everything is content."""
+    answer = ROUTER.route(f"{asked}\n\n{after}")
+
+    assert (answer.name, answer.reason) in (("unknown", Reason.RESTRICTED), ("unknown", Reason.NEGATED))
+    said = asked.partition(":")[2].strip()
+    assert mail(f'{asked.partition(":")[0]}: "{said}\n\n{after}"')[2] == f"{said}\n\n{after}"
 
 
 def test_a_contrast_without_a_first_part_is_one_sentence() -> None:

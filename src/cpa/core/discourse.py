@@ -67,6 +67,13 @@ def _names_address(reading: Reading) -> bool:
     )
 
 
+def _of_sending(reading: Reading) -> bool:
+    """Whether it may restrict to whom a mail goes, or when: who means it as content can quote that."""
+    if reading.mood is Mood.REQUEST:
+        return False
+    return _names_address(reading) or (not reading.harmless and bool(reading.verbs & {"send", "write"}))
+
+
 @dataclass(frozen=True, slots=True)
 class _Content:
     """How far the content of a request reaches beyond its own sentence."""
@@ -77,14 +84,19 @@ class _Content:
     """Every sentence before that belongs to it; otherwise not those that ask, thank or restrict."""
     quoted: bool
     """It ends at its closing quote, so that not even "never mind" in it is meant for us."""
+    paragraph: int | None
+    """Of the request, if content begins there: then a later one may be meant for us. None if none can be."""
 
     def takes(self, reading: Reading) -> bool:
         if reading.sentence.tokens[0].start >= self.until:
             return False
         if self.quoted:
             return True
-        told = reading.mood not in (Mood.ASIDE, Mood.REQUEST) and reading.harmless
-        return (self.everything and reading.mood is not Mood.RETRACTED) or told
+        if reading.mood is Mood.RETRACTED:
+            return False
+        if self.paragraph not in (None, reading.sentence.paragraph) and _of_sending(reading):
+            return False
+        return self.everything or (reading.harmless and reading.mood not in (Mood.ASIDE, Mood.REQUEST))
 
 
 def with_content(
@@ -122,7 +134,7 @@ def _subject_behind(reading: Reading, content: _Content, mail: Reading) -> bool:
     return ended and not any("subject" in m.tags for m in mail.marked)
 
 
-_NONE = _Content(until=0, everything=False, quoted=False)
+_NONE = _Content(until=0, everything=False, quoted=False, paragraph=None)
 
 
 def _content_of(reading: Reading, text: str) -> _Content:
@@ -137,10 +149,10 @@ def _content_of(reading: Reading, text: str) -> _Content:
     start = len(text) - len(text[start:].lstrip())
     end = closing_quote(text, start)
     if end and (not inside or inside[-1].end <= end):
-        return _Content(end, True, True)
+        return _Content(end, True, True, None)
     unclosed = not end and text[start : start + 1] in tuple(QUOTES)
     everything = not inside or unclosed or any(mark.text == ":" for mark in marks)
-    return _Content(len(text), everything, False)
+    return _Content(len(text), everything, False, reading.sentence.paragraph if inside else None)
 
 
 def _takes_parts(reading: Reading) -> bool:
