@@ -34,6 +34,7 @@ from cpa.errors import (
 from cpa.orchestrator.answers import in_order
 from cpa.ports.keys import Scope
 from cpa.ports.nonces import Nonce, Replayed
+from cpa.ports.repository import StoredMessage
 from cpa.repository.jobs import SqlJobRepository
 from cpa.repository.tables import inbox
 
@@ -156,6 +157,71 @@ def test_after_the_end_the_truth_is_told_and_nothing_changes(
         assert (snapshot.head.number, snapshot.tasks[0].result) == (number, {"n": 1})
 
     live(tmp_path, story)
+
+
+LONG = "größer " * 1000
+WHOLE = [
+    ("inform", {"message": LONG}, "progress"),
+    ("done", {"result": {"text": LONG}}, "task_succeeded"),
+    ("failure", FAILURE | {"message": LONG}, "task_failed"),
+    ("refuse", {"class": "environment", "reason": LONG}, "task_refused"),
+    ("not_understood", {"what": "payload.arguments", "why": LONG}, "task_refused"),
+    ("propose", {"run_at": "2023-11-14T22:20:00Z", "reason": LONG}, "task_proposed"),
+    ("agree", {"noch": LONG}, "task_started"),
+]
+
+
+@pytest.mark.parametrize(("type", "payload", "effect"), WHOLE, ids=lambda value: str(value)[:20])
+def test_a_long_message_is_logged_whole_once_and_its_copies_without_what_they_carry(
+    tmp_path: Path, type: str, payload: dict[str, Any], effect: str
+) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        said = word(type, agent.address, request, payload)
+        for _ in range(2):
+            await scheduler.handle(said, caller(agent.address))
+        first, again = await heard(scheduler, request)
+        assert (first.effect, first.body) == (effect, said.written())
+        assert (again.effect, again.id, again.task) == ("duplicate", first.id, first.task)
+        sent = json.loads(first.body)
+        about = {name: sent[name] for name in ("id", "ts", "type", "sender", "correlation")}
+        assert json.loads(again.body) == about | {"payload": {"not_kept": len(first.body)}}
+
+    live(tmp_path, story)
+
+
+@pytest.mark.parametrize("type", ["inform", "done", "failure"])
+@pytest.mark.parametrize("why", ["quarantined", "ended", "stale_epoch", "not_expected"])
+def test_what_changes_nothing_does_not_fill_the_store(tmp_path: Path, type: str, why: str) -> None:
+    async def story(scheduler: SchedulerLife) -> None:
+        agent, request = await asked(scheduler)
+        more: dict[str, Any] = {}
+        if why == "quarantined":
+            scheduler.quarantine(agent)
+        elif why == "not_expected":
+            more = {"correlation": {"epoch": (request.correlation.epoch or 0) + 1}}
+        else:
+            effect = {"class": "technical", "error": "x"} if why == "stale_epoch" else {"result": {}}
+            await agent.say("failure" if why == "stale_epoch" else "done", request, effect)
+            if why == "stale_epoch":
+                await agent.next("request", after=1)
+            else:
+                await scheduler.engine.wait(TENANT, request.correlation.job_id, 10)
+        payload = next(payload for each, payload, _ in WHOLE if each == type)
+        status = {"code": "x", "message": LONG}
+        told = await agent.say(type, request, payload, status=status, **more)
+        assert told.effect == why
+        line = (await heard(scheduler, request))[-1]
+        assert (line.type, line.effect, len(line.body) < 1000) == (type, why, True)
+        assert json.loads(line.body)["payload"]["not_kept"] > len(LONG)
+
+    live(tmp_path, story)
+
+
+async def heard(scheduler: SchedulerLife, request: BaseMessage) -> list[StoredMessage]:
+    """What was logged of what came in about this request."""
+    logged = await scheduler.logged(request.correlation.job_id)
+    return [line for line in logged if line.direction == "in"]
 
 
 @pytest.mark.parametrize("type", ["agree", "inform", "done", "failure", "refuse"])

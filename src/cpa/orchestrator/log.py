@@ -2,7 +2,7 @@
 
 What came in is acknowledged once it is logged; what goes out is logged beside its way, in order, and nobody waits
 for it. A store that does not write delays the log and loses nothing of it until there is too much. What no store
-takes is left out, and the others are logged.
+takes is left out, and the others are logged. Of a long message that changed nothing the envelope is kept.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
+import msgspec
 import structlog
 
 from cpa.core.lam_protocol import BaseMessage
@@ -23,6 +24,9 @@ MOST: Final = 10_000
 """Messages that may wait for a store that does not write."""
 PAUSE: Final = 1.0
 """Seconds between two tries while it does not."""
+SHORT: Final = 2048
+"""Bytes up to which a message is logged whole whatever it did; its line takes about as much anyway."""
+_ENVELOPE: Final = ("id", "ts", "type", "sender", "correlation")
 
 
 class _Line(NamedTuple):
@@ -114,19 +118,29 @@ class MessageLog:
 
 
 def stored(
-    message: BaseMessage, direction: str, moment: int, *, job: str = "", effect: str = ""
+    message: BaseMessage, direction: str, moment: int, *, job: str = "", effect: str = "", idle: bool = False
 ) -> StoredMessage:
-    """The message as it is logged; `moment` is when it came or went, in milliseconds."""
-    about = message.correlation
+    """The message as it is logged; `moment` is when it came or went, in milliseconds. `idle`: it changed nothing;
+    of a long one then only its envelope is kept, so that nobody fills the store with what does not count."""
+    about, body = message.correlation, message.written()
+    if idle and len(body) > SHORT:
+        body = _envelope(message, len(body))
     return StoredMessage(
         id=str(message.id),
         sender=message.sender,
         direction=direction,
         type=message.type,
         received=moment,
-        body=message.written(),
+        body=body,
         conversation=about.conversation_id,
         job=job or about.job_id,
         task=about.task_id,
         effect=effect,
     )
+
+
+def _envelope(message: BaseMessage, size: int) -> bytes:
+    """Who said what kind of thing about what; in place of the payload the bytes that the whole message had."""
+    whole = message.to_dict()
+    kept = {name: whole[name] for name in _ENVELOPE if name in whole}
+    return msgspec.json.encode(kept | {"payload": {"not_kept": size}})

@@ -7,9 +7,9 @@
     offer             a bid, if it replies to a discover; else the agent says anew what it can do
     discover, assign  not taken: a scheduler sends these
 
-A message is logged with what it did. An attempt may be answered only by the agent that holds it, with the key it is
-registered with; its effect confirmed only by who was asked to look, for the look that the answer names. What an
-agent in quarantine says is logged and changes nothing.
+A message is logged with what it did, a long one that did nothing without its payload. An attempt may be answered
+only by the agent that holds it, with the key it is registered with; its effect confirmed only by who was asked to
+look, for the look that the answer names. What an agent in quarantine says is logged and changes nothing.
 """
 
 from __future__ import annotations
@@ -76,6 +76,10 @@ EFFECTS = {
     TaskFailed: "task_failed",
 }
 """What a word about an attempt does, when it does anything: not always what it said."""
+COUNTED = frozenset(
+    ("job_created", "cancel_requested", "capabilities_noted", "bid_counted", "progress", "noted")
+).union(EFFECTS.values())
+"""Effects of messages that are logged whole."""
 
 
 class Offers(Protocol):
@@ -116,7 +120,8 @@ class Messages:
             told = await self._note(message, caller, "quarantined")
         else:
             told = await self._effect(message, message.payload, caller)
-        line = stored(message, "in", self._clock.now_ms(), job=told.job, effect=told.effect)
+        moment, idle = self._clock.now_ms(), told.effect not in COUNTED
+        line = stored(message, "in", moment, job=told.job, effect=told.effect, idle=idle)
         await self._journal.add(caller.tenant, line)
         return told
 
