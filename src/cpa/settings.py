@@ -153,7 +153,9 @@ class Settings(BaseSettings):
         default=20 * 1024**3, ge=1, description="Most bytes of artifacts that are kept for one tenant."
     )
     max_agent_bytes: int = Field(
-        default=4 * 1024**3, ge=1, description="Most bytes of artifacts that one agent may send in 24 hours."
+        default=4 * 1024**3,
+        ge=1,
+        description="Most bytes of artifacts that one agent may send in 24 hours; as many of messages.",
     )
     min_upload_rate: int = Field(
         default=16 * 1024,

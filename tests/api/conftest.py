@@ -45,6 +45,7 @@ from cpa.transport.inprocess import InProcessTransport
 
 ORIGIN = "https://werkbank.example"
 MAX_ARTIFACT = 64 * 1024
+MAX_SAID = 1024 * 1024
 
 
 @dataclass
@@ -167,6 +168,7 @@ def open_door(folder: Path, *, auto: bool = True) -> Door:
         questions=engine,
         dead_letters=engine,
         uploads=Uploads(MAX_ARTIFACT * 2, clock.now_ms),
+        said=Uploads(MAX_SAID, clock.now_ms, "messages"),
         signatures=MessageSignatures(SignedMessages.OPTIONAL, signing_keys(agents), clock),
         probes=probes,
     )

@@ -12,7 +12,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 import structlog
-from tests.api.conftest import Door, Served
+from tests.api.conftest import MAX_SAID, Door, Served
 from tests.api.fakes import SystemClock
 from tests.api.test_agents import registered
 from tests.contracts.delivery import message, until
@@ -24,6 +24,7 @@ from cpa.api.channel import AT_ONCE
 from cpa.core.documents import MAX_BYTES
 from cpa.core.lam_protocol import BaseMessage
 from cpa.core.signatures import encoded
+from cpa.errors import Unavailable
 from cpa.orchestrator.directory import Answer
 from cpa.ports.agents import Acknowledgement, AgentRecord, Beat
 from cpa.ports.keys import Caller, Scope
@@ -156,6 +157,45 @@ async def test_a_message_that_is_refused_is_answered_and_the_channel_stays(
         assert "effect" not in answer
         assert (await ask(socket, {"seq": 8, "message": said(told["address"])}))["effect"] == "progress"
     assert len(door.messages.taken) == 1
+
+
+async def test_an_agent_says_so_much_a_day_and_no_more(
+    door: Door, api: httpx2.AsyncClient, served: Served
+) -> None:
+    told = await registered(api)
+    long = {"message": "x" * (MAX_SAID // 4)}
+    word = said(told["address"], payload=long)
+    async with dial(served, told["agent_id"], told["key"]) as socket, door.client(told["key"]) as agent:
+        await ask(socket, HELLO)
+        for number in (1, 2):
+            assert "effect" in await ask(socket, {"seq": number, "message": word})
+        assert (await agent.post("/lam/message", json=word)).status_code == 200
+        problem = (await ask(socket, {"seq": 3, "message": said(told["address"], payload=long)}))["problem"]
+        assert (problem["code"], problem["actor"]) == ("quota_exceeded", "operator")
+        assert "bytes of messages in 24 hours" in problem["detail"]
+        assert (await agent.post("/lam/message", json=word)).status_code == 507
+        short = [await ask(socket, {"seq": 4, "message": said(told["address"])}) for _ in range(257)]
+        assert {"effect", "problem"} <= {name for each in short for name in each}, "each takes its place"
+        assert "lost" in await ask(socket, {"beat": {"instance": "i1"}})
+
+
+async def test_what_could_not_be_taken_is_not_counted(
+    door: Door, api: httpx2.AsyncClient, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = door.messages.handle
+
+    async def full(message: BaseMessage, caller: Caller) -> Acknowledgement:
+        raise Unavailable("the disk is full")
+
+    told = await registered(api)
+    word = {"seq": 1, "message": said(told["address"], payload={"message": "x" * (MAX_SAID // 2)})}
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        await ask(socket, HELLO)
+        monkeypatch.setattr(door.messages, "handle", full)
+        for _ in range(3):
+            assert (await ask(socket, word))["problem"]["status"] == 503
+        monkeypatch.setattr(door.messages, "handle", take)
+        assert (await ask(socket, word))["effect"] == "progress"
 
 
 async def test_only_the_agent_itself_opens_its_channel(

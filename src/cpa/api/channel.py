@@ -36,6 +36,7 @@ from cpa.api.bodies import Body, decode, parsed
 from cpa.api.live import GREETING, RECHECK, STALLED, accept, check_origin, refuse
 from cpa.api.route import KEY_HEADER, DirectRouter
 from cpa.api.services import ApiServices, services_of
+from cpa.api.uploads import LEAST
 from cpa.core.documents import MAX_BYTES
 from cpa.core.lam_protocol import parse
 from cpa.errors import (
@@ -263,7 +264,10 @@ class _Channel:
                 raise InvalidDocument("a message is a JSON object", field="message", remedy="send an object")
             message = parse(document)
             require_tenant(caller, message.context.tenant or None, "context.tenant")
+            size = max(len(raw), LEAST)
+            self._services.said.check(caller, size)
             done = await self._services.messages.handle(message, caller)
+            self._services.said.count(caller, size)
             answer: dict[str, Any] = {"ack": seq, "effect": done.effect, "new": done.new}
             if done.left_out:
                 answer["left_out"] = done.left_out

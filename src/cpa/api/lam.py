@@ -11,6 +11,7 @@ from cpa.api.render import answer, problems
 from cpa.api.route import DirectRouter
 from cpa.api.services import Services
 from cpa.api.signed import sent
+from cpa.api.uploads import LEAST
 from cpa.core.lam_protocol import parse
 from cpa.errors import InvalidDocument
 from cpa.security.auth import require_tenant
@@ -43,7 +44,7 @@ _EXAMPLE = {
     "/message",
     summary="Hand in a LAM message",
     response_model=Acknowledged,
-    responses=problems(400, 404, 408, 409, 413, 415, 422),
+    responses=problems(400, 404, 408, 409, 413, 415, 422, 507),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -67,5 +68,8 @@ async def take_message(request: Request, services: Services, caller: Speaker) ->
         raise InvalidDocument("a message is a JSON object", field="body", remedy="send one JSON object")
     message = parse(document)
     require_tenant(caller, message.context.tenant or None, "context.tenant")
+    size = max(len(raw), LEAST)
+    services.said.check(caller, size)
     done = await services.messages.handle(message, caller)
+    services.said.count(caller, size)
     return answer(done)

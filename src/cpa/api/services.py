@@ -70,6 +70,8 @@ class ApiServices:
     dead_letters: DeadLetterQuery
     signatures: Signatures
     uploads: Uploads
+    said: Uploads
+    """Of messages: who stole an API key can send artifacts, and must not silence its owner by it."""
     probes: Mapping[str, Probe] = field(default_factory=dict)
     """Health probes by the name of the part."""
     figures: Callable[[], Awaitable[Sequence[Figure]]] = _no_figures

@@ -1,4 +1,4 @@
-"""How much each agent has sent of late: one that runs wild must not use up what its tenant may keep.
+"""How much each agent has sent of late: one that runs wild must not use up what its tenant may keep, or the disk.
 
 Counted in memory, by the hour: a restart forgets it, which costs nothing but one more day's worth at most.
 """
@@ -14,13 +14,15 @@ from cpa.ports.keys import Caller, Scope
 
 HOUR: Final = 3_600_000
 HOURS: Final = 24
+LEAST: Final = 1024
+"""Bytes a message counts for at least: so much what is kept of a short one takes."""
 
 
 class Uploads:
-    """Of all agents. `now` is in milliseconds."""
+    """Of all agents. `now` is in milliseconds; `what` they send is said to who sent too much of it."""
 
-    def __init__(self, most: int, now: Callable[[], int]) -> None:
-        self._most, self._now = most, now
+    def __init__(self, most: int, now: Callable[[], int], what: str = "artifacts") -> None:
+        self._most, self._now, self._what = most, now, what
         self._sent: dict[tuple[str, str], deque[list[int]]] = defaultdict(deque)
         """By tenant and name: [hour, bytes], oldest first."""
 
@@ -28,6 +30,10 @@ class Uploads:
         """The caller sends so many bytes. Raises `QuotaExceeded` for an agent that sent too much; then they do not
         count."""
         self.check(caller, size)
+        self.count(caller, size)
+
+    def count(self, caller: Caller, size: int) -> None:
+        """So many bytes of the caller are kept, once there was room for them."""
         if _counts(caller):
             hours, hour = self._of(caller), self._now() // HOUR
             if not hours or hours[-1][0] != hour:
@@ -41,7 +47,7 @@ class Uploads:
         sent = sum(bytes for _, bytes in self._of(caller))
         if sent + size > self._most:
             raise QuotaExceeded(
-                f"{caller.name} may send {self._most} bytes of artifacts in {HOURS} hours, and has sent {sent}",
+                f"{caller.name} may send {self._most} bytes of {self._what} in {HOURS} hours, and has sent {sent}",
                 field="content",
                 value=f"{size} bytes or more",
                 remedy="look at what it sends; raise CPA_MAX_AGENT_BYTES, or let it try again in some hours",

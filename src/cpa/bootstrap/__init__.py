@@ -323,6 +323,7 @@ def services_of(scheduler: Scheduler) -> ApiServices:
         questions=SqlQuestionQuery(database),
         dead_letters=SqlJobRepository(database),
         uploads=Uploads(scheduler.settings.max_agent_bytes, scheduler.clock.now_ms),
+        said=Uploads(scheduler.settings.max_agent_bytes, scheduler.clock.now_ms, "messages"),
         signatures=MessageSignatures(
             SignedMessages(scheduler.settings.signed_messages),
             signing_keys(scheduler.agents),

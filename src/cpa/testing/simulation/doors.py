@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cpa.api.app import create_app
 from cpa.api.services import ApiServices
+from cpa.api.uploads import Uploads
 from cpa.core.lam_protocol import BaseMessage
 from cpa.errors import Unauthorized
 from cpa.orchestrator.presence import Answer
@@ -136,6 +137,7 @@ def app_of(world: World, life: Life) -> Callable[..., Awaitable[None]]:
         channels=life.channels,
         artifacts=absent,
         uploads=absent,
+        said=Uploads(4 * 1024**3, world.clock.now_ms, "messages"),
         audit=absent,
         keys=cast("Any", _Keys(world)),
         clock=world.clock,
