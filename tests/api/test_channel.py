@@ -249,6 +249,10 @@ async def test_an_agent_that_listens_needs_no_channel(api: httpx2.AsyncClient, s
         ('{"beat": {"status": "fast"}}', 4422),
         ('{"beat": {"current_load": -1}}', 4422),
         ("{}", 4400),
+        ('{"ack": 0, "beat": {"instance": "i1"}}', 4400),
+        ('{"beat": {}, "seq": 1, "message": {}}', 4400),
+        ('{"seq": 1, "beat": {}}', 4400),
+        ('{"hello": {}, "ack": 0}', 4400),
         (b"{}", 4400),
         (json.dumps({"seq": 1, "message": {"text": "x" * MAX_BYTES}}), 4413),
         ('{"seq": 1, "message": ' + "[" * 100_000 + "]" * 100_000 + "}", 4400),
@@ -273,6 +277,7 @@ async def test_what_is_no_frame_ends_the_channel_with_a_reason(
         ({"hello": {"instance": "anderer Prozess"}}, 4409),
         ({"hello": {"cursor": -1, "instance": "i1"}}, 4422),
         ({"beat": {}}, 4400),
+        (HELLO | {"ack": 0}, 4400),
     ],
 )
 async def test_a_channel_begins_with_hello(

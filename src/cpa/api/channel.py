@@ -92,6 +92,17 @@ class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _decode = msgspec.json.Decoder(Frame).decode
 
 
+def _kinds(frame: Frame) -> list[str]:
+    """What a frame says: of two things one would be lost without a word."""
+    said = {
+        "hello": frame.hello is not _ABSENT,
+        "ack": frame.ack is not None,
+        "beat": frame.beat is not _ABSENT,
+        "message": frame.message is not _ABSENT or frame.seq is not None,
+    }
+    return [name for name, there in said.items() if there]
+
+
 @router.websocket("/agents/{agent_id}/channel")
 async def open_channel(socket: WebSocket, agent_id: str) -> None:
     """See the top of this file."""
@@ -289,12 +300,20 @@ class _Channel:
         if len(frame) > MAX_BYTES:
             raise TooLarge("a frame has at most 1 MiB", field="frame", remedy="pass files as artifacts")
         try:
-            return _decode(frame)
+            found = _decode(frame)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             why = "it is nested too deep" if isinstance(error, RecursionError) else error
             raise BadInput(
                 f"this is no frame: {why}", field="frame", remedy="send ack, beat, or seq and message"
             ) from None
+        if len(kinds := _kinds(found)) > 1:
+            raise BadInput(
+                "a frame says one thing",
+                field="frame",
+                value=", ".join(kinds),
+                remedy="send ack, beat, or seq and message, each in a frame of its own",
+            )
+        return found
 
     async def _send(self, frame: dict[str, Any]) -> None:
         async with self._sending, asyncio.timeout(STALLED):
