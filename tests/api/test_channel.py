@@ -159,6 +159,32 @@ async def test_a_message_that_is_refused_is_answered_and_the_channel_stays(
     assert len(door.messages.taken) == 1
 
 
+async def test_a_refusal_leaves_a_line_that_holds_nothing_of_what_was_said(
+    door: Door, api: httpx2.AsyncClient, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = await registered(api)
+    with structlog.testing.capture_logs() as logged:
+        async with dial(served, told["agent_id"], told["key"]) as socket:
+            await ask(socket, HELLO)
+            word = said("agent://web/anderer", payload={"message": "geheim"})
+            assert (await ask(socket, {"seq": 1, "message": word}))["problem"]["status"] == 403
+            await socket.send('{"ack": "geheim"}')
+            assert (await closed(socket))[0] == 4400
+        with pytest.raises(InvalidStatus):
+            async with dial(served, told["agent_id"], await door.key(Scope.READ)):
+                pass
+    lines = [each for each in logged if each["event"] in ("message_refused", "channel_refused")]
+    assert [(each["event"], each["code"]) for each in lines] == [
+        ("message_refused", "forbidden"),
+        ("channel_refused", "bad_input"),
+        ("channel_refused", "forbidden"),
+    ]
+    assert {(each["agent"], each["log_level"], bool(each["reason"])) for each in lines} == {
+        (told["agent_id"], "info", True)
+    }
+    assert "geheim" not in str(logged)
+
+
 async def test_an_agent_says_so_much_a_day_and_no_more(
     door: Door, api: httpx2.AsyncClient, served: Served
 ) -> None:

@@ -62,7 +62,8 @@ AT_ONCE = 64
 """Messages of one agent that are worked on, or whose answers it has not taken, at the same time."""
 _LEFT = 1006
 """The close code of a connection that broke."""
-
+_REASON = 200
+"""Signs of a reason that are logged."""
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
@@ -109,6 +110,7 @@ async def open_channel(socket: WebSocket, agent_id: str) -> None:
     try:
         await _Channel(socket, services_of(socket), agent_id).run()
     except CPAError as error:
+        _note("channel_refused", agent_id, error)
         await refuse(socket, error)
     except WebSocketDisconnect:
         log.debug("agent_left", path=socket.url.path)
@@ -117,6 +119,11 @@ async def open_channel(socket: WebSocket, agent_id: str) -> None:
     except Exception as error:
         log.exception("unexpected_error", path=socket.url.path)
         await refuse(socket, InternalError(f"unexpected {type(error).__name__}"))
+
+
+def _note(event: str, agent: str, error: CPAError) -> None:
+    """One line about a refusal, without the value that is wrong: it may be a secret."""
+    log.info(event, agent=agent, code=error.code, reason=error.message[:_REASON])
 
 
 class _Channel:
@@ -283,6 +290,7 @@ class _Channel:
             if done.left_out:
                 answer["left_out"] = done.left_out
         except CPAError as error:
+            _note("message_refused", self._id, error)
             answer = {"ack": seq, "problem": error.problem()}
         await self._send(answer)
 
