@@ -14,13 +14,14 @@ import pytest
 import structlog
 from tests.api.conftest import MAX_SAID, Door, Served
 from tests.api.fakes import SystemClock
-from tests.api.test_agents import registered
+from tests.api.test_agents import ABOUT, registered
 from tests.contracts.delivery import message, until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cpa.agents.signing import Signer
 from cpa.api.channel import AT_ONCE
+from cpa.api.live import RECHECK
 from cpa.core.documents import MAX_BYTES
 from cpa.core.lam_protocol import BaseMessage
 from cpa.core.signatures import encoded
@@ -480,3 +481,43 @@ async def test_an_agent_with_a_signing_key_signs_every_frame(
         await socket.send(opening)
         assert (await closed(socket))[0] == 4409, "the same opening counts once"
     assert len(door.messages.taken) == 1
+
+
+@pytest.mark.parametrize("speaks", [True, False], ids=["unsigned beat", "silent"])
+async def test_who_registers_a_signing_key_opens_its_channel_anew(
+    api: httpx2.AsyncClient, served: Served, door: Door, speaks: bool
+) -> None:
+    signer = Signer(encoded(b"s" * 32), SystemClock())
+    told = await registered(api)
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        await ask(socket, HELLO)
+        await again(door, told, signer, public_key=signer.public)
+        if speaks:
+            await socket.send(json.dumps({"seq": 1, "message": said(told["address"])}))
+        code, problem = await closed(socket)
+        assert (code, problem["code"], problem["retryable"]) == (1013, "unavailable", True)
+    assert door.messages.taken == {}
+    signer.key = told["key_id"]
+    seal = signer.channel(f"/agents/{told['agent_id']}/channel")
+    async with dial(served, told["agent_id"], told["key"]) as socket:
+        await socket.send(seal(json.dumps(HELLO)))
+        assert "hello" in json.loads(await socket.recv())
+        await again(door, told, signer, public_key=signer.public)
+        await asyncio.sleep(3 * RECHECK)
+        await socket.send(seal(json.dumps({"seq": 1, "message": said(told["address"])})))
+        assert json.loads(await socket.recv())["effect"] == "progress", "the same key closes nothing"
+        await again(door, told, signer, public_key=Signer(encoded(b"n" * 32), SystemClock()).public)
+        await socket.send(seal(json.dumps({"seq": 2, "message": said(told["address"])})))
+        assert (await closed(socket))[0] == 1013
+    assert len(door.messages.taken) == 1
+
+
+async def again(door: Door, told: dict[str, Any], signer: Signer, **more: Any) -> None:
+    """The agent registers once more, with its own key; signed, where it does that already."""
+    body = json.dumps(ABOUT | more).encode()
+    headers = {"Content-Type": "application/json"}
+    if signer.key:
+        headers |= signer.headers("POST", "http://cpa.test/agents/register", body)
+    async with door.client(told["key"]) as agent:
+        response = await agent.post("/agents/register", content=body, headers=headers)
+    assert response.status_code == 200, response.text

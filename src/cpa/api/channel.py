@@ -12,11 +12,11 @@ The agent says who it is by `X-API-Key`, and first of all where it was:
     scheduler  {"lost": […], "state": "active", "heartbeat_interval": 5.0, "lease": 15.0}    the answer to a beat
 
 What was not acknowledged is sent again on the next channel, by both sides: messages keep their ids, so nothing
-counts twice. An agent that registered a public key signs every frame. Its key and its state are looked at again and
-again: the channel of one that is revoked is closed. In quarantine it stays open, so that the agent learns what to
-stop; what it says then is logged and changes nothing, as over HTTP. Close codes are 4000 + HTTP status, after a
-problem document, and 1013 for what may be better later; 4409 also when another channel of the same agent took this
-one's place.
+counts twice. An agent that registered a public key signs every frame; the channel that was open when it did is
+closed with 1013, for it to open another. Its key and its state are looked at again and again: the channel of one
+that is revoked is closed. In quarantine it stays open, so that the agent learns what to stop; what it says then is
+logged and changes nothing, as over HTTP. Close codes are 4000 + HTTP status, after a problem document, and 1013 for
+what may be better later; 4409 also when another channel of the same agent took this one's place.
 """
 
 from __future__ import annotations
@@ -233,6 +233,7 @@ class _Channel:
             await asyncio.sleep(RECHECK)
             await self._identify()
             await self._record(caller)
+            self._frames.check()
 
     async def _identify(self) -> Caller:
         caller = await self._services.keys.identify(self._key)

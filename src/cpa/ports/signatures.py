@@ -45,8 +45,12 @@ class Frames(Protocol):
 
     def take(self, text: str) -> tuple[str, Nonce | None]:
         """The frame inside, and for the first one of a connection its nonce, to be stored before anything is done
-        about the frame. A frame of an agent that need not sign is given back as it is. Raises `Unauthorized`; the
-        connection is to be closed then."""
+        about the frame. A frame of an agent that need not sign is given back as it is. Raises `Unauthorized`, or as
+        `check`; the connection is to be closed then."""
+        ...
+
+    def check(self) -> None:
+        """Raises `Unavailable` once the agent has another public key than when the connection was opened."""
         ...
 
 

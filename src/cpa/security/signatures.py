@@ -7,6 +7,7 @@ be checked: its signature is refused rather than passed over, because nobody sho
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from functools import lru_cache
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cpa.core import frames, signatures
 from cpa.core.frames import Opening
 from cpa.core.signatures import check_time, decoded, key_id
-from cpa.errors import CPAError, InvalidDocument, Unauthorized
+from cpa.errors import CPAError, InvalidDocument, Unauthorized, Unavailable
 from cpa.ports.clock import Clock
 from cpa.ports.keys import Caller, Scope
 from cpa.ports.nonces import Nonce
@@ -68,8 +69,8 @@ class MessageSignatures:
         return self._check(caller, sent, known) if known is not None and known.public else caller
 
     def frames(self, caller: Caller, path: str) -> _Frames:
-        known = None if self._mode is SignedMessages.OFF else self._known(caller)
-        return _Frames(caller, path, known if known is not None and known.public else None, self._clock)
+        off = self._mode is SignedMessages.OFF
+        return _Frames(caller, path, lambda: None if off else self._known(caller), self._clock)
 
     def _known(self, caller: Caller) -> SigningKey | None:
         """The key of this caller. Raises `Unauthorized` for an agent without one where all must sign."""
@@ -104,13 +105,17 @@ class MessageSignatures:
 class _Frames:
     """`ports.signatures.Frames`."""
 
-    def __init__(self, caller: Caller, path: str, known: SigningKey | None, clock: Clock) -> None:
-        self._caller, self._path, self._known, self._clock = caller, path, known, clock
+    def __init__(
+        self, caller: Caller, path: str, find: Callable[[], SigningKey | None], clock: Clock
+    ) -> None:
+        self._caller, self._path, self._find, self._clock = caller, path, find, clock
+        self._known = find()
         self._opening: Opening | None = None
         self._number = 0
 
     def take(self, text: str) -> tuple[str, Nonce | None]:
-        if self._known is None:
+        self.check()
+        if self._known is None or not self._known.public:
             return text, None
         now = self._clock.now_ms() // 1000
         claim = frames.claim(text, self._path, self._opening, self._number, now)
@@ -120,6 +125,15 @@ class _Frames:
             return claim.text, None
         opening = self._opening = claim.opening
         return claim.text, _nonce(opening.key, opening.nonce, opening.expires)
+
+    def check(self) -> None:
+        found = self._find()
+        if found is not None and found != self._known:
+            raise Unavailable(
+                "this agent has registered with another public key since its channel was opened",
+                field="public_key",
+                remedy="open the channel again, and sign its frames with that key",
+            )
 
 
 def check_public_key(text: str) -> bytes:
