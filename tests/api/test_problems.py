@@ -10,12 +10,15 @@ from typing import Any
 import httpx2
 import pytest
 from tests.api.conftest import ORIGIN, Door, noop
+from tests.api.test_schedule import lam
 
 from cpa.api.bodies import Body, parsed
 from cpa.api.problems import Invalid
 from cpa.core.job import Snapshot
-from cpa.errors import InternalError
-from cpa.ports.keys import Scope
+from cpa.core.lam_protocol import BaseMessage
+from cpa.errors import CPAError, InternalError, QuotaExceeded, Unavailable
+from cpa.ports.agents import Acknowledgement
+from cpa.ports.keys import Caller, Scope
 
 JSON = {"Content-Type": "application/json"}
 
@@ -247,6 +250,25 @@ async def test_a_defect_shows_nothing_but_the_correlation_id(
     defect = next(line for line in map(json.loads, lines.getvalue().splitlines()) if "exception" in line)
     assert "table jobs at /var/lib/geheim is gone" in defect["exception"]
     assert (defect["level"], defect["correlation"]) == ("error", "spur-1")
+
+
+@pytest.mark.parametrize("error", [Unavailable("the disk is full"), QuotaExceeded("no room")], ids=repr)
+async def test_what_an_operator_knows_is_logged_without_a_traceback(
+    error: CPAError,
+    door: Door,
+    api: httpx2.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    lines: io.StringIO,
+) -> None:
+    async def full(message: BaseMessage, caller: Caller) -> Acknowledgement:
+        raise error
+
+    monkeypatch.setattr(door.messages, "handle", full)
+    assert (await api.post("/lam/message", json=lam())).status_code == error.status
+
+    (line,) = [each for each in map(json.loads, lines.getvalue().splitlines()) if each["level"] == "error"]
+    assert (line["event"], line["code"], line["error"]) == ("request_failed", error.code, error.message)
+    assert "exception" not in line
 
 
 async def test_a_refusal_leaves_one_line_with_its_correlation_id(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
+import json
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
@@ -55,6 +57,21 @@ async def test_the_first_message_is_small_or_the_last(served: Served) -> None:
 
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1009
+
+
+async def test_what_is_no_text_ends_the_socket_and_is_no_error(served: Served, lines: io.StringIO) -> None:
+    for parts in ([b"\xff\xfe"], [b'{"key": "gr', b"\xc3", b'"}']):
+        async with connect(f"{served.socket}/ws/jobs/x", proxy=None) as socket:
+            await socket.send(parts, text=True)
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1007
+    async with connect(f"{served.socket}/ws/jobs/x", proxy=None) as socket:
+        await socket.send([b'{"key": "gr\xc3', b'\xbcn"}'], text=True)
+        assert json.loads(await socket.recv())["status"] == 401, "a letter may come in two frames"
+
+    assert [line for line in lines.getvalue().splitlines() if '"level":"error"' in line] == []
 
 
 async def test_who_left_before_being_let_in_is_one_who_left() -> None:

@@ -38,6 +38,8 @@ MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER: Final = "2"
 """Seconds a client is asked to wait after a 503."""
 _MOST_ERRORS: Final = 20
+_OF_THE_PLACE: Final = (Unavailable, QuotaExceeded)
+"""What is no defect, and tells its story to the caller and in one line of the log."""
 
 
 class KeyReused(InvalidDocument):
@@ -103,7 +105,7 @@ def invalid(error: ValidationError, *, within: str = "", document: Any = None) -
 def render(error: CPAError, connection: HTTPConnection) -> Response:
     """The answer for an error."""
     body = error.problem()
-    if error.status >= 500 and not isinstance(error, Unavailable | QuotaExceeded):
+    if error.status >= 500 and not isinstance(error, _OF_THE_PLACE):
         body |= {"detail": "something went wrong here, not with your request"}
         body["remedy"] = "report it with the correlation id; the server's log has the details under it"
         body.pop("field", None)
@@ -135,7 +137,8 @@ def install(app: FastAPI) -> None:
 async def _on_purpose(request: Request, error: Exception) -> Response:
     assert isinstance(error, CPAError)
     if error.status >= 500:
-        log.error("request_failed", code=error.code, error=str(error), exc_info=error)
+        defect = None if isinstance(error, _OF_THE_PLACE) else error
+        log.error("request_failed", code=error.code, error=str(error), exc_info=defect)
     return render(error, request)
 
 

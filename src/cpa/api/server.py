@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -80,6 +80,12 @@ class Socket(WebSocketsSansIOProtocol):
         self._cut: asyncio.TimerHandle | None = None
 
     def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not self.close_sent and not _is_text(self.frames):
+            # uvicorn does the same, and logs a traceback for whoever sends it.
+            self.frames = []
+            self.conn.send_close(1007)
+            self.handle_parser_exception()
+            return
         super().send_receive_event_to_app()
         self.conn.max_message_size = _FRAME
 
@@ -103,6 +109,14 @@ class Socket(WebSocketsSansIOProtocol):
         # A generator that holds the connection that holds it, with all that came: the collector, which goes by the
         # number of objects and not by their size, would leave it for hours (`bootstrap.tune`).
         self.conn.parser.close()
+
+
+def _is_text(parts: Sequence[bytes]) -> bool:
+    try:
+        b"".join(parts).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class Server(uvicorn.Server):
