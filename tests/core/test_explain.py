@@ -573,6 +573,31 @@ def test_a_failed_run_explains_the_tasks_that_failed_and_no_others() -> None:
     assert found[0].remedy == "Mend the cause, then `cpa retry`."
 
 
+def test_what_an_agent_says_stays_in_one_line_of_some_length() -> None:
+    text = "no\r\n\n  such\u2028customer\x85" + "x" * 5_000
+    story = Story(task("a"))
+    story.begun()
+    story.failed(failure=FailureClass.BUSINESS, code="a\nb", message=text, remedy=text)
+
+    (found,) = explain(story.job.snapshot())
+
+    assert found.evidence.startswith("Attempt 1 failed with business a b (no such customer xxx")
+    assert found.evidence.endswith("x…).")
+    assert found.remedy.startswith("no such customer xxx")
+    assert max(len(found.evidence), len(found.remedy)) < 1_100
+
+
+def test_why_an_agent_cannot_be_reached_stays_in_one_line_of_some_length() -> None:
+    story = Story(task("a"))
+    story.chosen()
+
+    (found,) = explain(story.job.snapshot(), troubles={0: "it answers 500:\n" + "x\n" * 5_000})
+
+    assert "it answers 500: x x x" in found.evidence
+    assert "\n" not in found.evidence
+    assert len(found.evidence) < 1_200
+
+
 @pytest.mark.parametrize(
     ("failure", "code", "actor"),
     [

@@ -1,4 +1,4 @@
-"""Arguments as people see them: where a credential may stand in clear, it does not.
+"""What comes from elsewhere as people see it. In arguments, where a credential may stand in clear, it does not.
 
 Hidden are arguments that the catalogue calls sensitive, values under names such as `password` or `api_key` at
 any depth, and such parameters of addresses. Names of secrets, and references to results, are shown: they give
@@ -14,6 +14,8 @@ from cpa.core.actions import CATALOGUE
 from cpa.core.references import is_secret
 
 HIDDEN: Final = "[hidden]"
+LINE: Final = 1_000
+"""Longest text from elsewhere within a sentence of ours."""
 _SENSITIVE: Final = {
     action.name: frozenset(name for name, spec in action.arguments.items() if spec.sensitive)
     for action in CATALOGUE
@@ -28,6 +30,12 @@ def displayed(action: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a task of this action, for people."""
     sensitive = _SENSITIVE.get(action, frozenset())
     return {name: _hidden(value) if name in sensitive else _seen(value) for name, value in arguments.items()}
+
+
+def brief(text: str) -> str:
+    """Text from elsewhere in one line of at most `LINE` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= LINE else line[: LINE - 1] + "…"
 
 
 def _seen(value: Any) -> Any:

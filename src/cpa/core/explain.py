@@ -12,6 +12,7 @@ import msgspec
 
 from cpa.core.classes import FailureClass
 from cpa.core.commands import AskPerson, Command, StartTimer
+from cpa.core.display import brief
 from cpa.core.failures import translated
 from cpa.core.job import SATISFIED, TERMINAL, JobStatus, Snapshot, TaskRun, TaskStatus
 from cpa.core.people import needed, said_yes
@@ -247,7 +248,7 @@ def _asked(snapshot: Snapshot, run: TaskRun, asked: AskPerson) -> Explanation:
     until = f" The question expires at {rfc3339(run.since + asked.after)}." if asked.after else ""
     may = f" It is for {', '.join(asked.people)}." if asked.people else ""
     if asked.question == "input":
-        question = str(action_arguments(snapshot, run.index).get("question", ""))
+        question = brief(str(action_arguments(snapshot, run.index).get("question", "")))
         text = f"A person is asked: {question}{may}{until}"
         return _say(snapshot, run, Reason.INPUT, text, "Answer it: `cpa questions`.", Actor.PERSON)
     so_far = f" {len(said)} of {most} said yes so far" if said or most > 1 else ""
@@ -278,7 +279,7 @@ def _held(scene: _Scene, run: TaskRun) -> Explanation:
         found = _say(snapshot, run, Reason.RETRY, text, _remedy(run, "Wait; it is done again by itself."))
     elif run.error is not None and run.error.code == "refused" and run.error.message.startswith("agent://"):
         # Not the agent's own word, but the scheduler's about it.
-        told = translated(run.error.message, snapshot.spec.locale).rstrip(".")
+        told = brief(translated(run.error.message, snapshot.spec.locale)).rstrip(".")
         text = f"Agent {told}; it is tried again at {rfc3339(starts)}."
         found = _say(snapshot, run, Reason.AGENT_NOT_REACHED, text, _LOOK_AT_AGENT, Actor.OPERATOR)
     elif run.reason in _AGENTS:
@@ -348,7 +349,7 @@ def _at_work(snapshot: Snapshot, run: TaskRun, trouble: str) -> Explanation:
     ending = snapshot.head.ending is not None
     if trouble and run.status is TaskStatus.ASSIGNED:
         way = f"It is on its way to agent {run.agent} (attempt {_number(snapshot, run)})"
-        text = f"{way}, which cannot be reached: {trouble}."
+        text = f"{way}, which cannot be reached: {brief(trouble)}."
         return _say(snapshot, run, Reason.AGENT_NOT_REACHED, text, _LOOK_AT_AGENT, Actor.OPERATOR)
     text = f"Agent {run.agent} works on it (attempt {_number(snapshot, run)})."
     reason = Reason.STOPPING if ending else Reason.AT_WORK
@@ -398,10 +399,10 @@ def _last_error(snapshot: Snapshot, run: TaskRun) -> str:
     error, locale = run.error, snapshot.spec.locale
     if error is None:
         return ""
-    message = f" ({translated(error.message, locale).rstrip('.')})" if error.message else ""
+    message = f" ({brief(translated(error.message, locale)).rstrip('.')})" if error.message else ""
     if error.code == "lease_lost" and message:
         return message  # Class and code say no more.
-    return f" {'mit' if locale == 'de' else 'with'} {error.failure.value} {error.code}{message}"
+    return f" {'mit' if locale == 'de' else 'with'} {error.failure.value} {brief(error.code)}{message}"
 
 
 def _remedy(run: TaskRun, otherwise: str) -> str:
@@ -412,5 +413,5 @@ def _say(
     snapshot: Snapshot, run: TaskRun, reason: Reason, evidence: str, remedy: str, actor: Actor = Actor.NOBODY
 ) -> Explanation:
     locale = snapshot.spec.locale
-    evidence, remedy = translated(evidence, locale), translated(remedy, locale)
+    evidence, remedy = translated(evidence, locale), brief(translated(remedy, locale))
     return Explanation(snapshot.spec.tasks[run.index].id, run.status, reason, evidence, remedy, actor)
