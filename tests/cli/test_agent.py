@@ -77,6 +77,30 @@ async def test_a_kind_registers_with_what_it_can_do_and_leaves_in_order(
     assert scheduler.beats[-1]["status"] == "offline"
 
 
+@pytest.mark.parametrize("prepared", [False, True])
+async def test_no_repository_takes_in_the_folder_of_an_agent(
+    prepared: bool, scheduler: FakeScheduler, tmp_path: Path
+) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    if prepared:  # what it must not say to anybody lies there before its first start
+        (tmp_path / "http-agent" / "secrets").mkdir(parents=True)
+        (tmp_path / "http-agent" / "secrets" / "portal").write_text("geheim")
+    async with started(tmp_path, "http", "--name", "http", "--url", scheduler.url, "--key", ADMIN):
+        assert (tmp_path / "http-agent" / "agent.json").exists()
+
+    status = ["git", "status", "--porcelain", "--untracked-files=all", "http-agent"]
+    assert subprocess.run(status, cwd=tmp_path, check=True, capture_output=True).stdout == b""
+
+
+async def test_a_folder_that_holds_more_than_the_agent_is_left_to_its_owner(
+    scheduler: FakeScheduler, tmp_path: Path
+) -> None:
+    (tmp_path / "notizen.txt").write_text("meine")
+    async with started(tmp_path, "http", "--url", scheduler.url, "--key", ADMIN, "--data", "."):
+        assert (tmp_path / "agent.json").exists()
+        assert not (tmp_path / ".gitignore").exists()
+
+
 async def test_it_comes_back_with_its_own_key_alone(scheduler: FakeScheduler, tmp_path: Path) -> None:
     async with started(tmp_path, "http", "--url", scheduler.url, "--token", "token"):
         pass

@@ -321,6 +321,8 @@ def test_init_writes_a_workspace_and_overwrites_nothing(tmp_path: Path) -> None:
 
     assert done.returncode == 0
     assert set(written) == {"cpa.yaml", "intents.yaml", "README.md", ".gitignore"}
+    # What `cpa serve` and `cpa agent` make there holds keys.
+    assert {b"cpa-data/", b"*-agent/"} <= set(written[".gitignore"].splitlines())
 
     again = cpa("init", "my-automation", cwd=tmp_path)
 

@@ -54,6 +54,10 @@ _NEXT_LIFE: Final = (
 )
 """The clock's milliseconds, so that an agent whose folder was lost goes on counting; a clock put back does not."""
 
+_HIDING: Final = ".gitignore"
+_PREPARED: Final = frozenset({"secrets"})
+"""What may lie in an agent's own folder before its first start."""
+
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a request that was here before."""
@@ -149,7 +153,10 @@ class Outbox:
         if self._made is not None:
             with suppress(OSError):
                 self._made.unlink()
-                self._made.parent.rmdir()
+                hiding = self._made.with_name(_HIDING)
+                if list(hiding.parent.iterdir()) == [hiding]:
+                    hiding.unlink()
+                    hiding.parent.rmdir()
 
     # -- inside --------------------------------------------------------------------------------------------
 
@@ -210,6 +217,7 @@ def _connect(path: Path, now: int) -> tuple[Any, int]:
     """The connection, and this life's incarnation."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _hide(path.parent)
         # Made before SQLite makes it: what it puts beside it has the same rights.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         path.chmod(0o600)
@@ -235,6 +243,14 @@ def _connect(path: Path, now: int) -> tuple[Any, int]:
     except (OSError, sqlite3.DatabaseError) as error:
         raise _unavailable(path, error) from error
     return connection, incarnation
+
+
+def _hide(folder: Path) -> None:
+    """Keep a folder that is the agent's alone out of any repository around it: its key comes to lie there."""
+    if {each.name for each in folder.iterdir()} <= _PREPARED:
+        hiding = folder / _HIDING
+        hiding.touch(0o600)
+        hiding.write_text("*\n", "ascii")
 
 
 def _commit(connection: Any, works: list[Callable[[Any], Any]]) -> list[Any] | Unavailable:
