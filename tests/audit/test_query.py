@@ -64,6 +64,27 @@ async def test_an_entry_tells_task_agent_result_and_picture(
     assert failed.text.endswith("business login_refused: Das Passwort von Müller ist falsch.")
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+async def test_what_an_agent_said_names_it_wherever_a_page_begins(
+    size: int, shell: Shell, log: AuditLog, query: AuditQuery
+) -> None:
+    await two_jobs(shell, log)
+    said = [each for each in (await everything(query, size)).entries if each.type.startswith("task_")]
+
+    assert {(each.job, each.agent) for each in said} == {("a", "agent://web/eins"), ("b", "agent://web/zwei")}
+
+
+async def test_an_agent_is_found_that_was_given_the_task_long_before(
+    shell: Shell, log: AuditLog, query: AuditQuery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two_jobs(shell, log)
+    monkeypatch.setattr("cpa.repository.audit.WINDOW", 1)  # an empty slice is not the end of the trail
+
+    [failed] = (await query.list(ME, types=("task_failed",), job="b", limit=1)).entries
+
+    assert failed.agent == "agent://web/zwei"
+
+
 async def test_filters_join(shell: Shell, log: AuditLog, query: AuditQuery) -> None:
     await two_jobs(shell, log)
     whole = (await everything(query)).entries
@@ -367,7 +388,7 @@ async def test_a_damaged_fact_is_shown_as_such_among_the_others(
     before = (await everything(query)).entries
     alter(database, f"UPDATE events SET body = {value} WHERE job = 'a' AND number = 3")
     after = (await everything(query)).entries
-    changed = [new for new, old in zip(after, before, strict=True) if new != old]
+    changed = [new for new, old in zip(after, before, strict=True) if new.text != old.text]
     assert [(entry.job, entry.number, entry.text.split(";")[0]) for entry in changed] == [
         ("a", 3, "Event 3 of this job is damaged and cannot be read")
     ]

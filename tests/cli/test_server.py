@@ -191,6 +191,11 @@ def test_the_trail_says_who(server: Scheduler) -> None:
     assert "-" not in did.values()
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:", line[0]) for line in lines[1:])
 
+    entries = json.loads(cpa(server, "audit", "--job", job, "--json").stdout)["entries"]
+    [agent] = {each["agent"] for each in entries if each["what"].startswith("task_")}
+    _, *page = cpa(server, "audit", "--job", job, "--limit", "1").stdout.splitlines()
+    assert [line.split("\t")[1] for line in page] == [agent]
+
 
 def test_on_a_narrow_terminal_ids_stay_whole(server: Scheduler) -> None:
     job = json.loads(submitted(server, GRAPH, "--wait", "--json"))["job"]["id"]

@@ -56,7 +56,7 @@ class Entry(BaseModel):
     number: int | None = Field(default=None, description="Event number within the job.")
     task: str | None = None
     epoch: int | None = None
-    agent: str | None = None
+    agent: str | None = Field(default=None, description="The one that has the attempt which this is about.")
     by: str | None = Field(default=None, description="The person or key that did or decided it.")
     subject: str | None = None
     details: dict[str, Any] | None = Field(

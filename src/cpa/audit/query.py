@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from cpa.core.audit import AuditEntry, entry, kind, unseal, verify
-from cpa.core.events import JobSubmitted
+from cpa.core.events import (
+    AgentChosen,
+    JobSubmitted,
+    LeaseLost,
+    TaskFailed,
+    TaskProposed,
+    TaskRefused,
+    TaskStarted,
+    TaskSucceeded,
+    TaskVerified,
+)
 from cpa.core.ids import shown
 from cpa.errors import BadInput, CPAError, NotFound
 from cpa.ports.engine import StoredEvent
-from cpa.ports.repository import AuditFilter, AuditRepository, AuditRow, LeafRow
+from cpa.ports.repository import MAX_PAGE, AuditFilter, AuditRepository, AuditRow, LeafRow
 
 _NEW = 1
 """Number of a job's first event."""
+_OF_AN_ATTEMPT = (
+    TaskStarted,
+    TaskRefused,
+    TaskSucceeded,
+    TaskFailed,
+    TaskVerified,
+    TaskProposed,
+    LeaseLost,
+)
+"""What became of an attempt; which agent has it, only the event before says that hands it out."""
+_CHOSEN = (str(AgentChosen.__struct_config__.tag),)
+
+_Attempt = tuple[str, int, int]
+"""Job, index of the task, epoch."""
 
 
 class AuditPage(msgspec.Struct, frozen=True):
@@ -67,15 +92,34 @@ class AuditQuery:
         """Entries that match every given filter. `task` is a task's id and needs `job`; `actor` an agent,
         person or key; `since` and `until` (exclusive) are milliseconds since 1970 UTC; 0 is no bound.
 
-        Pictures and files of an entry are its `artifacts`. Raises `BadInput` for a cursor that is none of
+        Pictures and files of an entry are its `artifacts`; of what became of an attempt, the `agent` is the one
+        that had it. Raises `BadInput` for a cursor that is none of
         ours and `NotFound` for a task the job does not have.
         """
         index = await self._index(tenant, job, task)
         which = AuditFilter(job=job, task=index, actor=actor, types=types, since=since, until=until)
         found = await self._repository.slice(tenant, which, limit=limit, below=_place(cursor))
         plans = await self._repository.task_ids(tenant, (row.job for row in found.rows if row.job))
-        entries = tuple(_entry(row, plans.get(row.job, ())) for row in found.rows)
+        agents = await self._agents(tenant, found.rows)
+        entries = tuple(_entry(row, plans.get(row.job, ()), agents) for row in found.rows)
         return AuditPage(entries, _cursor(found.next))
+
+    async def _agents(self, tenant: str, rows: Sequence[AuditRow]) -> dict[_Attempt, str]:
+        """The agent of each attempt in these rows. Most are handed out among them; the others are looked for."""
+        found = _chosen(rows)
+        open_: dict[str, tuple[tuple[int, int, int], set[_Attempt]]] = {}
+        for row in rows:
+            attempt = _attempt(row)
+            if attempt is not None and attempt not in found:
+                open_.setdefault(row.job, (row.place, set()))[1].add(attempt)
+        for job, (place, wanted) in open_.items():
+            below: tuple[int, int, int] | None = place
+            while below is not None and not wanted <= found.keys():
+                which = AuditFilter(job=job, types=_CHOSEN)
+                page = await self._repository.slice(tenant, which, limit=MAX_PAGE, below=below)
+                found |= _chosen(page.rows)
+                below = page.next
+        return found
 
     async def _index(self, tenant: str, job: str, task: str) -> int:
         if not task:
@@ -214,9 +258,26 @@ def _unsound(row: LeafRow, tenant: str) -> Broken | None:
     return None
 
 
-def _entry(row: AuditRow, tasks: tuple[str, ...]) -> AuditEntry:
+def _entry(row: AuditRow, tasks: tuple[str, ...], agents: Mapping[_Attempt, str]) -> AuditEntry:
     read = StoredEvent(row.job, row.number, row.event, row.leaf, row.body)
-    return entry(read, tasks, erased=row.erased)
+    told = entry(read, tasks, erased=row.erased)
+    attempt = _attempt(row)
+    return told if attempt is None else replace(told, agent=agents.get(attempt, ""))
+
+
+def _chosen(rows: Sequence[AuditRow]) -> dict[_Attempt, str]:
+    """The agent of each attempt that these rows hand out."""
+    return {
+        (row.job, row.event.task, row.event.epoch): row.event.agent
+        for row in rows
+        if isinstance(row.event, AgentChosen)
+    }
+
+
+def _attempt(row: AuditRow) -> _Attempt | None:
+    """The attempt that a row says something of; None where it is none of an agent."""
+    event = row.event
+    return (row.job, event.task, event.epoch) if isinstance(event, _OF_AN_ATTEMPT) and event.epoch else None
 
 
 def _cursor(place: tuple[int, int, int] | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from cpa.cli.terminal import clock, harmless, line, shorten, table, told
@@ -17,15 +17,14 @@ _SCHEDULER, _REQUESTER, _AGENT = "scheduler", "requester", "agent"
 def show(page: Mapping[str, Any], *, one_job: bool) -> None:
     """Entries as a table that fits a terminal; without one, all there is of each in its line."""
     entries = page["entries"]
-    whose = _agents(entries)
     if not sys.stdout.isatty():
         columns = ("time", "who", "what", "job/event", "pictures", "leaf")
-        table(columns, [_whole(entry, who(entry, whose)) for entry in entries])
+        table(columns, [_whole(entry, who(entry)) for entry in entries])
         return
     rows = [
         (
             clock(entry["time"]),
-            who(entry, whose).removeprefix("agent://"),
+            who(entry).removeprefix("agent://"),
             shorten(harmless(entry["text"]), 200) + corrections(entry) + _kept(entry),
             *(() if one_job else (_short(entry),)),
         )
@@ -36,12 +35,12 @@ def show(page: Mapping[str, Any], *, one_job: bool) -> None:
         line("Files and pictures: cpa files JOB --save FOLDER --pictures")
 
 
-def who(entry: Mapping[str, Any], agents: Mapping[tuple[Any, ...], str]) -> str:
+def who(entry: Mapping[str, Any]) -> str:
     """Who did what an entry tells: a person or key, the agent that has the attempt, else the scheduler itself."""
     if entry.get("by"):
         return str(entry["by"])
     if entry["what"] in _OF_AGENTS:
-        return agents.get(_attempt(entry), _AGENT)
+        return str(entry["agent"] or _AGENT)
     return _REQUESTER if entry["what"] == "job_submitted" else _SCHEDULER
 
 
@@ -59,15 +58,6 @@ def _value(values: Mapping[str, Any], when: str, without: str) -> str:
     if when not in values:
         return without
     return f"{'planned: ' if when == 'planned' else ''}{shorten(told(values[when]), 80)}"
-
-
-def _agents(entries: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], str]:
-    """The agent of each attempt that these entries hand out."""
-    return {_attempt(entry): str(entry["agent"]) for entry in entries if entry.get("agent")}
-
-
-def _attempt(entry: Mapping[str, Any]) -> tuple[Any, ...]:
-    return entry.get("job"), entry.get("task"), entry.get("epoch")
 
 
 def _whole(entry: Mapping[str, Any], name: str) -> tuple[str, ...]:
