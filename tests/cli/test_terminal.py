@@ -63,6 +63,43 @@ def agent() -> None:
     )
 
 
+def ending(cause: str = "cancel") -> dict[str, Any]:
+    """A job that was cancelled while nobody knows whether its task happened."""
+    question = {
+        "id": "j.0.1",
+        "kind": "doubt",
+        "action": "x.book",
+        "text": "Did x.book of task a happen?",
+        "arguments": {},
+        "job": "j",
+    }
+    tasks = [{"id": "a", "action": "x.book", "status": "in_doubt", "reason": "doubt", "depends_on": []}]
+    job = {"id": "j", "status": "running", "ending": cause, "description": "Buchen", "intent": ""}
+    return {"job": job, "status": "running", "tasks": tasks, "questions": [question]}
+
+
+def test_who_cancels_a_job_in_doubt_is_told_what_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome.cancelled({"job_id": "j", "status": "running"}, ending())
+
+    shown = capsys.readouterr().out
+    assert shown.startswith("j is being cancelled, and ends once this has been answered:\n")
+    assert "cpa answer j.0.1 yes\n" in shown
+    assert "cpa answer j.0.1 no\n" in shown
+    assert "--wait" not in shown
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [("cancel", "running, being cancelled"), ("timeout", "running, ending (timeout)")],
+)
+def test_a_job_whose_run_is_ending_shows_it(
+    cause: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome.job(ending(cause))
+
+    assert f"{said}  j  Buchen" in capsys.readouterr().out
+
+
 def audited() -> None:
     entry = {
         "time": "2026-11-26T02:43:01Z",
@@ -312,7 +349,8 @@ def test_what_an_agent_offers_and_may_not_do_is_shown_with_what_lets_it(
 def test_cancelling_says_whether_the_job_has_ended(
     status: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outcome.cancelled({"job_id": "j", "status": status, "changed": True, "reason": ""})
+    answer = {"job_id": "j", "status": status, "changed": True, "reason": ""}
+    outcome.cancelled(answer, ending() | {"questions": []})
 
     assert capsys.readouterr().out == f"{said}\n"
 

@@ -11,7 +11,7 @@ from tests.core.situations import START, UNSAFE, Story, task
 
 from cpa.core import events
 from cpa.core.classes import FailureClass
-from cpa.core.job import TaskRun
+from cpa.core.job import JobStatus, TaskRun
 from cpa.core.views import (
     Progress,
     event_view,
@@ -234,6 +234,21 @@ def test_an_open_question_shows_what_must_be_known_to_answer_it(
     assert (question.job, question.task, question.kind, question.text) == ("job-1", "mail", kind, text)
     assert question.arguments == {"to": "jörg@example"}
     assert question.since == moment(START)
+
+
+def test_a_job_says_what_ends_its_run_until_it_has_ended() -> None:
+    story = Story(task("a"), task("mail", effect=UNSAFE))
+    story.begun(1)
+    assert job_detail(story.job.snapshot()).job.ending is None
+    story.lost(1)
+    story.cancelled()
+
+    waiting = job_detail(story.job.snapshot())
+    assert (waiting.status, waiting.job.ending) == (JobStatus.RUNNING, "cancel")
+
+    story.answered(False, 1)
+    over = job_detail(story.job.snapshot())
+    assert (over.status, over.job.ending) == (JobStatus.CANCELLED, None)
 
 
 def test_a_question_about_a_task_without_a_time_has_none() -> None:

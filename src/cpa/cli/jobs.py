@@ -178,8 +178,10 @@ def cancel(job: JobId) -> None:
     from cpa.cli import outcome
 
     with server() as api:
-        answer = _changed(api.delete(f"/jobs/{part(job_id(api, job))}"))
-    outcome.cancelled(answer)
+        where = f"/jobs/{part(job_id(api, job))}"
+        answer = _changed(api.delete(where))
+        detail = api.get(where)
+    outcome.cancelled(answer, detail)
 
 
 @app.command(epilog="\b\nExample:\n  cpa retry last --watch\n\n" + CONNECT)

@@ -99,10 +99,14 @@ def _refused(detail: Mapping[str, Any]) -> str:
     return ""
 
 
-def cancelled(answer: Mapping[str, Any]) -> None:
-    """What cancelling did: attempts under way end at their next safe point, and the job with them."""
+def cancelled(answer: Mapping[str, Any], detail: Mapping[str, Any]) -> None:
+    """What cancelling did: attempts under way end at their next safe point, and the job with them, unless only a
+    person can tell what became of one. `detail` is the job after it."""
     job_id, status = answer["job_id"], answer["status"]
-    if status == "running":
+    if status == "running" and detail["questions"]:
+        line(f"{job_id} is being cancelled, and ends once this has been answered:")
+        asking.show(detail["questions"])
+    elif status == "running":
         line(f"{job_id} is being cancelled; `cpa job {job_id} --wait` waits for its end")
     else:
         line(f"{job_id} {status}")

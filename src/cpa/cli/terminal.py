@@ -169,7 +169,7 @@ def graph(detail: Mapping[str, Any], reasons: Mapping[str, str] = MappingProxyTy
     from rich.text import Text
 
     head = detail["job"]
-    status = f"{head['status']}, unproved" if detail.get("unproved") else head["status"]
+    status = f"{head['status']}{_besides(detail)}"
     title = Text(f"{sign(head['status'])} {status}", style=f"bold {COLOURS.get(head['status'], '')}")
     title.append(f"  {head['id']}  ", style="default")
     title.append(shorten(head["description"] or head["intent"], 90), style="italic")
@@ -189,6 +189,13 @@ def graph(detail: Mapping[str, Any], reasons: Mapping[str, str] = MappingProxyTy
         action, note = Text(flat(task["action"])), flat(_note(task, reasons.get(task["id"], "")))
         rows.add_row(name, action, state, Text(note, style="bright_black"))
     return Group(title, rows)
+
+
+def _besides(detail: Mapping[str, Any]) -> str:
+    """What the status of a job leaves out."""
+    cause = detail["job"].get("ending")
+    ending = ", being cancelled" if cause == "cancel" else f", ending ({flat(cause)})" if cause else ""
+    return ending + (", unproved" if detail.get("unproved") else "")
 
 
 def progress(said: Mapping[str, Any]) -> str:

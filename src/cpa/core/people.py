@@ -41,6 +41,18 @@ def said_yes(run: TaskRun) -> tuple[str, ...]:
     return run.approvals if run.proposed is None else run.proposed.approvals
 
 
+def asked(task: TaskSpec, run: TaskRun, question: str, arguments: Mapping[str, Any]) -> str:
+    """The question to a person, in words. `arguments` are those the task would go out with."""
+    if question == "input":
+        return str(arguments.get("question", ""))
+    if question == "proposal":
+        why = f" It says: {run.error.message}" if run.error is not None and run.error.message else ""
+        return f"The agent would do {task.action} of task {task.id} otherwise. May it?{why}"
+    if question == "approval":
+        return f"May task {task.id} do {task.action}?"
+    return f"Did {task.action} of task {task.id} happen? Its outcome is unknown."
+
+
 def authors(spec: JobSpec, index: int, hands: Callable[[int], Iterable[str]]) -> set[str]:
     """Who may not allow this task; empty where the job's requester is not known or may allow it too. `hands` tells
     who fixed or settled a task (`TaskRun.hands`)."""

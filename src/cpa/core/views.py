@@ -22,8 +22,8 @@ from cpa.core.commands import AskPerson
 from cpa.core.display import displayed
 from cpa.core.events import TaskFailed
 from cpa.core.failures import remedy_for_good, translated
-from cpa.core.job import JobHead, JobSpec, JobStatus, Snapshot, TaskRun, TaskSpec, TaskStatus
-from cpa.core.people import ASK, authors, needed, said_yes
+from cpa.core.job import JobHead, JobSpec, JobStatus, Snapshot, TaskRun, TaskStatus
+from cpa.core.people import ASK, asked, authors, needed, said_yes
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999
@@ -122,6 +122,10 @@ class Job(View):
     open_tasks: int = Field(default=0, description="Tasks of this run that have not ended.")
     dead_letter: bool = Field(default=False, description="Failed, and its retries are used up.")
     discarded: bool = Field(default=False, description="Failed, and nobody will take it up again.")
+    ending: str | None = Field(
+        default=None,
+        description="What ends the run: `cancel`, `timeout`, `deadline`, `task:<id>`. Nothing new starts.",
+    )
     reason: str | None = Field(default=None, description="Why the run ended as it did.")
     error: Failure | None = Field(default=None, description="Of the first task that failed for good.")
 
@@ -297,7 +301,7 @@ def question_view(snapshot: Snapshot, command: AskPerson) -> Question:
         instead_of=None if proposed is None else displayed(task.action, plain),
         digest=command.digest,
         form=command.form or None,
-        text=_asked(task, run, command.question, plain),
+        text=asked(task, run, command.question, plain),
         since=moment(run.since) if run.since else None,
         expires=moment(run.since + command.after) if command.after else None,
         needed=needed(task),
@@ -308,17 +312,6 @@ def question_view(snapshot: Snapshot, command: AskPerson) -> Question:
         if task.approval
         else [],
     )
-
-
-def _asked(task: TaskSpec, run: TaskRun, question: str, arguments: Mapping[str, Any]) -> str:
-    if question == "input":
-        return str(arguments.get("question", ""))
-    if question == "proposal":
-        why = f" It says: {run.error.message}" if run.error is not None and run.error.message else ""
-        return f"The agent would do {task.action} of task {task.id} otherwise. May it?{why}"
-    if question == "approval":
-        return f"May task {task.id} do {task.action}?"
-    return f"Did {task.action} of task {task.id} happen? Its outcome is unknown."
 
 
 def questions(snapshot: Snapshot) -> list[Question]:
@@ -340,6 +333,7 @@ def _head(head: JobHead) -> dict[str, Any]:
         "last_seq": head.number,
         "open_tasks": head.open,
         "discarded": head.discarded,
+        "ending": head.cause if head.ending is not None and not head.status.ended else None,
         "reason": head.reason or head.cause or None,
     }
 
