@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -35,7 +37,8 @@ BROKEN = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scheduler]:
-    with serving(tmp_path_factory.mktemp("people")) as running:
+    folder = tmp_path_factory.mktemp("people")
+    with serving(folder, CPA_ALLOW_PRIVATE=json.dumps(["127.0.0.1"])) as running:
         yield running
 
 
@@ -334,6 +337,39 @@ def test_only_one_text_alone_needs_no_name(form: dict[str, Any]) -> None:
 def test_an_approval_has_no_fields() -> None:
     with pytest.raises(BadInput, match="yes or no"):
         filled({"kind": "approval", "form": None}, ["betrag=1"])
+
+
+class Mute(BaseHTTPRequestHandler):
+    """Takes what it is sent, and hangs up."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.close_connection = True
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_no_to_a_doubt_says_that_it_is_done_again_and_a_cancelled_job_is_not(server: Scheduler) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Mute) as target:
+        Thread(target=target.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{target.server_port}/"
+        arguments = {"url": url, "method": "POST", "json": {"menge": 1}}
+        book = {"id": "buchen", "action": "http.request", "arguments": arguments, "effect": "unsafe"}
+        job = submitted(server, {"tasks": [book]})
+        first = open_question(server, job)
+        again = cpa(server, "answer", job, "no")
+        second = until(lambda: {open_question(server, job)["id"]} - {first["id"]}, "a second doubt")
+        cancelled = cpa(server, "cancel", job)
+        ended = cpa(server, "answer", job, "no")
+        target.shutdown()
+
+    said = "answered no to http.request of task buchen"
+    assert again.stdout == f"{said}: it is done again; `cpa cancel {job}` ends the job instead\n"
+    assert f"it did not:  cpa answer {second.pop()} no\n" in cancelled.stdout
+    assert "The run is ending" in " ".join(cancelled.stdout.split())
+    assert ended.stdout == f"{said}\n"
+    assert json.loads(cpa(server, "job", job, "--json").stdout)["status"] == "cancelled"
 
 
 def test_to_a_doubt_yes_means_that_it_happened() -> None:

@@ -216,7 +216,12 @@ def test_an_event_about_no_task_names_none() -> None:
     ("spec", "kind", "text"),
     [
         ({"approval": True}, "approval", "May task mail do flow.noop?"),
-        ({"effect": UNSAFE}, "doubt", "Did flow.noop of task mail happen? Its outcome is unknown."),
+        (
+            {"effect": UNSAFE},
+            "doubt",
+            "Did flow.noop of task mail happen? Its outcome is unknown. After a no it is done again, as long as it "
+            "has tries left; `cpa cancel` ends the job instead.",
+        ),
     ],
 )
 def test_an_open_question_shows_what_must_be_known_to_answer_it(
@@ -249,6 +254,30 @@ def test_a_job_says_what_ends_its_run_until_it_has_ended() -> None:
     story.answered(False, 1)
     over = job_detail(story.job.snapshot())
     assert (over.status, over.job.ending) == (JobStatus.CANCELLED, None)
+
+
+@pytest.mark.parametrize(
+    ("cancelled", "locale", "said"),
+    [
+        (
+            False,
+            "de",
+            "Nach einem Nein wird es noch einmal getan, solange es Versuche übrig hat; `cpa cancel`",
+        ),
+        (True, "en", "The run is ending: it is not done again after a no."),
+        (True, "de", "Der Lauf endet gerade: Nach einem Nein wird es nicht noch einmal getan."),
+    ],
+)
+def test_a_doubt_says_what_follows_from_a_no(cancelled: bool, locale: str, said: str) -> None:
+    story = Story(task("a"), task("mail", effect=UNSAFE), locale=locale)
+    story.begun(1)
+    story.lost(1)
+    if cancelled:
+        story.cancelled()
+
+    [question] = questions(story.job.snapshot())
+
+    assert said in question.text
 
 
 def test_a_question_about_a_task_without_a_time_has_none() -> None:

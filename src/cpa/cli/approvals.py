@@ -92,7 +92,7 @@ def answer_question(
         if digest or asked is not None:
             body["digest"] = _digest(asked, words(digest).lower())
         answered = api.post(where, body | {"note": words(note)})
-    typer.echo(_told(answered, asked, spoken))
+        typer.echo(_told(answered, asked, spoken) + _repeated(api, asked, body))
 
 
 def _only(api: Client, job: str) -> str:
@@ -225,6 +225,15 @@ def _digest(asked: Mapping[str, Any] | None, given: str) -> str:
             remedy="look at it again with `cpa approvals`, which shows the digest",
         )
     return shown if len(shown) in (0, 64) else ""
+
+
+def _repeated(api: Client, asked: Mapping[str, Any] | None, body: Mapping[str, Any]) -> str:
+    """What follows from a no to a doubt, where the task has tries left and the run is not ending."""
+    if asked is None or asked["kind"] != "doubt" or body.get("yes") is not False:
+        return ""
+    tasks = api.get(f"/jobs/{part(asked['job'])}")["tasks"]
+    over = any(task["id"] == asked["task"] and task["status"] in ("failed", "cancelled") for task in tasks)
+    return "" if over else f": it is done again; `cpa cancel {asked['job']}` ends the job instead"
 
 
 def _told(answered: Mapping[str, Any], asked: Mapping[str, Any] | None, said: Sequence[str]) -> str:

@@ -313,6 +313,16 @@ GERMAN: Final[dict[str, str]] = {
     "The browser or its page ended before the step was done.": (
         "Der Browser oder seine Seite endete vor dem Schritt."
     ),
+    "Did {action} of task {task} happen? Its outcome is unknown. "
+    "After a no it is done again, as long as it has tries left; `cpa cancel` ends the job instead.": (
+        "Ist {action} der Aufgabe {task} geschehen? Der Ausgang ist unbekannt. Nach einem Nein wird es noch einmal "
+        "getan, solange es Versuche übrig hat; `cpa cancel` beendet stattdessen den Auftrag."
+    ),
+    "Did {action} of task {task} happen? Its outcome is unknown. "
+    "The run is ending: it is not done again after a no.": (
+        "Ist {action} der Aufgabe {task} geschehen? Der Ausgang ist unbekannt. "
+        "Der Lauf endet gerade: Nach einem Nein wird es nicht noch einmal getan."
+    ),
     "Look at the target whether it happened.": "Bitte am Ziel nachsehen, ob es geschehen ist.",
 }
 """German for the sentences of the shipped executors and of the scheduler. `{name}` stands for what was filled in;

@@ -20,8 +20,9 @@ from msgspec.structs import replace
 
 from cpa.core.commands import AskPerson
 from cpa.core.events import QuestionAnswered
+from cpa.core.failures import translated
 from cpa.core.forms import PLAIN
-from cpa.core.job import JobSpec, JobState, Proposal, TaskError, TaskRun, TaskSpec, TaskStatus
+from cpa.core.job import JobSpec, JobState, Proposal, Snapshot, TaskError, TaskRun, TaskSpec, TaskStatus
 from cpa.core.references import literal
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def said_yes(run: TaskRun) -> tuple[str, ...]:
     return run.approvals if run.proposed is None else run.proposed.approvals
 
 
-def asked(task: TaskSpec, run: TaskRun, question: str, arguments: Mapping[str, Any]) -> str:
+def asked(job: Snapshot, command: AskPerson, arguments: Mapping[str, Any]) -> str:
     """The question to a person, in words. `arguments` are those the task would go out with."""
+    task, run, question = job.spec.tasks[command.task], job.tasks[command.task], command.question
     if question == "input":
         return str(arguments.get("question", ""))
     if question == "proposal":
@@ -50,7 +52,17 @@ def asked(task: TaskSpec, run: TaskRun, question: str, arguments: Mapping[str, A
         return f"The agent would do {task.action} of task {task.id} otherwise. May it?{why}"
     if question == "approval":
         return f"May task {task.id} do {task.action}?"
-    return f"Did {task.action} of task {task.id} happen? Its outcome is unknown."
+    if job.head.ending is not None:
+        said = (
+            f"Did {task.action} of task {task.id} happen? Its outcome is unknown. "
+            "The run is ending: it is not done again after a no."
+        )
+    else:
+        said = (
+            f"Did {task.action} of task {task.id} happen? Its outcome is unknown. "
+            "After a no it is done again, as long as it has tries left; `cpa cancel` ends the job instead."
+        )
+    return translated(said, job.spec.locale)
 
 
 def authors(spec: JobSpec, index: int, hands: Callable[[int], Iterable[str]]) -> set[str]:

@@ -301,7 +301,7 @@ def question_view(snapshot: Snapshot, command: AskPerson) -> Question:
         instead_of=None if proposed is None else displayed(task.action, plain),
         digest=command.digest,
         form=command.form or None,
-        text=asked(task, run, command.question, plain),
+        text=asked(snapshot, command, plain),
         since=moment(run.since) if run.since else None,
         expires=moment(run.since + command.after) if command.after else None,
         needed=needed(task),
