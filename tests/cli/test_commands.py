@@ -352,6 +352,7 @@ def test_intents_are_listed_with_an_example_in_each_language(tmp_path: Path) -> 
 def test_a_reply_fills_what_a_sentence_leaves_open(tmp_path: Path) -> None:
     sentence = "Schicke die Rechnung von ACME"
     open_ = cpa("route", sentence, cwd=tmp_path)
+    assert cpa("route", *sentence.split(), cwd=tmp_path).stdout == open_.stdout  # nobody has to quote
     filled = cpa("route", sentence, "--reply", "to=an anna@kunde.example", cwd=tmp_path)
     wrong = cpa("route", sentence, "--reply", "anna@kunde.example", cwd=tmp_path)
 

@@ -55,6 +55,10 @@ Workspace = Annotated[
     typer.Option("--workspace", "-w", help="Folder with cpa.yaml  [default: here, if it has one]"),
 ]
 
+Sentence = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="TEXT", help="The request, in your words; - reads standard input."),
+]
 Replies = Annotated[
     list[str] | None,
     typer.Option(metavar="ARGUMENT=WORDS", help="Reply to what is asked back, as in to=anna@kunde.example."),
@@ -68,6 +72,12 @@ class Finding:
     well: bool
     text: str
     facts: dict[str, Any]
+
+
+def sentence(said: Sequence[str] | None) -> str:
+    """A request that was typed, with or without quotes around it; a `-` alone reads standard input."""
+    typed = list(said or ())
+    return words("-") if typed == ["-"] else words(" ".join(typed))
 
 
 def replies(given: list[str] | None) -> dict[str, str]:

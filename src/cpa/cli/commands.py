@@ -20,12 +20,13 @@ from cpa.cli.call import (
     Data,
     Json,
     Replies,
+    Sentence,
     Workspace,
     dump,
     fail,
     replies,
+    sentence,
     settings,
-    words,
 )
 from cpa.errors import CPAError
 
@@ -231,7 +232,7 @@ def engine(
     "Exit code 1 when no rule understands the text."
 )
 def route(
-    text: Annotated[str, typer.Argument(help="The request, in your words; - reads standard input.")],
+    text: Sentence,
     file: Annotated[
         Path | None, typer.Option("--intents", help="An intents file instead of the workspace's.")
     ] = None,
@@ -246,7 +247,7 @@ def route(
     from cpa.cli.rules import route as route_now
 
     known = settings(workspace=workspace).workspace
-    answer = route_now(words(text), known, file, replies=replies(reply), all=all)
+    answer = route_now(sentence(text), known, file, replies=replies(reply), all=all)
     dump(answer.facts) if as_json else typer.echo(answer.text)
     raise typer.Exit(OK if answer.well else NEGATIVE)
 

@@ -19,12 +19,14 @@ from cpa.cli.call import (
     JobId,
     Json,
     Replies,
+    Sentence,
     dump,
     job_id,
     leave,
     part,
     read,
     replies,
+    sentence,
     server,
     settings,
     words,
@@ -56,7 +58,7 @@ def add_to(root: typer.Typer) -> None:
     "  echo 'Zeige mir alle Kunden im Portal' | cpa submit - --at 2030-12-24T12:00:00Z\n\n" + CONNECT
 )
 def submit(
-    text: Annotated[str, typer.Argument(help="The request, in your words; - reads standard input.")] = "",
+    text: Sentence = None,
     graph: Annotated[
         Path | None,
         typer.Option(
@@ -79,7 +81,7 @@ def submit(
     asked for; elsewhere --reply gives it."""
     from cpa.cli import outcome
 
-    path, body = _request(words(text), graph)
+    path, body = _request(sentence(text), graph)
     body |= {"replies": replies(reply)} if reply else {}
     body |= {"priority": priority} if priority else {}
     body |= {"run_at": words(at)} if at else {}
