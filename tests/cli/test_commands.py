@@ -356,7 +356,11 @@ def test_a_reply_fills_what_a_sentence_leaves_open(tmp_path: Path) -> None:
     filled = cpa("route", sentence, "--reply", "to=an anna@kunde.example", cwd=tmp_path)
     wrong = cpa("route", sentence, "--reply", "anna@kunde.example", cwd=tmp_path)
 
-    assert (open_.returncode, filled.returncode, wrong.returncode) == (1, 0, 2)
+    other = cpa("route", sentence, "--reply", "an=anna@kunde.example", cwd=tmp_path)
+
+    assert (open_.returncode, filled.returncode, wrong.returncode, other.returncode) == (1, 0, 2, 2)
+    assert "has no argument 'an'" in told(other)
+    assert "--reply an" in told(other)
     assert "An welche Mailadresse?" in open_.stdout
     assert "to          anna@kunde.example" in filled.stdout
     assert "--reply to=" in told(wrong)

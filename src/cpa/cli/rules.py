@@ -26,9 +26,15 @@ def route(
     replies: Mapping[str, str] | None = None,
     all: bool = False,
 ) -> Finding:
-    """What `text` would become with the workspace's intents, or with those of one file alone."""
+    """What `text` would become with the intents of the workspace, or of one file alone. Replies are refused as
+    they are when the request is handed in."""
+    from cpa.orchestrator.planning import check_replies
+
     router = load_workspace(workspace).intents if file is None else router_of([load_intents(file)])
     found = explain_route(router, text, RouteContext(replies=dict(replies or {})), all=all)
+    for definition in router.definitions:
+        if definition.name == found.intent.name:
+            check_replies(definition, replies or {}, found.intent.locale)
     well = found.intent.complete
     facts = {"understood": well, "intent": found.intent.model_dump(mode="json"), "why": list(found.lines)}
     return Finding(well, str(found), facts)

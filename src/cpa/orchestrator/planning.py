@@ -176,8 +176,7 @@ class Planner:
                 remedy=intent.question,
             )
         definition = self._definition(intent.name)
-        _no_others(definition, request.replies, "replies")
-        _no_doubt(definition, request.replies, intent.locale)
+        check_replies(definition, request.replies, intent.locale)
         if intent.missing:
             # The question is all that a person needs to see, so it is what is wrong and what to do about it.
             raise UnknownIntent(
@@ -293,8 +292,9 @@ def _no_others(definition: IntentDefinition, given: Mapping[str, Any], field: st
     )
 
 
-def _no_doubt(definition: IntentDefinition, replies: Mapping[str, str], locale: str) -> None:
-    """`BadInput` for a reply with a number that can be read in two ways."""
+def check_replies(definition: IntentDefinition, replies: Mapping[str, str], locale: str) -> None:
+    """`BadInput` for a reply to no argument of the intent, or with a number that can be read in two ways."""
+    _no_others(definition, replies, "replies")
     for name, said in replies.items():
         wanted = definition.arguments[name].type
         if wanted is ArgumentType.NUMBER and (doubt := in_doubt(said, f"replies.{name}", locale)):
