@@ -209,14 +209,24 @@ def test_on_a_narrow_terminal_ids_stay_whole(server: Scheduler) -> None:
     assert max(map(len, trail.splitlines())) <= 80, trail
 
 
-def on_a_terminal(server: Scheduler, *arguments: str, columns: int) -> str:
+def test_a_terminal_that_moves_no_cursor_is_told_each_event(server: Scheduler) -> None:
+    (server.data.parent / "plan.json").write_text(json.dumps(GRAPH))
+    shown = on_a_terminal(
+        server, "submit", "--graph", "plan.json", "--watch", columns=80, TERM="dumb", NO_COLOR=""
+    )
+
+    assert "Agent says that task öffnen is done" in shown
+    assert "Agent says that task schließen is done" in shown
+
+
+def on_a_terminal(server: Scheduler, *arguments: str, columns: int, **environment: str) -> str:
     """What a command shows to somebody who looks at it, without colours."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     process = subprocess.Popen(
         [sys.executable, "-m", "cpa", *arguments],
         cwd=server.data.parent,
-        env=clean_environment(CPA_URL=server.url, TERM="xterm", NO_COLOR="1"),
+        env=clean_environment(**{"CPA_URL": server.url, "TERM": "xterm", "NO_COLOR": "1"} | environment),
         stdout=theirs,
         stderr=subprocess.STDOUT,
     )

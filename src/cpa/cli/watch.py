@@ -86,10 +86,13 @@ class _View:
 
 
 class Watch:
-    """Shows a job while it runs: on a terminal the graph is redrawn in place, else one line per event."""
+    """Shows a job while it runs: the graph is redrawn in place on a terminal that can do that, else (as with
+    `TERM=dumb`) one line per event."""
 
     def __init__(self, *, live: bool | None = None) -> None:
-        self.live = sys.stdout.isatty() if live is None else live
+        if live is None:
+            live = sys.stdout.isatty() and not terminal.console().is_dumb_terminal
+        self.live = live
         self.detail: dict[str, Any] = {}
         """The job as it was drawn last."""
         self._told: dict[str, str] = {}
