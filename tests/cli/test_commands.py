@@ -314,6 +314,15 @@ def test_umlauts_survive_any_locale(locale: dict[str, str], tmp_path: Path) -> N
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("other", ["--serve", "--keep-open"])
+def test_a_demo_with_agents_does_nothing_else(other: str, tmp_path: Path) -> None:
+    done = cpa("demo", "--agents", other, cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert f"{other}: " in told(done)
+    assert not list(tmp_path.iterdir())
+
+
 def test_init_writes_a_workspace_and_overwrites_nothing(tmp_path: Path) -> None:
     done = cpa("init", "my-automation", cwd=tmp_path)
     folder = tmp_path / "my-automation"

@@ -28,7 +28,7 @@ from cpa.cli.call import (
     sentence,
     settings,
 )
-from cpa.errors import CPAError
+from cpa.errors import BadInput, CPAError
 
 _MEANT = {
     "status": "job last",
@@ -158,6 +158,13 @@ def demo(
     from cpa.demo.story import run_demo, serve_demo
     from cpa.demo.trial import run_agents
 
+    if agents and (serve or keep_open):
+        option = "--serve" if serve else "--keep-open"
+        raise BadInput(
+            "the demo with agents ends its servers itself",
+            field=option,
+            remedy=f"give {option} without --agents",
+        )
     if agents:
         raise typer.Exit(run_agents(language=language.value, folder=folder))
     if serve:
