@@ -13,13 +13,13 @@ import pytest
 from tests.cli.test_server import cpa, submitted
 from tests.servers.scheduler import Scheduler, serving
 
-from cpa.cli.approvals import decision, filled, typed
+from cpa.cli.approvals import chosen_digest, decision, filled, typed
 from cpa.cli.asking import show
 from cpa.cli.client import Client
 from cpa.cli.dead_letters import by_hand, fixes, meant
 from cpa.cli.dead_letters import show as show_letters
 from cpa.core.forms import WrongAnswer
-from cpa.errors import BadInput
+from cpa.errors import BadInput, Conflict
 
 FORM = {
     "betrag": {"type": "number", "label": "Betrag in Euro"},
@@ -274,7 +274,6 @@ def test_yes_and_no_are_known_in_two_languages(word: str, meant: bool | None) ->
         ("date", "24.12.2026", "2026-12-24"),
         ("date", "31.02.2026", "31.02.2026"),
         ("text", " ä ", " ä "),
-        ("choice", "Post", "Post"),
     ],
 )
 def test_what_is_typed_becomes_a_value(kind: str, text: str, value: Any) -> None:
@@ -291,6 +290,33 @@ def test_all_that_is_wrong_is_told() -> None:
         "answer.weg",
         "answer.sicher",
     ]
+
+
+def test_each_wrong_value_is_named_with_what_works_and_once() -> None:
+    with pytest.raises(WrongAnswer) as caught:
+        filled(ASKED, ["betrag=1.234", "weg=Fax", "tag=31.2.2026", "sicher=vielleicht"])
+
+    assert [str(each) for each in caught.value.problems] == [
+        "answer.betrag: 1.234 can mean 1234 or 1.234 (write 1234, or 1.2340)",
+        "answer.weg: 'Fax' is no choice (choose one of Post, Mail)",
+        "answer.tag: '31.2.2026' is no day (write one as 24.12.2026 or 2026-12-24)",
+        "answer.sicher: 'vielleicht' is neither yes nor no (say yes or no, or ja or nein)",
+    ]
+
+
+def test_a_choice_is_meant_whatever_its_capitals() -> None:
+    assert filled(ASKED, ["betrag=1", "weg=post", "sicher=ja"])["weg"] == "Post"
+    both = {"kind": "input", "form": {"weg": {"type": "choice", "choices": ["Post", "POST"]}}}
+    assert filled(both, ["weg=POST"]) == {"weg": "POST"}
+    with pytest.raises(WrongAnswer, match="'post' is no choice"):
+        filled(both, ["weg=post"])
+
+
+def test_too_few_digits_of_an_action_are_said_to_be_too_few() -> None:
+    with pytest.raises(BadInput, match=r"digest: 'abc' is too short \(give its first 8 digits or more"):
+        chosen_digest({"digest": "abc" + "0" * 61}, "abc")
+    with pytest.raises(Conflict, match="not the action with this digest"):
+        chosen_digest({"digest": "abc" + "0" * 61}, "00000000")
 
 
 def test_an_amount_that_could_be_two_is_asked_for_again() -> None:

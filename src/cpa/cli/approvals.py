@@ -8,16 +8,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cpa.cli.call import CONNECT, Json, dump, job_id, part, server, words
-from cpa.errors import BadInput, Conflict, NotFound
+from cpa.errors import BadInput, Conflict, InvalidDocument, NotFound
 
 if TYPE_CHECKING:
     from cpa.cli.client import Client
+    from cpa.core.forms import FormField
 
 app = typer.Typer()
 
 YES, NO = ("yes", "ja"), ("no", "nein")
 TRUE, FALSE = (*YES, "true", "wahr"), (*NO, "false", "falsch")
 _PAGE = 200
+_DIGITS = 8
+"""Of a digest, at least."""
+_WORKS = {
+    "number": ("is no number", "write one as 119,50 or 119.50"),
+    "flag": ("is neither yes nor no", "say yes or no, or ja or nein"),
+    "date": ("is no day", "write one as 24.12.2026 or 2026-12-24"),
+    "choice": ("is no choice", "choose one of {}"),
+}
+"""By kind, what a value is not, and the ways to write one here."""
 
 
 class SeveralQuestions(BadInput):
@@ -90,7 +100,7 @@ def answer_question(
                 )
             body = {"answer": filled(form, spoken)}
         if digest or asked is not None:
-            body["digest"] = _digest(asked, words(digest).lower())
+            body["digest"] = chosen_digest(asked, words(digest).lower())
         answered = api.post(where, body | {"note": words(note)})
         typer.echo(_told(answered, asked, spoken) + _repeated(api, asked, body))
 
@@ -119,8 +129,7 @@ def decision(word: str) -> bool | None:
 
 def filled(asked: Mapping[str, Any], said: Sequence[str]) -> dict[str, Any]:
     """`field=value` words as the values that the form asks for; `WrongAnswer` names all that are none."""
-    from cpa.core.forms import check, fields
-    from cpa.core.numbers import in_doubt
+    from cpa.core.forms import WrongAnswer, check, fields
 
     form = asked.get("form")
     if not form:
@@ -131,7 +140,7 @@ def filled(asked: Mapping[str, Any], said: Sequence[str]) -> dict[str, Any]:
             value=" ".join(said),
             remedy=f"say {meant}",
         )
-    kinds, values = fields(form), dict[str, Any]()
+    kinds, values, wrong = fields(form), dict[str, Any](), dict[str | None, InvalidDocument]()
     if [kind.type for kind in kinds.values()] == ["text"] and not any("=" in word for word in said):
         said = [f"{next(iter(kinds))}={' '.join(said)}"]  # Nothing else can be meant.
     for word in said:
@@ -142,15 +151,42 @@ def filled(asked: Mapping[str, Any], said: Sequence[str]) -> dict[str, Any]:
                 "this question has a form", field="answer", value=word, remedy=f"say {wanted}; or no"
             )
         name = name.strip()
-        kind = kinds[name].type if name in kinds else "text"
-        if kind == "number" and (doubt := in_doubt(value.strip(), f"answer.{name}")):
-            raise doubt
-        values[name] = typed(kind, value)
-    check(form, values)
+        field = kinds.get(name)
+        values[name] = typed(field.type, value, field.choices) if field else value
+        if field and (problem := _wrong(field, value.strip(), values[name], f"answer.{name}")):
+            wrong[problem.field] = problem
+    try:
+        check(form, values)
+    except WrongAnswer as error:
+        # It finds the same and more, in words for programs.
+        error.problems = tuple(wrong.get(each.field, each) for each in error.problems)
+        error.message, error.field = error.problems[0].message, error.problems[0].field
+        error.remedy = error.problems[0].remedy
+        raise
     return values
 
 
-def typed(kind: str, text: str) -> Any:
+def _wrong(field: FormField, said: str, value: Any, where: str) -> InvalidDocument | None:
+    """What is wrong with what somebody typed for a field; None where nothing is, and for nothing typed."""
+    from cpa.core.numbers import in_doubt
+    from cpa.core.slots import iso_date
+
+    read = {
+        "number": not isinstance(value, str),
+        "flag": isinstance(value, bool),
+        "date": iso_date(said) is not None,
+        "choice": value in field.choices,
+    }
+    if not said or read.get(field.type, True):
+        return None
+    if field.type == "number" and (doubt := in_doubt(said, where)):
+        return InvalidDocument(doubt.message, field=where, value=said, remedy=doubt.remedy)
+    what, works = _WORKS[field.type]
+    remedy = works.format(", ".join(field.choices))
+    return InvalidDocument(f"{said!r} {what}", field=where, value=said, remedy=remedy)
+
+
+def typed(kind: str, text: str, choices: Sequence[str] = ()) -> Any:
     """What somebody typed as a value of this kind; as it is where it is none, which the check then says."""
     from cpa.core.numbers import number
     from cpa.core.slots import iso_date
@@ -163,7 +199,10 @@ def typed(kind: str, text: str) -> Any:
     if kind == "number":
         found = number(plain)
         return text if found is None else found
-    return text
+    if kind == "choice" and plain not in choices:
+        alike = [each for each in choices if each.casefold() == plain.casefold()]
+        return alike[0] if len(alike) == 1 else text
+    return plain if kind == "choice" else text
 
 
 def _list(kinds: Sequence[str], as_json: bool, nothing: str) -> None:
@@ -214,10 +253,17 @@ def _decided(said: Sequence[str], asked: Mapping[str, Any] | None) -> dict[str, 
     return {"yes": yes}
 
 
-def _digest(asked: Mapping[str, Any] | None, given: str) -> str:
+def chosen_digest(asked: Mapping[str, Any] | None, given: str) -> str:
     """The whole digest of what is asked about, if that begins as given."""
     shown = str(asked["digest"]) if asked is not None else given
-    if given and (len(given) < 8 or not shown.startswith(given)):
+    if given and len(given) < _DIGITS:
+        raise BadInput(
+            f"{given!r} is too short",
+            field="digest",
+            value=given,
+            remedy=f"give its first {_DIGITS} digits or more, as `cpa approvals` shows them",
+        )
+    if given and not shown.startswith(given):
         raise Conflict(
             "what would be done is not the action with this digest",
             field="digest",
