@@ -275,7 +275,7 @@ def test_who_asked_in_german_is_told_so_of_an_agent_that_took_nothing() -> None:
         "agent://data/x hat nicht innerhalb von 10 s geantwortet: x:9 ist nicht erreichbar: nein; "
         f"es wird um {rfc3339(why(story).starts)} noch einmal versucht."
     )
-    assert why(story).remedy.startswith("Bitte den Agenten ansehen")
+    assert why(story).remedy.startswith("Bitte den Agenten ansehen: `cpa agents show agent://data/x`. ")
 
 
 SILENT = {0: Reason.AGENT_SILENT}
@@ -327,7 +327,7 @@ def test_who_takes_one_attempt_after_the_other_without_a_word_is_the_operators(
 
     (found,) = explain(story.job.snapshot(), SILENT)
     assert (found.reason, found.actor, found.evidence) == (Reason.AGENT_SILENT, Actor.OPERATOR, evidence)
-    assert "`cpa agents show`" in found.remedy
+    assert "`cpa agents show agent-7`" in found.remedy
 
 
 def test_a_running_task_of_an_ending_run_is_stopping_and_what_waits_will_not_start() -> None:

@@ -94,7 +94,7 @@ _OF_THE_PLACE = frozenset({FailureClass.TECHNICAL, FailureClass.ENVIRONMENT})
 _OF_THE_ACCOUNTS = frozenset({"login_refused", "smtp_auth_failed", "imap_auth_failed", "secret_missing"})
 """Codes of business failures over an account or a password of the installation."""
 
-_LOOK_AT_AGENT = "Look at the agent: `cpa agents show`. What may be done twice goes to another one by itself."
+_LOOK = "Look at the agent: `cpa agents show {}`. What may be done twice goes to another one by itself."
 _WITHOUT_A_WORD = frozenset({"lease_lost", "refused"})
 """Codes of an attempt before, after which there is another."""
 
@@ -281,7 +281,8 @@ def _held(scene: _Scene, run: TaskRun) -> Explanation:
         # Not the agent's own word, but the scheduler's about it.
         told = brief(translated(run.error.message, snapshot.spec.locale)).rstrip(".")
         text = f"Agent {told}; it is tried again at {rfc3339(starts)}."
-        found = _say(snapshot, run, Reason.AGENT_NOT_REACHED, text, _LOOK_AT_AGENT, Actor.OPERATOR)
+        remedy = _LOOK.format(told.split()[0])
+        found = _say(snapshot, run, Reason.AGENT_NOT_REACHED, text, remedy, Actor.OPERATOR)
     elif run.reason in _AGENTS:
         found = _without_agent(scene, run, Reason(run.reason))
     else:
@@ -340,7 +341,8 @@ def _silent(snapshot: Snapshot, run: TaskRun) -> Explanation:
     if run.error is None or run.error.code not in _WITHOUT_A_WORD:
         return _say(snapshot, run, Reason.AGENT_SILENT, text, "Wait for its answer.")
     remedy = (
-        "Look at the agent, its log and `cpa agents show`: it answers with `agree`, or names it in its beats."
+        f"Look at the agent, its log and `cpa agents show {run.agent}`: "
+        "it answers with `agree`, or names it in its beats."
     )
     return _say(snapshot, run, Reason.AGENT_SILENT, text, remedy, Actor.OPERATOR)
 
@@ -350,7 +352,7 @@ def _at_work(snapshot: Snapshot, run: TaskRun, trouble: str) -> Explanation:
     if trouble and run.status is TaskStatus.ASSIGNED:
         way = f"It is on its way to agent {run.agent} (attempt {_number(snapshot, run)})"
         text = f"{way}, which cannot be reached: {brief(trouble)}."
-        return _say(snapshot, run, Reason.AGENT_NOT_REACHED, text, _LOOK_AT_AGENT, Actor.OPERATOR)
+        return _say(snapshot, run, Reason.AGENT_NOT_REACHED, text, _LOOK.format(run.agent), Actor.OPERATOR)
     text = f"Agent {run.agent} works on it (attempt {_number(snapshot, run)})."
     reason = Reason.STOPPING if ending else Reason.AT_WORK
     return _say(

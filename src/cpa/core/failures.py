@@ -83,9 +83,10 @@ GERMAN: Final[dict[str, str]] = {
         "{agent} hat sie (Versuch {number}) und noch nicht gesagt, dass er sie tut."
     ),
     "{number}; lost before it: {lost}": "{number}; vorher verloren: {lost}",
-    "Look at the agent, its log and `cpa agents show`: it answers with `agree`, or names it in its beats.": (
-        "Bitte den Agenten ansehen, sein Protokoll und `cpa agents show`: er sagt `agree`, oder nennt sie in "
-        "seinen Herzschlägen."
+    "Look at the agent, its log and `cpa agents show {agent}`: "
+    "it answers with `agree`, or names it in its beats.": (
+        "Bitte den Agenten ansehen, sein Protokoll und `cpa agents show {agent}`: er sagt `agree`, oder nennt sie "
+        "in seinen Herzschlägen."
     ),
     "Agent {told}; it is tried again at {time}.": "{told}; es wird um {time} noch einmal versucht.",
     "{agent} did not take it: {why}": "{agent} hat sie nicht angenommen: {why}",
@@ -93,9 +94,9 @@ GERMAN: Final[dict[str, str]] = {
         "{agent} hat nicht innerhalb von {seconds} s geantwortet: {trouble}"
     ),
     "{agent} did not answer within {seconds} s": "{agent} hat nicht innerhalb von {seconds} s geantwortet",
-    "Look at the agent: `cpa agents show`. What may be done twice goes to another one by itself.": (
-        "Bitte den Agenten ansehen: `cpa agents show`. Was zweimal getan werden darf, geht von selbst an einen "
-        "anderen."
+    "Look at the agent: `cpa agents show {agent}`. What may be done twice goes to another one by itself.": (
+        "Bitte den Agenten ansehen: `cpa agents show {agent}`. Was zweimal getan werden darf, geht von selbst an "
+        "einen anderen."
     ),
     "Wait; it is done again by itself.": "Bitte abwarten; sie wird von selbst noch einmal getan.",
     "Nothing: the job was discarded. `cpa dead-letters retry` takes it up after all.": (
