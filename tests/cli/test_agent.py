@@ -172,7 +172,8 @@ async def test_who_shows_nothing_learns_of_tokens(scheduler: FakeScheduler, tmp_
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("fax",), "there is no agent 'fax'"),
+        (("fax",), "there is no agent 'fax' (say web"),
+        (("show", "lager"), "did you mean `cpa agents show lager`?"),
         (("web", "a.py", "b.py"), "one file at a time"),
         (("fehlt.py",), "there is no file fehlt.py"),
         (("kaputt.py",), "kaputt.py fails in line 2: ZeroDivisionError"),

@@ -119,13 +119,23 @@ def test_an_unknown_command_is_a_usage_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("jbos", "'jobs'"), ("statsu", "'cpa job last'"), ("stop", "'cpa cancel'")]
+    ("typed", "meant"),
+    [
+        ("jbos", "'jobs'"),
+        ("statsu", "'cpa job last'"),
+        ("stop", "'cpa cancel'"),
+        ("version", "'cpa --version'"),
+        ("help", "'cpa --help'"),
+        ("inbox", "'cpa questions'"),
+        ("dead-letters list", "'cpa dead-letters'"),
+        ("dead-letters show", "'cpa job JOB'"),
+    ],
 )
 def test_an_unknown_command_says_which_was_meant(typed: str, meant: str, tmp_path: Path) -> None:
-    done = cpa(typed, cwd=tmp_path)
+    done = cpa(*typed.split(), cwd=tmp_path)
 
     assert done.returncode == 2
-    assert f"No such command '{typed}'. Did you mean {meant}?" in done.stderr
+    assert f"No such command '{typed.split()[-1]}'. Did you mean {meant}?" in done.stderr
 
 
 def test_no_server_names_the_address_and_the_remedy(tmp_path: Path, free_port: int) -> None:
@@ -466,10 +476,10 @@ def test_without_a_workspace_its_values_count_as_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said", "remedy"),
     [
-        (("--only", "lost"), "--only: there is no fault 'lost'", "there are none, loss, "),
-        (("--without", "loss,brände"), "--without: there is no fault 'brände'", "there are none, loss, "),
+        (("--only", "lost"), "--only: there is no fault 'lost'", "did you mean loss? there are loss, "),
+        (("--without", "loss,brände"), "--without: there is no fault 'brände'", "there are loss, "),
         (("--wire", "draht"), "--wire: there is no wire 'draht'", "there are direct, channel, "),
-        (("--core", "--only", "lost"), "--only: there is no fault 'lost'", "there are none, "),
+        (("--core", "--only", "xx"), "--only: there is no fault 'xx'", "; none alone: nothing goes wrong"),
         (
             ("--core", "--jobs", "3"),
             "--jobs: the core alone has one job",

@@ -448,6 +448,34 @@ def test_a_done_job_cannot_be_retried(server: Scheduler) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_status_is_known_whatever_its_capitals(server: Scheduler) -> None:
+    jobs = cpa(server, "jobs", "--status", "Failed", "--json")
+    agents = cpa(server, "agents", "list", "--status", "ONLINE", "--json")
+
+    assert (jobs.returncode, agents.returncode) == (0, 0), jobs.stderr + agents.stderr
+    assert {each["status"] for each in json.loads(jobs.stdout)["jobs"]} <= {"failed"}
+
+
+def test_the_trail_of_one_job_is_not_proved_by_itself(server: Scheduler) -> None:
+    done = cpa(server, "audit", "--verify", "--job", "last")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "cpa: --job: --verify proves the whole trail (leave it out, or leave out --verify)\n"
+    )
+
+
+def test_who_retries_a_job_can_wait_for_its_end(server: Scheduler) -> None:
+    task = {"id": "holen", "action": "http.request", "arguments": {"url": "http://127.0.0.1:9/"}}
+    job = submitted(server, {"tasks": [task]})
+    assert cpa(server, "job", job, "--wait").returncode == 1
+
+    again = cpa(server, "retry", job, "--wait")
+
+    assert again.returncode == 1, again.stderr
+    assert "✘ failed" in again.stdout
+
+
 @pytest.mark.parametrize(
     "command", [["job"], ["explain"], ["cancel"], ["retry"], ["job", "--watch"], ["audit", "--job"]]
 )
@@ -455,7 +483,7 @@ def test_an_unknown_job_is_bad_input(command: list[str], server: Scheduler) -> N
     done = cpa(server, *command, "gibt-es-nicht")
 
     assert done.returncode == 2
-    assert done.stderr == "cpa: there is no such job (list the jobs with `cpa jobs`)\n"
+    assert done.stderr == "cpa: there is no job 'gibt-es-nicht' (list the jobs with `cpa jobs`)\n"
 
 
 def test_a_command_elsewhere_says_how_it_finds_the_key(server: Scheduler, tmp_path: Path) -> None:
@@ -642,7 +670,7 @@ def test_a_port_that_is_taken_is_said(server: Scheduler, tmp_path: Path) -> None
     done = cpa(server, "serve", "--port", port, "--data", str(tmp_path / "data"))
 
     assert done.returncode == 3
-    assert "cannot listen" in done.stderr
+    assert "cannot listen at 127.0.0.1:" in done.stderr
     assert not (tmp_path / "data").exists()
 
 

@@ -154,7 +154,7 @@ def bound_to(address: str) -> socket.socket:
     except OSError as error:
         opened.close()
         raise Unavailable(
-            f"cannot listen there: {error.strerror or error}",
+            f"cannot listen at {address}: {error.strerror or error}",
             field="listen",
             value=address,
             remedy="choose another port (0 picks a free one), or stop what listens there",

@@ -259,7 +259,10 @@ def known(job_id: str) -> str:
     except ValueError:
         pass
     raise NotFound(
-        "there is no such job", field="job_id", value=job_id, remedy="list the jobs with GET /jobs"
+        f"there is no job {job_id[:100]!r}",
+        field="job_id",
+        value=job_id,
+        remedy="list the jobs with GET /jobs",
     )
 
 

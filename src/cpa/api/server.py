@@ -62,7 +62,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         raise Unavailable(
-            f"cannot listen there: {error.strerror or error}",
+            f"cannot listen at {host}:{port}: {error.strerror or error}",
             field="port",
             value=f"{host}:{port}",
             remedy="choose another --port (0 picks a free one), or stop what listens there",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cpa.cli import agents
 from cpa.cli.call import Workspace, key_of, settings, words
 from cpa.errors import BadInput
 
@@ -52,6 +53,8 @@ class Kind(StrEnum):
 
 
 _TYPES = {Kind.WEB: "WEB", Kind.MAIL: "EMAIL", Kind.HTTP: "DATA", Kind.FILES: "DATA"}
+_OF_AGENTS = {each.name or getattr(each.callback, "__name__", "") for each in agents.app.registered_commands}
+"""What is done to agents that are there, which `cpa agents` does."""
 _SLOTS = {Kind.WEB: 4, Kind.MAIL: 4, Kind.HTTP: 20, Kind.FILES: 20}
 
 
@@ -117,10 +120,13 @@ def _chosen(what: Sequence[str]) -> tuple[tuple[Kind, ...], Path | None]:
     files = [each for each in what if each.endswith(".py")]
     unknown = [each for each in what if each not in set(Kind) and each not in files]
     if unknown or len(files) > 1:
+        remedy = f"say {', '.join(Kind)}, or name one Python file"
+        if what[0] in _OF_AGENTS:
+            remedy = f"did you mean `cpa agents {' '.join(what)}`?"
         raise BadInput(
             f"there is no agent {unknown[0]!r}" if unknown else "one file at a time",
             field="what",
-            remedy=f"say {', '.join(Kind)}, or name one Python file",
+            remedy=remedy,
         )
     return tuple(dict.fromkeys(map(Kind, (each for each in what if each not in files)))), (
         Path(files[0]) if files else None

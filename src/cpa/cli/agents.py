@@ -56,7 +56,7 @@ def list_agents(
             "/agents",
             type=words(type),
             capability=words(capability),
-            status=words(status),
+            status=words(status).lower(),
             limit=limit,
             offset=offset,
         )

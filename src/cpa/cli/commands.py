@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from types import MappingProxyType
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from cpa.cli import agent, agents, approvals, dead_letters, jobs, keys
 from cpa.cli.call import (
@@ -28,32 +27,28 @@ from cpa.cli.call import (
     sentence,
     settings,
 )
+from cpa.cli.hints import Hinting
 from cpa.errors import BadInput, CPAError
 
-_MEANT = {
-    "status": "job last",
-    "state": "job last",
-    "show": "job last",
-    "list": "jobs",
-    "history": "jobs",
-    "run": "submit",
-    "start": "serve",
-    "stop": "cancel",
-    "logs": "audit",
-    "why": "explain last",
-}
-"""What people look for under other names."""
 
-
-class _Commands(TyperGroup):
-    """Knows what is meant by the names other programs have for a command, also with a typing error in them."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name = args[0] if args else ""
-        if name not in self.commands and not get_close_matches(name, self.commands):
-            for meant in get_close_matches(name, _MEANT, n=1):
-                ctx.fail(f"No such command '{name}'. Did you mean 'cpa {_MEANT[meant]}'?")
-        return super().resolve_command(ctx, args)
+class _Commands(Hinting):
+    meant = MappingProxyType(
+        {
+            "status": "job last",
+            "state": "job last",
+            "show": "job last",
+            "list": "jobs",
+            "history": "jobs",
+            "run": "submit",
+            "start": "serve",
+            "stop": "cancel",
+            "logs": "audit",
+            "why": "explain last",
+            "inbox": "questions",
+            "version": "--version",
+            "help": "--help",
+        }
+    )
 
 
 app = typer.Typer(

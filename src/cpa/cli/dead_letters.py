@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
 
 from cpa.cli.call import CONNECT, JobId, Json, dump, job_id, leave, part, server, words
+from cpa.cli.hints import Hinting
 from cpa.errors import BadInput, Conflict
 
-app = typer.Typer(rich_markup_mode=None)
+
+class _Commands(Hinting):
+    meant = MappingProxyType({"list": "dead-letters", "show": "job JOB"})
+
+
+app = typer.Typer(cls=_Commands, rich_markup_mode=None)
 _WIDTH = 80
 _LONGEST = 500
 

@@ -113,7 +113,7 @@ def list_jobs(
     from cpa.cli import terminal
 
     with server() as api:
-        page = api.get("/jobs", status=words(status), limit=limit, offset=offset)
+        page = api.get("/jobs", status=words(status).lower(), limit=limit, offset=offset)
     dump(page) if as_json else terminal.jobs(page)
 
 
@@ -187,7 +187,7 @@ def cancel(job: JobId) -> None:
 
 
 @app.command(epilog="\b\nExample:\n  cpa retry last --watch\n\n" + CONNECT)
-def retry(job: JobId, watch: Watching = False) -> None:
+def retry(job: JobId, watch: Watching = False, wait: Wait = False) -> None:
     """Run a failed job again, from the failed task. What is done keeps its result.
 
     To change or take away an argument, or leave a task out: `cpa dead-letters retry JOB` with
@@ -198,8 +198,8 @@ def retry(job: JobId, watch: Watching = False) -> None:
         before = api.get(f"/jobs/{part(job)}")["job"]["last_seq"] if watch else 0
         answer = _changed(api.post(f"/jobs/{part(job)}/retry"))
         typer.echo(f"{answer['job_id']} {answer['status']}")
-        if watch:
-            leave(_follow(api, job, after=before))
+        if watch or wait:
+            leave(_follow(api, job, after=before) if watch else _await(api, job, as_json=False))
 
 
 @app.command(epilog="\b\nExamples:\n  cpa audit --job last\n  cpa audit --verify\n\n" + CONNECT)
@@ -215,6 +215,13 @@ def audit(
     """What was done, when, by whom. --verify proves the stored trail, without a server."""
     from cpa.cli import trail
 
+    if verify and job:
+        raise BadInput(
+            "--verify proves the whole trail",
+            field="--job",
+            value=job,
+            remedy="leave it out, or leave out --verify",
+        )
     if verify:
         from cpa.cli.upkeep import verify as verify_now
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 from cpa.cli.call import Finding
@@ -99,7 +100,9 @@ def _known(flag: str, names: Sequence[str], faults: Collection[str]) -> frozense
     found = frozenset(name.strip() for part in names for name in part.split(",") if name.strip()) - {NONE}
     strange = sorted(found - set(faults))
     if strange:
-        remedy = f"there are {', '.join((NONE, *faults))}"
+        close = get_close_matches(strange[0], faults, n=1)
+        known = f"there are {', '.join(faults)}; {NONE} alone: nothing goes wrong"
+        remedy = f"did you mean {close[0]}? {known}" if close else known
         raise BadInput(f"there is no fault {strange[0]!r}", field=flag, value=strange[0], remedy=remedy)
     return found
 

@@ -102,7 +102,7 @@ def told(record: AgentRecord) -> dict[str, object]:
 def _check_name(wanted: Registration) -> None:
     if not _NAME.fullmatch(wanted.name):
         raise InvalidDocument(
-            "this is no name for an agent",
+            f"{wanted.name[:100]!r} is no name for an agent",
             field="name",
             value=wanted.name,
             remedy="use up to 100 letters, digits and . @ + ~ - _, beginning with a letter or digit",
