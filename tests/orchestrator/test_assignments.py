@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 from tests.orchestrator.fleet import TENANT, applicant, builtin, remote
@@ -28,6 +30,7 @@ from cpa.orchestrator.assignments import Assignments
 from cpa.orchestrator.breakers import THRESHOLD
 from cpa.orchestrator.budget import FLOOR
 from cpa.orchestrator.presence import Presence
+from cpa.ports.agents import AgentState
 from cpa.ports.transport import Attempt
 
 
@@ -201,11 +204,22 @@ def test_what_an_end_says_about_the_agent(event: Event, weight: float, opens: bo
     assert (world.registry.why(applicant()) == "breaker_open") is opens
 
 
-def test_an_agent_that_had_gone_before_it_was_asked_has_refused() -> None:
+def _gone(agent: Agent) -> None:
+    agent.online = False
+
+
+def _in_quarantine(agent: Agent) -> None:
+    assert agent.record is not None
+    agent.record = msgspec.structs.replace(agent.record, state=AgentState.QUARANTINED)
+
+
+@pytest.mark.parametrize("happens", [_gone, _in_quarantine])
+def test_an_agent_that_was_out_before_it_was_asked_has_refused(happens: Callable[[Agent], None]) -> None:
+    """Its task was given to it, and the commit was not through."""
     agent = remote()
     world = World(agent)
     world.ask(state())
-    agent.online = False
+    happens(agent)
     assert not world.assignments.begin(Attempt(TENANT, "j1", 0, 1), agent.address, "a")
     assert [type(event) for _, event in world.reported] == [TaskRefused]
     world.stored(REFUSED)

@@ -151,7 +151,7 @@ async def test_an_endpoint_that_takes_nothing(home: House, status: int, body: An
     assert told["evidence"] == (
         f"Agent {agent.address} did not take it: {why}; it is tried again at {told['starts']}."
     )
-    assert told["remedy"].startswith("Look at the agent: `cpa agents show`.")
+    assert told["remedy"].startswith(f"Look at the agent: `cpa agents show {agent.address}`.")
 
 
 async def test_an_endpoint_where_nobody_listens_is_told_of_between_two_attempts_too(home: House) -> None:

@@ -127,6 +127,11 @@ NARROWED = {
     "an agent spoke of one attempt, and lost the others with it when it fell silent, most of a beat later": replace(
         bare(61, jobs=6, agents=1), tasks=6, faults=bare(61).faults | {"deaths"}, strength=0.4
     ),
+    "an agent was put in quarantine while its next task was written, and got that": replace(
+        draw(466, jobs=3, agents=1, minutes=4.0, wire="direct"),
+        tasks=4,
+        faults=frozenset(("mute", "operators", "proposals", "standstills", "stoppages")),
+    ),
     "a quarter of an hour later, an agent said, and the clock was set back by twenty minutes": replace(
         bare(500_508, jobs=3, agents=1, minutes=2.0),
         tasks=1,

@@ -41,6 +41,7 @@ from cpa.orchestrator.budget import RetryBudget
 from cpa.orchestrator.presence import Presence
 from cpa.orchestrator.readiness import BUDGET, BUSY, LASTING
 from cpa.orchestrator.tally import Tally
+from cpa.ports.agents import AgentState
 from cpa.ports.clock import Clock
 from cpa.ports.transport import Attempt
 
@@ -199,14 +200,16 @@ class Assignments:
 
     def begin(self, attempt: Attempt, address: str, task: str) -> bool:
         """The attempt goes on its way to this agent now, which will call the task so. False when the agent has gone
-        since it was chosen: then the attempt is refused on its behalf, and must not be sent."""
+        or was put in quarantine since it was chosen: then the attempt is refused on its behalf, and must not be
+        sent."""
         if address in self._agents.local:
             return True
         agent = self._agents.get(address, attempt.tenant)
-        if agent is not None and (agent.online or self._presence.has(attempt)):
+        out = agent is not None and agent.state is AgentState.QUARANTINED
+        if agent is not None and ((agent.online and not out) or self._presence.has(attempt)):
             self._presence.begin(agent, attempt, task)
             return True
-        reason = "the agent had gone before it was asked"
+        reason = f"the agent had {'been put in quarantine' if out else 'gone'} before it was asked"
         self.ended(attempt, TaskRefused(time=0, task=attempt.task, epoch=attempt.epoch, reason=reason))
         return False
 
