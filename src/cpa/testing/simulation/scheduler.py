@@ -289,7 +289,7 @@ class Life:
                 running.cancel()
         if running.done() and not running.cancelled():
             error = running.exception()
-            if error is not None and not isinstance(error, CPAError | Crash):
+            if error is not None and not self.dead and not isinstance(error, CPAError | Crash):
                 raise error
 
     async def awake(self) -> None:
