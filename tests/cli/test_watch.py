@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from tests.servers.agent import started
-from tests.servers.scheduler import Scheduler, clean_environment, serving
+from tests.servers.scheduler import Scheduler, clean_environment, cpa, serving
 
 from cpa.cli import jobs
 from cpa.cli.client import Client
@@ -109,18 +109,6 @@ def screen(server: Scheduler, *arguments: str, errors: Any = subprocess.STDOUT) 
         yield shown
     finally:
         shown.close()
-
-
-def cpa(server: Scheduler, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cpa", *arguments],
-        cwd=server.data.parent,
-        env=clean_environment(**server.environment),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
 
 
 def plan(server: Scheduler, *tasks: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 from tests.servers.http import Received, WebService, response
-from tests.servers.scheduler import Scheduler, clean_environment, serving
+from tests.servers.scheduler import Scheduler, clean_environment, cpa, serving
 
 from cpa.cli import jobs, waiting
 from cpa.cli.client import Client, Unreachable
@@ -80,18 +80,6 @@ def command(server: Scheduler, *arguments: str) -> Iterator[Waiting]:
     finally:
         running.process.kill()
         running.end()
-
-
-def cpa(server: Scheduler, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cpa", *arguments],
-        cwd=server.data.parent,
-        env=clean_environment(**server.environment),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("how", ["--watch", "--wait"])

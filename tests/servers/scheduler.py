@@ -46,6 +46,19 @@ def clean_environment(**more: str) -> dict[str, str]:
     return {"LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"} | kept | more
 
 
+def cpa(server: Scheduler, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command to that server, in its workspace."""
+    return subprocess.run(
+        [sys.executable, "-m", "cpa", *arguments],
+        cwd=server.data.parent,
+        env=clean_environment(**server.environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 def engine(data: Path) -> dict[str, str]:
     """Which engine the servers of this run use, as settings."""
     return on_temporal(temporal.shared().address, data) if TEMPORAL else {}

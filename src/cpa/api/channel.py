@@ -33,12 +33,11 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from cpa.api.agents import Heartbeat, beat_answer, beat_of
 from cpa.api.bodies import Body, decode, parsed
+from cpa.api.lam import take
 from cpa.api.live import GREETING, RECHECK, STALLED, accept, check_origin, refuse
 from cpa.api.route import KEY_HEADER, DirectRouter
 from cpa.api.services import ApiServices, services_of
-from cpa.api.uploads import LEAST
 from cpa.core.documents import MAX_BYTES
-from cpa.core.lam_protocol import parse
 from cpa.errors import (
     BadInput,
     Conflict,
@@ -52,7 +51,7 @@ from cpa.errors import (
 from cpa.orchestrator.registration import check_key
 from cpa.ports.agents import AgentRecord
 from cpa.ports.keys import Caller, Scope
-from cpa.security.auth import require, require_tenant
+from cpa.security.auth import require
 from cpa.transport.channel import Connection
 
 log = structlog.stdlib.get_logger("cpa.api")
@@ -281,12 +280,7 @@ class _Channel:
             document = decode(raw)
             if not isinstance(document, dict):
                 raise InvalidDocument("a message is a JSON object", field="message", remedy="send an object")
-            message = parse(document)
-            require_tenant(caller, message.context.tenant or None, "context.tenant")
-            size = max(len(raw), LEAST)
-            self._services.said.check(caller, size)
-            done = await self._services.messages.handle(message, caller)
-            self._services.said.count(caller, size)
+            done = await take(self._services, document, len(raw), caller)
             answer: dict[str, Any] = {"ack": seq, "effect": done.effect, "new": done.new}
             if done.left_out:
                 answer["left_out"] = done.left_out

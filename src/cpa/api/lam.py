@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
@@ -9,11 +11,13 @@ from cpa.api.bodies import decode, read_json
 from cpa.api.caller import Speaker
 from cpa.api.render import answer, problems
 from cpa.api.route import DirectRouter
-from cpa.api.services import Services
+from cpa.api.services import ApiServices, Services
 from cpa.api.signed import sent
 from cpa.api.uploads import LEAST
 from cpa.core.lam_protocol import parse
 from cpa.errors import InvalidDocument
+from cpa.ports.agents import Acknowledgement
+from cpa.ports.keys import Caller
 from cpa.security.auth import require_tenant
 
 router = DirectRouter(prefix="/lam", tags=["lam"])
@@ -66,10 +70,15 @@ async def take_message(request: Request, services: Services, caller: Speaker) ->
     document = decode(raw)
     if not isinstance(document, dict):
         raise InvalidDocument("a message is a JSON object", field="body", remedy="send one JSON object")
-    message = parse(document)
+    return answer(await take(services, document, len(raw), caller))
+
+
+async def take(services: ApiServices, document: dict[str, Any], size: int, caller: Caller) -> Acknowledgement:
+    """A message of so many bytes, however it came: within what its sender may say in a day, of which it counts once
+    it was handled."""
+    message, size = parse(document), max(size, LEAST)
     require_tenant(caller, message.context.tenant or None, "context.tenant")
-    size = max(len(raw), LEAST)
     services.said.check(caller, size)
     done = await services.messages.handle(message, caller)
     services.said.count(caller, size)
-    return answer(done)
+    return done
